@@ -1,0 +1,241 @@
+"""The typed configuration of a run: every number of the method, its unit and its default (the paper's)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import UserError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where the images are. Rainy and clean photographs need not show the same scenes."""
+
+    demo: bool = Field(False, description="Train on the embedded photographs with rendered rain instead of folders.")
+    rainy: Path | None = Field(None, description="Folder of rainy photographs, searched recursively.")
+    clean: Path | None = Field(None, description="Folder of clean photographs of other scenes, searched recursively.")
+    val_rainy: Path | None = Field(None, description="Folder of rainy validation images (optional).")
+    val_clean: Path | None = Field(None, description="Folder of their clean versions, matched by sorted file name.")
+    cache_dir: Path | None = Field(None, description="Folder of the decoded-image cache; default: RUN/cache.")
+
+    @model_validator(mode="after")
+    def _pairs(self) -> DataConfig:
+        if (self.val_rainy is None) != (self.val_clean is None):
+            raise ValueError("val_rainy and val_clean go together: give both or neither")
+        return self
+
+
+class NetworkConfig(_Section):
+    """Sizes of the four networks."""
+
+    derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
+    derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
+    derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
+    derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="Derainer blocks per decoder level.")
+    unet_width: int = Field(32, ge=1, description="Channels of the degradation estimator's U-Net at full resolution.")
+    unet_levels: int = Field(4, ge=1, description="Resolution levels of that U-Net, the bottom included.")
+    generator_width: int = Field(64, ge=1, description="Channels of the rain generator.")
+    generator_blocks: int = Field(6, ge=0, description="Residual blocks of the rain generator.")
+    discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
+
+    @model_validator(mode="after")
+    def _levels(self) -> NetworkConfig:
+        if len(self.derainer_encoder) != len(self.derainer_decoder):
+            raise ValueError("derainer_encoder and derainer_decoder must have the same number of levels")
+        return self
+
+
+class LossConfig(_Section):
+    """Weights of the loss terms. A weight of 0 leaves the term out of the computation."""
+
+    adversarial: float = Field(1.0, ge=0, description="Weight of the LSGAN terms of the four synthesised rainy images.")
+    pair: float = Field(1.0, ge=0, description="Weight of L_PSNR + L_SSIM on the pseudo pair (lambda 1).")
+    reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
+    reward_form: Literal["psnr", "sum", "mean"] = Field(
+        "psnr", description="How its squared distance is reduced: decibels per image, sum, or mean."
+    )
+    channel_consistency: float = Field(0.0, ge=0, description="Weight of the grey-rain term on (clean, pseudo rainy).")
+    background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term on the same pair.")
+    self_reconstruction: float = Field(0.0, ge=0, description="Weight of L1(G(clean, 0), clean).")
+    discriminator_fakes: Literal["first", "all"] = Field(
+        "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
+    )
+
+
+class OptimConfig(_Section):
+    """Adam, its schedule, clipping and averaging."""
+
+    learning_rate: float = Field(2e-4, gt=0, description="Learning rate at the start of stage 1.")
+    stage2_learning_rate: float = Field(1e-4, gt=0, description="Learning rate at the start of stage 2.")
+    final_learning_rate: float = Field(1e-6, ge=0, description="Learning rate at the end of each stage's cosine.")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Shape of the learning rate in a stage.")
+    discriminator_ratio: float = Field(1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's.")
+    clip_norm: float = Field(
+        1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Decay of the derainer's moving average, which then derains; 0 switches it off."
+    )
+
+
+class RewardConfig(_Section):
+    """Reward recycling: how derained versions are scored, kept and fed back."""
+
+    scorer: Literal["domain", "niqe"] = Field("domain", description="Image-quality score; higher is better.")
+    keep: int = Field(1, ge=1, description="Best derained versions kept per rainy image (1 is the paper).")
+    sweep_start: float = Field(0.1, ge=0, le=1, description="Share of stage 1 after which sweeps begin.")
+    sweep_every: int = Field(
+        0, ge=0, description="Iterations between sweeps; 0: one epoch-equivalent, clamped to 1,000 to 5,000."
+    )
+    sweep_images: int = Field(1000, ge=1, description="Most rainy images per sweep; larger sets roll over.")
+    margin: float = Field(0.0, ge=0, description="A new version must beat the stored score by more than this.")
+    switch: bool = Field(True, description="Stage 2 takes the reward as the clean estimate of the rainy image.")
+
+
+class Config(_Section):
+    """A whole run. Defaults are the paper's recipe; `preset` fills in what is not given."""
+
+    preset: Literal["demo", "small", "paper"] = Field("paper", description="Base values for every field not given.")
+    out: Path | None = Field(None, description="Run folder; default: runs/PRESET-N, the next free N.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    backend: Literal["auto", "native", "triton", "reference"] = Field(
+        "auto", description="Which implementation of the ops runs; auto takes the fastest there is."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0: one per core.")
+    seed: int = Field(0, ge=0, description="Seed of initial weights, crops and everything drawn.")
+    batch: int = Field(8, ge=1, description="Rainy images, and as many clean ones, per iteration.")
+    crop: int = Field(256, ge=32, description="Side of the square training crops, in pixels; a multiple of 4.")
+    stage1_iterations: int = Field(100_000, ge=0, description="Iterations of stage 1.")
+    stage2_iterations: int = Field(40_000, ge=0, description="Iterations of stage 2.")
+    log_every: int = Field(100, ge=1, description="Iterations between lines of metrics.jsonl.")
+    val_every: int = Field(5_000, ge=0, description="Iterations between validations; 0: only at the end of a stage.")
+    save_every: int = Field(5_000, ge=1, description="Iterations between checkpoints.")
+    data: DataConfig = Field(default_factory=DataConfig)
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    optim: OptimConfig = Field(default_factory=OptimConfig)
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return merge(PRESETS.get(given.get("preset", "paper"), {}), given)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of both stages together."""
+        return self.stage1_iterations + self.stage2_iterations
+
+
+_TINY: dict[str, Any] = {
+    "batch": 4,
+    "crop": 64,
+    "network": {
+        "derainer_width": 12,
+        "derainer_encoder": [1, 1],
+        "derainer_middle": 1,
+        "derainer_decoder": [1, 1],
+        "unet_width": 8,
+        "unet_levels": 3,
+        "generator_width": 16,
+        "generator_blocks": 3,
+        "discriminator_width": 16,
+    },
+    "loss": {"channel_consistency": 10.0, "background_guidance": 1.0},
+    "optim": {
+        "learning_rate": 3e-4,
+        "stage2_learning_rate": 3e-4,
+        "schedule": "constant",
+        "discriminator_ratio": 0.5,
+        "ema_decay": 0.995,
+    },
+}
+
+# What each preset changes of the paper's recipe.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": _TINY | {"stage1_iterations": 3000, "stage2_iterations": 1000, "val_every": 500, "save_every": 500},
+    "demo": _TINY
+    | {
+        "data": {"demo": True},
+        "stage1_iterations": 1200,
+        "stage2_iterations": 400,
+        "val_every": 400,
+        "save_every": 400,
+    },
+}
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay `over` on `base`, section by section; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def load_config(source: Config | dict[str, Any] | str | Path | None = None) -> Config:
+    """Read a configuration from whatever a user has.
+
+    Args:
+        source: a Config, a dict of its fields, the path of a YAML file, or None for the demo.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        UserError: unknown or ill-typed field, or a file that cannot be read; the message names it.
+    """
+    if isinstance(source, Config):
+        return source.model_copy(deep=True)
+    if source is None:
+        source = {"preset": "demo"}
+    if isinstance(source, (str, Path)):
+        source = _read_yaml(Path(source))
+    try:
+        return Config.model_validate(source)
+    except ValidationError as error:
+        raise UserError(explain(error)) from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write every field to a YAML file that `load_config` reads back."""
+    from .files import write_text
+
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names every field at fault and what is wrong with it."""
+    lines = []
+    for fault in error.errors():
+        name = ".".join(str(part) for part in fault["loc"]) or "config"
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{name}: no such field (rgsud-fast train --help lists them)")
+        else:
+            lines.append(f"{name}: {fault['msg']}, got {fault['input']!r}" if fault["loc"] else fault["msg"])
+    return "config: " + "; ".join(lines)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config {path}: {error.strerror}; give the path of a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded or {}, dict):
+        raise UserError(f"config {path} must hold 'field: value' lines, got a {type(loaded).__name__}")
+    return loaded or {}
