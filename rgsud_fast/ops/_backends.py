@@ -1,0 +1,124 @@
+"""Which implementation of an op runs: the only place that decides.
+
+A backend of an op is a module with two functions, `forward` and `backward`. The reference is plain PyTorch, needs
+neither, and is what `auto` takes where no kernel can run.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from types import ModuleType
+
+import torch
+
+from ..errors import UserError
+
+# Per op and device: the backends that have a kernel, the fastest first. A backend of None runs only when asked for.
+KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
+    "high_pass": {"cpu": ("native",), "cuda": ("native",)},
+    "ssim": {"cpu": ("native",), "cuda": ("native",)},
+    "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
+}
+NAMES = ("auto", "native", "triton", "reference")
+_PACKAGES = {"native": "rgsud_fast.ops._native", "triton": "rgsud_fast.kernels.triton"}
+
+_chosen: str | None = None  # None until use_backend is called: then RGSUD_BACKEND, or auto
+
+
+class use_backend:  # noqa: N801 - it is called like a function
+    """Choose the implementation of every op, from here on or for one `with` block.
+
+    Args:
+        name: `auto` (the fastest that can run), `native` (C++ or CUDA), `triton` or `reference` (plain PyTorch).
+
+    Raises:
+        UserError: there is no such backend. One that exists but cannot run here is an error at the op's call.
+    """
+
+    def __init__(self, name: str) -> None:
+        global _chosen
+        self._before = _chosen
+        _chosen = _checked(name, "use_backend")
+
+    def __enter__(self) -> use_backend:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        global _chosen
+        _chosen = self._before
+
+
+def choose(op: str, tensor: torch.Tensor) -> ModuleType | None:
+    """The backend that computes `op` on this tensor's device; None stands for the reference.
+
+    Raises:
+        UserError: the backend asked for has no kernel here; the message says what is missing.
+    """
+    return _resolve(op, tensor.device.type, asked_for())
+
+
+def asked_for() -> str:
+    """The backend named by `use_backend`, else by RGSUD_BACKEND, else `auto`."""
+    return _chosen or _checked(os.environ.get("RGSUD_BACKEND", "auto"), "RGSUD_BACKEND")
+
+
+def why_not(op: str, backend: str, device: str) -> str | None:
+    """What keeps a backend of an op from running on a device type, with the mend; None where it runs."""
+    if backend == "reference":
+        return None
+    if backend not in KERNELS[op].get(device, ()):
+        return f"{op} has no {backend} kernel for {device}"
+    return _missing_native(device) if backend == "native" else _missing_triton(device)
+
+
+@functools.cache
+def _resolve(op: str, device: str, asked: str) -> ModuleType | None:
+    if asked == "auto":
+        able = (name for name in KERNELS[op].get(device, ()) if not why_not(op, name, device))
+        name = next((name for name in able if not _only_interpreted(name, device)), "reference")
+    else:
+        name = asked
+        if reason := why_not(op, name, device):
+            raise UserError(f"backend {name}: {reason}")
+    return None if name == "reference" else importlib.import_module(f"{_PACKAGES[name]}.{op}")
+
+
+def _checked(name: str, source: str) -> str:
+    if name not in NAMES:
+        raise UserError(f"{source}: no backend {name!r}; there are {', '.join(NAMES)}")
+    return name
+
+
+def _only_interpreted(backend: str, device: str) -> bool:
+    # Triton on the CPU is its interpreter: right, and about 0.5 ms per program instance.
+    return backend == "triton" and device == "cpu"
+
+
+@functools.cache
+def _missing_native(device: str) -> str | None:
+    try:
+        from .. import _C
+    except ImportError as error:
+        return f"the compiled extension rgsud_fast._C does not import ({error}); run pip install -e . to build it"
+    if device == "cpu":
+        return None
+    built = _C.cuda_architectures()
+    if not built:
+        return "built without CUDA; install the CUDA toolkit, then RGSUD_CUDA=1 pip install -e ."
+    major, minor = torch.cuda.get_device_capability()
+    if 10 * major + minor < min(built):
+        return f"the GPU is sm_{major}{minor}; built for {built}; RGSUD_CUDA_ARCHS={major}{minor} pip install -e ."
+    return None
+
+
+@functools.cache
+def _missing_triton(device: str) -> str | None:
+    try:
+        import triton
+    except ImportError as error:
+        return f"triton does not import ({error}); pip install triton"
+    if device == "cpu" and not triton.knobs.runtime.interpret:
+        return "Triton runs on the CPU only interpreted; set TRITON_INTERPRET=1 before the start"
+    return None

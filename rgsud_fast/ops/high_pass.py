@@ -1,0 +1,58 @@
+"""High pass: what the discriminator sees beside the image, its detail without the broad light and colour."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _backends as backends
+from . import _check as check
+from ._gaussian import filter_separably, gaussian
+
+TAPS, SIGMA = 15, 9.0  # csrc/high_pass.h holds the same two numbers
+
+
+def high_pass(image: Tensor) -> Tensor:
+    """Take the broad light and colour out of an image and leave streaks, edges and texture.
+
+    Returns image - Gaussian(image): 15×15 taps, sigma 9 pixels, borders reflected by 7 (RGSUD's discriminator input,
+    as in SCPGabNet, ICCV 2023). Linear; its backward is the exact adjoint, the reflected border included.
+
+    Args:
+        image: [N, C, H, W], H and W at least 8, which is what reflection by 7 needs. Differentiable once.
+
+    Returns:
+        The detail, same shape and dtype. Half precision is computed in float32.
+
+    Raises:
+        TypeError, ValueError: image is not such a tensor.
+    """
+    check.image("image", image, least=TAPS // 2 + 1)
+    impl = backends.choose("high_pass", image)
+    if impl is None:
+        return reference(image)
+    if torch.compiler.is_compiling():
+        return torch.ops.rgsud_fast.high_pass(image)
+    return _HighPass.apply(image.contiguous(), impl)
+
+
+def reference(image: Tensor) -> Tensor:
+    """The definition, in plain PyTorch."""
+    with torch.autocast(image.device.type, enabled=False):
+        wide = image.to(check.accumulate_dtype(image.dtype))
+        padded = F.pad(wide, [TAPS // 2] * 4, mode="reflect")
+        return (wide - filter_separably(padded, gaussian(TAPS, SIGMA, wide))).to(image.dtype)
+
+
+class _HighPass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, image, impl):
+        ctx.impl = impl
+        return impl.forward(image)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, v_detail):
+        return ctx.impl.backward(v_detail.contiguous()), None
