@@ -1,0 +1,66 @@
+"""RGSUD: learn to remove rain from photographs without pairs, by recycling the best of its own results.
+
+Everything public is named here and imported when first used: `import rgsud_fast` does no work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import Config, load_config
+    from .inference import derain, evaluate, rain
+    from .info import info
+    from .iqa import score
+    from .ops import use_backend
+    from .trainer import train
+
+_HOMES = {
+    "Config": "config",
+    "load_config": "config",
+    "train": "trainer",
+    "derain": "inference",
+    "evaluate": "inference",
+    "rain": "inference",
+    "score": "iqa",
+    "info": "info",
+    "use_backend": "ops",
+}
+
+__all__ = [
+    "Config",
+    "__version__",
+    "derain",
+    "evaluate",
+    "info",
+    "load_config",
+    "rain",
+    "score",
+    "train",
+    "use_backend",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rgsud-fast")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,138 @@
+"""Weights on disk: every network of a run as safetensors, which hold numbers and text and can run no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from . import __version__
+from .errors import UserError
+from .files import replacing
+
+Kind = Literal["derainer", "unet", "generator", "discriminator"]
+FORMAT = "rgsud_fast 1"
+
+
+def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict[str, str] | None = None) -> None:
+    """Write a network's weights, with what is needed to build it again.
+
+    Args:
+        path: the file, KIND.safetensors in a run folder; replaced all at once.
+        module: the network. Its `sizes` (constructor keywords) are stored; without them, as with a network of the
+            user's own, the file loads only through `load_state`.
+        kind: what the network is.
+        metadata: further text to store, such as the step or the preset.
+    """
+    text = {
+        "format": FORMAT,
+        "kind": kind,
+        "sizes": json.dumps(getattr(module, "sizes", None)),
+        "class": type(module).__name__,
+        "version": __version__,
+    }
+    clash = text.keys() & (metadata or {}).keys()
+    if clash:
+        raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=text | (metadata or {}))
+
+
+def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
+    """Build a network from its weights file, ready to be used: on the CPU, in eval mode, without gradients.
+
+    Args:
+        path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it.
+        kind: what the network must be; None takes what the file says (in a run folder: the derainer).
+
+    Raises:
+        UserError: missing, damaged or foreign file, or another kind; the message names the file and the mend.
+    """
+    from .networks import KINDS
+
+    path = find_weights(path, kind or "derainer")
+    text, tensors = _read(path)
+    found = text["kind"]
+    if kind is not None and found != kind:
+        raise UserError(f"{path} holds a {found}, not a {kind}: give the run folder or its {kind}.safetensors")
+    sizes = _sizes(path, text)
+    if found not in KINDS or sizes is None:
+        raise UserError(
+            f"{path} holds a network of your own ({text.get('class', found)}): build it in Python and pass it with"
+            " rgsud_fast.weights.load_state"
+        )
+    try:
+        module = KINDS[found](**sizes)
+        module.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} does not fit the {found} of this version ({_short(error)}): train again") from None
+    return module.eval().requires_grad_(False)
+
+
+def load_state(path: str | Path, module: nn.Module) -> nn.Module:
+    """Fill a network built by the caller, such as a derainer of their own, from a weights file or run folder.
+
+    Raises:
+        UserError: the file is missing, damaged or of another network.
+    """
+    path = find_weights(path, "derainer")
+    _, tensors = _read(path)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the given {type(module).__name__}: {_short(error)}") from None
+    return module
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text stored with the weights: format, kind, sizes, class, version and what the trainer added."""
+    return _read(find_weights(path, "derainer"), tensors=False)[0]
+
+
+def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
+    """The weights file a path stands for: itself, or KIND.safetensors of a run folder."""
+    path = Path(path)
+    if path.is_dir():
+        inside = path / f"{kind}.safetensors"
+        if not inside.is_file():
+            raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file")
+        return inside
+    if not path.is_file():
+        raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
+    return path
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = file.metadata() or {}
+            read = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a readable safetensors file ({_short(error)}): give derainer.safetensors of a run"
+        ) from None
+    if not text.get("format", "").startswith("rgsud_fast") or "kind" not in text:
+        raise UserError(f"{path} was not written by rgsud_fast: give derainer.safetensors of a run")
+    if text["format"] != FORMAT:
+        raise UserError(f"{path} has format {text['format']!r}, this version reads {FORMAT!r}: update rgsud_fast")
+    return text, read
+
+
+def _sizes(path: Path, text: dict[str, str]) -> dict | None:
+    try:
+        sizes = json.loads(text.get("sizes", "null"))
+    except json.JSONDecodeError:
+        sizes = False
+    if sizes is not None and not isinstance(sizes, dict):
+        raise UserError(f"{path} is damaged: its sizes cannot be read; copy or train it again")
+    return sizes
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 120 else text[:117] + "..."
