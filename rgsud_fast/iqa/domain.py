@@ -1,0 +1,130 @@
+"""The offline default score: a small classifier that learns what rain is from the user's two unpaired folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import _augment as augment
+from .plausibility import Plausibility, box_mean
+from .scorer import check_images
+
+WIDTHS = (16, 32, 32, 48)
+CROP = 96  # pixels; smaller ones often hold no streak
+BATCH = 8  # crops per domain and iteration
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 1e-2
+
+
+class RainNet(nn.Module):
+    """Local evidence for "no rain here": a fully convolutional classifier without normalisation over the batch.
+
+    It sees x - box15(x) only: brightness and large structure, which tell scenes apart and not weather, are gone.
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS):
+        super().__init__()
+        first, second, third, last = widths
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, first, 5, stride=2, padding=2),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(first, second, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(second, third, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(third, last, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(last, 1, 1),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Mean of the local logits of P(clean): [N, 3, H, W] in [0, 1] -> [N]."""
+        detail = images - box_mean(images)
+        return self.layers(4 * detail).mean((1, 2, 3))  # x 4: about unit variance
+
+
+class DomainScorer:
+    """Psi = logit of P(clean), less what makes the removed layer implausible as rain (method, section 4)."""
+
+    name = "domain"
+
+    def __init__(self, network: RainNet, plausibility: Plausibility | None = None):
+        self.network = network.eval().requires_grad_(False)
+        self.plausibility = plausibility or Plausibility()
+
+    def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
+        """Score each image by itself; see `Scorer.score`. Images may be of any size from 32 pixels."""
+        check_images(images, rainy)
+        with torch.no_grad():
+            # One by one: a convolution may sum in another order in another batch, and a score must not change with it.
+            scores = torch.cat([self.network(one[None].float()) for one in images])
+            if rainy is not None:
+                scores = scores - self.plausibility.penalty(rainy, images)
+        return scores
+
+    def state(self) -> dict[str, Tensor]:
+        """The classifier's weights, on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor], device: torch.device | str = "cpu") -> DomainScorer:
+        """Rebuild the scorer that `state` was taken of."""
+        network = RainNet()
+        network.load_state_dict(state)
+        return cls(network.to(device))
+
+
+def fit_domain_scorer(
+    rainy: Sequence[np.ndarray],
+    clean: Sequence[np.ndarray],
+    seed: int,
+    iterations: int = 300,
+    device: torch.device | str = "cpu",
+) -> DomainScorer:
+    """Learn to tell the two unpaired domains apart by their rain.
+
+    Both domains pass through the same random changes of contrast, tone, colour, sharpness and noise, so that cameras
+    and file formats give nothing away; half of the crops are mixed across the domains with the share of clean as the
+    target (mixup, Zhang et al. 2018), so that the logit falls steadily with the amount of rain.
+
+    Args:
+        rainy: the rainy photographs, uint8 [H, W, 3] each, any size.
+        clean: the clean ones, of other scenes.
+        seed: of everything drawn; the same seed gives the same scorer.
+        iterations: steps of 2 x 8 crops of 96 x 96.
+        device: where to train and to score.
+
+    Returns:
+        The scorer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network = RainNet()
+    _initialise(network, generator)
+    network.to(device)
+    optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(iterations, 2))
+    with torch.enable_grad():
+        for _ in range(iterations):
+            crops = torch.cat(
+                [augment.crops(rainy, BATCH, CROP, generator), augment.crops(clean, BATCH, CROP, generator)]
+            )
+            target = torch.tensor([0.0] * BATCH + [1.0] * BATCH)
+            crops, target = augment.mix(augment.vary(crops, generator), target, generator)
+            logit = network(crops.to(device))
+            loss = F.binary_cross_entropy_with_logits(logit, target.to(device))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return DomainScorer(network)
+
+
+def _initialise(network: nn.Module, generator: torch.Generator) -> None:
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, 0.2, generator=generator)
+            nn.init.zeros_(layer.bias)
