@@ -1,0 +1,26 @@
+"""Images: reading, caching, drawing crops, rendering rain, and the two domains and validation pairs of a run."""
+
+from .cache import ImageSet
+from .demo import load_demo
+from .domains import Domains, Pair, load_domains
+from .images import list_images, read_image, to_tensor, write_image
+from .rain import RainStyle, render_rain
+from .sampler import Crop, batch_of, cut, draw
+
+__all__ = [
+    "Crop",
+    "Domains",
+    "ImageSet",
+    "Pair",
+    "RainStyle",
+    "batch_of",
+    "cut",
+    "draw",
+    "list_images",
+    "load_demo",
+    "load_domains",
+    "read_image",
+    "render_rain",
+    "to_tensor",
+    "write_image",
+]

@@ -1,0 +1,151 @@
+"""The images of a run: the rainy and the clean domain, unpaired, and the pairs that validate and train nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ..config import DataConfig
+from ..errors import UserError
+from .cache import ImageSet, Progress
+
+_NAMED = 10  # images that one warning names; it counts the rest
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A rainy image and its clean version."""
+
+    name: str
+    rainy: np.ndarray  # uint8 [H, W, 3]
+    clean: np.ndarray  # uint8 [H, W, 3]
+
+
+@dataclass(frozen=True)
+class Domains:
+    """What a run trains on, and what it is validated with."""
+
+    rainy: ImageSet
+    clean: ImageSet
+    val: list[Pair] | None = None
+
+
+def load_domains(
+    data: DataConfig,
+    cache_dir: Path,
+    seed: int,
+    warn: Callable[[str], None],
+    progress: Progress | None = None,
+) -> Domains:
+    """Open the images that the configuration names.
+
+    Args:
+        data: the folders, or `demo` for the embedded photographs.
+        cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
+        seed: of the run. The embedded set is the same for every seed, so that runs can be compared.
+        warn: called with one line for each kind of overlap between the sets that should share no image.
+        progress: called with (images decoded, images in all) while a folder is decoded for the first time.
+
+    Raises:
+        UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
+    """
+    if data.demo:
+        from .demo import load_demo  # it returns what is defined here
+
+        _refuse_folders_beside_demo(data)
+        return load_demo()
+    for field in ("rainy", "clean"):
+        if getattr(data, field) is None:
+            raise UserError(
+                f"data.{field} is not set: give the folder of {field} photographs (--data.{field} DIR), "
+                "or train on the embedded ones (--preset demo)"
+            )
+
+    def open_set(field: str) -> ImageSet:
+        try:
+            return ImageSet.from_folder(getattr(data, field), data.cache_dir or cache_dir, progress)
+        except UserError as error:
+            raise UserError(f"data.{field}: {error}") from None
+
+    sets = {field: open_set(field) for field in ("rainy", "clean")}
+    val = None
+    if data.val_rainy is not None and data.val_clean is not None:
+        sets |= {field: open_set(field) for field in ("val_rainy", "val_clean")}
+        val = pair_up(sets["val_rainy"], sets["val_clean"])
+    _warn_of_overlap(sets, warn)
+    return Domains(sets["rainy"], sets["clean"], val)
+
+
+def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
+    """Match validation images by their sorted names.
+
+    The names need not agree (`rain-001.png` with `norain-001.png`), but a rainy image whose name is that of a clean
+    one must meet that one.
+
+    Raises:
+        UserError: unequal counts, names out of step, or unequal sizes; the message names the first mismatch.
+    """
+    if len(rainy) != len(clean):
+        raise UserError(
+            f"data.val_rainy has {len(rainy)} images and data.val_clean {len(clean)}: "
+            f"{_first_unmatched(rainy, clean)}; each rainy image needs its clean version"
+        )
+    stems = {_stem(name) for name in clean.names}
+    for i, (rainy_name, clean_name) in enumerate(zip(rainy.names, clean.names, strict=True)):
+        if _stem(rainy_name) in stems and _stem(rainy_name) != _stem(clean_name):
+            raise UserError(
+                f"validation pair {i + 1} would be data.val_rainy's {rainy_name} with data.val_clean's {clean_name}; "
+                "give both folders the same images, under names that sort alike"
+            )
+        if rainy.sizes[i] != clean.sizes[i]:
+            (h, w), (ch, cw) = rainy.sizes[i], clean.sizes[i]
+            raise UserError(
+                f"validation pair {i + 1}: data.val_rainy's {rainy_name} is {w} x {h} pixels and data.val_clean's "
+                f"{clean_name} {cw} x {ch}; a pair needs the same scene at the same size"
+            )
+    return [Pair(name, rainy[i], clean[i]) for i, name in enumerate(rainy.names)]
+
+
+def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> None:
+    """Name images, equal in every pixel, that are in two sets (one file reached by two paths is such a case)."""
+    for one, other, harm in (
+        ("rainy", "clean", "the two domains are no longer rainy and clean"),
+        ("rainy", "val_rainy", "validation is not held out"),
+        ("clean", "val_clean", "validation is not held out"),
+        ("rainy", "val_clean", "validation is not held out"),
+        ("clean", "val_rainy", "validation is not held out"),
+    ):
+        if one not in sets or other not in sets:
+            continue
+        there = dict(zip(sets[other].digests, sets[other].names, strict=True))
+        here = zip(sets[one].digests, sets[one].names, strict=True)
+        shared = [name if name == there[key] else f"{name} ({there[key]})" for key, name in here if key in there]
+        if shared:
+            more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+            named = ", ".join(shared[:_NAMED]) + more
+            warn(f"in both data.{one} and data.{other}: {named}; {harm}, so remove the image from one of them")
+
+
+def _refuse_folders_beside_demo(data: DataConfig) -> None:
+    for field in ("rainy", "clean", "val_rainy", "val_clean"):
+        if getattr(data, field) is not None:
+            raise UserError(
+                f"data.{field} names a folder, and data.demo asks for the embedded photographs: "
+                "choose --preset small or paper for your own, or leave the folder out"
+            )
+
+
+def _first_unmatched(rainy: ImageSet, clean: ImageSet) -> str:
+    """Say at which images two folders of unequal length part."""
+    for rainy_name, clean_name in zip(rainy.names, clean.names, strict=False):
+        if _stem(rainy_name) != _stem(clean_name):
+            return f"the first names that differ are {rainy_name} and {clean_name}"
+    longer = max(rainy, clean, key=len)
+    return f"{longer.names[min(len(rainy), len(clean))]} has no partner"
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))

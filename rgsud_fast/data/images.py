@@ -1,0 +1,130 @@
+"""Image files: whatever a user has, as upright 8-bit RGB, and back to disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..errors import UserError
+from ..files import replacing
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SMALLEST = 32  # pixels on the shorter side
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Find every image under a folder, nested folders included.
+
+    Args:
+        folder: where to look. Names that begin with a dot are passed over.
+
+    Returns:
+        Paths in natural order: `2.png` before `10.png`, so that `1x2.png`, `10x2.png` pair with `1.png`, `10.png`.
+
+    Raises:
+        UserError: the folder does not exist or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the path of a folder of images")
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not found:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise UserError(f"{folder}: no image in this folder or below it; it needs files of these kinds: {kinds}")
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+
+
+def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
+    """Decode one file to upright 8-bit RGB.
+
+    Grey is repeated over the channels, 16 bits are scaled to 8, transparency is laid on white as viewers do, the
+    camera's EXIF rotation is applied, and of several pages or frames the first counts.
+
+    Args:
+        path: PNG, JPEG, BMP, TIFF or WebP file (whatever Pillow decodes, in fact).
+        smallest: least height and width, in pixels.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UserError: the file is missing, cannot be decoded, or is too small; the message names it.
+    """
+    try:
+        with Image.open(path) as opened:
+            rgb = _to_rgb(ImageOps.exif_transpose(opened))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read as an image ({_first_line(error)}); replace or remove it") from None
+    height, width = rgb.shape[:2]
+    if min(height, width) < smallest:
+        raise UserError(f"{path}: {width} x {height} pixels, at least {smallest} on each side needed; remove it")
+    return rgb
+
+
+def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
+    """Save one image, all or nothing; the suffix of the name chooses the format.
+
+    Args:
+        path: where to; an existing file is replaced.
+        image: float [3, H, W] in [0, 1] (clamped, then rounded to 8 bits), or uint8 [H, W, 3].
+
+    Raises:
+        UserError: a suffix that is none of the supported formats.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: cannot write this format; end the name in .png or .jpg")
+    options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in {".jpg", ".jpeg"} else {}
+    with replacing(path) as temporary:
+        Image.fromarray(to_bytes(image)).save(temporary, **options)
+
+
+def to_bytes(image: Tensor | np.ndarray) -> np.ndarray:
+    """Bring a float [3, H, W] image in [0, 1] (or a uint8 [H, W, 3] one, unchanged) to uint8 [H, W, 3]."""
+    if isinstance(image, Tensor):
+        image = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be float [3, H, W] or uint8 [H, W, 3], got {image.dtype} {image.shape}")
+    return np.ascontiguousarray(image)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Bring a uint8 [H, W, 3] image (a read-only view of a cache included) to float32 [3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _deep_to_8_bits(np.asarray(image), image.mode)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+def _deep_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """Scale grey values of 16 bits, or floats in [0, 1], to uint8."""
+    top = 1.0 if mode == "F" else 65535.0
+    if not (values.min() >= 0 and values.max() <= top):
+        raise ValueError(f"grey values from {values.min()} to {values.max()}, expected 0 to {top:g}")
+    return np.rint(values.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which runs of digits compare as numbers; the name itself settles ties such as 1 and 01."""
+    parts = [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [*parts, (2, name)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,110 @@
+"""Which crop a training step sees: a pure function of the seed, the step and the slot in the global batch.
+
+Without state, a resumed run sees the same crops as an unbroken one, on any number of ranks: a rank draws its slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Stream = Literal["rainy", "clean"]
+
+# Words of the generator's counter and key that keep the two domains, and permutations and windows, independent.
+_STREAMS = {"rainy": 0, "clean": 1}
+_ORDER, _WINDOW = 0, 1
+
+
+class Crop(NamedTuple):
+    """A square window of one image."""
+
+    index: int  # of the image in its set
+    top: int  # first row, in pixels
+    left: int  # first column, in pixels, before the flip
+    flip: bool  # mirrored left to right
+
+
+def draw(
+    seed: int,
+    step: int,
+    batch: int,
+    sizes: Sequence[tuple[int, int]],
+    crop: int,
+    stream: Stream,
+    slots: Iterable[int] | None = None,
+) -> list[Crop]:
+    """Choose the crops of one step.
+
+    Position p = step * batch + slot of an endless stream shows image perm_e[p mod n], e = p div n, where perm_e is
+    the random permutation of epoch e: in every n positions, each of the n images comes once. Window and flip are
+    uniform. All randomness is Philox (Salmon et al., SC 2011) in counter mode, read as raw bits, whose values NumPy
+    keeps from version to version.
+
+    Args:
+        seed: of the run, at least 0.
+        step: iterations done before this one.
+        batch: images per step, over all ranks.
+        sizes: (H, W) of every image of the set.
+        crop: side of the window, in pixels.
+        stream: the domain; the two are independent of one another.
+        slots: which places in the global batch to draw; default: all.
+
+    Returns:
+        One crop per slot, in the order of `slots`. Where an image is smaller than `crop` the window starts at 0.
+    """
+    crops = []
+    for slot in range(batch) if slots is None else slots:
+        position = step * batch + slot
+        epoch, place = divmod(position, len(sizes))
+        index = _permutation(seed, stream, epoch, len(sizes))[place]
+        height, width = sizes[index]
+        top, left, flip = (int(word) for word in _words(seed, stream, _WINDOW, position, 3))
+        crops.append(Crop(index, _below(top, height - crop + 1), _below(left, width - crop + 1), bool(flip >> 63)))
+    return crops
+
+
+def cut(image: np.ndarray, crop: Crop, side: int) -> np.ndarray:
+    """Take a crop out of its image.
+
+    Args:
+        image: uint8 [H, W, 3]; one smaller than `side` is continued by reflection at its last row and column.
+        crop: the window and flip; its index is not looked at.
+        side: height and width to return, in pixels.
+
+    Returns:
+        uint8 [side, side, 3], possibly a view.
+    """
+    window = image[crop.top : crop.top + side, crop.left : crop.left + side]
+    missing = (side - window.shape[0], side - window.shape[1])
+    if any(missing):
+        window = np.pad(window, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
+    return window[:, ::-1] if crop.flip else window
+
+
+def batch_of(images: Sequence[np.ndarray], crops: Sequence[Crop], side: int) -> Tensor:
+    """Cut the crops of one step out of a set of images (an `ImageSet`); float32 [N, 3, side, side] in [0, 1]."""
+    stacked = np.stack([cut(images[crop.index], crop, side) for crop in crops])
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255).contiguous()
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, stream: Stream, epoch: int, count: int) -> list[int]:
+    """The order in which an epoch shows `count` images."""
+    return np.argsort(_words(seed, stream, _ORDER, epoch, count), kind="stable").tolist()
+
+
+def _words(seed: int, stream: Stream, purpose: int, position: int, count: int) -> np.ndarray:
+    """`count` uniform 64-bit words. The generator counts in the counter's first word; the others say what for."""
+    key = np.array([seed % 2**64, _STREAMS[stream]], dtype=np.uint64)
+    counter = np.array([0, position, purpose, 0], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def _below(word: int, bound: int) -> int:
+    """Scale a uniform 64-bit word to 0 ... bound - 1; 0 where there is no choice."""
+    return word * max(bound, 1) >> 64
