@@ -1,0 +1,118 @@
+// The Python module rgsud_fast._C: addresses, sizes and a stream in; it knows no PyTorch.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu/kernels.h"
+#ifdef RGSUD_CUDA
+#include <cuda_bf16.h>
+
+#include "cuda.h"
+#endif
+
+namespace py = pybind11;
+
+namespace rgsud {
+namespace {
+
+template <typename T>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// Calls run(T{}) with the element type of that name.
+template <typename Run>
+void with_dtype(const std::string& dtype, Run run) {
+  if (dtype == "float32")
+    run(float{});
+  else if (dtype == "float64")
+    run(double{});
+  else
+    throw std::invalid_argument("no kernel for dtype " + dtype);
+}
+
+void high_pass_cpu(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height, int64_t width,
+                   bool adjoint, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().high_pass(at<T>(in), at<T>(out), {planes, height, width}, adjoint, threads);
+  });
+}
+
+void ssim_cpu(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t value, uintptr_t v_x, uintptr_t v_y,
+              int64_t planes, int64_t height, int64_t width, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().ssim(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), {planes, height, width}, threads);
+  });
+}
+
+void layernorm2d_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t weight, uintptr_t bias, uintptr_t out,
+                             int64_t images, int64_t channels, int64_t pixels, double eps, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().layernorm2d_forward(at<T>(x), at<T>(weight), at<T>(bias), at<T>(out), images, channels, pixels,
+                                         eps, threads);
+  });
+}
+
+void layernorm2d_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, uintptr_t weight, uintptr_t v_x,
+                              uintptr_t v_weight, uintptr_t v_bias, int64_t images, int64_t channels, int64_t pixels,
+                              double eps, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().layernorm2d_backward(at<T>(v_out), at<T>(x), at<T>(weight), at<T>(v_x), at<T>(v_weight),
+                                          at<T>(v_bias), images, channels, pixels, eps, threads);
+  });
+}
+
+// Compiled CUDA architectures as numbers, the lowest first: {80, 90}. Empty without CUDA.
+std::vector<int> cuda_architectures() { return {RGSUD_CUDA_BUILT}; }
+
+#ifdef RGSUD_CUDA
+void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height,
+                        int64_t width, bool adjoint, uintptr_t stream) {
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, at<void>(stream));
+  };
+  if (dtype == "bfloat16")
+    run(__nv_bfloat16{});
+  else
+    with_dtype(dtype, run);
+}
+
+void ssim_cuda_any(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t value, uintptr_t v_x, uintptr_t v_y,
+                   uintptr_t moments, uintptr_t partials, int64_t planes, int64_t height, int64_t width,
+                   uintptr_t stream) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    ssim_cuda<T>(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), at<T>(moments), at<double>(partials),
+                 {planes, height, width}, at<void>(stream));
+  });
+}
+#endif
+
+}  // namespace
+}  // namespace rgsud
+
+PYBIND11_MODULE(_C, m) {
+  using namespace rgsud;
+  const auto unlocked = py::call_guard<py::gil_scoped_release>();
+  m.attr("build") = RGSUD_BUILD;
+  m.def("cuda_architectures", &cuda_architectures);
+  m.def("instruction_set", [] { return cpu_tables().instruction_set; });
+  m.def("high_pass_cpu", &high_pass_cpu, unlocked);
+  m.def("ssim_cpu", &ssim_cpu, unlocked);
+  m.def("layernorm2d_forward_cpu", &layernorm2d_forward_cpu, unlocked);
+  m.def("layernorm2d_backward_cpu", &layernorm2d_backward_cpu, unlocked);
+#ifdef RGSUD_CUDA
+  m.def("high_pass_cuda", &high_pass_cuda_any, unlocked);
+  m.def("ssim_cuda", &ssim_cuda_any, unlocked);
+  m.def("ssim_cuda_partials",
+        [](int64_t planes, int64_t height, int64_t width) { return ssim_cuda_partials({planes, height, width}); });
+#endif
+}

@@ -1,0 +1,22 @@
+// The table of CPU kernels for one instruction set; the build compiles this file once for each.
+#include "kernels.h"
+
+#include "high_pass.h"
+#include "layernorm2d.h"
+#include "ssim.h"
+
+namespace rgsud {
+inline namespace RGSUD_ISA {
+
+#define RGSUD_NAME_OF(x) #x
+#define RGSUD_NAME(x) RGSUD_NAME_OF(x)
+
+extern const CpuTables tables;
+const CpuTables tables = {
+    {high_pass<float>, ssim<float>, layernorm2d_forward<float>, layernorm2d_backward<float>},
+    {high_pass<double>, ssim<double>, layernorm2d_forward<double>, layernorm2d_backward<double>},
+    RGSUD_NAME(RGSUD_ISA),
+};
+
+}  // namespace RGSUD_ISA
+}  // namespace rgsud
