@@ -1,0 +1,28 @@
+"""Which device a run uses."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device a name stands for: auto is the current CUDA device where there is one, else the CPU.
+
+    Raises:
+        UserError: CUDA was asked for and cannot be used, or the name is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name!r}: give auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name}: PyTorch sees no CUDA GPU here; use cpu, or check nvidia-smi and the driver")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
+    return device

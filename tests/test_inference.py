@@ -1,0 +1,227 @@
+"""derain, evaluate and rain: every form of input and output, and the mistakes a user can mend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rgsud_fast.data import read_image, to_tensor, write_image
+from rgsud_fast.device import pick_device
+from rgsud_fast.errors import UserError
+from rgsud_fast.inference import derain, evaluate, rain
+from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.weights import save_network
+
+
+class Darker(nn.Module):
+    """A derainer whose result is known: it halves the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, image):
+        assert not self.training
+        return image * self.factor
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images, one nested, two of which share a stem."""
+    root = tmp_path / "in"
+    generator = torch.Generator().manual_seed(5)
+    for name, size in (("a.png", (40, 33)), ("sub/b.png", (35, 50)), ("a.bmp", (32, 32))):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(root / name, torch.rand(3, *size, generator=generator))
+    return root
+
+
+def test_a_batch_comes_back_as_a_batch_and_an_image_as_an_image():
+    batch = torch.rand(2, 3, 20, 30)
+    torch.testing.assert_close(derain(Darker(), batch), batch / 2)
+    torch.testing.assert_close(derain(Darker(), batch[0]), batch[0] / 2)
+
+
+def test_an_array_a_file_a_list_and_a_folder_are_read(folder):
+    array = read_image(folder / "a.png")
+    expected = to_tensor(array) / 2
+    torch.testing.assert_close(derain(Darker(), array), expected)
+    torch.testing.assert_close(derain(Darker(), folder / "a.png"), expected)
+    torch.testing.assert_close(derain(Darker(), str(folder / "a.png"), tile=16, overlap=4), expected)
+    several = derain(Darker(), [array, folder / "sub" / "b.png"])
+    assert [tuple(image.shape) for image in several] == [(3, 40, 33), (3, 35, 50)]
+    assert len(derain(Darker(), folder)) == 3
+
+
+def test_results_are_in_range_and_carry_no_gradient():
+    class Wild(nn.Module):
+        def forward(self, image):
+            return image * 5 - 1
+
+    out = derain(Wild(), torch.rand(1, 3, 16, 16, requires_grad=True))
+    assert not out.requires_grad
+    assert out.min() == 0
+    assert out.max() == 1
+    (out.requires_grad_() * 2).sum().backward()
+
+
+def test_a_given_network_keeps_its_mode():
+    network = Darker().train()
+    derain(network, torch.rand(1, 3, 16, 16))
+    assert network.training
+
+
+def test_a_folder_is_written_with_its_names_and_nesting(folder, tmp_path):
+    written = derain(Darker(), folder, tmp_path / "out")
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in written)
+    assert names == ["a.bmp.png", "a.png.png", "sub/b.png"]
+    found = read_image(tmp_path / "out" / "sub" / "b.png").astype(int)
+    assert np.abs(found - read_image(folder / "sub" / "b.png") / 2).max() <= 0.5
+
+
+def test_one_file_goes_to_a_file_or_a_folder(folder, tmp_path):
+    assert derain(Darker(), folder / "a.png", tmp_path / "new" / "x.jpg") == [tmp_path / "new" / "x.jpg"]
+    assert derain(Darker(), folder / "a.bmp", tmp_path / "new") == [tmp_path / "new" / "a.png"]
+    assert read_image(tmp_path / "new" / "x.jpg").shape == (40, 33, 3)
+    batch = derain(Darker(), torch.rand(2, 3, 32, 32), tmp_path / "batch")
+    assert [path.name for path in batch] == ["00000_000.png", "00000_001.png"]
+
+
+def test_inputs_are_never_overwritten(folder):
+    before = (folder / "a.png").read_bytes()
+    with pytest.raises(UserError, match="would be overwritten"):
+        derain(Darker(), folder / "a.png", folder)
+    with pytest.raises(UserError, match="would be overwritten"):
+        derain(Darker(), folder / "sub", folder / "sub")
+    assert (folder / "a.png").read_bytes() == before
+
+
+def test_weights_may_be_a_run_folder_or_a_file(folder, tmp_path):
+    network = Derainer(width=4, encoder=[1], middle=1, decoder=[1]).eval()
+    save_network(tmp_path / "run" / "derainer.safetensors", network, "derainer")
+    image = torch.rand(1, 3, 21, 19)
+    with torch.no_grad():
+        expected = network(image).clamp(0, 1)
+    for weights in (tmp_path / "run", tmp_path / "run" / "derainer.safetensors"):
+        torch.testing.assert_close(derain(weights, image, device="cpu"), expected)
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (torch.zeros(1, 1, 8, 8), r"got torch\.float32 \[1, 1, 8, 8\]"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"got torch\.uint8 \[3, 8, 8\]"),
+        (np.zeros((8, 8, 3)), r"got float64 \[8, 8, 3\]"),
+        (7, "got int"),
+    ],
+    ids=["grey", "bytes", "floats", "number"],
+)
+def test_other_inputs_are_refused_with_what_was_got(images, message):
+    with pytest.raises(ValueError, match=message):
+        derain(Darker(), images)
+
+
+def test_missing_and_empty_inputs_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: no such file or folder"):
+        derain(Darker(), tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty"):
+        derain(Darker(), tmp_path / "empty", tmp_path / "out")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        derain(Darker(), tmp_path / "broken.png")
+    with pytest.raises(UserError, match="no weights at"):
+        derain(tmp_path / "none.safetensors", torch.zeros(1, 3, 8, 8))
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Rainy images that are twice their clean versions, so that `Darker` is nearly perfect."""
+    for i in range(3):
+        clean = torch.rand(3, 32, 40) * 0.5
+        write_image(tmp_path / "clean" / f"norain-{i}.png", clean)
+        write_image(
+            tmp_path / "rainy" / f"rain-{i}.png", to_tensor(read_image(tmp_path / "clean" / f"norain-{i}.png")) * 2
+        )
+    return tmp_path / "rainy", tmp_path / "clean"
+
+
+def test_evaluate_gives_the_derained_the_input_and_the_fixed_filter(pairs):
+    figures = evaluate(Darker(), *pairs)
+    names = {f"{metric}_{space}" for metric in ("psnr", "ssim") for space in ("rgb", "y")}
+    assert set(figures) == names | {f"input_{n}" for n in names} | {f"filter_{n}" for n in names} | {"images"}
+    assert figures["psnr_rgb"] > 50 > 20 > figures["input_psnr_rgb"]
+    assert [image["name"] for image in figures["images"]] == ["rain-0.png", "rain-1.png", "rain-2.png"]
+    mean = np.mean([image["input_psnr_rgb"] for image in figures["images"]])
+    assert figures["input_psnr_rgb"] == pytest.approx(mean)
+
+
+def test_evaluate_takes_images_in_memory(pairs):
+    rainy, clean = ([read_image(path) for path in sorted(folder.iterdir())] for folder in pairs)
+    assert evaluate(Darker(), rainy, clean)["psnr_y"] == evaluate(Darker(), *pairs)["psnr_y"]
+
+
+def test_pairs_that_do_not_match_are_named(pairs):
+    rainy, clean = pairs
+    (clean / "norain-2.png").unlink()
+    with pytest.raises(UserError, match="3 rainy images but 2 clean ones"):
+        evaluate(Darker(), rainy, clean)
+    write_image(clean / "norain-2.png", torch.rand(3, 32, 41))
+    with pytest.raises(UserError, match=r"rain-2\.png is 40 x 32 pixels and its clean version norain-2\.png 41 x 32"):
+        evaluate(Darker(), rainy, clean)
+    (clean / "norain-2.png").unlink()
+    (rainy / "rain-0.png").rename(rainy / "norain-1.png")
+    with pytest.raises(UserError, match=r"norain-1\.png meets norain-0\.png"):
+        evaluate(Darker(), rainy, clean)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with a generator that adds the rain it is given, and a U-Net that sees none."""
+    torch.manual_seed(1)
+    save_network(tmp_path / "run" / "generator.safetensors", RainGenerator(width=4, blocks=1), "generator")
+    save_network(tmp_path / "run" / "unet.safetensors", UNet(width=4, levels=2), "unet")
+    return tmp_path / "run"
+
+
+def test_rain_writes_pairs_of_equal_names_and_sizes(run, folder, tmp_path):
+    write_image(tmp_path / "rainy" / "r.png", torch.rand(3, 36, 38))
+    written = rain(run, folder, tmp_path / "rainy", tmp_path / "out", device="cpu")
+    assert len(written) == 3
+    names = {"a.png.png", "a.bmp.png", "sub_b.png"}
+    assert {path.name for path in (tmp_path / "out" / "rainy").iterdir()} == names
+    assert {path.name for path in (tmp_path / "out" / "clean").iterdir()} == names
+    for rainy, clean in written:
+        assert rainy.name == clean.name
+        assert read_image(rainy).shape == read_image(clean).shape
+    assert read_image(tmp_path / "out" / "clean" / "sub_b.png").shape == (35, 38, 3)
+
+
+def test_rain_is_what_the_two_networks_give(run, tmp_path):
+    from rgsud_fast.weights import load_network
+
+    write_image(tmp_path / "c.png", torch.rand(3, 40, 40))
+    write_image(tmp_path / "r.png", torch.rand(3, 40, 40))
+    ((painted, _),) = rain(run, tmp_path / "c.png", tmp_path / "r.png", tmp_path / "out", device="cpu")
+    clean, rainy = (to_tensor(read_image(tmp_path / f"{name}.png"))[None] for name in "cr")
+    generator, unet = load_network(run, "generator"), load_network(run, "unet")
+    with torch.no_grad():
+        expected = generator(clean, rainy - unet(rainy)).clamp(0, 1)
+    assert (to_tensor(read_image(painted)) - expected[0]).abs().max() <= 0.5001 / 255
+
+
+def test_rain_without_its_networks_says_which_is_missing(run, folder, tmp_path):
+    (run / "unet.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no unet\.safetensors"):
+        rain(run, folder, folder, tmp_path / "out", device="cpu")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(UserError, match="give auto, cpu, cuda"):
+        pick_device("gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="sees no CUDA GPU"):
+            pick_device("cuda")
