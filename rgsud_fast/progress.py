@@ -1,0 +1,107 @@
+"""What a user sees while a run works: one live bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+
+class Progress:
+    """The progress of one run. A context manager; prints nothing outside of it.
+
+    Args:
+        total: iterations of the whole run.
+        quiet: print nothing at all.
+        stream: where to print; standard output by default.
+        every: least seconds between two lines where the stream is no terminal.
+    """
+
+    def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None, every: float = 5.0) -> None:
+        self.total, self.quiet, self.every = total, quiet, every
+        self._console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._first: tuple[float, int] | None = None  # (seconds, step) of the first advance: a resumed run starts late
+        self._last_line = float("-inf")
+
+    def __enter__(self) -> Progress:
+        if not self.quiet and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+            self._live = None
+
+    def advance(self, step: int, stage: int | str, fields: Mapping[str, float | str]) -> None:
+        """Show where the run is.
+
+        Args:
+            step: iterations done.
+            stage: of the method, 1 or 2.
+            fields: what to show by name, in order, such as losses, images/s and the pool's state; numbers are
+                rounded to four digits.
+        """
+        if self.quiet:
+            return
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, step)
+        eta = self._eta(step, now)
+        shown = [(name, _text(value)) for name, value in fields.items()]
+        if self._live is not None:
+            self._live.update(self._bar(step, stage, shown, eta))
+        elif step >= self.total or now - self._last_line >= self.every:
+            self._last_line = now
+            parts = [f"step {step:,}/{self.total:,}", f"stage {stage}", *(f"{k} {v}" for k, v in shown)]
+            self._console.print(escape("  ".join([*parts, f"ETA {eta}"])))
+
+    def say(self, text: str) -> None:
+        """Print one line, above the bar where there is one."""
+        if not self.quiet:
+            self._console.print(escape(text))
+
+    def _eta(self, step: int, now: float) -> str:
+        """Time to go at the mean speed since the first advance."""
+        began, first = self._first or (now, step)
+        if step >= self.total:
+            return "0:00"
+        if step <= first:
+            return "?"
+        return clock((self.total - step) * (now - began) / (step - first))
+
+    def _bar(self, step: int, stage: int | str, shown: list[tuple[str, str]], eta: str) -> Table:
+        fields = Text("  ").join(Text.assemble((f"{name} ", "dim"), value) for name, value in shown)
+        cells = (
+            Text(f"stage {stage}", style="bold"),
+            Text(f"{step:,}/{self.total:,}"),
+            Text.assemble(("ETA ", "dim"), eta),
+        )
+        bar = Table.grid(padding=(0, 1))
+        for cell in cells:
+            bar.add_column(no_wrap=True, min_width=cell.cell_len)
+        bar.add_column(min_width=16)
+        bar.add_column(no_wrap=True, overflow="ellipsis")  # a narrow terminal shortens the fields, nothing else
+        bar.add_row(*cells, ProgressBar(total=max(self.total, 1), completed=step, width=16), fields)
+        return bar
+
+
+def clock(seconds: float) -> str:
+    """Seconds as M:SS or H:MM:SS."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
