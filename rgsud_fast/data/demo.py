@@ -1,6 +1,6 @@
 """The embedded data: photographs bundled with scikit-image as two domains and held-out pairs, with rendered rain.
 
-A small, honest test bed, not a benchmark: nine scenes, four of them grey, and rain that is rendered.
+A small test bed, not a benchmark: ten scenes, five of them grey, and rain that is rendered.
 """
 
 from __future__ import annotations
@@ -16,50 +16,53 @@ from .domains import Domains, Pair
 from .images import read_image
 from .rain import RainStyle, random_style, render_rain
 
-# Each photograph of the domains is split in the middle: the left half stays clean, the right half gets the rain. So the
-# domains share no pixel, and yet differ in rain much more than in what they show. Colour photographs get two rains.
-_TRAINING = (("astronaut.png", 2), ("chelsea.png", 2), ("coffee.png", 2), ("rocket.jpg", 2),
-             ("brick.png", 1), ("grass.png", 1), ("gravel.png", 1), ("coins.png", 1))  # fmt: skip
+# (file, rains). Each photograph of the domains is split in the middle: its left half stays clean, its right half gets
+# the rains, one image each. So the domains share no pixel, and differ in rain more than in what they show.
+TRAINING = (
+    ("astronaut.png", 2),
+    ("chelsea.png", 2),
+    ("coffee.png", 2),
+    ("rocket.jpg", 2),
+    ("brick.png", 1),
+    ("grass.png", 1),
+    ("gravel.png", 1),
+    ("coins.png", 1),
+)
+
+# (file, columns as shares of the width, rain). The stereo pair is one scene: its views show different halves of it.
+VALIDATION = (
+    ("motorcycle_left.png", (0.0, 0.5), RainStyle(angle=-20, length=30, width=2.0, density=0.035, brightness=0.32)),
+    ("motorcycle_right.png", (0.5, 1.0), RainStyle(angle=12, length=45, width=2.5, density=0.030, brightness=0.34)),
+    ("camera.png", (0.0, 1.0), RainStyle(angle=28, length=35, width=2.2, density=0.032, brightness=0.38)),
+)
 
 
 def load_demo() -> Domains:
-    """Build the embedded domains; the same on every call."""
-    names, rainy, cleans = [], [], []
-    rng = np.random.default_rng(2605)
-    total = sum(rains for _, rains in _TRAINING)
-    angles = np.linspace(-35, 35, total)
-    angles = angles[rng.permutation(total)]
-    for file, rains in _TRAINING:
-        image = _photograph(file)
+    """Build the embedded data; the same on every call, whatever the seed of the run.
+
+    Returns:
+        12 rainy and 8 clean halves of 8 photographs, and 3 validation pairs of 2 other scenes.
+
+    Raises:
+        UserError: scikit-image is missing, or does not bundle one of the photographs.
+    """
+    rng = np.random.default_rng(0)
+    angles = rng.permutation(np.linspace(-35, 35, sum(rains for _, rains in TRAINING)))
+    clean, rainy = {}, {}
+    for file, rains in TRAINING:
+        image, name = photograph(file), Path(file).stem
         middle = image.shape[1] // 2
-        cleans.append(image[:, :middle])
-        for k in range(rains):
-            style = random_style(rng, angles[len(names)])
-            names.append(f"{Path(file).stem}-{k}")
-            rainy.append(render_rain(image[:, middle:], style, seed=len(names)))
+        clean[name] = image[:, :middle]
+        for rain in range(rains):
+            style = random_style(rng, angle=angles[len(rainy)])
+            rainy[f"{name}-{rain}"] = render_rain(image[:, middle:], style, seed=len(rainy))
     return Domains(
-        ImageSet.from_arrays(names, rainy),
-        ImageSet.from_arrays([Path(file).stem for file, _ in _TRAINING], cleans),
-        _validation(),
+        ImageSet.from_arrays(list(rainy), rainy.values()), ImageSet.from_arrays(list(clean), clean.values()), _pairs()
     )
 
 
-def _validation() -> list[Pair]:
-    left, right, camera = (_photograph(n) for n in ("motorcycle_left.png", "motorcycle_right.png", "camera.png"))
-    half = left.shape[1] // 2
-    scenes = {
-        "motorcycle-rear": (left[:, :half], RainStyle(angle=-20, length=30, width=2, density=0.035, brightness=0.32)),
-        "motorcycle-front": (right[:, half:], RainStyle(angle=12, length=45, width=2.5, density=0.03, brightness=0.34)),
-        "camera": (camera, RainStyle(angle=28, length=35, width=2.2, density=0.032, brightness=0.38)),
-    }
-    return [
-        Pair(name, render_rain(clean, style, seed=100 + i), clean)
-        for i, (name, (clean, style)) in enumerate(scenes.items())
-    ]
-
-
-def _photograph(name: str) -> np.ndarray:
-    """Read a photograph from scikit-image's package folder, without importing it: nothing is downloaded."""
+def photograph(name: str) -> np.ndarray:
+    """Read a photograph from scikit-image's folder, uint8 [H, W, 3]; nothing is imported or downloaded."""
     spec = find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("the embedded photographs come with scikit-image, which is missing: pip install scikit-image")
@@ -67,3 +70,13 @@ def _photograph(name: str) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"this scikit-image does not bundle {name}: pip install -U scikit-image")
     return read_image(path)
+
+
+def _pairs() -> list[Pair]:
+    pairs = []
+    for seed, (file, (start, end), style) in enumerate(VALIDATION, start=100):
+        image = photograph(file)
+        width = image.shape[1]
+        clean = np.ascontiguousarray(image[:, round(start * width) : round(end * width)])
+        pairs.append(Pair(Path(file).stem, render_rain(clean, style, seed), clean))
+    return pairs

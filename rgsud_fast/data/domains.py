@@ -82,8 +82,8 @@ def load_domains(
 def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
     """Match validation images by their sorted names.
 
-    The names need not agree (`rain-001.png` with `norain-001.png`), but a rainy image whose name is that of a clean
-    one must meet that one.
+    The names of the two folders may differ throughout (`rain-001.png` with `norain-001.png`); but where any name is in
+    both folders, all must be, for sorting would then join images of different scenes without a sign.
 
     Raises:
         UserError: unequal counts, names out of step, or unequal sizes; the message names the first mismatch.
@@ -93,9 +93,9 @@ def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
             f"data.val_rainy has {len(rainy)} images and data.val_clean {len(clean)}: "
             f"{_first_unmatched(rainy, clean)}; each rainy image needs its clean version"
         )
-    stems = {_stem(name) for name in clean.names}
+    same_names = not {_stem(name) for name in rainy.names}.isdisjoint(_stem(name) for name in clean.names)
     for i, (rainy_name, clean_name) in enumerate(zip(rainy.names, clean.names, strict=True)):
-        if _stem(rainy_name) in stems and _stem(rainy_name) != _stem(clean_name):
+        if same_names and _stem(rainy_name) != _stem(clean_name):
             raise UserError(
                 f"validation pair {i + 1} would be data.val_rainy's {rainy_name} with data.val_clean's {clean_name}; "
                 "give both folders the same images, under names that sort alike"

@@ -1,0 +1,121 @@
+"""The decoded-image cache: the same pixels, decoded once, never stale, never half-written."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from rgsud_fast.data import ImageSet, cache, write_image
+from rgsud_fast.errors import UserError
+
+
+@pytest.fixture
+def photos() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (32 + i, 40 - i, 3), dtype=np.uint8) for i in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
+    for i, photo in enumerate(photos):
+        write_image(tmp_path / "photos" / f"sub{i % 2}" / f"{i}.png", photo)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The paths decoded so far."""
+    paths = []
+    read = cache.read_image
+    monkeypatch.setattr(cache, "read_image", lambda path: (paths.append(path), read(path))[1])
+    return paths
+
+
+def test_images_come_back_in_the_same_bytes(folder, photos, tmp_path):
+    images = ImageSet.from_folder(folder, tmp_path / "cache")
+    assert images.names == ["sub0/0.png", "sub0/2.png", "sub0/4.png", "sub1/1.png", "sub1/3.png"]
+    assert len(images) == 5
+    for image, name, size in zip(images, images.names, images.sizes, strict=True):
+        photo = photos[int(name[5])]
+        assert size == photo.shape[:2]
+        assert np.array_equal(image, photo)
+    assert np.array_equal(images[-1], photos[3])
+    with pytest.raises(IndexError):
+        images[5]
+
+
+def test_a_cached_image_cannot_be_written_to(folder, tmp_path):
+    with pytest.raises(ValueError, match="read-only"):
+        ImageSet.from_folder(folder, tmp_path / "cache")[0][0, 0] = 0
+
+
+def test_a_second_run_decodes_nothing(folder, tmp_path, decoded):
+    first = ImageSet.from_folder(folder, tmp_path / "cache")
+    assert len(decoded) == 5
+    second = ImageSet.from_folder(folder, tmp_path / "cache")
+    assert len(decoded) == 5
+    assert (second.names, second.sizes, second.digests) == (first.names, first.sizes, first.digests)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "rewritten"])
+def test_a_changed_folder_is_decoded_again_and_its_old_cache_removed(folder, photos, tmp_path, change):
+    before = ImageSet.from_folder(folder, tmp_path / "cache")
+    path = folder / "sub0" / "2.png"
+    if change == "removed":
+        path.unlink()
+    else:
+        path = path if change == "rewritten" else folder / "new.png"
+        write_image(path, 255 - photos[2])
+        os.utime(path, ns=(1, 1))
+    after = ImageSet.from_folder(folder, tmp_path / "cache")
+    assert after.digests != before.digests
+    assert [cache.digest(image) for image in after] == after.digests
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert np.array_equal(before[1], photos[2])  # a run that has the old cache open goes on with it
+
+
+def test_folders_share_a_cache_dir(folder, photos, tmp_path):
+    write_image(tmp_path / "other" / "0.png", photos[4])
+    one = ImageSet.from_folder(folder, tmp_path / "cache")
+    other = ImageSet.from_folder(tmp_path / "other", tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert other.digests == [one.digests[2]]
+
+
+def test_a_truncated_cache_is_built_again(folder, tmp_path, decoded):
+    first = ImageSet.from_folder(folder, tmp_path / "cache")
+    pixels = next((tmp_path / "cache").glob("*.rgb"))
+    content = pixels.read_bytes()
+    pixels.unlink()
+    pixels.write_bytes(content[:-7])
+    second = ImageSet.from_folder(folder, tmp_path / "cache")
+    assert len(decoded) == 10
+    assert second.digests == first.digests
+
+
+def test_a_damaged_image_is_named_and_leaves_no_cache(folder, tmp_path):
+    (folder / "sub1" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(UserError, match=r"sub1.1\.png"):
+        ImageSet.from_folder(folder, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_cache_dir_that_is_a_file_is_named(folder, tmp_path):
+    (tmp_path / "cache").touch()
+    with pytest.raises(UserError, match="cache: the image cache cannot be written"):
+        ImageSet.from_folder(folder, tmp_path / "cache")
+
+
+def test_progress_counts_the_images(folder, tmp_path):
+    seen = []
+    ImageSet.from_folder(folder, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 5) for i in range(1, 6)]
+
+
+def test_digests_tell_images_of_the_same_bytes_and_other_sizes_apart():
+    wide = np.zeros((32, 64, 3), np.uint8)
+    images = ImageSet.from_arrays(["wide", "tall", "again"], [wide, wide.reshape(64, 32, 3), wide.copy()])
+    assert images.digests[0] == images.digests[2] != images.digests[1]

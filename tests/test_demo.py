@@ -1,0 +1,69 @@
+"""The embedded data: there, deterministic, held out, and neither trivial nor hopeless."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.util import view_as_windows
+
+from rgsud_fast.data import demo, load_demo
+from rgsud_fast.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def domains():
+    return load_demo()
+
+
+def psnr(x: np.ndarray, y: np.ndarray) -> float:
+    return 10 * np.log10(255**2 / np.mean((x.astype(np.float64) - y) ** 2))
+
+
+def fixed_filter(rainy: np.ndarray) -> np.ndarray:
+    """min(rainy, horizontal median of 9 pixels): removes upright streaks, and fine bright detail, with no learning."""
+    windows = view_as_windows(np.pad(rainy, ((0, 0), (4, 4), (0, 0)), mode="reflect"), (1, 9, 1))
+    return np.minimum(rainy, np.median(windows, axis=(3, 4, 5)))
+
+
+def test_the_set_is_the_same_on_every_call(domains):
+    again = load_demo()
+    assert again.rainy.digests == domains.rainy.digests
+    assert again.clean.digests == domains.clean.digests
+    assert all(np.array_equal(a.rainy, b.rainy) for a, b in zip(again.val, domains.val, strict=True))
+
+
+def test_it_is_large_enough_to_train_on(domains):
+    assert 10 <= len(domains.rainy) <= 20
+    assert len(domains.clean) >= 8
+    assert len(set(domains.rainy.names)) == len(domains.rainy)
+    for height, width in domains.rainy.sizes + domains.clean.sizes:
+        assert min(height, width) >= 128
+        assert max(height, width) <= 512
+
+
+def test_validation_input_lies_between_22_and_26_decibels(domains):
+    figures = [psnr(pair.rainy, pair.clean) for pair in domains.val]
+    assert len(figures) >= 3
+    assert all(22 < figure < 26 for figure in figures), figures
+
+
+def test_a_fixed_filter_leaves_room_for_learning(domains):
+    rainy = np.mean([psnr(pair.rainy, pair.clean) for pair in domains.val])
+    filtered = np.mean([psnr(fixed_filter(pair.rainy), pair.clean) for pair in domains.val])
+    assert filtered < rainy + 2, (rainy, filtered)
+
+
+def test_no_photograph_is_in_training_and_validation_and_no_pixel_in_both_domains(domains):
+    trained = {name for name, _ in demo.TRAINING}
+    assert not trained & {name for name, _, _ in demo.VALIDATION}
+    halves = {name.rsplit("-", 1)[0]: domains.rainy[i] for i, name in enumerate(domains.rainy.names)}
+    for i, name in enumerate(domains.clean.names):
+        photograph = demo.photograph(next(file for file in trained if file.startswith(name)))
+        left = domains.clean.sizes[i][1]
+        assert np.array_equal(domains.clean[i], photograph[:, :left])
+        assert (halves[name] >= photograph[:, left:]).all()
+
+
+def test_a_missing_photograph_says_how_to_get_it():
+    with pytest.raises(UserError, match=r"does not bundle unheard_of\.png: pip install -U scikit-image"):
+        demo.photograph("unheard_of.png")
