@@ -1,0 +1,10 @@
+"""The four networks of RGSUD. Each carries `sizes`, the keywords that build it again."""
+
+from .derainer import Derainer
+from .discriminator import Discriminator
+from .generator import RainGenerator
+from .unet import UNet
+
+KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
+
+__all__ = ["KINDS", "Derainer", "Discriminator", "RainGenerator", "UNet"]

@@ -1,0 +1,107 @@
+"""The derainer: NAFNet (Chen et al., ECCV 2022), the only network used after training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..ops import layernorm2d
+from ._common import check_image, pad_to_multiple
+
+
+class Derainer(nn.Module):
+    """Remove rain from an image: NAFNet with a global residual.
+
+    Layer table of NAFNet's published code; 29,159,715 parameters at the defaults.
+
+    Args:
+        width: channels at full resolution; doubled per level.
+        encoder: blocks per encoder level.
+        middle: blocks at the lowest resolution.
+        decoder: blocks per decoder level.
+    """
+
+    def __init__(
+        self,
+        width: int = 32,
+        encoder: Sequence[int] = (2, 2, 4, 8),
+        middle: int = 12,
+        decoder: Sequence[int] = (2, 2, 2, 2),
+    ) -> None:
+        super().__init__()
+        self.sizes = {"width": width, "encoder": list(encoder), "middle": middle, "decoder": list(decoder)}
+        widths = [width << level for level in range(len(encoder) + 1)]
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.encoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths, encoder, strict=False))
+        self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths[:-1])
+        self.middle = _blocks(widths[-1], middle)
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in widths[-2::-1]
+        )
+        self.decoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths[-2::-1], decoder, strict=True))
+        self.last = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, 3, H, W], any H and W; padded inside to a multiple of 2^levels."""
+        check_image(image)
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, 1 << len(self.downs))
+        x = self.first(padded)
+        skips = []
+        for blocks, down in zip(self.encoder, self.downs, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle(x)
+        for up, blocks in zip(self.ups, self.decoder, strict=True):
+            x = blocks(up(x) + skips.pop())
+        return (self.last(x) + padded)[..., :height, :width]
+
+
+class NAFBlock(nn.Module):
+    """NAFNet's nonlinear activation free block, [N, C, H, W] -> [N, C, H, W]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm2d(channels)
+        self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.attention = nn.Conv2d(channels, channels, 1)
+        self.project1 = nn.Conv2d(channels, channels, 1)
+        self.norm2 = LayerNorm2d(channels)
+        self.expand2 = nn.Conv2d(channels, 2 * channels, 1)
+        self.project2 = nn.Conv2d(channels, channels, 1)
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = simple_gate(self.depthwise(self.expand1(self.norm1(x))))
+        u = u * self.attention(F.adaptive_avg_pool2d(u, 1))
+        y = x + self.beta * self.project1(u)
+        v = simple_gate(self.expand2(self.norm2(y)))
+        return y + self.gamma * self.project2(v)
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of each pixel, affine, eps 1e-6."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return layernorm2d(x, self.weight, self.bias, 1e-6)
+
+
+def simple_gate(x: Tensor) -> Tensor:
+    """Multiply the two halves of the channels: [N, 2C, H, W] -> [N, C, H, W]."""
+    a, b = x.chunk(2, dim=1)
+    return a * b
+
+
+def _blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(NAFBlock(channels) for _ in range(count)))

@@ -1,0 +1,57 @@
+"""The rain generator: paints the rain of one image onto another (layer table of CSUD, CVPR 2025)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ._common import check_image, init_normal, lrelu
+
+
+class RainGenerator(nn.Module):
+    """Make a rainy image of a clean one and of rain information. 545,283 parameters at the defaults.
+
+    Zero padding, bias everywhere, no normalisation, nothing squashed or clamped at the end.
+
+    Args:
+        width: channels of the trunk.
+        blocks: residual blocks.
+    """
+
+    def __init__(self, width: int = 64, blocks: int = 6) -> None:
+        super().__init__()
+        self.sizes = {"width": width, "blocks": blocks}
+        self.first = nn.Conv2d(6, width, 7, padding=3)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.merge1 = nn.Conv2d(width, width, 3, padding=1)
+        self.merge2 = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, 3, 7, padding=3)
+        init_normal(self)
+
+    def forward(self, clean: Tensor, rain: Tensor) -> Tensor:
+        """Paint rain.
+
+        Args:
+            clean: background, [N, 3, H, W].
+            rain: rain information F(O) = O - clean estimate of O, same shape, not clamped.
+
+        Returns:
+            The rainy image, [N, 3, H, W], not clamped.
+        """
+        check_image(clean, name="clean")
+        check_image(rain, name="rain")
+        x = self.blocks(self.first(torch.cat([clean, rain], dim=1)))
+        x = lrelu(self.merge2(lrelu(self.merge1(x))))
+        return self.last(x) + clean
+
+
+class ResidualBlock(nn.Module):
+    """x + lrelu(conv3x3(lrelu(conv3x3(x)))): both activations before the addition, none after it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + lrelu(self.conv2(lrelu(self.conv1(x))))

@@ -1,0 +1,122 @@
+"""The reward pool: for every rainy training image, the best derained versions seen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .data.sampler import Crop, cut
+
+EMPTY = float("-inf")  # score of a slot that holds nothing
+
+
+class RewardPool:
+    """Keep the k best derained versions of each rainy image, 8-bit, with their scores, on the training device.
+
+    One flat arena of bytes per slot holds all images one after another, so that images of mixed sizes need no padding.
+    It takes keep * 3 bytes per pixel of the rainy set. No operation waits for the device.
+
+    Args:
+        sizes: height and width of every rainy image, in pixels.
+        keep: versions kept per image (1 is the paper).
+        margin: a new version must beat the score it replaces by more than this.
+        device: where the arena lives.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        keep: int = 1,
+        margin: float = 0.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.sizes = [(int(height), int(width)) for height, width in sizes]
+        self.margin = margin
+        self._offsets = [0]
+        for height, width in self.sizes:
+            self._offsets.append(self._offsets[-1] + height * width * 3)
+        self.arena = torch.zeros(keep, self._offsets[-1], dtype=torch.uint8, device=device)
+        self.scores = torch.full((len(self.sizes), keep), EMPTY, device=device)  # slots in no particular order
+
+    def update(self, index: int, image: Tensor, score: Tensor) -> Tensor:
+        """Offer a derained version; it enters where its score beats the image's worst slot.
+
+        Args:
+            index: which rainy image.
+            image: its derained version, [3, H, W] in [0, 1], of that image's size.
+            score: scalar tensor, higher is better; a score that is not finite is refused.
+
+        Returns:
+            Whether it entered, a bool tensor without dimensions.
+        """
+        if tuple(image.shape) != (3, *self.sizes[index]):
+            raise ValueError(f"image {index} must be [3, {self.sizes[index]}], got {list(image.shape)}")
+        slot = self.scores[index].argmin()
+        worst = self.scores[index, slot]
+        entered = torch.isfinite(score) & (score > worst + torch.where(worst == EMPTY, 0.0, self.margin))
+        new = quantise(image).permute(1, 2, 0).reshape(1, -1)
+        stored = self.arena[:, self._offsets[index] : self._offsets[index + 1]]
+        at = slot.reshape(1)
+        stored.index_copy_(0, at, torch.where(entered, new, stored.index_select(0, at)))
+        self.scores[index].index_copy_(0, at, torch.where(entered, score.float(), worst).reshape(1))
+        return entered
+
+    def take(self, crops: Sequence[Crop], side: int) -> tuple[Tensor, Tensor]:
+        """Cut reward crops that share index, window and flip with the rainy crops.
+
+        Of several kept versions the crop is their mean: it is closer to the truth than any one of them where their
+        errors differ.
+
+        Args:
+            crops: the crops drawn for the rainy images.
+            side: side of the crops, in pixels.
+
+        Returns:
+            Rewards [N, 3, side, side] in [0, 1], and which of them exist, [N] bool; the others are zero.
+        """
+        rewards, improved = [], []
+        for crop in crops:
+            filled = torch.isfinite(self.scores[crop.index])  # [keep]
+            versions = [cut(version, crop, side) for version in self.versions(crop.index)]
+            stacked = torch.stack(versions).permute(0, 3, 1, 2).float() / 255
+            shares = filled / filled.sum().clamp(min=1)
+            rewards.append((stacked * shares[:, None, None, None]).sum(0))
+            improved.append(filled.any())
+        return torch.stack(rewards), torch.stack(improved)
+
+    def versions(self, index: int) -> Tensor:
+        """The stored bytes of one image, [keep, H, W, 3]; zeros in empty slots."""
+        height, width = self.sizes[index]
+        stored = self.arena[:, self._offsets[index] : self._offsets[index + 1]]
+        return stored.reshape(-1, height, width, 3)
+
+    def best(self, index: int) -> tuple[Tensor, Tensor]:
+        """The best version of one image, [H, W, 3] bytes, and its score."""
+        slot = self.scores[index].argmax()
+        return self.versions(index)[slot], self.scores[index, slot]
+
+    @property
+    def filled(self) -> Tensor:
+        """Which images have a reward, [images] bool."""
+        return torch.isfinite(self.scores).any(dim=1)
+
+    def mean_score(self) -> Tensor:
+        """Mean over the images that have a reward of their best score; 0 where none has."""
+        best = self.scores.max(dim=1).values
+        return torch.where(self.filled, best, 0).sum() / self.filled.sum().clamp(min=1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything an exact resume needs."""
+        return {"arena": self.arena, "scores": self.scores}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, for the same images and `keep`."""
+        self.arena.copy_(state["arena"])
+        self.scores.copy_(state["scores"])
+
+
+def quantise(image: Tensor) -> Tensor:
+    """Round an image in [0, 1] to bytes; values outside are clamped."""
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,88 @@
+"""The folder of one run: where its files are, which folder is next, and its logs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+from .errors import UserError
+from .files import write_text
+
+
+class RunFolder:
+    """Names and writes the files of a run.
+
+    Args:
+        path: the folder; made on first use.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.log = self.path / "metrics.jsonl"
+        self.metrics = self.path / "metrics.json"
+        self.gallery = self.path / "gallery.html"
+        self.events = self.path / "events"
+        self.cache = self.path / "cache"
+
+    def weights(self, kind: str) -> Path:
+        """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""
+        return self.path / f"{kind}.safetensors"
+
+    def append_log(self, row: dict[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl so far."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line]
+
+    def cut_log(self, step: int) -> None:
+        """Drop the lines after `step`, which a resumed run writes again."""
+        rows = [row for row in self.read_log() if row["step"] <= step]
+        write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write the final metrics.json."""
+        write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")
+
+
+def open_run(config: Config, resume: bool, root: str | Path = "runs") -> RunFolder:
+    """Choose the run folder of a configuration.
+
+    Args:
+        config: `config.out` names the folder; where it is None, a new runs/PRESET-N is taken, or, to resume, the last.
+        resume: continue the run in that folder.
+        root: where folders without a name go.
+
+    Raises:
+        UserError: a new run in a folder that holds one, or nothing to resume.
+    """
+    if config.out is not None:
+        folder = RunFolder(config.out)
+    else:
+        numbers = _numbers(Path(root), config.preset)
+        number = max(numbers, default=0 if resume else -1) + (0 if resume else 1)
+        folder = RunFolder(Path(root) / f"{config.preset}-{number}")
+    if resume and not folder.checkpoint.exists():
+        raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
+    if not resume and (folder.checkpoint.exists() or folder.metrics.exists()):
+        raise UserError(f"{folder.path} already holds a run; add --resume to continue it, or give another --out")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder.path}: {error.strerror}") from None
+    return folder
+
+
+def _numbers(root: Path, preset: str) -> list[int]:
+    pattern = re.compile(rf"{re.escape(preset)}-(\d+)")
+    found = [pattern.fullmatch(path.name) for path in root.glob(f"{preset}-*")]
+    return [int(match.group(1)) for match in found if match]

@@ -1,0 +1,126 @@
+"""One iteration of RGSUD, stage 1 and stage 2, as pure functions of networks, images and loss weights.
+
+Names, in the paper's letters: rainy O_r, clean B_u, derained B_r, pseudo_rainy O_u1, pseudo_derained B_u1, reward B_rw,
+rain R, pseudo_rain R'. The other three synthesised rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R'), O_u2 = G(B_u1, R').
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import losses
+from .config import LossConfig
+
+
+class Networks(NamedTuple):
+    """The four networks in training."""
+
+    derainer: nn.Module
+    unet: nn.Module
+    generator: nn.Module
+    discriminator: nn.Module
+
+
+class Step(NamedTuple):
+    """What one iteration computed."""
+
+    loss: Tensor  # scalar, to be minimised by derainer, U-Net and generator
+    terms: dict[str, Tensor]  # the unweighted terms, scalars
+    fakes: Tensor  # O_u1, O_r1, O_r2, O_u2 stacked, [4N, 3, H, W]
+    derained: Tensor  # B_r, [N, 3, H, W]
+
+
+def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) -> Step:
+    """Self-supervised training on unpaired images: the clean estimate is the U-Net's.
+
+    Args:
+        nets: the networks; the discriminator is expected frozen.
+        rainy: rainy crops O_r, [N, 3, H, W] in [0, 1].
+        clean: clean crops B_u of other scenes, same shape.
+        weights: weights of the loss terms.
+    """
+    rain = rainy - nets.unet(rainy)
+    pseudo_rainy = nets.generator(clean, rain)
+    derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
+    pseudo_rain = pseudo_rainy - nets.unet(pseudo_rainy)
+
+    fakes = synthesise(nets, pseudo_rainy, derained, pseudo_derained, rain, pseudo_rain)
+    terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    return Step(weigh(terms, weights), terms, fakes, derained)
+
+
+def stage2(
+    nets: Networks,
+    rainy: Tensor,
+    clean: Tensor,
+    reward: Tensor,
+    improved: Tensor,
+    weights: LossConfig,
+    switch: bool = True,
+) -> Step:
+    """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
+
+    Images without a reward go through the U-Net as in stage 1 and are left out of the reward loss; the U-Net learns
+    from them alone.
+
+    Args:
+        nets, rainy, clean, weights: as in stage 1.
+        reward: reward crops B_rw of the same images, windows and flips as `rainy`, [N, 3, H, W].
+        improved: which of the N images have a reward, [N] bool.
+        switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
+    """
+    switched = (improved & switch)[:, None, None, None]
+    rain = rainy - torch.where(switched, reward, nets.unet(rainy))
+    pseudo_rainy = nets.generator(clean, rain)
+    derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
+    pseudo_rain = pseudo_rainy - torch.where(switched, pseudo_derained.detach(), nets.unet(pseudo_rainy))
+
+    fakes = synthesise(nets, pseudo_rainy, derained, pseudo_derained, rain, pseudo_rain)
+    terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    if weights.reward:
+        terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form)
+    return Step(weigh(terms, weights), terms, fakes, derained)
+
+
+def synthesise(
+    nets: Networks, pseudo_rainy: Tensor, derained: Tensor, pseudo_derained: Tensor, rain: Tensor, pseudo_rain: Tensor
+) -> Tensor:
+    """Stack O_u1 with O_r1, O_r2 and O_u2, which do not depend on one another: one call of G. -> [4N, 3, H, W]."""
+    backgrounds = torch.cat([derained, derained, pseudo_derained])
+    rains = torch.cat([rain, pseudo_rain, pseudo_rain])
+    return torch.cat([pseudo_rainy, nets.generator(backgrounds, rains)])
+
+
+def shared_terms(
+    nets: Networks, clean: Tensor, pseudo_rainy: Tensor, pseudo_derained: Tensor, fakes: Tensor, weights: LossConfig
+) -> dict[str, Tensor]:
+    """The terms that both stages have; an optional term is computed only where its weight is not 0."""
+    terms = {
+        "adversarial": 4 * losses.lsgan(nets.discriminator(fakes), 1.0),  # the sum of four equal-sized means
+        "pair_psnr": losses.psnr_loss(pseudo_derained, clean),
+        "pair_ssim": losses.ssim_loss(pseudo_derained, clean),
+    }
+    if weights.channel_consistency:
+        terms["channel_consistency"] = losses.channel_consistency(pseudo_rainy, clean)
+    if weights.background_guidance:
+        terms["background_guidance"] = losses.background_guidance(pseudo_rainy, clean)
+    if weights.self_reconstruction:
+        rebuilt = nets.generator(clean, torch.zeros_like(clean))
+        terms["self_reconstruction"] = losses.self_reconstruction(rebuilt, clean)
+    return terms
+
+
+def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
+    """The weighted sum of the terms; both parts of the pair loss share one weight."""
+    return sum(getattr(weights, name.removesuffix("_psnr").removesuffix("_ssim")) * term for name, term in terms.items())
+
+
+def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor, which: str) -> Tensor:
+    """0.5 * (LSGAN(D(O_r), real) + LSGAN(D(fakes), fake)); `which` fakes: "first" (O_u1 alone) or "all" four."""
+    count = len(rainy)
+    shown = fakes.detach() if which == "all" else fakes[:count].detach()
+    scores = nets.discriminator(torch.cat([rainy, shown]))
+    return 0.5 * (losses.lsgan(scores[:count], 1.0) + losses.lsgan(scores[count:], 0.0))

@@ -1,0 +1,87 @@
+"""A sweep: derain whole training images, score the results, and offer them to the reward pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .data import ImageSet
+from .iqa import Scorer
+from .pool import RewardPool
+
+FIDELITY = 0.1  # largest mean low-frequency change in [0, 1] that rain removal explains; more is another picture
+VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
+
+
+class Sweep(NamedTuple):
+    """What a sweep did."""
+
+    images: int  # scored
+    entered: int  # taken into the pool
+    refused: int  # stopped by the guards
+    mean_score: float  # mean of the pool's best scores afterwards
+
+
+@torch.no_grad()
+def sweep(
+    derainer: nn.Module,
+    rainy: ImageSet,
+    indices: Sequence[int],
+    scorer: Scorer,
+    pool: RewardPool,
+    device: torch.device,
+    saw: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Sweep:
+    """Offer the derainer's present output on whole images to the pool.
+
+    One image at a time, so that a score never depends on its neighbours; the host waits once, at the end.
+
+    Args:
+        derainer: network to run, [1, 3, H, W] -> the same; put in evaluation mode meanwhile.
+        rainy: the rainy training images.
+        indices: which of them.
+        scorer: image-quality score, higher is better.
+        pool: is updated.
+        device: where networks and pool live.
+        saw: called with each index, derained image [3, H, W] and score.
+    """
+    training = derainer.training
+    derainer.eval()
+    entered, refused = [], []
+    for index in indices:
+        image = to_tensor(rainy[index], device)[None]
+        derained = derainer(image).clamp(0, 1)
+        score = scorer.score(derained, rainy=image)[0]
+        accepted = plausible(derained, image)[0]
+        entered.append(pool.update(index, derained[0], torch.where(accepted, score, float("nan"))))
+        refused.append(~accepted)
+        if saw is not None:
+            saw(index, derained[0], score)
+    derainer.train(training)
+    counts = torch.stack([torch.stack(entered).sum(), torch.stack(refused).sum()]).tolist()
+    return Sweep(len(indices), counts[0], counts[1], float(pool.mean_score()))
+
+
+def plausible(derained: Tensor, rainy: Tensor) -> Tensor:
+    """Guard the pool against gamed scores: same low frequencies as the rainy image, not blank, finite.
+
+    Args:
+        derained: candidates, [N, 3, H, W].
+        rainy: the images they were made from, same shape.
+
+    Returns:
+        Which candidates may enter, [N] bool.
+    """
+    change = F.avg_pool2d(rainy - derained, 15, stride=4, ceil_mode=False)
+    faithful = change.abs().mean(dim=(1, 2, 3)) < FIDELITY
+    alive = derained.var(dim=(1, 2, 3)) > VARIANCE
+    return faithful & alive & torch.isfinite(derained).all(dim=(1, 2, 3))
+
+
+def to_tensor(image: object, device: torch.device) -> Tensor:
+    """uint8 [H, W, 3] -> float32 [3, H, W] in [0, 1] on the device."""
+    return torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255

@@ -1,0 +1,324 @@
+"""Training: the loop around the stages, with sweeps, logs, validation, checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from . import reports
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import Config, load_config, save_config
+from .data import Domains, batch_of, draw, load_domains
+from .errors import UserError
+from .interrupt import Interruption
+from .iqa import Scorer, make_scorer, restore_scorer
+from .networks import Derainer, Discriminator, RainGenerator, UNet
+from .ops import use_backend
+from .pool import RewardPool
+from .progress import Progress
+from .run_folder import RunFolder, open_run
+from .stages import Networks, Step, discriminator_loss, stage1, stage2
+from .sweep import Sweep, sweep
+
+TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
+
+
+class Result(NamedTuple):
+    """What a training run leaves."""
+
+    run_dir: Path
+    weights: Path  # of the derainer
+    metrics: dict[str, Any]  # what metrics.json holds
+
+
+def train(
+    config: Config | dict[str, Any] | str | Path | None = None,
+    *,
+    derainer: nn.Module | None = None,
+    scorer: Scorer | Callable[[Tensor], Any] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Train RGSUD, both stages, on unpaired rainy and clean photographs.
+
+    Args:
+        config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo.
+        derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place.
+        scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
+            that returns N numbers, higher is better.
+        resume: continue the run in `config.out` (or the newest of the preset) from its checkpoint.
+        quiet: print nothing.
+
+    Returns:
+        The run folder, the derainer's weights and the final metrics.
+
+    Raises:
+        UserError: something to mend, named in one line.
+        KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM, after a checkpoint was saved.
+    """
+    config = load_config(config)
+    folder = open_run(config, resume)
+    device = pick_device(config.device)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    with Progress(config.iterations, quiet=quiet) as progress, use_backend(config.backend):
+        domains = load_domains(config.data, folder.cache, config.seed, progress.say)
+        saved = load_checkpoint(folder.checkpoint, device) if resume else None
+        judge = choose_scorer(config, domains, scorer, saved, device)
+        trainer = Trainer(config, domains, judge, device, derainer)
+        if saved is not None:
+            trainer.load_state_dict(saved)
+            folder.cut_log(trainer.step)
+        save_config(config, folder.config)
+        run(trainer, folder, progress)
+        metrics = reports.finish(trainer, folder, progress)
+    return Result(folder.path, folder.weights("derainer"), metrics)
+
+
+class Trainer:
+    """The state of a run and what advances it by one iteration; it touches no file.
+
+    Args:
+        config: the run.
+        domains: its images.
+        scorer: judges derained images in sweeps.
+        device: where everything lives.
+        derainer: a network of the user's own instead of NAFNet.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        domains: Domains,
+        scorer: Scorer,
+        device: torch.device,
+        derainer: nn.Module | None = None,
+    ) -> None:
+        self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
+        self.step = 0  # iterations done
+        self.sweeps = 0  # sweeps done
+        self.stage1_metrics: dict[str, float] = {}
+        self.nets = build_networks(config, device, derainer)
+        together = [{"params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
+        self.optimizer = torch.optim.Adam(together, lr=config.optim.learning_rate)
+        self.discriminator_optimizer = torch.optim.Adam(self.nets.discriminator.parameters())
+        self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
+        self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
+
+    @property
+    def stage(self) -> int:
+        """1 or 2: the stage of the next iteration."""
+        return 1 if self.step < self.config.stage1_iterations else 2
+
+    @property
+    def derainer(self) -> nn.Module:
+        """The derainer that judges, validates and is saved: the moving average where it is on."""
+        return self.average.module if self.config.optim.ema_decay else self.nets.derainer
+
+    def iterate(self) -> Step:
+        """Do one iteration: generator side, then discriminator."""
+        config, nets = self.config, self.nets
+        self._set_learning_rates()
+        rainy, clean, crops = self._draw()
+
+        nets.discriminator.requires_grad_(False)
+        if self.stage == 1:
+            step = stage1(nets, rainy, clean, config.loss)
+        else:
+            rewards, improved = self.pool.take(crops, config.crop)
+            step = stage2(nets, rainy, clean, rewards, improved, config.loss, config.reward.switch)
+        self.optimizer.zero_grad(set_to_none=True)
+        step.loss.backward()
+        self._clip(self.optimizer)
+        self.optimizer.step()
+        nets.discriminator.requires_grad_(True)
+
+        fooled = discriminator_loss(nets, rainy, step.fakes, config.loss.discriminator_fakes)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        fooled.backward()
+        self._clip(self.discriminator_optimizer)
+        self.discriminator_optimizer.step()
+
+        if config.optim.ema_decay:
+            self.average.update_parameters(nets.derainer)
+        step.terms["discriminator"] = fooled
+        self.step += 1
+        return step
+
+    def sweep_due(self) -> bool:
+        """Whether a sweep belongs before the next iteration."""
+        start = round(self.config.reward.sweep_start * self.config.stage1_iterations)
+        return self.step >= start and (self.step - start) % self.sweep_every == 0
+
+    @property
+    def sweep_every(self) -> int:
+        """Iterations between sweeps; by default an epoch-equivalent of the rainy set between 1,000 and 5,000."""
+        epoch = math.ceil(len(self.domains.rainy) / self.config.batch)
+        return self.config.reward.sweep_every or min(max(epoch, 1000), 5000)
+
+    def sweep(self) -> Sweep:
+        """Offer the present derainer's output to the reward pool; sets larger than a sweep roll over in parts."""
+        images = len(self.domains.rainy)
+        count = min(images, self.config.reward.sweep_images)
+        indices = [(self.sweeps * count + i) % images for i in range(count)]
+        self.sweeps += 1
+        return sweep(self.derainer, self.domains.rainy, indices, self.scorer, self.pool, self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact resume needs."""
+        return {
+            "step": self.step,
+            "sweeps": self.sweeps,
+            "stage1_metrics": self.stage1_metrics,
+            "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "pool": self.pool.state_dict(),
+            "scorer": self.scorer.state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            UserError: it belongs to a run with other networks or images.
+        """
+        try:
+            for name, net in self.nets._asdict().items():
+                net.load_state_dict(state["networks"][name])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+            self.pool.load_state_dict(state["pool"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
+        self.step, self.sweeps = state["step"], state["sweeps"]
+        self.stage1_metrics = state["stage1_metrics"]
+
+    def _draw(self) -> tuple[Tensor, Tensor, list]:
+        config, domains = self.config, self.domains
+        batches, crops = {}, {}
+        for stream, images in (("rainy", domains.rainy), ("clean", domains.clean)):
+            crops[stream] = draw(config.seed, self.step, config.batch, images.sizes, config.crop, stream)
+            batch = batch_of(images, crops[stream], config.crop)
+            batches[stream] = batch.to(self.device, memory_format=torch.channels_last)
+        return batches["rainy"], batches["clean"], crops["rainy"]
+
+    def _set_learning_rates(self) -> None:
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for group in self.discriminator_optimizer.param_groups:
+            group["lr"] = rate * self.config.optim.discriminator_ratio
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> None:
+        """Scale down the gradient of each network whose norm exceeds the limit; a group holds one network."""
+        limit = self.config.optim.clip_norm
+        if limit:
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], limit)
+
+
+def run(trainer: Trainer, folder: RunFolder, progress: Progress, stop_at: int | None = None) -> None:
+    """Iterate until the end, or until `stop_at`, with sweeps, logs, validations and checkpoints on the way.
+
+    Raises:
+        UserError: a loss stopped being finite; the last good checkpoint is kept.
+        KeyboardInterrupt: interrupted, after a checkpoint was saved.
+    """
+    config, book = trainer.config, reports.Book(trainer, folder, progress)
+    end = min(config.iterations, stop_at or config.iterations)
+    with Interruption() as interruption:
+        while trainer.step < end:
+            if trainer.sweep_due():
+                book.swept(trainer.sweep())
+            book.iterated(trainer.iterate())
+            if trainer.step == config.stage1_iterations:
+                trainer.stage1_metrics = book.validated()
+            elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
+                book.validated()
+            if trainer.step % config.save_every == 0 or trainer.step == end or interruption.asked:
+                book.check_finite()
+                save_checkpoint(folder.checkpoint, trainer.state_dict())
+            if interruption.asked:
+                progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
+                raise KeyboardInterrupt
+    book.close()
+
+
+def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None) -> Networks:
+    """Make the four networks, channels-last on the device; the same initial weights for the same seed."""
+    sizes = config.network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        nets = Networks(
+            derainer
+            or Derainer(
+                sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder
+            ),
+            UNet(sizes.unet_width, sizes.unet_levels),
+            RainGenerator(sizes.generator_width, sizes.generator_blocks),
+            Discriminator(sizes.discriminator_width),
+        )
+    return Networks(*(net.to(device, memory_format=torch.channels_last).train() for net in nets))
+
+
+def choose_scorer(
+    config: Config,
+    domains: Domains,
+    own: Scorer | Callable[[Tensor], Any] | None,
+    saved: dict[str, Any] | None,
+    device: torch.device,
+) -> Scorer:
+    """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it."""
+    if own is None and saved is not None:
+        return restore_scorer(config.reward.scorer, saved["scorer"], device)
+    return make_scorer(own or config.reward.scorer, domains.rainy, domains.clean, config.seed, device)
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """The learning rate of iteration `step`: a cosine from each stage's start to the common end, or constant."""
+    optim, first = config.optim, config.stage1_iterations
+    start, length, done = (
+        (optim.learning_rate, first, step)
+        if step < first
+        else (optim.stage2_learning_rate, config.stage2_iterations, step - first)
+    )
+    if optim.schedule == "constant":
+        return start
+    return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * (
+        1 + math.cos(math.pi * done / length)
+    )
+
+
+def ema_of(decay: float) -> Callable[..., None]:
+    """A moving average whose decay warms up as (1 + n) / (10 + n), so that the random start is soon forgotten."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        share = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - share)
+
+    return update
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda" or "cuda:N" into a device that exists.
+
+    Raises:
+        UserError: the GPU asked for is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {name} is not there: {torch.cuda.device_count()} CUDA devices visible; use --device cpu")
+    return device
