@@ -1,0 +1,130 @@
+"""NIQE: how far an image's natural-scene statistics are from those of good photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .nss import block_sharpness, nss_features
+from .scorer import check_images, to_batch
+
+SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
+MOST_IMAGES = 300  # enough for 36 x 36 numbers; more cost 50 ms each on two cores
+
+
+class NiqeModel(NamedTuple):
+    """A Gaussian over the features of sharp blocks of good photographs."""
+
+    mu: Tensor  # [36] float64
+    cov: Tensor  # [36, 36] float64
+
+
+def niqe(images: Tensor, model: NiqeModel) -> Tensor:
+    """Distance of each image's statistics from the model; lower is better (Mittal et al., 2013).
+
+    sqrt((mu - mu')^T pinv((cov + cov') / 2) (mu - mu')), with mu' and cov' the mean and covariance over its blocks.
+
+    Args:
+        images: [N, 3, H, W] in [0, 1].
+        model: what good photographs look like.
+
+    Returns:
+        [N] float32. NaN for an image with fewer than two blocks of 96 x 96 that can be described, or with a pixel
+        that is not finite; the others are not touched by it.
+    """
+    usable = images.isfinite().all(dim=1).all(dim=1).all(dim=1)  # [N]
+    features = nss_features(torch.where(usable[:, None, None, None], images, 0).clamp(0, 1))
+    described = features.isfinite().all(2) & usable[:, None]  # [N, blocks]
+    mu, cov = _moments(features, described)
+    usable &= described.sum(1) >= 2
+    mu = torch.where(usable[:, None], mu, 0)
+    cov = torch.where(usable[:, None, None], cov, 0)
+    away = mu - model.mu.to(mu)  # [N, 36]
+    spread = torch.linalg.pinv((cov + model.cov.to(mu)) / 2, hermitian=True)
+    distance = (away[:, None] @ spread @ away[:, :, None]).flatten().clamp_min(0).sqrt()
+    return torch.where(usable, distance, torch.nan).float()
+
+
+def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cpu") -> NiqeModel:
+    """Learn what good photographs look like from the user's clean ones, as the published model was learned.
+
+    Args:
+        clean: uint8 [H, W, 3] each; at most 300 of them are used, evenly spread.
+        device: where to compute.
+
+    Returns:
+        Mean and covariance of the features over all blocks whose sharpness exceeds 0.75 of their image's sharpest.
+
+    Raises:
+        UserError: too few blocks for a covariance of 36 features.
+    """
+    kept = []
+    for index in np.unique(np.linspace(0, len(clean) - 1, min(len(clean), MOST_IMAGES)).round().astype(int)):
+        image = to_batch(clean[int(index)], device)
+        features = nss_features(image)[0]  # [blocks, 36]
+        if len(features):
+            sharpness = block_sharpness(image)[0]
+            kept.append(features[(sharpness > SHARP * sharpness.max()) & features.isfinite().all(1)])
+    blocks = torch.cat(kept) if kept else torch.zeros(0, 36)
+    if len(blocks) <= 36:
+        raise UserError(
+            f"scorer niqe: the clean images hold {len(blocks)} sharp blocks of 96 x 96 pixels, over 36 are needed; "
+            "add larger or more clean images, or choose scorer domain"
+        )
+    mu, cov = _moments(blocks[None], torch.ones(1, len(blocks), dtype=torch.bool, device=blocks.device))
+    return NiqeModel(mu[0], cov[0])
+
+
+def load_niqe_model(path: str | Path, device: torch.device | str = "cpu") -> NiqeModel:
+    """Read published parameters: an .npz with `mu_pris_param` [1, 36] and `cov_pris_param` [36, 36].
+
+    Raises:
+        UserError: the file is missing or holds something else.
+    """
+    try:
+        with np.load(path) as file:
+            mu, cov = file["mu_pris_param"].reshape(36), file["cov_pris_param"].reshape(36, 36)
+    except (OSError, KeyError, ValueError, TypeError):
+        raise UserError(
+            f"NIQE parameters {path}: not an .npz file with mu_pris_param [1, 36] and cov_pris_param [36, 36]"
+        ) from None
+    return NiqeModel(*(torch.from_numpy(np.asarray(part, np.float64)).to(device) for part in (mu, cov)))
+
+
+class NiqeScorer:
+    """Psi = -NIQE. It looks at the derained image alone and asks nothing about what was removed."""
+
+    name = "niqe"
+
+    def __init__(self, model: NiqeModel):
+        self.model = model
+
+    def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
+        """Score each image by itself; see `Scorer.score`. `rainy` is not used."""
+        check_images(images, rainy)
+        with torch.no_grad():
+            # One by one: in another batch sums may be taken in another order, and a score must not change with it.
+            return -torch.cat([niqe(one[None], self.model) for one in images])
+
+    def state(self) -> dict[str, Tensor]:
+        """The natural-image model, on the CPU."""
+        return {"mu": self.model.mu.cpu(), "cov": self.model.cov.cpu()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor], device: torch.device | str = "cpu") -> NiqeScorer:
+        """Rebuild the scorer that `state` was taken of."""
+        return cls(NiqeModel(state["mu"].to(device), state["cov"].to(device)))
+
+
+def _moments(features: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [N, 36] and unbiased covariance [N, 36, 36] over the kept blocks of [N, blocks, 36]."""
+    count = kept.sum(1)[:, None]
+    mu = torch.where(kept[:, :, None], features, 0).sum(1) / count
+    centred = torch.where(kept[:, :, None], features - mu[:, None], 0)
+    return mu, centred.transpose(1, 2) @ centred / (count[:, :, None] - 1)
