@@ -52,7 +52,7 @@ class RewardPool:
             Whether it entered, a bool tensor without dimensions.
         """
         if tuple(image.shape) != (3, *self.sizes[index]):
-            raise ValueError(f"image {index} must be [3, {self.sizes[index]}], got {list(image.shape)}")
+            raise ValueError(f"image {index} must be {[3, *self.sizes[index]]}, got {list(image.shape)}")
         slot = self.scores[index].argmin()
         worst = self.scores[index, slot]
         entered = torch.isfinite(score) & (score > worst + torch.where(worst == EMPTY, 0.0, self.margin))

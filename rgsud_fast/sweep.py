@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .data import ImageSet
+from .data import ImageSet, to_tensor
 from .iqa import Scorer
 from .pool import RewardPool
 
@@ -53,7 +53,7 @@ def sweep(
     derainer.eval()
     entered, refused = [], []
     for index in indices:
-        image = to_tensor(rainy[index], device)[None]
+        image = to_tensor(rainy[index])[None].to(device)
         derained = derainer(image).clamp(0, 1)
         score = scorer.score(derained, rainy=image)[0]
         accepted = plausible(derained, image)[0]
@@ -81,7 +81,3 @@ def plausible(derained: Tensor, rainy: Tensor) -> Tensor:
     alive = derained.var(dim=(1, 2, 3)) > VARIANCE
     return faithful & alive & torch.isfinite(derained).all(dim=(1, 2, 3))
 
-
-def to_tensor(image: object, device: torch.device) -> Tensor:
-    """uint8 [H, W, 3] -> float32 [3, H, W] in [0, 1] on the device."""
-    return torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255

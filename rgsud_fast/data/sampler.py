@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Stream = Literal["rainy", "clean"]
+Pixels = TypeVar("Pixels", np.ndarray, Tensor)
 
 # Words of the generator's counter and key that keep the two domains, and permutations and windows, independent.
 _STREAMS = {"rainy": 0, "clean": 1}
@@ -68,22 +69,26 @@ def draw(
     return crops
 
 
-def cut(image: np.ndarray, crop: Crop, side: int) -> np.ndarray:
+def cut(image: Pixels, crop: Crop, side: int) -> Pixels:
     """Take a crop out of its image.
 
     Args:
-        image: uint8 [H, W, 3]; one smaller than `side` is continued by reflection at its last row and column.
+        image: [H, W, 3], an array or a tensor; where it is smaller than `side` it is continued by reflection at its
+            last row and column.
         crop: the window and flip; its index is not looked at.
         side: height and width to return, in pixels.
 
     Returns:
-        uint8 [side, side, 3], possibly a view.
+        [side, side, 3] of the same kind, possibly a view.
     """
     window = image[crop.top : crop.top + side, crop.left : crop.left + side]
-    missing = (side - window.shape[0], side - window.shape[1])
-    if any(missing):
-        window = np.pad(window, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
-    return window[:, ::-1] if crop.flip else window
+    height, width = window.shape[:2]
+    if height < side:
+        window = window[_reflected(height, side)]
+    if width < side or crop.flip:
+        columns = _reflected(width, side)
+        window = window[:, columns[::-1].copy() if crop.flip else columns]
+    return window
 
 
 def batch_of(images: Sequence[np.ndarray], crops: Sequence[Crop], side: int) -> Tensor:
@@ -103,6 +108,11 @@ def _words(seed: int, stream: Stream, purpose: int, position: int, count: int) -
     key = np.array([seed % 2**64, _STREAMS[stream]], dtype=np.uint64)
     counter = np.array([0, position, purpose, 0], dtype=np.uint64)
     return np.random.Philox(key=key, counter=counter).random_raw(count)
+
+
+def _reflected(size: int, side: int) -> np.ndarray:
+    """Places 0 ... side - 1 of an axis of `size` pixels that is continued by reflection; `side` is not smaller."""
+    return np.pad(np.arange(size), (0, side - size), mode="reflect")
 
 
 def _below(word: int, bound: int) -> int:

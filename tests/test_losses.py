@@ -1,0 +1,92 @@
+"""The loss terms, against their formulas written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rgsud_fast import losses
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(3, 3, 33, 40, generator=generator, dtype=torch.float64) for _ in range(2)]
+
+
+def test_psnr_loss_is_the_negative_mean_psnr(pair):
+    x, y = pair
+    expected = -sum(10 * math.log10(1 / ((a - b) ** 2).mean()) for a, b in zip(x, y, strict=True)) / 3
+    assert losses.psnr_loss(x, y).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_psnr_loss_of_equal_images_is_finite(pair):
+    assert losses.psnr_loss(pair[0], pair[0]).item() == pytest.approx(-80, abs=1e-3)
+
+
+def test_ssim_loss_is_zero_for_equal_images(pair):
+    assert losses.ssim_loss(pair[0], pair[0]).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_lsgan_has_no_half():
+    assert losses.lsgan(torch.zeros(2, 1, 3, 3), 1.0).item() == 1
+
+
+@pytest.mark.parametrize("form", ["psnr", "sum", "mean"])
+def test_reward_loss_averages_over_accepted_images(pair, form):
+    reward, derained = pair
+    every = [losses.reward_loss(reward[i : i + 1], derained[i : i + 1], torch.tensor([True]), form) for i in range(3)]
+    masked = losses.reward_loss(reward, derained, torch.tensor([True, False, True]), form)
+    assert masked.item() == pytest.approx(((every[0] + every[2]) / 2).item(), rel=1e-5)
+
+
+def test_reward_loss_without_rewards_is_zero_and_has_zero_gradient(pair):
+    reward, derained = torch.zeros_like(pair[0]), pair[1].requires_grad_()
+    loss = losses.reward_loss(reward, derained, torch.zeros(3, dtype=torch.bool), "psnr")
+    (v_derained,) = torch.autograd.grad(loss, derained)
+    assert loss.item() == 0
+    assert (v_derained == 0).all()
+
+
+def test_reward_forms_differ_as_the_spec_says(pair):
+    # At equal errors the gradient of "psnr" is that of the pair loss; of "sum", C*H*W*(ln 10/10)*MSE times it.
+    reward, derained = pair[0], pair[1].requires_grad_()
+    accepted = torch.ones(3, dtype=torch.bool)
+    gradient = {
+        form: torch.autograd.grad(losses.reward_loss(reward, derained, accepted, form), derained)[0][0].norm().item()
+        for form in ("psnr", "sum", "mean")
+    }
+    paired = torch.autograd.grad(losses.psnr_loss(derained, reward), derained)[0][0].norm().item()
+    mse = ((reward - derained) ** 2)[0].mean().item()
+    assert gradient["psnr"] == pytest.approx(paired, rel=1e-4)
+    assert gradient["mean"] / paired == pytest.approx(math.log(10) / 10 * mse, rel=1e-3)
+    assert gradient["sum"] / gradient["mean"] == pytest.approx(3 * 33 * 40, rel=1e-3)
+
+
+def test_grey_rain_is_free(pair):
+    clean = pair[0]
+    assert losses.channel_consistency(clean + torch.rand(3, 1, 33, 40), clean).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_coloured_rain_costs_what_the_formula_says(pair):
+    clean = pair[0]
+    rainy = clean + torch.tensor([0.1, 0.2, 0.4]).view(1, 3, 1, 1)
+    assert losses.channel_consistency(rainy, clean).item() == pytest.approx(0.1 + 0.2 + 0.3, abs=1e-6)
+
+
+def test_background_guidance_sees_a_shift_but_hardly_a_fine_texture(pair):
+    clean = pair[0].float()
+    checks = torch.tensor([[0.1, -0.1] * 20, [-0.1, 0.1] * 20]).repeat(17, 1)[:33]
+    shift = losses.background_guidance(clean + 0.1, clean).item()
+    assert shift == pytest.approx(0.1 * 1.11, rel=1e-4)
+    assert losses.background_guidance(clean + checks, clean).item() < 0.02 * shift
+
+
+def test_losses_are_float32_for_half_precision_inputs(pair):
+    x, y = (image.bfloat16() for image in pair)
+    accepted = torch.ones(3, dtype=torch.bool)
+    terms = [losses.psnr_loss(x, y), losses.lsgan(x, 1.0), losses.reward_loss(x, y, accepted, "psnr")]
+    terms += [losses.ssim_loss(x, y), losses.channel_consistency(x, y), losses.background_guidance(x, y)]
+    assert all(term.dtype == torch.float32 for term in terms)

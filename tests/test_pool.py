@@ -1,0 +1,116 @@
+"""The reward pool: keeps the best, cuts aligned crops, says which images have a reward."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rgsud_fast.data import ImageSet, batch_of, draw
+from rgsud_fast.pool import RewardPool, quantise
+
+SIZES = [(40, 50), (33, 35), (64, 48)]
+
+
+def image(seed: int, size: tuple[int, int]) -> torch.Tensor:
+    return torch.rand(3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def offer(pool: RewardPool, index: int, score: float, seed: int = 0) -> bool:
+    return bool(pool.update(index, image(seed, SIZES[index]), torch.tensor(score)))
+
+
+def test_an_empty_pool_has_no_reward():
+    rewards, improved = RewardPool(SIZES).take(draw(0, 0, 4, SIZES, 32, "rainy"), 32)
+    assert not improved.any()
+    assert (rewards == 0).all()
+
+
+def test_the_first_version_enters_and_a_worse_one_does_not():
+    pool = RewardPool(SIZES)
+    assert offer(pool, 1, -3.0, seed=1)
+    assert not offer(pool, 1, -3.0, seed=2)
+    assert not offer(pool, 1, -4.0, seed=3)
+    assert offer(pool, 1, -2.0, seed=4)
+    stored, score = pool.best(1)
+    assert score == -2
+    assert torch.equal(stored.permute(2, 0, 1), quantise(image(4, SIZES[1])))
+    assert pool.filled.tolist() == [False, True, False]
+
+
+def test_a_margin_must_be_exceeded():
+    pool = RewardPool(SIZES, margin=0.5)
+    assert offer(pool, 0, 1.0)
+    assert not offer(pool, 0, 1.4)
+    assert offer(pool, 0, 1.6)
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_not_finite_are_refused(score):
+    pool = RewardPool(SIZES)
+    assert not offer(pool, 0, score)
+    assert not pool.filled.any()
+    assert pool.mean_score() == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    keep=st.integers(1, 3),
+    offers=st.lists(st.tuples(st.integers(0, 2), st.floats(-9, 9, width=32)), max_size=25),
+)
+def test_any_offers_leave_the_best_k_of_each_image(keep, offers):
+    pool = RewardPool(SIZES, keep=keep)
+    best_before = torch.full((3,), float("-inf"))
+    for number, (index, score) in enumerate(offers):
+        offer(pool, index, score, seed=number)
+        best = pool.scores.max(dim=1).values
+        assert (best >= best_before).all()
+        best_before = best
+    for index in range(3):
+        scores = sorted((score for i, score in offers if i == index), reverse=True)[:keep]
+        kept = sorted((s for s in pool.scores[index].tolist() if s > float("-inf")), reverse=True)
+        assert kept == pytest.approx(scores)
+
+
+def test_reward_crops_align_with_rainy_crops():
+    # The trap of the spec: with pool = rainy image, rainy crop - reward crop is exactly zero for any crop.
+    bytes_of = [np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8) for i, size in enumerate(SIZES)]
+    rainy = ImageSet.from_arrays(["a", "b", "c"], bytes_of)
+    pool = RewardPool(SIZES)
+    for index, pixels in enumerate(bytes_of):
+        pool.update(index, torch.from_numpy(pixels).permute(2, 0, 1) / 255, torch.tensor(1.0))
+    for side in (32, 45, 70):  # 45 and 70 are larger than some images: reflected
+        for step in range(5):
+            crops = draw(3, step, 4, SIZES, side, "rainy")
+            rewards, improved = pool.take(crops, side)
+            assert improved.all()
+            assert torch.equal(rewards, batch_of(rainy, crops, side))
+
+
+def test_of_several_versions_a_crop_is_their_mean():
+    pool = RewardPool(SIZES, keep=3)
+    crops = draw(0, 0, 1, SIZES, 32, "rainy")
+    index = crops[0].index
+    alone = []
+    for seed in (1, 2):
+        single = RewardPool(SIZES)
+        single.update(index, image(seed, SIZES[index]), torch.tensor(1.0))
+        alone.append(single.take(crops, 32)[0])
+        offer(pool, index, float(seed), seed=seed)
+    torch.testing.assert_close(pool.take(crops, 32)[0], (alone[0] + alone[1]) / 2)
+
+
+def test_state_restores_the_same_bits():
+    pool, again = RewardPool(SIZES, keep=2), RewardPool(SIZES, keep=2)
+    offer(pool, 0, 1.0, seed=5)
+    offer(pool, 2, 2.0, seed=6)
+    again.load_state_dict(pool.state_dict())
+    assert torch.equal(pool.arena, again.arena)
+    assert torch.equal(pool.scores, again.scores)
+
+
+def test_an_image_of_the_wrong_size_is_named():
+    with pytest.raises(ValueError, match=r"image 1 must be \[3, 33, 35\]"):
+        RewardPool(SIZES).update(1, torch.zeros(3, 40, 50), torch.tensor(1.0))
