@@ -16,13 +16,11 @@ from .device import pick_device
 from .errors import UserError
 from .metrics import average, evaluate_pair, fixed_filter
 from .sources import Images, check_pairs, flat_names, gather, is_single, size_of, targets_of
-from .tiles import run_tiled
+from .tiles import OVERLAP, TILE, run_tiled
 from .weights import load_network
 
 Weights: TypeAlias = str | Path | nn.Module
 Watch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
-
-TILE, OVERLAP = 1024, 64  # pixels
 
 
 def derain(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 from rich.console import Console
@@ -94,6 +95,33 @@ class Progress:
         bar.add_column(no_wrap=True, overflow="ellipsis")  # a narrow terminal shortens the fields, nothing else
         bar.add_row(*cells, ProgressBar(total=max(self.total, 1), completed=step, width=16), fields)
         return bar
+
+
+@contextlib.contextmanager
+def counting(what: str, every: float = 5.0) -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far a list of images is: yields a function of (done, in all, name of the last).
+
+    A bar on a terminal; else a line at the end and at most one every `every` seconds.
+    """
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        from rich.progress import Progress as Bar
+
+        with Bar(console=console, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total, name: bar.update(
+                task, completed=done, total=total, description=f"{what} {escape(name)}"
+            )
+        return
+    last = time.monotonic()
+
+    def line(done: int, total: int, name: str) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last >= every:
+            last = time.monotonic()
+            print(f"{what} {done}/{total} {name}", flush=True)
+
+    yield line
 
 
 def clock(seconds: float) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TILE, OVERLAP = 1024, 64  # pixels; the command line reads them, and its --help does not wait for torch
 
 
-def run_tiled(network: Callable[[Tensor], Tensor], image: Tensor, tile: int = 1024, overlap: int = 64) -> Tensor:
+def run_tiled(network: Callable[[Tensor], Tensor], image: Tensor, tile: int = TILE, overlap: int = OVERLAP) -> Tensor:
     """Apply a network to an image of any size in bounded memory.
 
     The image is covered by equal tiles that overlap by at least `overlap` pixels; across an overlap one tile fades
@@ -59,6 +62,8 @@ def spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
 def feather(pieces: list[tuple[int, int]], length: int) -> Tensor:
     """Weight of each piece at each pixel: 1 inside, linear across overlaps, summing to one. [pieces, length]."""
+    import torch
+
     position = torch.arange(length, dtype=torch.float64) + 0.5
     weights = torch.zeros(len(pieces), length, dtype=torch.float64)
     for i, (start, end) in enumerate(pieces):

@@ -1,0 +1,73 @@
+"""The command line: `rgsud-fast train | derain | evaluate | rain | info`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import UserError
+
+COMMANDS = ("train", "derain", "evaluate", "rain", "info")
+
+USAGE = """usage: rgsud-fast COMMAND [arguments]
+
+Remove rain from photographs with a network that learns without pairs (RGSUD).
+
+  train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
+  derain WEIGHTS INPUT OUTPUT    remove rain from an image or a folder
+  evaluate WEIGHTS --rainy DIR --clean DIR
+                                 measure PSNR and SSIM against clean versions
+  rain RUN CLEAN RAINY OUT       make rainy versions of clean images with a trained rain generator
+  info                           show versions, devices and which implementation each op uses
+
+`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
+    """
+    args = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        return _complain(str(error))
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.strerror is None:  # no fault of the system's, such as a full disk, but of ours
+            raise
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    except KeyboardInterrupt:
+        print("rgsud-fast: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    if args[0] in ("-V", "--version"):
+        from . import __version__
+
+        print(f"rgsud-fast {__version__}")
+        return 0
+    command, rest = args[0], args[1:]
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)}; --help explains them")
+    from . import commands
+
+    try:
+        commands.run(command, rest)
+    except SystemExit as stop:  # tyro printed a command's --help
+        return int(stop.code or 0)
+    return 0
+
+
+def _complain(message: str) -> int:
+    print(f"rgsud-fast: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,178 @@
+"""The commands of the command line: types and help for tyro, and a call of the Python interface.
+
+torch is imported by the command that needs it, so that --help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import json as json_text
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from .arguments import parse, read_train
+from .errors import UserError
+from .files import write_text
+from .tiles import OVERLAP, TILE
+
+
+def train(args: list[str]) -> None:
+    """Train; the arguments are the fields of the configuration."""
+    config, resume, line = read_train(args)
+    if line:
+        print(line, flush=True)
+    from .trainer import train
+
+    train(config, resume=resume)
+
+
+def derain(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    images: Annotated[Path, arg(metavar="INPUT")],
+    output: Annotated[Path, arg(metavar="OUTPUT")],
+    /,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    device: str = "auto",
+) -> None:
+    """Remove rain from an image or from every image of a folder.
+
+    Args:
+        weights: Run folder, or its derainer.safetensors.
+        images: Image, or folder, searched recursively.
+        output: Folder to write to, as PNG; for one image also a file name.
+        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        overlap: Pixels that neighbouring tiles share and blend.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    _check_tiles(tile, overlap)
+    from .inference import derain
+    from .progress import counting
+
+    with counting("derained") as watch:
+        written = derain(weights, images, output, device=device, tile=tile, overlap=overlap, watch=watch)
+    print(f"wrote {_counted(written, 'image')} to {output}")
+
+
+def evaluate(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    /,
+    rainy: Path,
+    clean: Path,
+    json: Path | None = None,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    device: str = "auto",
+) -> None:
+    """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
+
+    Args:
+        weights: Run folder, or its derainer.safetensors.
+        rainy: Folder of rainy images.
+        clean: Folder of their clean versions, matched by sorted file name.
+        json: File to write the figures to, of every image and on average.
+        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        overlap: Pixels that neighbouring tiles share and blend.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    _check_tiles(tile, overlap)
+    from .inference import evaluate
+    from .progress import counting
+
+    with counting("evaluated") as watch:
+        figures = evaluate(weights, rainy, clean, device=device, tile=tile, overlap=overlap, watch=watch)
+    print(_table(figures))
+    if json is not None:
+        write_text(json, json_text.dumps(figures, indent=2) + "\n")
+
+
+def rain(
+    run: Annotated[Path, arg(metavar="RUN")],
+    clean: Annotated[Path, arg(metavar="CLEAN")],
+    rainy: Annotated[Path, arg(metavar="RAINY")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+    seed: int = 0,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    device: str = "auto",
+) -> None:
+    """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
+
+    Args:
+        run: Run folder with generator.safetensors and unet.safetensors.
+        clean: Clean image or folder.
+        rainy: Rainy image or folder, whose rain is taken.
+        output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
+        seed: Seed of the draw that gives each clean image its rain.
+        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        overlap: Pixels that neighbouring tiles share and blend.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    _check_tiles(tile, overlap)
+    from .inference import rain
+    from .progress import counting
+
+    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "seed": seed}
+    with counting("painted") as watch:
+        written = rain(run, clean, rainy, output, watch=watch, **options)
+    print(f"wrote {_counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
+
+
+def info() -> None:
+    """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
+    from .info import info
+
+    told = info()
+    if isinstance(told, str):
+        print(told)
+
+
+_TYPED = {command.__name__: command for command in (derain, evaluate, rain, info)}
+
+
+def run(command: str, args: list[str]) -> None:
+    """Run the command of that name.
+
+    Raises:
+        UserError: something to mend, in one line.
+        SystemExit: --help was printed.
+    """
+    if command == "train":
+        train(args)
+    else:
+        call = parse(_later(_TYPED[command]), args, f"rgsud-fast {command}")
+        call()
+
+
+def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same arguments, but what they are given to runs when tyro is done with them."""
+
+    @functools.wraps(command)
+    def bind(*args: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *args, **options)
+
+    return bind
+
+
+def _check_tiles(tile: int, overlap: int) -> None:
+    if tile < 0 or overlap < 0 or (tile and overlap >= tile):
+        raise UserError(f"--overlap {overlap} must be at least 0 and less than --tile {tile} (0: whole images)")
+
+
+def _table(figures: dict[str, Any]) -> str:
+    """The means as lines: input, filter, derained."""
+    head = f"mean of {_counted(figures['images'], 'image')}"
+    lines = [f"{head:<36}{'PSNR-RGB':>11}{'SSIM-RGB':>10}{'PSNR-Y':>11}{'SSIM-Y':>10}"]
+    labels = {"input_": "rainy input", "filter_": "min(O, median 1x9), a fixed filter", "": "derained"}
+    for prefix, label in labels.items():
+        rgb, rgb_s, y, y_s = (figures[prefix + name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y"))
+        lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
+    return "\n".join(lines)
+
+
+def _counted(things: list[Any], what: str) -> str:
+    return f"{len(things)} {what}{'s' * (len(things) != 1)}"

@@ -1,0 +1,248 @@
+"""The command line: what a configuration is made of, and mistakes told in one line with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+
+from rgsud_fast import cli
+from rgsud_fast.config import load_config, save_config
+from rgsud_fast.data import write_image
+from rgsud_fast.errors import UserError
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """Calls of train, which is replaced by one that remembers them; in an empty working folder."""
+    calls = []
+
+    def train(config, *, resume):
+        calls.append((config, resume))
+
+    monkeypatch.setitem(sys.modules, "rgsud_fast.trainer", types.SimpleNamespace(train=train))
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def config_of(trained, *args):
+    assert cli.main(["train", *args]) == 0
+    return trained[-1][0]
+
+
+def told(capsys, args, code=2):
+    """The one line on standard error that a mistake gives."""
+    assert cli.main(args) == code
+    error = capsys.readouterr().err
+    assert error.startswith("rgsud-fast: ")
+    assert error.count("\n") == 1, error
+    assert "Traceback" not in error
+    return error
+
+
+def test_without_arguments_the_demo_is_trained(trained, capsys):
+    config = config_of(trained)
+    assert config == load_config({"preset": "demo"})
+    assert config.data.demo
+    assert capsys.readouterr().out.startswith("preset demo: ")
+
+
+def test_a_named_preset_is_taken_whole_and_in_silence(trained, capsys):
+    assert config_of(trained, "--preset", "paper") == load_config({"preset": "paper"})
+    assert config_of(trained, "--preset=small") == load_config({"preset": "small"})
+    assert capsys.readouterr().out == ""
+
+
+def test_folders_choose_the_preset_by_device_and_one_line_says_so(trained, capsys):
+    folders = ["--data.rainy", "a", "--data.clean=b"]
+    assert config_of(trained, *folders, "--device", "cpu").preset == "small"
+    assert capsys.readouterr().out.count("preset small: ") == 1
+    assert config_of(trained, *folders, "--device", "cuda:1").preset == "paper"
+    expected = "paper" if torch.cuda.is_available() else "small"
+    assert config_of(trained, *folders).preset == expected
+
+
+def test_command_line_over_yaml_over_preset(trained, tmp_path):
+    yaml = tmp_path / "c.yaml"
+    yaml.write_text("preset: small\nbatch: 3\ncrop: 96\noptim: {ema_decay: 0.5}\ndata: {rainy: r, clean: c}\n")
+    config = config_of(trained, "--config", str(yaml), "--crop", "48", "--data.val-rainy", "v", "--data.val-clean", "w")
+    assert (config.batch, config.crop, config.optim.ema_decay) == (3, 48, 0.5)
+    assert (config.optim.schedule, config.network.derainer_width) == ("constant", 12)  # of the preset
+    assert (str(config.data.rainy), str(config.data.val_rainy), str(config.data.val_clean)) == ("r", "v", "w")
+    assert config_of(trained, "--config", str(yaml), "--preset", "paper").network.derainer_width == 32
+    assert config_of(trained, "--config", str(yaml), "--preset", "paper").batch == 3
+
+
+def test_every_kind_of_field_can_be_given(trained):
+    config = config_of(
+        trained,
+        *("--network.derainer-encoder", "1", "2", "--network.derainer-decoder", "3", "1"),
+        *("--reward.no-switch", "--loss.reward-form", "sum", "--optim.learning_rate", "1e-3", "--out", "x y"),
+    )
+    assert (config.network.derainer_encoder, config.network.derainer_decoder) == ((1, 2), (3, 1))
+    assert (config.reward.switch, config.loss.reward_form, config.optim.learning_rate) == (False, "sum", 1e-3)
+    assert str(config.out) == "x y"
+
+
+def test_resume_takes_the_configuration_of_the_run(trained, tmp_path):
+    for name, seed in (("demo-0", 1), ("demo-1", 2)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        save_config(load_config({"preset": "demo", "seed": seed, "batch": 2}), folder / "config.yaml")
+        (folder / "checkpoint.pt").touch()
+    config = config_of(trained, "--resume", "--out", "runs/demo-0", "--stage2-iterations", "9")
+    assert (config.seed, config.batch, config.stage2_iterations, str(config.out)) == (1, 2, 9, "runs/demo-0")
+    assert trained[-1][1] is True
+    assert str(config_of(trained, "--resume").out) == "runs/demo-1"
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--batchh", "4"], "unknown argument --batchh (did you mean --batch?)"),
+        (["stray"], "unknown argument stray"),
+        (["--reward.no-swich"], "did you mean --reward.no-switch?"),
+        (["--batch", "x"], "--batch: invalid literal for int"),
+        (["--batch"], "'--batch'"),
+        (["--batch", "0"], "batch: Input should be greater than or equal to 1, got 0"),
+        (["--loss.reward-form", "foo"], "'--loss.reward-form'. Expected one of ('psnr', 'sum', 'mean')"),
+        (["--preset", "big"], "preset: Input should be 'demo', 'small' or 'paper', got 'big'"),
+        (["--preset", "small", "--data.val-rainy", "v"], "val_rainy and val_clean go together"),
+        (["--optim.ema-decay", "1.5"], "optim.ema_decay: Input should be less than 1, got 1.5"),
+        (["--config", "none.yaml"], "none.yaml: No such file"),
+        (["--resume"], "nothing to resume under runs/"),
+        (["--resume", "--out", "none"], "nothing to resume in none"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_in_arguments_are_one_line(trained, capsys, args, message):
+    assert message in told(capsys, ["train", *args])
+    assert not trained
+
+
+def test_mistakes_in_yaml_are_one_line(trained, capsys, tmp_path):
+    yaml = tmp_path / "c.yaml"
+    for text, message in (
+        ("batsch: 3", "batsch: no such field"),
+        ("optim: {ema: 1}", "optim.ema: no such field"),
+        ("batch: many", "batch: Input should be a valid integer"),
+        ("- 1", "must hold 'field: value' lines, got a list"),
+        ("a: [", "not valid YAML"),
+    ):
+        yaml.write_text(text)
+        assert message in told(capsys, ["train", "--config", str(yaml)]), text
+
+
+def test_other_commands_tell_mistakes_in_one_line(capsys, tmp_path):
+    write_image(tmp_path / "in" / "a.png", torch.rand(3, 32, 32))
+    weights, images = str(tmp_path / "w.safetensors"), str(tmp_path / "in")
+    assert "unknown command 'dreain'" in told(capsys, ["dreain"])
+    assert "OUTPUT" in told(capsys, ["derain", "a", "b"])
+    assert "no weights at" in told(capsys, ["derain", weights, images, "c"])
+    assert "--overlap 9" in told(capsys, ["derain", weights, images, "c", "--tile", "8", "--overlap", "9"])
+    assert "did you mean --tile?" in told(capsys, ["derain", weights, images, "c", "--tiel", "8"])
+    (tmp_path / "w.safetensors").write_bytes(b"\x80\x02}q\x00.")
+    assert "not a readable safetensors" in told(capsys, ["evaluate", weights, "--rainy", images, "--clean", images])
+    assert "nowhere: no such" in told(capsys, ["derain", weights, str(tmp_path / "nowhere"), "c"])
+    assert "generator.safetensors" in told(capsys, ["rain", str(tmp_path), images, images, str(tmp_path / "out")])
+
+
+def test_derain_evaluate_and_rain_work_from_a_run_folder(capsys, tmp_path):
+    from rgsud_fast.networks import Derainer, RainGenerator, UNet
+    from rgsud_fast.weights import save_network
+
+    save_network(tmp_path / "run/derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
+    save_network(tmp_path / "run/unet.safetensors", UNet(4, 2), "unet")
+    save_network(tmp_path / "run/generator.safetensors", RainGenerator(4, 1), "generator")
+    for name in ("a.png", "b.jpg"):
+        write_image(tmp_path / "in" / name, torch.rand(3, 33, 40))
+    run, images, device = str(tmp_path / "run"), str(tmp_path / "in"), ("--device", "cpu")
+
+    assert cli.main(["derain", run, images, str(tmp_path / "out"), *device, "--tile", "24", "--overlap", "8"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    assert "wrote 2 images" in capsys.readouterr().out
+
+    figures = str(tmp_path / "figures.json")
+    assert cli.main(["evaluate", run, "--rainy", images, "--clean", images, "--json", figures, *device]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("PSNR-RGB", "SSIM-Y", "rainy input", "median", "derained"))
+    with open(figures) as file:
+        written = json.load(file)
+    assert written["input_psnr_rgb"] == 100
+    assert len(written["images"]) == 2
+
+    assert cli.main(["rain", run, images, images, str(tmp_path / "pairs"), *device]) == 0
+    assert len(list((tmp_path / "pairs" / "rainy").iterdir())) == 2
+
+
+def test_help_explains_every_field_with_its_default(capsys):
+    assert cli.main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    def fields(model, prefix=""):
+        for name, field in type(model).model_fields.items():
+            value = getattr(model, name)
+            if hasattr(type(value), "model_fields"):
+                yield from fields(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}".replace("_", "-"), field.description
+
+    for flag, description in fields(load_config()):
+        assert f"--{flag}" in text
+        assert description
+        assert " ".join(description.split()) in text, flag
+    assert text.count("(default: ") >= 40
+    assert "--config" in text
+    assert "--resume" in text
+
+
+def test_help_of_the_program_and_of_each_command(capsys):
+    assert cli.main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for command in cli.COMMANDS:
+        assert f"\n  {command}" in overview
+        assert cli.main([command, "--help"]) == 0
+        assert f"rgsud-fast {command}" in capsys.readouterr().out
+    assert cli.main([]) == 2
+
+
+def test_interruptions_and_full_disks_end_without_traceback(monkeypatch, capsys):
+    def raising(error):
+        def train(config, *, resume):
+            raise error
+
+        monkeypatch.setitem(sys.modules, "rgsud_fast.trainer", types.SimpleNamespace(train=train))
+
+    raising(KeyboardInterrupt())
+    assert "interrupted" in told(capsys, ["train", "--preset", "demo"], code=130)
+    raising(OSError(28, "No space left on device"))
+    assert "No space left on device" in told(capsys, ["train", "--preset", "demo"])
+    raising(UserError("two\nlines"))
+    assert "two lines" in told(capsys, ["train", "--preset", "demo"])
+    raising(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "--preset", "demo"])
+
+
+def test_import_and_help_do_not_wait_for_torch():
+    code = (
+        "import sys, rgsud_fast; from rgsud_fast import cli, Config, load_config; rgsud_fast.__version__;"
+        "calls = (['--help'], ['train', '--help'], ['derain', '--help'], ['train', '--batch', 'x']);"
+        "codes = [cli.main(call) for call in calls];"
+        "sys.exit(codes != [0, 0, 0, 2] or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_public_names_are_all_there():
+    import rgsud_fast
+
+    assert set(rgsud_fast.__all__) <= set(dir(rgsud_fast))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = rgsud_fast.nothing
+    for name in ("derain", "evaluate", "rain", "Config", "load_config"):
+        assert callable(getattr(rgsud_fast, name))

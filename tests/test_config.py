@@ -1,0 +1,150 @@
+"""The configuration: presets fill in, unknown and ill-typed fields are refused in one line, YAML holds it all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rgsud_fast.config import PRESETS, Config, DataConfig, OptimConfig, load_config, merge, save_config
+from rgsud_fast.errors import UserError
+
+
+def told(source) -> str:
+    """The one line that a mistake gives."""
+    with pytest.raises(UserError) as caught:
+        load_config(source)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_defaults_are_the_papers():
+    config = Config()
+    assert config.preset == "paper"
+    assert (config.batch, config.crop, config.stage1_iterations, config.stage2_iterations) == (8, 256, 100_000, 40_000)
+    assert (config.loss.pair, config.loss.reward, config.loss.reward_form) == (1.0, 0.8, "psnr")
+    assert (config.optim.learning_rate, config.optim.stage2_learning_rate) == (2e-4, 1e-4)
+    assert config.network.derainer_encoder == (2, 2, 4, 8)
+    assert config.iterations == 140_000
+
+
+def test_nothing_means_the_demo():
+    assert load_config() == load_config({"preset": "demo"})
+    assert load_config().data.demo
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid_and_changes_what_it_says(preset):
+    config = load_config({"preset": preset})
+
+    def check(model, values):
+        for key, value in values.items():
+            found = getattr(model, key)
+            if isinstance(value, dict):
+                check(found, value)
+            else:
+                assert (list(found) if isinstance(found, tuple) else found) == value, key
+
+    check(config, PRESETS[preset])
+
+
+def test_a_given_field_wins_over_its_preset_and_leaves_the_rest():
+    config = load_config({"preset": "small", "batch": 2, "optim": {"ema_decay": 0.9}})
+    assert (config.batch, config.optim.ema_decay) == (2, 0.9)
+    assert (config.optim.schedule, config.crop) == ("constant", 64)
+
+
+def test_sections_given_as_objects_are_merged_too():
+    config = Config(preset="small", optim=OptimConfig(ema_decay=0.9), data=DataConfig(rainy=Path("r")))
+    assert (config.optim.ema_decay, config.optim.schedule) == (0.9, "constant")
+    assert config.data.rainy == Path("r")
+
+
+def test_presets_are_not_changed_by_use():
+    before = repr(PRESETS)
+    load_config({"preset": "small", "network": {"unet_width": 99}})
+    merge(PRESETS["small"], {"network": {"unet_width": 99}})
+    assert repr(PRESETS) == before
+
+
+def test_yaml_holds_every_field(tmp_path):
+    config = load_config({"preset": "small", "out": "x", "data": {"rainy": "a b", "clean": "c"}, "loss": {"reward": 0}})
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert load_config(str(tmp_path / "config.yaml")) == config
+
+
+def test_a_config_is_copied_not_shared():
+    config = Config()
+    load_config(config).loss.pair = 3.0
+    assert config.loss.pair == 1.0
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ({"batsch": 1}, "batsch: no such field"),
+        ({"optim": {"ema": 1}}, "optim.ema: no such field"),
+        ({"batch": "many"}, "batch: Input should be a valid integer"),
+        ({"batch": 0}, "batch: Input should be greater than or equal to 1, got 0"),
+        ({"crop": 16}, "crop: "),
+        ({"preset": "huge"}, "preset: Input should be 'demo', 'small' or 'paper'"),
+        ({"device": "tpu"}, "device: "),
+        ({"optim": 3}, "optim: "),
+        ({"data": {"val_rainy": "v"}}, "val_rainy and val_clean go together"),
+        ({"network": {"derainer_encoder": [1], "derainer_decoder": [1, 1]}}, "same number of levels"),
+        ({"batch": 0, "crop": 1}, "; crop: "),
+        ([1], "config"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_told_in_one_line_that_names_the_field(source, message):
+    assert message in told(source)
+
+
+def test_assignment_is_checked_too():
+    config = Config()
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        config.batch = 0
+    with pytest.raises(ValueError, match="bacth"):
+        config.bacth = 3
+
+
+def test_bad_files_are_named(tmp_path):
+    path = tmp_path / "c.yaml"
+    assert f"config {path}: No such file" in told(path)
+    assert "config" in told(tmp_path)
+    for content, message in (
+        (b"a: [", "not valid YAML"),
+        (b"- 1\n- 2", "got a list"),
+        (b"word", "got a str"),
+        (b"\xff\xfe\xff", "not valid YAML"),
+        (b"!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ):
+        path.write_bytes(content)
+        assert message in told(path), content
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("# nothing\n")
+    assert load_config(path) == Config()
+
+
+@pytest.mark.xfail(reason="merging looks the preset up before its type is checked", raises=TypeError, strict=True)
+def test_an_unhashable_preset_is_a_mistake_like_others():
+    assert "preset: " in told({"preset": ["small"]})
+
+
+@pytest.mark.xfail(reason="what is false in Python is taken for an empty file", strict=True)
+def test_a_file_that_holds_a_bare_zero_is_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text("0\n")
+    assert "field: value" in told(tmp_path / "c.yaml")
+
+
+@pytest.mark.xfail(reason="the whole section is printed after the mistake", strict=True)
+def test_a_mistake_between_two_fields_does_not_print_the_section():
+    message = told({"data": {"val_rainy": "v"}})
+    assert "Value error" not in message
+    assert "cache_dir" not in message
