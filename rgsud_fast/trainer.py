@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from . import reports
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, load_config, save_config
 from .data import Domains, batch_of, draw, load_domains
+from .device import pick_device
 from .errors import UserError
 from .interrupt import Interruption
 from .iqa import Scorer, make_scorer, restore_scorer
@@ -308,17 +308,3 @@ def ema_of(decay: float) -> Callable[..., None]:
         torch._foreach_lerp_(averaged, current, 1 - share)
 
     return update
-
-
-def pick_device(name: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda" or "cuda:N" into a device that exists.
-
-    Raises:
-        UserError: the GPU asked for is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device {name} is not there: {torch.cuda.device_count()} CUDA devices visible; use --device cpu")
-    return device

@@ -1,0 +1,200 @@
+"""Training end to end on tiny images: what a run leaves, exact resume, interruption, and errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+import rgsud_fast.trainer as trainer_module
+from rgsud_fast.checkpoint import load_checkpoint
+from rgsud_fast.config import Config
+from rgsud_fast.errors import UserError
+from rgsud_fast.trainer import Trainer, learning_rate, train
+
+TINY = {
+    "preset": "small",
+    "batch": 2,
+    "crop": 32,
+    "device": "cpu",
+    "stage1_iterations": 6,
+    "stage2_iterations": 4,
+    "log_every": 2,
+    "val_every": 3,
+    "save_every": 100,
+    "network": {
+        "derainer_width": 4,
+        "derainer_encoder": [1],
+        "derainer_middle": 1,
+        "derainer_decoder": [1],
+        "unet_width": 4,
+        "unet_levels": 2,
+        "generator_width": 4,
+        "generator_blocks": 1,
+        "discriminator_width": 4,
+    },
+    "optim": {"ema_decay": 0.9, "schedule": "cosine"},
+    "reward": {"sweep_every": 2, "keep": 2},
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    generator = np.random.default_rng(0)
+    folders = {"rainy": (3, (40, 50)), "clean": (2, (48, 36)), "val_rainy": (1, (36, 44)), "val_clean": (1, (36, 44))}
+    for name, (count, size) in folders.items():
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return TINY | {"data": {name: str(tmp_path / name) for name in folders}, "out": str(tmp_path / "run")}
+
+
+def darkness(images):
+    return -images.mean(dim=(1, 2, 3))
+
+
+def same_bits(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_bits(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_bits, a, b))
+    return a == b
+
+
+def log_of(result) -> list[dict]:
+    rows = map(json.loads, (result.run_dir / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows]
+
+
+def test_a_run_leaves_everything_its_user_needs(config, capsys):
+    result = train(config, scorer=darkness)
+    left = {path.name for path in result.run_dir.iterdir()}
+    networks = {f"{kind}.safetensors" for kind in ("derainer", "unet", "generator", "discriminator")}
+    assert networks | {"config.yaml", "metrics.jsonl", "metrics.json", "events", "checkpoint.pt", "gallery.html"} <= left
+    metrics = json.loads((result.run_dir / "metrics.json").read_text())
+    assert metrics == result.metrics
+    figures = {"psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y"}
+    assert {prefix + name for prefix in ("", "input_", "stage1_", "filter_") for name in figures} <= metrics.keys()
+    assert metrics["steps"] == 10 and metrics["rewards"] == 3
+    assert Config(**yaml.safe_load((result.run_dir / "config.yaml").read_text())) == Config(**config)
+    assert any((result.run_dir / "events").iterdir())
+    assert "fixed filter" in capsys.readouterr().out
+    stages = [row["stage"] for row in log_of(result) if "stage" in row]
+    assert stages == [1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("stop", [3, 6, 8], ids=["in stage 1", "between the stages", "in stage 2"])
+def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, monkeypatch, stop):
+    whole = train(config, scorer=darkness, quiet=True)
+    broken = config | {"out": str(tmp_path / "broken")}
+    iterate = Trainer.iterate
+
+    def interrupted(self):
+        if self.step + 1 == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(self)
+
+    monkeypatch.setattr(Trainer, "iterate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, scorer=darkness, quiet=True)
+    monkeypatch.setattr(Trainer, "iterate", iterate)
+    cpu = torch.device("cpu")
+    assert load_checkpoint(tmp_path / "broken" / "checkpoint.pt", cpu)["step"] == stop
+    resumed = train(broken, scorer=darkness, resume=True, quiet=True)
+
+    states = [load_checkpoint(result.run_dir / "checkpoint.pt", cpu) for result in (whole, resumed)]
+    assert states[0]["step"] == 10
+    for part in states[0]:
+        assert same_bits(states[0][part], states[1][part]), part
+    assert same_bits(load_file(whole.weights), load_file(resumed.weights))
+    assert whole.metrics == resumed.metrics
+    if stop % 2 == 0:  # a line averages over iterations, so one that was broken in two differs
+        assert log_of(whole) == log_of(resumed)
+
+
+def test_a_fitted_scorer_is_resumed_and_saved(config, monkeypatch):
+    monkeypatch.setattr(trainer_module, "make_scorer", lambda *_: _FixedDomainScorer())
+    result = train(config | {"stage2_iterations": 1}, quiet=True)
+    assert (result.run_dir / "scorer.safetensors").exists()
+    monkeypatch.setattr(trainer_module, "make_scorer", None)  # a resumed run must not fit again
+    train(config | {"stage2_iterations": 2}, resume=True, quiet=True)
+
+
+def _FixedDomainScorer():  # noqa: N802
+    from rgsud_fast.iqa.domain import DomainScorer, RainNet
+
+    torch.manual_seed(0)
+    return DomainScorer(RainNet())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(config, monkeypatch):
+    iterate = Trainer.iterate
+
+    def poisoned(self):
+        if self.step == 5:
+            self.nets.generator.last.weight.data.fill_(float("nan"))
+        return iterate(self)
+
+    monkeypatch.setattr(Trainer, "iterate", poisoned)
+    with pytest.raises(UserError, match=r"not finite at step 6; the last checkpoint is kept"):
+        train(config | {"save_every": 2}, scorer=darkness, quiet=True)
+    state = load_checkpoint(trainer_module.RunFolder(config["out"]).checkpoint, torch.device("cpu"))
+    assert state["step"] == 4
+    assert all(value.isfinite().all() for value in state["networks"]["generator"].values())
+
+
+def test_a_users_own_derainer_is_trained(config):
+    own = torch.nn.Conv2d(3, 3, 3, padding=1)
+    before = own.weight.detach().clone()
+    result = train(config, derainer=own, scorer=darkness, quiet=True)
+    assert not torch.equal(own.weight, before)
+    assert result.weights.exists()
+
+
+def test_training_works_without_validation_pairs_and_without_stage2(config):
+    data = {key: config["data"][key] for key in ("rainy", "clean")}
+    result = train(config | {"data": data, "stage2_iterations": 0}, scorer=darkness, quiet=True)
+    assert "psnr_rgb" not in result.metrics
+    assert (result.run_dir / "gallery.html").exists()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(config, tmp_path):
+    first, second, third = (
+        train(config | {"out": str(tmp_path / name), "seed": seed}, scorer=darkness, quiet=True)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    a, b, c = (load_file(result.weights) for result in (first, second, third))
+    assert same_bits(a, b)
+    assert not same_bits(a, c)
+
+
+def test_resuming_with_other_networks_is_explained(config):
+    train(config, scorer=darkness, quiet=True)
+    larger = config | {"network": config["network"] | {"generator_width": 8}, "stage2_iterations": 5}
+    with pytest.raises(UserError, match="checkpoint is of a run with other networks"):
+        train(larger, scorer=darkness, resume=True, quiet=True)
+
+
+def test_a_device_that_is_not_there_is_named(config):
+    with pytest.raises(UserError, match="device cuda:99"):
+        train(config | {"device": "cuda:99"}, scorer=darkness, quiet=True)
+
+
+def test_the_learning_rate_falls_by_a_cosine_in_each_stage():
+    config = Config(stage1_iterations=100, stage2_iterations=50)
+    assert learning_rate(config, 0) == 2e-4
+    assert learning_rate(config, 50) == pytest.approx((2e-4 + 1e-6) / 2)
+    assert learning_rate(config, 100) == 1e-4
+    assert learning_rate(config, 149) == pytest.approx(1e-6, rel=0.1)
+    constant = Config(stage1_iterations=100, optim={"schedule": "constant"})
+    assert {learning_rate(constant, step) for step in (0, 99)} == {2e-4}
