@@ -1,0 +1,139 @@
+"""The gallery of a training run: its figures, what it derains, what it learned from, and its curves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..data import to_tensor
+from ..metrics import psnr
+from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
+
+if TYPE_CHECKING:
+    from ..run_folder import RunFolder
+    from ..trainer import Trainer
+
+SHOWN = 8  # validation pairs, and training images
+_COLUMNS = {"PSNR-RGB": "psnr_rgb", "SSIM-RGB": "ssim_rgb", "PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y"}
+_LINES = {
+    "rainy input": "input_",
+    "min(O, median 1x9), a fixed filter": "filter_",
+    "end of stage 1": "stage1_",
+    "end of the run": "",
+}
+
+
+def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, Any]) -> None:
+    """Write the run's gallery.html from its networks, its reward pool, its metrics and its log.
+
+    Args:
+        trainer: the finished run; its networks are used, not changed.
+        folder: where the log is and the gallery goes.
+        metrics: what metrics.json holds.
+    """
+    config = trainer.config
+    references = {
+        key: ("rainy input", metrics[f"input_{key}"]) for key in _COLUMNS.values() if f"input_{key}" in metrics
+    }
+    stages = [config.stage1_iterations] if config.stage2_iterations else []
+    write_gallery(
+        folder.gallery,
+        f"RGSUD run {folder.path.name}",
+        _measured(metrics),
+        comparisons("Validation images", _validation(trainer), "Drag across an image. None of them was trained on."),
+        rows(
+            "Training images",
+            _training(trainer),
+            "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
+            " and the best derained version so far, the reward that stage 2 learns from.",
+        ),
+        curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
+        facts("Configuration", _flat(config)),
+        subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
+    )
+
+
+def _measured(metrics: dict[str, Any]) -> str:
+    table = {
+        label: {column: metrics[prefix + key] for column, key in _COLUMNS.items()}
+        for label, prefix in _LINES.items()
+        if f"{prefix}psnr_rgb" in metrics
+    }
+    tiles: dict[str, Any] = {}
+    if "psnr_rgb" in metrics:
+        for label, prefix in (("over the rainy input", "input_"), ("over the fixed filter", "filter_")):
+            if f"{prefix}psnr_rgb" in metrics:
+                tiles[label] = f"{metrics['psnr_rgb'] - metrics[f'{prefix}psnr_rgb']:+.2f} dB"
+        tiles = {"PSNR-RGB on validation": f"{metrics['psnr_rgb']:.2f} dB", **tiles}
+    if "rewards" in metrics:
+        tiles["images with a reward"] = metrics["rewards"]
+    validity = metrics.get("score_validity")
+    if isinstance(validity, (int, float)):
+        tiles["pairs that the score orders rightly"] = f"{100 * validity:.0f} %"
+    note = "" if table else "No validation pairs were given, so nothing was measured."
+    return figures("Figures", table, tiles, note or "Means over the validation images, whole, rounded to 8 bits.")
+
+
+@torch.no_grad()
+def _validation(trainer: Trainer) -> list[Comparison]:
+    shown = []
+    for pair in _spread(trainer.domains.val or []):
+        rainy, clean = (to_tensor(image)[None] for image in (pair.rainy, pair.clean))
+        derained = _derain(trainer, rainy)
+        gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
+        shown.append(Comparison(pair.name, rainy[0], derained[0], {"PSNR-RGB": gain}))
+    return shown
+
+
+@torch.no_grad()
+def _training(trainer: Trainer) -> list[Row]:
+    domains, shown = trainer.domains, []
+    for i in _spread(range(len(domains.rainy))):
+        rainy = to_tensor(domains.rainy[i])[None]
+        clean = to_tensor(domains.clean[i % len(domains.clean)])[None]
+        panels = [
+            Panel("rainy", rainy[0]),
+            Panel("derained", _derain(trainer, rainy)[0]),
+            Panel("pseudo rainy", _paint(trainer, clean, rainy)[0], "its rain on another scene"),
+        ]
+        if bool(trainer.pool.filled[i]):
+            reward, score = trainer.pool.best(i)
+            panels.append(Panel("reward", reward.cpu().numpy(), f"score {float(score):.3f}"))
+        else:
+            panels.append(Panel("reward", None, "none passed the guards yet"))
+        shown.append(Row(domains.rainy.names[i], panels))
+    return shown
+
+
+def _derain(trainer: Trainer, rainy: Tensor) -> Tensor:
+    """[1, 3, H, W] on the CPU -> derained, clamped, on the CPU."""
+    network = trainer.derainer
+    training = network.training
+    derained = network.eval()(rainy.to(trainer.device)).clamp(0, 1).cpu()
+    network.train(training)
+    return derained
+
+
+def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor) -> Tensor:
+    """The pseudo rainy image of the largest top left rectangle that both images share."""
+    height, width = (min(a, b) for a, b in zip(clean.shape[-2:], rainy.shape[-2:], strict=True))
+    clean, rainy = (image[..., :height, :width].to(trainer.device) for image in (clean, rainy))
+    rain = rainy - trainer.nets.unet(rainy)
+    return trainer.nets.generator(clean, rain).clamp(0, 1).cpu()
+
+
+def _spread(items: Any) -> list[Any]:
+    """At most SHOWN of the items, evenly spread."""
+    count = min(len(items), SHOWN)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    flat = {}
+    for name, value in config.model_dump(mode="json").items():
+        inside = value.items() if isinstance(value, dict) else [(None, value)]
+        flat |= {f"{name}.{key}" if key else name: one for key, one in inside}
+    return flat

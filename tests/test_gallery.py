@@ -1,0 +1,196 @@
+"""Galleries: one file that fetches nothing, shows what it is given, and survives odd names and numbers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import types
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rgsud_fast.config import load_config
+from rgsud_fast.data import Pair
+from rgsud_fast.gallery import (
+    Comparison,
+    Panel,
+    Row,
+    comparisons,
+    curves,
+    facts,
+    figures,
+    rows,
+    write_gallery,
+    write_run_gallery,
+)
+from rgsud_fast.gallery.curves import MOST_POINTS, collect
+from rgsud_fast.gallery.page import data_uri
+from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.pool import RewardPool
+from rgsud_fast.run_folder import RunFolder
+
+VOID = {"meta", "img", "input", "br", "link", "line", "circle", "polyline"}
+
+
+class Checker(HTMLParser):
+    """Collects the text and attributes of a page, and whether its elements are closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.attributes, self.text = [], [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.attributes += [(tag, *attribute) for attribute in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+
+def checked(path) -> Checker:
+    """The page, after a look that it is well-formed and asks for nothing beyond itself."""
+    html = path.read_text(encoding="utf-8")
+    page = Checker()
+    page.feed(html)
+    assert not page.open
+    for tag, name, value in page.attributes:
+        if name in ("src", "href"):
+            assert value.startswith("data:image/jpeg;base64,"), (tag, value[:40])
+    assert not re.search(r"https?://|@import|url\(", html)
+    return page
+
+
+def image(height=40, width=60):
+    return torch.rand(3, height, width)
+
+
+def test_a_page_of_every_section_is_well_formed_and_self_contained(tmp_path):
+    log = [{"step": s, "event": "train", "pair_psnr": -s / 10, "other_loss": float("nan")} for s in range(1, 9)]
+    write_gallery(
+        tmp_path / "g.html",
+        "A title",
+        figures("Figures", {"input": {"PSNR-RGB": 25.471, "SSIM-RGB": 0.82}}, {"gain": ("3.1 dB", "-0.2 dB")}),
+        comparisons("Pairs", [Comparison("one", image(), image(), {"niqe": (-4.0, -3.5), "domain": 1.25})]),
+        rows("Rows", [Row("two", [Panel("rainy", image()), Panel("reward", None, "none yet")])]),
+        curves("Curves", log, [4], {"pair_psnr": ("input", -0.3)}),
+        facts("Facts", {"device": "cpu", "sizes": (1, 2), "switch": True, "out": None}),
+        subtitle="below",
+    )
+    page = checked(tmp_path / "g.html")
+    for text in ("A title", "below", "25.47 dB", "0.8200", "-4.00 → -3.50", "+0.50", "domain 1.25", "none yet", "yes"):
+        assert text in page.text, text
+    assert sum(attribute[:2] == ("img", "src") and attribute[2] is not None for attribute in page.attributes) == 3
+    assert "nan" not in page.text
+
+
+def test_names_cannot_break_the_page(tmp_path):
+    bad = '<img src=x onerror="alert(1)">&\'{0}'
+    write_gallery(
+        tmp_path / "g.html",
+        bad,
+        comparisons(bad, [Comparison(bad, image(), image(), {bad: 1.0})], bad),
+        rows(bad, [Row(bad, [Panel(bad, image(), bad)])]),
+        facts(bad, {bad: bad}),
+    )
+    page = checked(tmp_path / "g.html")
+    assert not [attribute for attribute in page.attributes if attribute[1] == "onerror"]
+    assert page.text.count(bad) >= 8
+
+
+def test_embedded_images_are_what_was_given():
+    smooth = torch.linspace(0, 1, 60).expand(3, 40, 60)
+    uri, width, height = data_uri(smooth)
+    decoded = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+    assert decoded.size == (width, height) == (60, 40)
+    assert np.abs(np.asarray(decoded).astype(float) - smooth.permute(1, 2, 0).numpy() * 255).max() < 4
+    assert data_uri(np.zeros((100, 300, 3), np.uint8), longest=150)[1:] == (150, 50)
+
+
+def test_comparisons_can_be_sorted_and_a_missing_score_comes_last(tmp_path):
+    items = [
+        Comparison("a", image(), image(), {"niqe": (-4.0, -3.0)}),
+        Comparison("b", image(), image(), {"niqe": (-4.0, float("nan"))}),
+    ]
+    html = comparisons("Pairs", items)
+    assert 'data-s0="1"' in html
+    assert 'data-s0="-1e+09"' in html
+    assert "niqe: worst first" in html
+
+
+def test_curves_take_numbers_and_leave_the_rest():
+    log = [
+        {"step": 1, "stage": 1, "event": "train", "adversarial": 0.5, "note": "text", "flag": True},
+        {"step": 2, "adversarial": float("inf"), "fresh": 1e-7},
+        {"adversarial": 3.0},
+    ]
+    series = {one.key: one for one in collect(log)}
+    assert set(series) == {"adversarial", "fresh"}
+    assert series["adversarial"].points == [(1, 0.5)]
+    assert "1.0e-07" in curves("Curves", log)
+    assert curves("Curves", []) == ""
+
+
+def test_long_logs_are_thinned():
+    html = curves("Curves", [{"step": s, "adversarial": float(s)} for s in range(5000)])
+    (points,) = re.findall(r'points="([^"]*)"', html)
+    assert 100 < len(points.split()) <= MOST_POINTS
+
+
+@pytest.mark.parametrize("validated", [True, False], ids=["with pairs", "without pairs"])
+def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated):
+    class Images(list):
+        names = ("first.png", "second.png", "third.png")
+        sizes = ((40, 60), (36, 33), (40, 40))
+
+    def images():
+        return Images(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8) for size in Images.sizes)
+
+    rainy, clean = images(), images()
+    pool = RewardPool(rainy.sizes)
+    pool.update(0, image(), torch.tensor(1.234))
+    torch.manual_seed(0)
+    trainer = types.SimpleNamespace(
+        config=load_config({"preset": "small", "out": "x"}),
+        step=4000,
+        device=torch.device("cpu"),
+        derainer=Derainer(4, [1], 1, [1]).train(),
+        nets=types.SimpleNamespace(unet=UNet(4, 2), generator=RainGenerator(4, 1)),
+        pool=pool,
+        domains=types.SimpleNamespace(
+            rainy=rainy, clean=clean, val=[Pair("pair.png", rainy[0], clean[0])] if validated else None
+        ),
+    )
+    folder = RunFolder(tmp_path / "small-7")
+    folder.path.mkdir()
+    folder.append_log({"step": 100, "event": "train", "adversarial": 1.5})
+    metrics = {"rewards": 1}
+    if validated:
+        for prefix, value in (("", 29.0), ("input_", 25.0), ("filter_", 28.0), ("stage1_", 28.5)):
+            figures = {"psnr_rgb": value, "ssim_rgb": 0.9, "psnr_y": value + 1, "ssim_y": 0.91}
+            metrics |= {prefix + key: figure for key, figure in figures.items()}
+
+    write_run_gallery(trainer, folder, metrics)
+
+    page = checked(folder.gallery)
+    for text in (
+        "RGSUD run small-7",
+        "score 1.234",
+        "none passed the guards",
+        "pseudo rainy",
+        "third.png",
+        "ema_decay",
+    ):
+        assert text in page.text, text
+    assert ("+4.00 dB" in page.text) == ("pair.png" in page.text) == validated
+    assert ("No validation pairs" in page.text) != validated
+    assert trainer.derainer.training

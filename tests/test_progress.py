@@ -1,0 +1,64 @@
+"""Progress: lines in a log, a bar on a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+
+from rgsud_fast.progress import Progress, clock, counting
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_log_gets_plain_lines_with_everything_in_them():
+    log = io.StringIO()
+    with Progress(1000, stream=log, every=0) as progress:
+        progress.advance(500, 1, {"pair": -23.456789, "img/s": 12.0, "pool": "3/52"})
+        progress.say("validation [27 dB]")
+        progress.advance(1000, 2, {"pair": -24.0})
+    assert log.getvalue().splitlines() == [
+        "step 500/1,000  stage 1  pair -23.46  img/s 12  pool 3/52  ETA ?",
+        "validation [27 dB]",
+        "step 1,000/1,000  stage 2  pair -24  ETA 0:00",
+    ]
+
+
+def test_a_log_is_not_flooded_and_its_last_step_is_told():
+    log = io.StringIO()
+    with Progress(100, stream=log, every=3600) as progress:
+        for step in range(1, 101):
+            progress.advance(step, 1, {})
+    assert [line.split()[1] for line in log.getvalue().splitlines()] == ["1/100", "100/100"]
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Progress(100, stream=terminal) as progress:
+        progress.advance(50, 1, {"pair": -23.4})
+        progress.say("validation")
+    shown = terminal.getvalue()
+    assert "━" in shown
+    assert "50/100" in shown
+    assert "validation" in shown
+
+
+def test_quiet_prints_nothing():
+    log = io.StringIO()
+    with Progress(10, quiet=True, stream=log) as progress:
+        progress.advance(10, 1, {})
+        progress.say("hello")
+    assert log.getvalue() == ""
+
+
+def test_counting_tells_the_end(capsys):
+    with counting("derained") as watch:
+        for i in range(1, 4):
+            watch(i, 3, f"{i}.png")
+    assert capsys.readouterr().out == "derained 3/3 3.png\n"
+
+
+def test_a_clock_has_hours_only_when_needed():
+    assert [clock(seconds) for seconds in (0, 61.4, 3600, 36061)] == ["0:00", "1:01", "1:00:00", "10:01:01"]
