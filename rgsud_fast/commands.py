@@ -124,11 +124,9 @@ def rain(
 
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
-    from .info import info
+    from .info import describe
 
-    told = info()
-    if isinstance(told, str):
-        print(told)
+    print(describe())
 
 
 _TYPED = {command.__name__: command for command in (derain, evaluate, rain, info)}

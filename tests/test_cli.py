@@ -246,3 +246,9 @@ def test_public_names_are_all_there():
         _ = rgsud_fast.nothing
     for name in ("derain", "evaluate", "rain", "Config", "load_config"):
         assert callable(getattr(rgsud_fast, name))
+
+
+def test_info_prints_the_backends_of_every_op(capsys):
+    assert cli.main(["info"]) == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("torch", "high_pass", "ssim", "layernorm2d"))

@@ -93,7 +93,8 @@ def _training(trainer: Trainer) -> list[Row]:
     domains, shown = trainer.domains, []
     for i in _spread(range(len(domains.rainy))):
         rainy = to_tensor(domains.rainy[i])[None]
-        clean = to_tensor(domains.clean[i % len(domains.clean)])[None]
+        other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
+        clean = to_tensor(domains.clean[other])[None]
         panels = [
             Panel("rainy", rainy[0]),
             Panel("derained", _derain(trainer, rainy)[0]),

@@ -87,14 +87,14 @@ dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 10px; }
 figure { margin: 0; }
 figure img, .compare img {
-  display: block; width: 100%; height: auto; aspect-ratio: 3 / 2; object-fit: contain; border-radius: 8px;
+  display: block; width: 100%; height: auto; aspect-ratio: 4 / 3; object-fit: contain; border-radius: 8px;
   background: var(--frame);
 }
 figure img { cursor: zoom-in; }
 figcaption { margin: 5px 2px 0; font-size: 13px; color: var(--soft); }
 figcaption b { color: var(--text); font-weight: 600; }
 .absent {
-  display: grid; place-items: center; aspect-ratio: 3 / 2; color: var(--soft);
+  display: grid; place-items: center; aspect-ratio: 4 / 3; color: var(--soft);
   border: 1px dashed var(--line); border-radius: 8px; font-size: 13px; padding: 12px; text-align: center;
 }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(400px, 100%), 1fr)); gap: 14px; }
