@@ -24,19 +24,21 @@ struct WindowScore {
 };
 
 // (2 x y + C1)(2 s_xy + C2) / ((x^2 + y^2 + C1)(s_xx + s_yy + C2)): the two variances enter as their sum only.
-template <typename T>
-RGSUD_HD WindowScore<T> window_score(const Moments<T>& m) {
-  const T cross = m.x * m.y, power = m.x * m.x + m.y * m.y;
-  const T mean_top = 2 * cross + T(kSsimC1), mean_bottom = power + T(kSsimC1);
-  const T spread_top = 2 * (m.product - cross) + T(kSsimC2), spread_bottom = m.squares - power + T(kSsimC2);
+// V is the number type T or a vector of it.
+template <typename T, typename V>
+RGSUD_HD WindowScore<V> window_score(const Moments<V>& m) {
+  const T one = 1, two = 2, c1 = static_cast<T>(kSsimC1), c2 = static_cast<T>(kSsimC2);
+  const V cross = m.x * m.y, power = m.x * m.x + m.y * m.y;
+  const V mean_top = two * cross + c1, mean_bottom = power + c1;
+  const V spread_top = two * (m.product - cross) + c2, spread_bottom = m.squares - power + c2;
 
-  const T inverse = 1 / (mean_bottom * spread_bottom);
-  const T value = mean_top * spread_top * inverse;
-  const T at_top = 2 * (spread_top - mean_top) * inverse;
-  const T at_bottom = 2 * value * (mean_bottom - spread_bottom) * inverse;
+  const V inverse = one / (mean_bottom * spread_bottom);
+  const V value = mean_top * spread_top * inverse;
+  const V at_top = two * (spread_top - mean_top) * inverse;
+  const V at_bottom = two * value * (mean_bottom - spread_bottom) * inverse;
   return {value,
           {m.y * at_top + m.x * at_bottom, m.x * at_top + m.y * at_bottom, -value * mean_bottom * inverse,
-           2 * mean_top * inverse}};
+           two * mean_top * inverse}};
 }
 
 }  // namespace RGSUD_ISA

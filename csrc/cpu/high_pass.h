@@ -3,6 +3,7 @@
 
 #include "../high_pass.h"
 #include "scratch.h"
+#include "vector.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
@@ -10,23 +11,22 @@ inline namespace RGSUD_ISA {
 // line[x] = sum over k of weight[k] * row[k][x]
 template <typename T>
 void blur_down(const T* const (&row)[kBlurTaps], const T* weight, T* line, int64_t width) {
-#pragma omp simd
-  for (int64_t x = 0; x < width; ++x) {
-    T sum = 0;
-    for (int k = 0; k < kBlurTaps; ++k) sum += weight[k] * row[k][x];
-    line[x] = sum;
-  }
+  each_vector<T>(0, width, [&](int64_t x, auto sum) {
+    for (int k = 0; k < kBlurTaps; ++k) sum += weight[k] * load<decltype(sum)>(row[k] + x);
+    store(line + x, sum);
+  });
 }
 
 // out[x] = sum over k of window[k] * line[x + k - radius]
 template <typename T>
-void blur_along(const BlurWindow<T>& window, const T* line, T* out, int64_t begin, int64_t end) {
-#pragma omp simd
-  for (int64_t x = begin; x < end; ++x) {
-    T sum = window.tap[kBlurRadius] * line[x];
-    for (int k = 1; k <= kBlurRadius; ++k) sum += window.tap[kBlurRadius + k] * (line[x - k] + line[x + k]);
-    out[x] = sum;
-  }
+void blur_along(BlurWindow<T> window, const T* line, T* out, int64_t begin, int64_t end) {
+  each_vector<T>(begin, end, [&](int64_t x, auto sum) {
+    using V = decltype(sum);
+    sum = window.tap[kBlurRadius] * load<V>(line + x);
+    for (int k = 1; k <= kBlurRadius; ++k)
+      sum += window.tap[kBlurRadius + k] * (load<V>(line + x - k) + load<V>(line + x + k));
+    store(out + x, sum);
+  });
 }
 
 // Blur a line whose ends are reflected. It has room for the radius on both sides.
@@ -49,42 +49,55 @@ void blur_reflected_adjoint(const BlurWindow<T>& window, T* line, T* out, int64_
   for (int k = 1; k <= kBlurRadius; ++k) out[width - 1 - k] += out[width - 1 + k];
 }
 
+// Rows that a thread blurs down before it blurs them along: reading a line in vectors that straddle the ones just
+// written stalls the processor.
+constexpr int64_t kRowsTogether = 8;
+
+// Blur down into row y of a plane, with the weights of the matrix or, for the adjoint, of its transpose.
+template <typename T>
+void blur_row(const BlurWindow<T>& window, const T* plane, int64_t y, Planes size, bool adjoint, T* line) {
+  const T* row[kBlurTaps];
+  T weight[kBlurTaps];
+  const bool inside = y >= 2 * kBlurRadius && y < size.height - 2 * kBlurRadius;
+  for (int k = 0; k < kBlurTaps; ++k) {
+    const int64_t from = y + k - kBlurRadius;
+    // A row beyond the border weighs 0, and row y stands in for it.
+    row[k] = plane + (from < 0 || from >= size.height ? y : from) * size.width;
+    weight[k] = inside    ? window.tap[k]
+                : adjoint ? blur_weight(window, from, y, size.height)
+                          : blur_weight(window, y, from, size.height);
+  }
+  blur_down(row, weight, line, size.width);
+}
+
 template <typename T>
 void high_pass(const T* in, T* out, Planes size, bool adjoint, int threads) {
   const BlurWindow<T> window(kBlurSigma);
-  const int64_t height = size.height, width = size.width, room = 2 * kBlurRadius;
+  const int64_t room = 2 * kBlurRadius, pitch = size.width + 2 * room;
+  const int64_t groups = (size.height + kRowsTogether - 1) / kRowsTogether;
 
 #pragma omp parallel num_threads(threads)
   {
-    Scratch<T> line_memory(width + 2 * room), blurred_memory(width + 2 * room);
-    T* line = line_memory.data() + room;
-    T* blurred = blurred_memory.data() + room;
+    Scratch<T> memory((kRowsTogether + 1) * pitch);
+    T* line = memory.data() + room;
+    T* blurred = line + kRowsTogether * pitch;
 
 #pragma omp for schedule(static)
-    for (int64_t index = 0; index < size.planes * height; ++index) {
-      const int64_t y = index % height;
-      const T* here = in + index * width;
+    for (int64_t task = 0; task < size.planes * groups; ++task) {
+      const int64_t start = task / groups * size.height * size.width, top = task % groups * kRowsTogether;
+      const int64_t rows = size.height - top < kRowsTogether ? size.height - top : kRowsTogether;
+      for (int64_t r = 0; r < rows; ++r) blur_row(window, in + start, top + r, size, adjoint, line + r * pitch);
 
-      // The rows of the band with their weights; one beyond the border weighs 0 and stands in for itself.
-      const T* row[kBlurTaps];
-      T weight[kBlurTaps];
-      const bool inside = y >= room && y < height - room;
-      for (int k = 0; k < kBlurTaps; ++k) {
-        const int64_t from = y + k - kBlurRadius;
-        row[k] = from < 0 || from >= height ? here : here + (k - kBlurRadius) * width;
-        weight[k] = inside    ? window.tap[k]
-                    : adjoint ? blur_weight(window, from, y, height)
-                              : blur_weight(window, y, from, height);
-      }
+      for (int64_t r = 0; r < rows; ++r) {
+        if (adjoint)
+          blur_reflected_adjoint(window, line + r * pitch, blurred, size.width);
+        else
+          blur_reflected(window, line + r * pitch, blurred, size.width);
 
-      blur_down(row, weight, line, width);
-      if (adjoint)
-        blur_reflected_adjoint(window, line, blurred, width);
-      else
-        blur_reflected(window, line, blurred, width);
-
+        const int64_t here = start + (top + r) * size.width;
 #pragma omp simd
-      for (int64_t x = 0; x < width; ++x) out[index * width + x] = here[x] - blurred[x];
+        for (int64_t x = 0; x < size.width; ++x) out[here + x] = in[here + x] - blurred[x];
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 
 #include "../ssim.h"
 #include "scratch.h"
+#include "vector.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
@@ -17,13 +18,11 @@ using SsimWindow = Gaussian<T, kSsimTaps>;
 
 // to[x] = sum over k of window[k] * from[x + k * stride]: along a row for stride 1, down the rows for stride = pitch.
 template <typename T>
-void correlate(const SsimWindow<T>& window, const T* from, int64_t stride, T* to, int64_t count) {
-#pragma omp simd
-  for (int64_t x = 0; x < count; ++x) {
-    T sum = 0;
-    for (int k = 0; k < kSsimTaps; ++k) sum += window.tap[k] * from[x + k * stride];
-    to[x] = sum;
-  }
+void correlate(SsimWindow<T> window, const T* from, int64_t stride, T* to, int64_t count) {
+  each_vector<T>(0, count, [&](int64_t x, auto sum) {
+    for (int k = 0; k < kSsimTaps; ++k) sum += window.tap[k] * load<decltype(sum)>(from + x + k * stride);
+    store(to + x, sum);
+  });
 }
 
 // One thread's memory. A field is one of the four moments or, later, the loss's derivative at it.
@@ -39,8 +38,8 @@ struct SsimBand {
         wanted{at_x, at_y, at_x || at_y, at_x || at_y},
         blurred(4 * field),
         derivative(4 * field),
-        line(8 * pitch) {
-    for (int64_t i = 0; i < 8 * pitch; ++i) line.data()[i] = 0;
+        line(9 * pitch) {
+    for (int64_t i = 0; i < 9 * pitch; ++i) line.data()[i] = 0;
   }
 };
 
@@ -76,16 +75,20 @@ T score_row(const SsimWindow<T>& window, int64_t row, int64_t to, int64_t width,
     correlate(window, band.blurred.data() + f * band.field + row * band.pitch, band.pitch, moment[f], windows);
   }
 
+  T* value = band.line.data() + 8 * band.pitch;
+  each_vector<T>(0, windows, [&](int64_t i, auto zero) {
+    using V = decltype(zero);
+    const auto score = window_score<T, V>(
+        {load<V>(moment[0] + i), load<V>(moment[1] + i), load<V>(moment[2] + i), load<V>(moment[3] + i)});
+    store(value + i, score.value);
+    store(v_moment[0] + i, score.v.x);
+    store(v_moment[1] + i, score.v.y);
+    store(v_moment[2] + i, score.v.squares);
+    store(v_moment[3] + i, score.v.product);
+  });
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < windows; ++i) {
-    const WindowScore<T> score = window_score<T>({moment[0][i], moment[1][i], moment[2][i], moment[3][i]});
-    sum += score.value;
-    v_moment[0][i] = score.v.x;
-    v_moment[1][i] = score.v.y;
-    v_moment[2][i] = score.v.squares;
-    v_moment[3][i] = score.v.product;
-  }
+  for (int64_t i = 0; i < windows; ++i) sum += value[i];
 
   for (int f = 0; f < 4; ++f)
     if (band.wanted[f])

@@ -6,7 +6,6 @@ neither, and is what `auto` takes where no kernel can run.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 from types import ModuleType
@@ -15,19 +14,21 @@ import torch
 
 from ..errors import UserError
 
-# Per op and device: the backends that have a kernel, the fastest first. A backend of None runs only when asked for.
+# Per op and device: the backends that have a kernel, the fastest first.
 KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "high_pass": {"cpu": ("native",), "cuda": ("native",)},
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
 }
+COMPILED = "compiled"
 NAMES = ("auto", "native", "triton", "reference")
 _PACKAGES = {"native": "rgsud_fast.ops._native", "triton": "rgsud_fast.kernels.triton"}
 
+_resolved: dict[tuple[str, str, str], ModuleType | None] = {}  # what `choose` answered before
 _chosen: str | None = None  # None until use_backend is called: then RGSUD_BACKEND, or auto
 
 
-class use_backend:  # noqa: N801 - it is called like a function
+class use_backend:
     """Choose the implementation of every op, from here on or for one `with` block.
 
     Args:
@@ -50,13 +51,35 @@ class use_backend:  # noqa: N801 - it is called like a function
         _chosen = self._before
 
 
-def choose(op: str, tensor: torch.Tensor) -> ModuleType | None:
-    """The backend that computes `op` on this tensor's device; None stands for the reference.
+def choose(op: str, tensor: torch.Tensor) -> ModuleType | str | None:
+    """The backend that computes `op` on this tensor's device.
+
+    Returns:
+        The backend's module; None for the reference; COMPILED where torch.compile traces and a kernel would run: the
+        graph then holds the op of `_library`, which chooses again when it runs.
 
     Raises:
         UserError: the backend asked for has no kernel here; the message says what is missing.
     """
-    return _resolve(op, tensor.device.type, asked_for())
+    key = op, tensor.device.type, asked_for()
+    if torch.compiler.is_compiling():
+        return None if _name(*key) == "reference" else COMPILED
+    if key not in _resolved:
+        name = _name(*key)
+        _resolved[key] = None if name == "reference" else importlib.import_module(f"{_PACKAGES[name]}.{op}")
+    return _resolved[key]
+
+
+def kernel(op: str, tensor: torch.Tensor) -> ModuleType:
+    """The backend of a graph that was compiled with kernels, and cannot turn to the reference any more.
+
+    Raises:
+        UserError: the reference is chosen by now.
+    """
+    impl = choose(op, tensor)
+    if impl is None:
+        raise UserError(f"{op} was compiled with its kernels; call torch.compiler.reset() to run the reference")
+    return impl
 
 
 def asked_for() -> str:
@@ -73,16 +96,21 @@ def why_not(op: str, backend: str, device: str) -> str | None:
     return _missing_native(device) if backend == "native" else _missing_triton(device)
 
 
-@functools.cache
-def _resolve(op: str, device: str, asked: str) -> ModuleType | None:
-    if asked == "auto":
-        able = (name for name in KERNELS[op].get(device, ()) if not why_not(op, name, device))
-        name = next((name for name in able if not _only_interpreted(name, device)), "reference")
-    else:
-        name = asked
-        if reason := why_not(op, name, device):
-            raise UserError(f"backend {name}: {reason}")
-    return None if name == "reference" else importlib.import_module(f"{_PACKAGES[name]}.{op}")
+def used(op: str, device: str) -> str | None:
+    """The backend that runs on a device type as things are set; None where the one asked for cannot."""
+    asked = asked_for()
+    return None if asked != "auto" and why_not(op, asked, device) else _name(op, device, asked)
+
+
+def _name(op: str, device: str, asked: str) -> str:
+    if asked != "auto":
+        if reason := why_not(op, asked, device):
+            raise UserError(f"backend {asked}: {reason}")
+        return asked
+    for name in KERNELS[op].get(device, ()):
+        if not why_not(op, name, device) and not _only_interpreted(name, device):
+            return name
+    return "reference"
 
 
 def _checked(name: str, source: str) -> str:
@@ -96,7 +124,6 @@ def _only_interpreted(backend: str, device: str) -> bool:
     return backend == "triton" and device == "cpu"
 
 
-@functools.cache
 def _missing_native(device: str) -> str | None:
     try:
         from .. import _C
@@ -113,7 +140,6 @@ def _missing_native(device: str) -> str | None:
     return None
 
 
-@functools.cache
 def _missing_triton(device: str) -> str | None:
     try:
         import triton

@@ -30,10 +30,9 @@ def high_pass(image: Tensor) -> Tensor:
         TypeError, ValueError: image is not such a tensor.
     """
     check.image("image", image, least=TAPS // 2 + 1)
-    impl = backends.choose("high_pass", image)
-    if impl is None:
+    if not (impl := backends.choose("high_pass", image)):
         return reference(image)
-    if torch.compiler.is_compiling():
+    if impl is backends.COMPILED:
         return torch.ops.rgsud_fast.high_pass(image)
     return _HighPass.apply(image.contiguous(), impl)
 

@@ -33,12 +33,11 @@ def layernorm2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> T
             raise ValueError(
                 f"{name} must be [C] = {list(x.shape[1:2])} on {x.device}, got {list(value.shape)} on {value.device}"
             )
-    impl = backends.choose("layernorm2d", x)
-    if impl is None:
+    if not (impl := backends.choose("layernorm2d", x)):
         return reference(x, weight, bias, eps)
     wide = check.accumulate_dtype(x.dtype)
     x, weight, bias = x.contiguous(), weight.to(wide).contiguous(), bias.to(wide).contiguous()
-    if torch.compiler.is_compiling():
+    if impl is backends.COMPILED:
         return torch.ops.rgsud_fast.layernorm2d(x, weight, bias, eps)
     return _LayerNorm2d.apply(x, weight, bias, eps, impl)
 

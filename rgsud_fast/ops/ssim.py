@@ -33,12 +33,11 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     """
     check.image("x", x, least=TAPS)
     check.alike("y", y, "x", x)
-    impl = backends.choose("ssim", x)
-    if impl is None:
+    if not (impl := backends.choose("ssim", x)):
         return reference(x, y)
     wide = check.accumulate_dtype(x.dtype)
     x, y = x.to(wide).contiguous(), y.to(wide).contiguous()
-    if torch.compiler.is_compiling():
+    if impl is backends.COMPILED:
         return torch.ops.rgsud_fast.ssim(x, y, x.requires_grad, y.requires_grad)[0]
     return _Ssim.apply(x, y, impl)
 

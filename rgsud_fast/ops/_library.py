@@ -1,0 +1,99 @@
+"""The ops as torch.compile sees them: the same forward and backward, each with a fake kernel. Eager code passes by.
+
+The backend is chosen when the compiled code runs; a graph compiled under `reference` holds the plain PyTorch instead.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _backends as backends
+
+_LIBRARY = torch.library.Library("rgsud_fast", "DEF")
+
+
+def _enter(schema: str, run, fake) -> None:
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema)
+    for device in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, run, device)
+    torch.library.register_fake(f"rgsud_fast::{name}", fake, lib=_LIBRARY)
+
+
+def _autograd(name: str, backward, setup) -> None:
+    torch.library.register_autograd(f"rgsud_fast::{name}", backward, setup_context=setup, lib=_LIBRARY)
+
+
+# high_pass
+def _high_pass(image: Tensor) -> Tensor:
+    return backends.kernel("high_pass", image).forward(image.contiguous())
+
+
+def _high_pass_backward(v_detail: Tensor) -> Tensor:
+    return backends.kernel("high_pass", v_detail).backward(v_detail.contiguous())
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+_enter("high_pass(Tensor image) -> Tensor", _high_pass, _like)
+_enter("high_pass_backward(Tensor v_detail) -> Tensor", _high_pass_backward, _like)
+_autograd("high_pass", lambda ctx, v: torch.ops.rgsud_fast.high_pass_backward(v), lambda ctx, inputs, output: None)
+
+
+# ssim: a gradient nobody asked for is an empty tensor
+def _ssim(x: Tensor, y: Tensor, at_x: bool, at_y: bool) -> tuple[Tensor, Tensor, Tensor]:
+    value, v_x, v_y = backends.kernel("ssim", x).forward(x.contiguous(), y.contiguous(), at_x, at_y)
+    empty = x.new_empty(0)
+    return value, empty if v_x is None else v_x, empty.clone() if v_y is None else v_y
+
+
+def _ssim_fake(x: Tensor, y: Tensor, at_x: bool, at_y: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(()), _like(x) if at_x else x.new_empty(0), _like(y) if at_y else x.new_empty(0)
+
+
+def _ssim_setup(ctx, inputs, output) -> None:
+    ctx.at_x, ctx.at_y = inputs[2:]
+    ctx.save_for_backward(*output[1:])
+
+
+def _ssim_backward(ctx, v_value: Tensor, _v_x: Tensor, _v_y: Tensor):
+    v_x, v_y = ctx.saved_tensors
+    return v_x * v_value if ctx.at_x else None, v_y * v_value if ctx.at_y else None, None, None
+
+
+_enter("ssim(Tensor x, Tensor y, bool at_x, bool at_y) -> (Tensor, Tensor, Tensor)", _ssim, _ssim_fake)
+_autograd("ssim", _ssim_backward, _ssim_setup)
+
+
+# layernorm2d
+def _layernorm2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return backends.kernel("layernorm2d", x).forward(x.contiguous(), weight, bias, eps)
+
+
+def _layernorm2d_backward(v_out: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    return backends.kernel("layernorm2d", x).backward(v_out.contiguous(), x.contiguous(), weight, eps)
+
+
+def _layernorm2d_setup(ctx, inputs, output) -> None:
+    x, weight, _, ctx.eps = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _layernorm2d_autograd(ctx, v_out: Tensor):
+    return *torch.ops.rgsud_fast.layernorm2d_backward(v_out, *ctx.saved_tensors, ctx.eps), None
+
+
+_enter(
+    "layernorm2d(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor",
+    _layernorm2d,
+    lambda x, weight, bias, eps: _like(x),
+)
+_enter(
+    "layernorm2d_backward(Tensor v_out, Tensor x, Tensor weight, float eps) -> (Tensor, Tensor, Tensor)",
+    _layernorm2d_backward,
+    lambda v_out, x, weight, eps: (_like(x), _like(weight), _like(weight)),
+)
+_autograd("layernorm2d", _layernorm2d_autograd, _layernorm2d_setup)

@@ -1,0 +1,91 @@
+"""The dispatcher: what is asked for runs, or says why not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rgsud_fast.errors import UserError
+from rgsud_fast.info import describe, info
+from rgsud_fast.ops import _backends as backends
+from rgsud_fast.ops import high_pass, layernorm2d, ssim, use_backend
+
+
+def test_auto_takes_the_native_kernels_on_the_cpu():
+    assert {op: backends.used(op, "cpu") for op in backends.KERNELS} == dict.fromkeys(backends.KERNELS, "native")
+
+
+def test_auto_never_takes_interpreted_triton(monkeypatch):
+    monkeypatch.setitem(backends.KERNELS["layernorm2d"], "cpu", ("triton",))
+    assert backends.used("layernorm2d", "cpu") == "reference"
+
+
+def test_a_missing_backend_that_was_asked_for_is_an_error():
+    with use_backend("triton"), pytest.raises(UserError, match="high_pass has no triton kernel for cpu"):
+        high_pass(torch.rand(1, 3, 16, 16))
+
+
+def test_an_extension_that_does_not_import_is_named(monkeypatch):
+    import rgsud_fast
+
+    monkeypatch.setitem(sys.modules, "rgsud_fast._C", None)
+    monkeypatch.delattr(rgsud_fast, "_C", raising=False)
+    assert "pip install -e ." in backends.why_not("ssim", "native", "cpu")
+    assert backends.used("ssim", "cpu") == "reference"
+
+
+def test_unknown_backend_lists_the_known_ones(monkeypatch):
+    with pytest.raises(UserError, match="auto, native, triton, reference"):
+        use_backend("numpy")
+    monkeypatch.setenv("RGSUD_BACKEND", "gpu")
+    with pytest.raises(UserError, match="RGSUD_BACKEND: no backend 'gpu'"):
+        backends.asked_for()
+
+
+def test_environment_chooses_and_use_backend_overrides(monkeypatch):
+    monkeypatch.setenv("RGSUD_BACKEND", "reference")
+    assert backends.used("ssim", "cpu") == "reference"
+    with use_backend("native"):
+        assert backends.used("ssim", "cpu") == "native"
+    assert backends.used("ssim", "cpu") == "reference"
+
+
+def test_backward_keeps_the_backend_of_its_forward():
+    x = torch.rand(1, 3, 16, 16, requires_grad=True)
+    with use_backend("native"):
+        out = high_pass(x)
+    with use_backend("reference"):
+        out.sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_info_names_every_op_and_why_a_backend_is_off():
+    gathered = info()
+    assert gathered["ops"]["high_pass"]["used"] == backends.used(
+        "high_pass", "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    assert "no triton kernel" in gathered["ops"]["high_pass"]["off"]["triton"]
+    assert "layernorm2d" in describe()
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_torch_compile_sees_the_ops_whole(backend):
+    def loss(x, y, weight, bias):
+        return ssim(high_pass(x), y) + layernorm2d(x, weight, bias).square().mean()
+
+    torch.compiler.reset()
+    inputs = [torch.rand(1, 3, 20, 20, requires_grad=True), torch.rand(1, 3, 20, 20), torch.rand(3), torch.rand(3)]
+    with use_backend(backend):
+        wanted = loss(*inputs)
+        got = torch.compile(loss, fullgraph=True, backend="aot_eager")(*inputs)
+        (v_wanted,), (v_got,) = (torch.autograd.grad(value, inputs[:1]) for value in (wanted, got))
+    assert torch.allclose(got, wanted, atol=1e-6)
+    assert torch.allclose(v_got, v_wanted, atol=1e-6)
+
+
+def test_importing_the_ops_runs_no_device_query():
+    script = "import rgsud_fast.ops, torch; assert not torch.cuda.is_initialized()"
+    subprocess.run([sys.executable, "-c", script], check=True)
