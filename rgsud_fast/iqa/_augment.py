@@ -39,7 +39,7 @@ def crops(images: Sequence[np.ndarray], count: int, side: int, generator: Genera
 
 
 def vary(images: Tensor, generator: Generator) -> Tensor:
-    """Change tone, colour, sharpness and noise at random, alike for both domains.
+    """Change colour, tone, sharpness and noise a little at random, alike for both domains.
 
     Args:
         images: [N, 3, H, W] in [0, 1].
@@ -56,11 +56,30 @@ def vary(images: Tensor, generator: Generator) -> Tensor:
     images = (grey + draw(0.3, 1.5) * (images - grey)).clamp(0, 1)  # saturation
     images = images.clamp_min(1e-4) ** torch.exp(draw(-0.4, 0.4))  # gamma
     images = draw(0.6, 1.25) * images + draw(-0.1, 0.1)  # contrast, brightness
-    soft = _soften(images)
-    images = images + draw(-0.6, 0.8) * (soft - images)  # sharpened to softened
-    noise = torch.randn(images.shape, generator=generator)
-    images = images + draw(-0.01, 0.02).clamp_min(0) * noise
+    images = images + draw(-0.5, 0.3) * (soften(images) - images)  # sharpened to softened
+    images = images + draw(-0.008, 0.008).clamp_min(0) * torch.randn(images.shape, generator=generator)
     return images.clamp(0, 1)
+
+
+def spoil(images: Tensor, generator: Generator) -> Tensor:
+    """Do to clean images what a derainer may do to please a score: smooth them, add noise, or both.
+
+    Args:
+        images: [N, 3, H, W] in [0, 1].
+        generator: the only source of randomness, on the CPU.
+
+    Returns:
+        The spoiled images, same shape and range: sigma of the blur 0.7 to 1.7 pixels, of the noise 0.01 to 0.05.
+    """
+    kind = torch.randint(3, (len(images), 1, 1, 1), generator=generator)  # blur, noise, both
+    times = torch.randint(1, 7, (len(images), 1, 1, 1), generator=generator)
+    soft = images
+    for done in range(6):
+        soft = torch.where(done < times, soften(soft), soft)  # each adds a variance of 1/2 pixel
+    images = torch.where(kind != 1, soft, images)
+    strength = 0.01 + 0.04 * torch.rand(len(images), 1, 1, 1, generator=generator)
+    noise = strength * torch.randn(images.shape, generator=generator)
+    return torch.where(kind != 0, images + noise, images).clamp(0, 1)
 
 
 def mix(images: Tensor, target: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -81,8 +100,8 @@ def mix(images: Tensor, target: Tensor, generator: Generator) -> tuple[Tensor, T
     return torch.lerp(images, images[other], share[:, None, None, None]), target
 
 
-def _soften(images: Tensor) -> Tensor:
-    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=images.dtype)
-    rows = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    kernel2 = (kernel[:, None] * kernel)[None, None].expand(images.shape[1], 1, 3, 3)
-    return F.conv2d(rows, kernel2, groups=images.shape[1])
+def soften(images: Tensor) -> Tensor:
+    """The smallest blur there is: [1 2 1] / 4 along both sides, borders replicated; [N, C, H, W]."""
+    x = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    x = (x[:, :, :-2] + 2 * x[:, :, 1:-1] + x[:, :, 2:]) / 4
+    return (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4

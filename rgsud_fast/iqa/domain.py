@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import _augment as augment
-from .plausibility import Plausibility, box_mean
+from .plausibility import Plausibility
 from .scorer import check_images
 
 WIDTHS = (16, 32, 32, 48)
+SCALE = 2.0  # of the logit; mixing and spoiled crops soften it, and it must weigh against the penalties
 CROP = 96  # pixels; smaller ones often hold no streak
 BATCH = 8  # crops per domain and iteration
+SPOILED = 4  # spoiled clean crops per iteration
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 
@@ -23,14 +25,14 @@ WEIGHT_DECAY = 1e-2
 class RainNet(nn.Module):
     """Local evidence for "no rain here": a fully convolutional classifier without normalisation over the batch.
 
-    It sees x - box15(x) only: brightness and large structure, which tell scenes apart and not weather, are gone.
+    Its first filters sum to zero, so brightness, which tells scenes apart and not weather, never enters.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS):
         super().__init__()
         first, second, third, last = widths
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, first, 5, stride=2, padding=2),
+        self.first = nn.Conv2d(3, first, 5, stride=2)
+        self.rest = nn.Sequential(
             nn.LeakyReLU(0.2),
             nn.Conv2d(first, second, 3, stride=2, padding=1),
             nn.LeakyReLU(0.2),
@@ -43,12 +45,13 @@ class RainNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean of the local logits of P(clean): [N, 3, H, W] in [0, 1] -> [N]."""
-        detail = images - box_mean(images)
-        return self.layers(4 * detail).mean((1, 2, 3))  # x 4: about unit variance
+        filters = self.first.weight - self.first.weight.mean((2, 3), keepdim=True)
+        detail = F.conv2d(4 * images, filters, self.first.bias, self.first.stride)  # x 4: about unit variance
+        return self.rest(detail).mean((1, 2, 3))
 
 
 class DomainScorer:
-    """Psi = logit of P(clean), less what makes the removed layer implausible as rain (method, section 4)."""
+    """Psi = 2 logit of P(clean), less what makes the removed layer implausible as rain (method, section 4)."""
 
     name = "domain"
 
@@ -61,7 +64,7 @@ class DomainScorer:
         check_images(images, rainy)
         with torch.no_grad():
             # One by one: a convolution may sum in another order in another batch, and a score must not change with it.
-            scores = torch.cat([self.network(one[None].float()) for one in images])
+            scores = SCALE * torch.cat([self.network(one[None].float()) for one in images])
             if rainy is not None:
                 scores = scores - self.plausibility.penalty(rainy, images)
         return scores
@@ -73,7 +76,7 @@ class DomainScorer:
     @classmethod
     def from_state(cls, state: dict[str, Tensor], device: torch.device | str = "cpu") -> DomainScorer:
         """Rebuild the scorer that `state` was taken of."""
-        network = RainNet()
+        network = _blank()
         network.load_state_dict(state)
         return cls(network.to(device))
 
@@ -87,33 +90,30 @@ def fit_domain_scorer(
 ) -> DomainScorer:
     """Learn to tell the two unpaired domains apart by their rain.
 
-    Both domains pass through the same random changes of contrast, tone, colour, sharpness and noise, so that cameras
-    and file formats give nothing away; half of the crops are mixed across the domains with the share of clean as the
-    target (mixup, Zhang et al. 2018), so that the logit falls steadily with the amount of rain.
+    Both domains pass through the same small random changes of colour, tone, sharpness and noise, so that cameras and
+    file formats give little away. Some crops are mixed across the domains with the share of clean as the target
+    (mixup, Zhang et al. 2018), so that the logit falls steadily with the amount of rain. Clean crops spoiled by blur
+    or noise count as not clean: without them a smoothed image outscores the clean one.
 
     Args:
         rainy: the rainy photographs, uint8 [H, W, 3] each, any size.
         clean: the clean ones, of other scenes.
         seed: of everything drawn; the same seed gives the same scorer.
-        iterations: steps of 2 x 8 crops of 96 x 96.
+        iterations: steps of 8 rainy, 8 clean and 4 spoiled crops of 96 x 96.
         device: where to train and to score.
 
     Returns:
         The scorer.
     """
     generator = torch.Generator().manual_seed(seed)
-    network = RainNet()
+    network = _blank()
     _initialise(network, generator)
     network.to(device)
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(iterations, 2))
     with torch.enable_grad():
         for _ in range(iterations):
-            crops = torch.cat(
-                [augment.crops(rainy, BATCH, CROP, generator), augment.crops(clean, BATCH, CROP, generator)]
-            )
-            target = torch.tensor([0.0] * BATCH + [1.0] * BATCH)
-            crops, target = augment.mix(augment.vary(crops, generator), target, generator)
+            crops, target = _draw(rainy, clean, generator)
             logit = network(crops.to(device))
             loss = F.binary_cross_entropy_with_logits(logit, target.to(device))
             optimiser.zero_grad(set_to_none=True)
@@ -121,6 +121,24 @@ def fit_domain_scorer(
             optimiser.step()
             schedule.step()
     return DomainScorer(network)
+
+
+def _draw(
+    rainy: Sequence[np.ndarray], clean: Sequence[np.ndarray], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Crops of one iteration, [20, 3, 96, 96], and the P(clean) to learn for each, [20]."""
+    wet = augment.vary(augment.crops(rainy, BATCH, CROP, generator), generator)
+    dry = augment.vary(augment.crops(clean, BATCH + SPOILED, CROP, generator), generator)
+    target = torch.tensor([0.0] * BATCH + [1.0] * BATCH)
+    crops, target = augment.mix(torch.cat([wet, dry[:BATCH]]), target, generator)
+    spoiled = augment.spoil(dry[BATCH:], generator)
+    return torch.cat([crops, spoiled]), torch.cat([target, torch.zeros(SPOILED)])
+
+
+def _blank() -> RainNet:
+    """A network whose making draws nothing from PyTorch's global generator, which a resumed run must find unmoved."""
+    with torch.random.fork_rng(devices=[]):
+        return RainNet()
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:

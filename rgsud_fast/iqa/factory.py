@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..data import read_image
 from ..errors import UserError
 from ..files import replacing
 from .domain import DomainScorer, fit_domain_scorer
@@ -153,11 +154,7 @@ def validity(scorer: Scorer, pairs: Iterable[Any], device: torch.device | str = 
 
 
 def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
-    if isinstance(image, np.ndarray):
-        return image
-    from ..data import read_image
-
-    return read_image(Path(image))
+    return image if isinstance(image, np.ndarray) else read_image(Path(image))
 
 
 def _unknown(name: str) -> UserError:

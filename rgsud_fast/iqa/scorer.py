@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import to_tensor
 from ..errors import UserError
 
 
@@ -88,5 +89,4 @@ def check_images(images: Tensor, rainy: Tensor | None = None) -> None:
 
 def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """One uint8 [H, W, 3] image as a float32 [1, 3, H, W] batch in [0, 1]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-    return pixels.permute(2, 0, 1)[None].float() / 255
+    return to_tensor(image).to(device)[None]
