@@ -76,7 +76,7 @@ void high_pass(const T* in, T* out, Planes size, bool adjoint, int threads) {
   const int64_t room = 2 * kBlurRadius, pitch = size.width + 2 * room;
   const int64_t groups = (size.height + kRowsTogether - 1) / kRowsTogether;
 
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(useful_threads(threads, size.pixels()))
   {
     Scratch<T> memory((kRowsTogether + 1) * pitch);
     T* line = memory.data() + room;

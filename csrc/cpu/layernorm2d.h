@@ -59,7 +59,7 @@ template <typename T>
 void layernorm2d_forward(const T* x, const T* weight, const T* bias, T* out, int64_t images, int64_t channels,
                          int64_t pixels, double eps, int threads) {
   const PixelTasks tasks(images, pixels);
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(useful_threads(threads, images* pixels))
   {
     Scratch<T> normal_memory(channels * kBlock);
     T* normal = normal_memory.data();
@@ -123,7 +123,7 @@ void layernorm2d_backward(const T* v_out, const T* x, const T* weight, T* v_x, T
   T* partial = partial_memory.data();
   for (int64_t i = 0; i < tasks.count() * 2 * channels; ++i) partial[i] = 0;
 
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(useful_threads(threads, images* pixels))
   {
     Scratch<T> normal_memory(channels * kBlock);
     T* normal = normal_memory.data();

@@ -1,4 +1,4 @@
-// Memory for one kernel call.
+// What every CPU kernel call needs: memory, and a number of threads that pays.
 #pragma once
 
 #include <cstdlib>
@@ -8,6 +8,14 @@
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
+
+// A second thread pays from about 20 us of work on; below that, waking and awaiting it takes longer than it saves, and
+// very much longer where the cores are busy.
+inline int useful_threads(int threads, int64_t pixels) {
+  constexpr int64_t grain = 8192;
+  const int64_t most = pixels / grain + 1;
+  return most < threads ? static_cast<int>(most) : threads;
+}
 
 // Uninitialised. Not std::vector: its inline code would be shared between instruction sets (see RGSUD_ISA).
 template <typename T>

@@ -158,7 +158,7 @@ void ssim(const T* x, const T* y, T* value, T* v_x, T* v_y, Planes size, int thr
   const double share = 1.0 / (static_cast<double>(size.planes) * (size.height - kHalo) * (size.width - kHalo));
   Scratch<double> sums(size.planes * bands);
 
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(useful_threads(threads, size.pixels()))
   {
     SsimBand<T> band(size.width, v_x, v_y);
 #pragma omp for schedule(dynamic)

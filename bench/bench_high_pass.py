@@ -1,0 +1,37 @@
+"""high_pass: native against plain PyTorch, as two depthwise convolutions and as two matrix products."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import DEVICE
+from op_cases import measure, providers
+from torch import Tensor
+
+from rgsud_fast.ops._gaussian import gaussian
+from rgsud_fast.ops.high_pass import SIGMA, TAPS, high_pass, reference
+
+
+@functools.cache
+def blur_matrix(size: int) -> Tensor:
+    """The blur along one axis as a dense matrix, reflection included, [size, size]."""
+    padded = F.pad(torch.eye(size)[None, None], [0, 0, TAPS // 2, TAPS // 2], mode="reflect")
+    return F.conv2d(padded, gaussian(TAPS, SIGMA, padded)[None, None, :, None])[0, 0].to(DEVICE)
+
+
+def plain_matmul(image: Tensor) -> Tensor:
+    """The same op by two matrix products: the fastest plain PyTorch for small images."""
+    return image - blur_matrix(image.shape[2]) @ image @ blur_matrix(image.shape[3]).T
+
+
+PROVIDERS = providers("high_pass", high_pass, {"plain conv": reference, "plain matmul": plain_matmul})
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+@pytest.mark.parametrize("name, function, backend", PROVIDERS)
+def bench_high_pass(benchmark, name, function, backend, side):
+    image = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
+    measure(benchmark, (name, function, backend), [image], moved=4 * image.nbytes)
