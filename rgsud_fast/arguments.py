@@ -15,7 +15,7 @@ import tyro
 from pydantic import BaseModel
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from .config import Config, _read_yaml, load_config
+from .config import Config, load_config, read_yaml
 from .errors import UserError
 
 RUNS = Path("runs")
@@ -48,11 +48,11 @@ def read_train(args: list[str]) -> tuple[Config, bool, str]:
     given: dict[str, Any] = {}
     source = _value(args, "config")
     if source is not None:
-        given = _read_yaml(Path(source))
+        given = read_yaml(Path(source))
     elif resume:
         out = _value(args, "out")
         folder = Path(out) if out is not None else _newest_run(_value(args, "preset"))
-        given = _read_yaml(_config_of(folder)) | {"out": str(folder)}
+        given = read_yaml(_config_of(folder)) | {"out": str(folder)}
     line = ""
     if (preset := _value(args, "preset")) is not None:
         given = {**given, "preset": preset}

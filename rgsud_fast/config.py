@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import yaml
@@ -111,7 +112,7 @@ class Config(_Section):
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per core.")
     seed: int = Field(0, ge=0, description="Seed of initial weights, crops and everything drawn.")
     batch: int = Field(8, ge=1, description="Rainy images, and as many clean ones, per iteration.")
-    crop: int = Field(256, ge=32, description="Side of the square training crops, in pixels; a multiple of 4.")
+    crop: int = Field(256, ge=32, description="Side of the square training crops, in pixels.")
     stage1_iterations: int = Field(100_000, ge=0, description="Iterations of stage 1.")
     stage2_iterations: int = Field(40_000, ge=0, description="Iterations of stage 2.")
     log_every: int = Field(100, ge=1, description="Iterations between lines of metrics.jsonl.")
@@ -128,7 +129,8 @@ class Config(_Section):
     def _fill_from_preset(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return merge(PRESETS.get(given.get("preset", "paper"), {}), given)
+        preset = given.get("preset", "paper")
+        return merge(PRESETS[preset], given) if isinstance(preset, str) and preset in PRESETS else given
 
     @property
     def iterations(self) -> int:
@@ -203,7 +205,7 @@ def load_config(source: Config | dict[str, Any] | str | Path | None = None) -> C
     if source is None:
         source = {"preset": "demo"}
     if isinstance(source, (str, Path)):
-        source = _read_yaml(Path(source))
+        source = read_yaml(Path(source))
     try:
         return Config.model_validate(source)
     except ValidationError as error:
@@ -224,18 +226,25 @@ def explain(error: ValidationError) -> str:
         name = ".".join(str(part) for part in fault["loc"]) or "config"
         if fault["type"] == "extra_forbidden":
             lines.append(f"{name}: no such field (rgsud-fast train --help lists them)")
+        elif fault["type"] == "value_error":  # of a validator here, between two fields
+            lines.append(f"{name}: {fault['ctx']['error']}")
         else:
-            lines.append(f"{name}: {fault['msg']}, got {fault['input']!r}" if fault["loc"] else fault["msg"])
+            lines.append(f"{name}: {fault['msg']}, got {fault['input']!r}")
     return "config: " + "; ".join(lines)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the fields of a YAML file; an empty file holds none.
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or holds something else.
+    """
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"config {path}: {error.strerror}; give the path of a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(loaded or {}, dict):
+    if not isinstance(loaded, (dict, NoneType)):
         raise UserError(f"config {path} must hold 'field: value' lines, got a {type(loaded).__name__}")
     return loaded or {}

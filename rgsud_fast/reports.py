@@ -136,6 +136,8 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 
     save_weights(trainer, folder)
     metrics = final_metrics(trainer)
+    figures = {name: metrics[name] for name in trainer.stage1_metrics}
+    folder.append_log({"step": trainer.step, "event": "validation", **figures})
     folder.write_metrics(metrics)
     write_run_gallery(trainer, folder, metrics)
     for line in summary(metrics):
