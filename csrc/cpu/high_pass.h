@@ -11,8 +11,10 @@ inline namespace RGSUD_ISA {
 // line[x] = sum over k of weight[k] * row[k][x]
 template <typename T>
 void blur_down(const T* const (&row)[kBlurTaps], const T* weight, T* line, int64_t width) {
+  T tap[kBlurTaps];  // a copy of its own, so that the compiler knows it stays as it is
+  for (int k = 0; k < kBlurTaps; ++k) tap[k] = weight[k];
   each_vector<T>(0, width, [&](int64_t x, auto sum) {
-    for (int k = 0; k < kBlurTaps; ++k) sum += weight[k] * load<decltype(sum)>(row[k] + x);
+    for (int k = 0; k < kBlurTaps; ++k) sum += tap[k] * load<decltype(sum)>(row[k] + x);
     store(line + x, sum);
   });
 }
@@ -53,27 +55,38 @@ void blur_reflected_adjoint(const BlurWindow<T>& window, T* line, T* out, int64_
 // written stalls the processor.
 constexpr int64_t kRowsTogether = 8;
 
-// Blur down into row y of a plane, with the weights of the matrix or, for the adjoint, of its transpose.
+// The blur down an axis: weight[y * taps + k] of input row y + k - radius in blurred row y, or of the transpose.
 template <typename T>
-void blur_row(const BlurWindow<T>& window, const T* plane, int64_t y, Planes size, bool adjoint, T* line) {
+void fill_weights(const BlurWindow<T>& window, int64_t height, bool adjoint, T* weight) {
+  for (int64_t y = 0; y < height; ++y) {
+    const bool inside = y >= 2 * kBlurRadius && y < height - 2 * kBlurRadius;
+    for (int k = 0; k < kBlurTaps; ++k) {
+      const int64_t from = y + k - kBlurRadius;
+      weight[y * kBlurTaps + k] = inside    ? window.tap[k]
+                                  : adjoint ? blur_weight(window, from, y, height)
+                                            : blur_weight(window, y, from, height);
+    }
+  }
+}
+
+// Blur down into row y of a plane. A row beyond the border weighs 0, and row y stands in for it.
+template <typename T>
+void blur_row(const T* weight, const T* plane, int64_t y, Planes size, T* line) {
   const T* row[kBlurTaps];
-  T weight[kBlurTaps];
-  const bool inside = y >= 2 * kBlurRadius && y < size.height - 2 * kBlurRadius;
   for (int k = 0; k < kBlurTaps; ++k) {
     const int64_t from = y + k - kBlurRadius;
-    // A row beyond the border weighs 0, and row y stands in for it.
     row[k] = plane + (from < 0 || from >= size.height ? y : from) * size.width;
-    weight[k] = inside    ? window.tap[k]
-                : adjoint ? blur_weight(window, from, y, size.height)
-                          : blur_weight(window, y, from, size.height);
   }
-  blur_down(row, weight, line, size.width);
+  blur_down(row, weight + y * kBlurTaps, line, size.width);
 }
 
 template <typename T>
 void high_pass(const T* in, T* out, Planes size, bool adjoint, int threads) {
   const BlurWindow<T> window(kBlurSigma);
   const int64_t room = 2 * kBlurRadius, pitch = size.width + 2 * room;
+  Scratch<T> weight_memory(size.height * kBlurTaps);
+  T* weight = weight_memory.data();
+  fill_weights(window, size.height, adjoint, weight);
   const int64_t groups = (size.height + kRowsTogether - 1) / kRowsTogether;
 
 #pragma omp parallel num_threads(useful_threads(threads, size.pixels()))
@@ -86,7 +99,7 @@ void high_pass(const T* in, T* out, Planes size, bool adjoint, int threads) {
     for (int64_t task = 0; task < size.planes * groups; ++task) {
       const int64_t start = task / groups * size.height * size.width, top = task % groups * kRowsTogether;
       const int64_t rows = size.height - top < kRowsTogether ? size.height - top : kRowsTogether;
-      for (int64_t r = 0; r < rows; ++r) blur_row(window, in + start, top + r, size, adjoint, line + r * pitch);
+      for (int64_t r = 0; r < rows; ++r) blur_row(weight, in + start, top + r, size, line + r * pitch);
 
       for (int64_t r = 0; r < rows; ++r) {
         if (adjoint)
