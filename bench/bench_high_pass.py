@@ -7,8 +7,7 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import DEVICE
-from op_cases import measure, providers
+from op_cases import DEVICE, measure, providers
 from torch import Tensor
 
 from rgsud_fast.ops._gaussian import gaussian

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import DEVICE
-from op_cases import measure, providers
+from op_cases import DEVICE, measure, providers
 from torch import Tensor
 
 from rgsud_fast.ops.layernorm2d import layernorm2d, reference

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import DEVICE
-from op_cases import measure, providers
+from op_cases import DEVICE, measure, providers
 
 from rgsud_fast.ops.ssim import reference, ssim
 

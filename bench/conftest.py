@@ -1,4 +1,4 @@
-"""Benchmarks of the ops: every backend that runs here beside plain PyTorch; at the end, ratios and GB/s.
+"""Benchmarks of the ops: every backend that runs here beside plain PyTorch; at the end, ratios and shares.
 
 Run as `pytest bench/ --benchmark-only`. RGSUD_THREADS sets the CPU threads, 2 unless given.
 """
@@ -6,11 +6,12 @@ Run as `pytest bench/ --benchmark-only`. RGSUD_THREADS sets the CPU threads, 2 u
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 
 import torch
+from op_cases import DEVICE
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.set_num_threads(int(os.environ.get("RGSUD_THREADS", "2")))
 
 
@@ -25,9 +26,27 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
         if "provider" in bench.extra_info and not bench.has_error and bench.stats:
             info = bench.extra_info
             cases[info["case"]][info["provider"]] = (bench.stats.min, info["bytes"])
+    limit = _copy_rate() if cases else 0.0
+    if cases:
+        terminalreporter.write_line(f"limit: a copy in memory moves {limit / 1e9:.2f} GB/s")
     for case, providers in cases.items():
         terminalreporter.write_line(f"{case} ({DEVICE}, {torch.get_num_threads()} threads)")
-        plain = min((time for name, (time, _) in providers.items() if name.startswith("plain")), default=None)
-        for name, (time, moved) in sorted(providers.items(), key=lambda item: item[1][0]):
-            ratio = f"{plain / time:6.2f}x" if plain else ""
-            terminalreporter.write_line(f"  {name:14s} {time * 1e3:9.3f} ms {moved / time / 1e9:8.2f} GB/s {ratio}")
+        plain = min((spent for name, (spent, _) in providers.items() if name.startswith("plain")), default=None)
+        for name, (spent, moved) in sorted(providers.items(), key=lambda item: item[1][0]):
+            ratio = f"{plain / spent:6.2f}x" if plain else ""
+            terminalreporter.write_line(
+                f"  {name:14s} {spent * 1e3:9.3f} ms {moved / spent / 1e9:8.2f} GB/s {moved / spent / limit:5.0%} of it {ratio}"
+            )
+
+
+def _copy_rate() -> float:
+    # Bytes per second, read and written, of the best of ten copies that fit no cache.
+    source = torch.zeros(64 << 20, device=DEVICE)
+    target, best = torch.empty_like(source), float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        target.copy_(source)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * source.nbytes / best

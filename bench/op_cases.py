@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from conftest import DEVICE
 from torch import Tensor
 
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import use_backend
+
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def providers(op: str, public: Callable, plain: dict[str, Callable]) -> list:
