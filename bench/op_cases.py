@@ -11,7 +11,6 @@ from torch import Tensor
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import use_backend
 
-
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
