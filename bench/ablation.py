@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from rgsud_fast.config import Config, load_config
+from rgsud_fast.config import load_config
 from rgsud_fast.data import Domains, load_domains
 from rgsud_fast.device import pick_device
 from rgsud_fast.files import write_text

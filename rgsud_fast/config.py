@@ -77,7 +77,9 @@ class OptimConfig(_Section):
     stage2_learning_rate: float = Field(1e-4, gt=0, description="Learning rate at the start of stage 2.")
     final_learning_rate: float = Field(1e-6, ge=0, description="Learning rate at the end of each stage's cosine.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="Shape of the learning rate in a stage.")
-    discriminator_ratio: float = Field(1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's.")
+    discriminator_ratio: float = Field(
+        1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's."
+    )
     clip_norm: float = Field(
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )

@@ -50,10 +50,8 @@ def reward_loss(reward: Tensor, derained: Tensor, improved: Tensor, form: str) -
         The loss, a scalar; exactly 0 where no image has a reward.
     """
     mse = squared_error(derained, reward.detach())
-    if form == "psnr":
-        value = DECIBELS * (mse + FLOOR).log()
-    else:
-        value = mse * reward[0].numel() if form == "sum" else mse
+    scale = reward[0].numel() if form == "sum" else 1
+    value = DECIBELS * (mse + FLOOR).log() if form == "psnr" else scale * mse
     return torch.where(improved, value, 0).sum() / improved.sum().clamp(min=1)
 
 

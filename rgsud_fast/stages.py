@@ -1,7 +1,8 @@
 """One iteration of RGSUD, stage 1 and stage 2, as pure functions of networks, images and loss weights.
 
-Names, in the paper's letters: rainy O_r, clean B_u, derained B_r, pseudo_rainy O_u1, pseudo_derained B_u1, reward B_rw,
-rain R, pseudo_rain R'. The other three synthesised rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R'), O_u2 = G(B_u1, R').
+Names, in the paper's letters: rainy O_r, clean B_u, derained B_r, pseudo_rainy O_u1, pseudo_derained B_u1,
+reward B_rw, rain R, pseudo_rain R'. The other three synthesised rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R')
+and O_u2 = G(B_u1, R').
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def shared_terms(
 
 def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
     """The weighted sum of the terms; both parts of the pair loss share one weight."""
-    return sum(getattr(weights, name.removesuffix("_psnr").removesuffix("_ssim")) * term for name, term in terms.items())
+    return sum(
+        getattr(weights, name.removesuffix("_psnr").removesuffix("_ssim")) * term for name, term in terms.items()
+    )
 
 
 def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor, which: str) -> Tensor:

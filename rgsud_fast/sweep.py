@@ -80,4 +80,3 @@ def plausible(derained: Tensor, rainy: Tensor) -> Tensor:
     faithful = change.abs().mean(dim=(1, 2, 3)) < FIDELITY
     alive = derained.var(dim=(1, 2, 3)) > VARIANCE
     return faithful & alive & torch.isfinite(derained).all(dim=(1, 2, 3))
-

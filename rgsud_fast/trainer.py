@@ -261,9 +261,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
         torch.manual_seed(config.seed)
         nets = Networks(
             derainer
-            or Derainer(
-                sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder
-            ),
+            or Derainer(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder),
             UNet(sizes.unet_width, sizes.unet_levels),
             RainGenerator(sizes.generator_width, sizes.generator_blocks),
             Discriminator(sizes.discriminator_width),

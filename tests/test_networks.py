@@ -65,7 +65,9 @@ def test_generator_block_adds_after_both_activations():
     assert torch.equal(block(x), x + inner)
 
 
-@pytest.mark.parametrize("network", [Derainer(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize(
+    "network", [Derainer(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=lambda n: type(n).__name__
+)
 def test_a_wrong_input_is_named(network):
     with pytest.raises(ValueError, match=r"image must be \[N, 3, H, W\].*\[1, 4, 32, 32\]"):
         network(torch.rand(1, 4, 32, 32))

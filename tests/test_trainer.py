@@ -80,7 +80,9 @@ def test_a_run_leaves_everything_its_user_needs(config, capsys):
     result = train(config, scorer=darkness)
     left = {path.name for path in result.run_dir.iterdir()}
     networks = {f"{kind}.safetensors" for kind in ("derainer", "unet", "generator", "discriminator")}
-    assert networks | {"config.yaml", "metrics.jsonl", "metrics.json", "events", "checkpoint.pt", "gallery.html"} <= left
+    assert (
+        networks | {"config.yaml", "metrics.jsonl", "metrics.json", "events", "checkpoint.pt", "gallery.html"} <= left
+    )
     metrics = json.loads((result.run_dir / "metrics.json").read_text())
     assert metrics == result.metrics
     figures = {"psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y"}
@@ -130,7 +132,7 @@ def test_a_fitted_scorer_is_resumed_and_saved(config, monkeypatch):
     train(config | {"stage2_iterations": 2}, resume=True, quiet=True)
 
 
-def _FixedDomainScorer():  # noqa: N802
+def _FixedDomainScorer():
     from rgsud_fast.iqa.domain import DomainScorer, RainNet
 
     torch.manual_seed(0)

@@ -22,9 +22,7 @@ class UNet(nn.Module):
         super().__init__()
         self.sizes = {"width": width, "levels": levels}
         widths = [width << level for level in range(levels)]
-        self.levels = nn.ModuleList(
-            _two_convs(c_in, c) for c_in, c in zip([3, *widths[:-1]], widths, strict=True)
-        )
+        self.levels = nn.ModuleList(_two_convs(c_in, c) for c_in, c in zip([3, *widths[:-1]], widths, strict=True))
         self.downs = nn.ModuleList(nn.Conv2d(c, c, 4, stride=2, padding=1, bias=False) for c in widths[:-1])
         self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, stride=2) for c in widths[-2::-1])
         self.merges = nn.ModuleList(_two_convs(2 * c, c) for c in widths[-2::-1])

@@ -1,0 +1,47 @@
+"""A whole stage-1 iteration of the small preset: native ops against the reference, on random images.
+
+Both sides do everything the trainer does: forward, one backward, clipping, both optimisers and the moving average.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import DEVICE
+
+from rgsud_fast.config import Config
+from rgsud_fast.data import Domains, ImageSet
+from rgsud_fast.iqa import make_scorer
+from rgsud_fast.ops import use_backend
+from rgsud_fast.trainer import Trainer
+
+SIZE, IMAGES = (160, 160), 4
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def bench_stage1_step(benchmark, backend):
+    trainer = small_trainer()
+    sides = trainer.config.batch, 3, trainer.config.crop, trainer.config.crop
+    benchmark.extra_info.update(
+        case=f"stage-1 step of preset small, {list(sides)}",
+        provider="plain" if backend == "reference" else "native",
+        bytes=2 * 4 * sides[0] * 3 * sides[2] * sides[3],
+    )
+
+    def step() -> None:
+        trainer.iterate()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    with use_backend(backend):
+        benchmark.pedantic(step, rounds=30, iterations=1, warmup_rounds=5)
+
+
+def small_trainer() -> Trainer:
+    """The small preset on images of noise, so that it needs no data."""
+    generator = np.random.default_rng(0)
+    arrays = [generator.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(IMAGES)]
+    images = ImageSet.from_arrays([str(i) for i in range(IMAGES)], arrays)
+    scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
+    return Trainer(Config(preset="small"), Domains(images, images), scorer, torch.device(DEVICE))
