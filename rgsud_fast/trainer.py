@@ -19,7 +19,7 @@ from .device import pick_device
 from .errors import UserError
 from .interrupt import Interruption
 from .iqa import Scorer, make_scorer, restore_scorer
-from .networks import Derainer, Discriminator, RainGenerator, UNet
+from .networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
 from .ops import use_backend
 from .pool import RewardPool
 from .progress import Progress
@@ -106,8 +106,8 @@ class Trainer:
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
         together = [{"params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
-        self.optimizer = torch.optim.Adam(together, lr=config.optim.learning_rate)
-        self.discriminator_optimizer = torch.optim.Adam(self.nets.discriminator.parameters())
+        self.optimizer = torch.optim.Adam(together, lr=config.optim.learning_rate, fused=True)
+        self.discriminator_optimizer = torch.optim.Adam(self.nets.discriminator.parameters(), fused=True)
         self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
         self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
 
@@ -266,6 +266,9 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
             RainGenerator(sizes.generator_width, sizes.generator_blocks),
             Discriminator(sizes.discriminator_width),
         )
+        if sizes.initialization == "fan_in":
+            for net in nets[1:]:
+                init_fan_in(net)
     return Networks(*(net.to(device, memory_format=torch.channels_last).train() for net in nets))
 
 

@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
+
+
+def name_of(network: nn.Module) -> str:
+    return type(network).__name__
 
 
 def parameters(network: nn.Module) -> int:
@@ -42,18 +46,13 @@ def test_discriminator_judges_patches():
     assert Discriminator(2)(torch.rand(1, 3, 256, 256)).shape == (1, 1, 30, 30)
 
 
-def test_a_fresh_derainer_adds_a_residual_to_its_input():
-    derainer = Derainer(4, (1,), 1, (1,))
-    nn.init.zeros_(derainer.last.weight)
-    nn.init.zeros_(derainer.last.bias)
-    image = torch.rand(1, 3, 33, 35)
-    assert torch.equal(derainer(image), image)
-
-
-def test_generator_and_unet_start_near_their_global_residual():
-    image = torch.rand(1, 3, 32, 32)
-    assert (RainGenerator()(image, image) - image).abs().mean() < 0.02
-    assert (UNet()(image) - image).abs().mean() < 0.02
+@pytest.mark.parametrize("network", [Derainer(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1)], ids=name_of)
+def test_networks_add_to_their_input(network):
+    nn.init.zeros_(network.last.weight)
+    nn.init.zeros_(network.last.bias)
+    image, rain = torch.rand(2, 1, 3, 33, 35)
+    added = network(image, rain) if isinstance(network, RainGenerator) else network(image)
+    assert torch.equal(added, image)
 
 
 def test_generator_block_adds_after_both_activations():
@@ -65,9 +64,7 @@ def test_generator_block_adds_after_both_activations():
     assert torch.equal(block(x), x + inner)
 
 
-@pytest.mark.parametrize(
-    "network", [Derainer(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=lambda n: type(n).__name__
-)
+@pytest.mark.parametrize("network", [Derainer(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=name_of)
 def test_a_wrong_input_is_named(network):
     with pytest.raises(ValueError, match=r"image must be \[N, 3, H, W\].*\[1, 4, 32, 32\]"):
         network(torch.rand(1, 4, 32, 32))
@@ -80,3 +77,21 @@ def test_gan_networks_are_drawn_from_a_narrow_normal():
         biases = [m.bias for m in network.modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
         assert abs(weights.std() - 0.02) < 1e-3
         assert all((bias == 0).all() for bias in biases)
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_fan_in_initialisation_lets_the_signal_pass_at_any_width(width):
+    torch.manual_seed(0)
+    generator, image = RainGenerator(width, 3), torch.rand(2, 3, 32, 32)
+    init_fan_in(generator)
+    painted = (generator(image, image) - image).std()
+    assert 0.02 < painted < 1
+
+
+def test_fan_in_initialisation_paints_no_grid():
+    torch.manual_seed(0)
+    unet = UNet(8, 2)
+    init_fan_in(unet)
+    for module in unet.modules():
+        if isinstance(module, nn.ConvTranspose2d):
+            assert (module.weight == module.weight[:, :, :1, :1]).all()

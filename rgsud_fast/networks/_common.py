@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 SLOPE = 0.2  # of every LeakyReLU in the generator, the U-Net and the discriminator (CSUD, CVPR 2025)
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance of a signal through LeakyReLU
 
 
 def init_normal(network: nn.Module) -> None:
@@ -18,6 +21,26 @@ def init_normal(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def init_fan_in(network: nn.Module) -> None:
+    """Draw convolution weights from N(0, gain^2 / fan-in) with LeakyReLU's gain, and set biases to 0 (He et al., 2015).
+
+    The four phases of an upsampling convolution start alike, since random ones paint a grid, and faint beside the
+    skip connection; the last convolution starts faint beside the global residual.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0.0, GAIN / math.sqrt(module.weight[0].numel()))
+        elif isinstance(module, nn.ConvTranspose2d):
+            phase = torch.randn_like(module.weight[:, :, :1, :1]) * (0.1 * GAIN / math.sqrt(module.in_channels))
+            module.weight.data.copy_(phase.expand_as(module.weight))
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(getattr(network, "last", None), nn.Conv2d):
+        network.last.weight.data.mul_(0.25)
+
+
 def lrelu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE)
 
@@ -27,11 +50,6 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     height, width = image.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
-
-
-def parameters_of(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def check_image(image: Tensor, channels: int = 3, name: str = "image") -> None:
