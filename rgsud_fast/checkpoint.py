@@ -25,18 +25,19 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save({"version": VERSION, **state}, temporary)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a training state; only tensors and plain values are accepted, never code.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training state onto the CPU; only tensors and plain values are accepted, never code.
 
     Raises:
         UserError: the file cannot be read or is not a checkpoint of this version.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"checkpoint {path}: {error.strerror}") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise UserError(f"checkpoint {path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"checkpoint {path} is damaged or no checkpoint: {reason}; start a new run") from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise UserError(f"checkpoint {path} is not one of this version of rgsud_fast; start a new run")
     return state

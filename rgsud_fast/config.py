@@ -26,12 +26,6 @@ class DataConfig(_Section):
     val_clean: Path | None = Field(None, description="Folder of their clean versions, matched by sorted file name.")
     cache_dir: Path | None = Field(None, description="Folder of the decoded-image cache; default: RUN/cache.")
 
-    @model_validator(mode="after")
-    def _pairs(self) -> DataConfig:
-        if (self.val_rainy is None) != (self.val_clean is None):
-            raise ValueError("val_rainy and val_clean go together: give both or neither")
-        return self
-
 
 class NetworkConfig(_Section):
     """Sizes of the four networks."""
@@ -59,7 +53,7 @@ class NetworkConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Weights of the loss terms. A weight of 0 leaves the term out of the computation."""
+    """Weights of the loss terms. An optional term, 0 by default, and the reward loss are not computed at weight 0."""
 
     adversarial: float = Field(1.0, ge=0, description="Weight of the LSGAN terms of the four synthesised rainy images.")
     pair: float = Field(1.0, ge=0, description="Weight of L_PSNR + L_SSIM on the pseudo pair (lambda 1).")
@@ -104,6 +98,12 @@ class RewardConfig(_Section):
     )
     sweep_images: int = Field(1000, ge=1, description="Most rainy images per sweep; larger sets roll over.")
     margin: float = Field(0.0, ge=0, description="A new version must beat the stored score by more than this.")
+    fidelity: float = Field(
+        0.1, gt=0, description="Largest mean low-frequency change that may enter, in [0, 1]; heavy rain may need more."
+    )
+    spread: float = Field(50.0, ge=0, description="The domain score's penalty on a coloured rain layer.")
+    low_frequency: float = Field(50.0, ge=0, description="Its penalty on a change of large areas.")
+    negative: float = Field(200.0, ge=0, description="Its penalty on a layer that darkens.")
     switch: bool = Field(True, description="Stage 2 takes the reward as the clean estimate of the rainy image.")
 
 
@@ -131,13 +131,17 @@ class Config(_Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
+    def __init__(self, **given: Any) -> None:
+        # Not a validator: pydantic runs those again on every assignment, where the preset has nothing to say.
         preset = given.get("preset", "paper")
-        return merge(PRESETS[preset], given) if isinstance(preset, str) and preset in PRESETS else given
+        known = isinstance(preset, str) and preset in PRESETS
+        super().__init__(**(merge(PRESETS[preset], given) if known else given))
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Config:
+        if (self.data.val_rainy is None) != (self.data.val_clean is None):
+            raise ValueError("data: val_rainy and val_clean go together: give both or neither")
+        return self
 
     @property
     def iterations(self) -> int:
@@ -170,7 +174,7 @@ _TINY: dict[str, Any] = {
         "discriminator_ratio": 2.0,
         "ema_decay": 0.995,
     },
-    "reward": {"sweep_every": 200},
+    "reward": {"sweep_every": 200},  # a sweep of 50 images costs as much as about 20 iterations
 }
 
 # What each preset changes of the paper's recipe.
@@ -234,11 +238,11 @@ def explain(error: ValidationError) -> str:
     """One line that names every field at fault and what is wrong with it."""
     lines = []
     for fault in error.errors():
-        name = ".".join(str(part) for part in fault["loc"]) or "config"
+        name = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             lines.append(f"{name}: no such field (rgsud-fast train --help lists them)")
         elif fault["type"] == "value_error":  # of a validator here, between two fields
-            lines.append(f"{name}: {fault['ctx']['error']}")
+            lines.append(f"{name + ': ' if name else ''}{fault['ctx']['error']}")
         else:
             lines.append(f"{name}: {fault['msg']}, got {fault['input']!r}")
     return "config: " + "; ".join(lines)

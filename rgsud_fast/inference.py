@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +14,7 @@ from .data import write_image
 from .device import pick_device
 from .errors import UserError
 from .metrics import average, evaluate_pair, fixed_filter
+from .networks import evaluating
 from .sources import Images, check_pairs, flat_names, gather, is_single, size_of, targets_of
 from .tiles import OVERLAP, TILE, run_tiled
 from .weights import load_network
@@ -58,7 +58,7 @@ def derain(
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     network, where = _ready(weights, device)
     done: list[Any] = []
-    with _evaluating(network):
+    with evaluating(network):
         for i, source in enumerate(sources):
             derained = _run(network, source.load(), where, tile, overlap).clamp(0, 1)
             if output is None:
@@ -101,7 +101,7 @@ def evaluate(
     check_pairs(inputs, truths)
     network, where = _ready(weights, device)
     rows = []
-    with _evaluating(network):
+    with evaluating(network):
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
             image, wanted = source.load(), truth.load()
             if image.shape != wanted.shape:
@@ -184,18 +184,6 @@ def _ready(weights: Weights, device: str, kind: str = "derainer") -> tuple[nn.Mo
         return weights.to(where), where
     where = pick_device(device)
     return load_network(weights, kind).to(where), where
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards the mode it was in."""
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        network.train(training)
 
 
 def _run(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, tile: int, overlap: int) -> Tensor:

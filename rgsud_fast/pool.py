@@ -16,7 +16,7 @@ class RewardPool:
     """Keep the k best derained versions of each rainy image, 8-bit, with their scores, on the training device.
 
     One flat arena of bytes per slot holds all images one after another, so that images of mixed sizes need no padding.
-    It takes keep * 3 bytes per pixel of the rainy set. No operation waits for the device.
+    It takes keep * 3 bytes per pixel of the rainy set. `update` does not wait for the device.
 
     Args:
         sizes: height and width of every rainy image, in pixels.
@@ -112,7 +112,14 @@ class RewardPool:
         return {"arena": self.arena, "scores": self.scores}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned, for the same images and `keep`."""
+        """Restore what `state_dict` returned.
+
+        Raises:
+            ValueError: it is of another number of images or pixels, or of another `keep`.
+        """
+        for name, mine in self.state_dict().items():
+            if state[name].shape != mine.shape:
+                raise ValueError(f"the pool's {name} are {list(mine.shape)}, the saved ones {list(state[name].shape)}")
         self.arena.copy_(state["arena"])
         self.scores.copy_(state["scores"])
 

@@ -13,10 +13,12 @@ from .data import Pair, to_tensor
 from .errors import UserError
 from .iqa import save_scorer, validity
 from .metrics import average, evaluate_pair, fixed_filter
+from .networks import evaluating
 from .progress import Progress
 from .run_folder import RunFolder
 from .stages import Step
 from .sweep import Sweep
+from .tiles import run_tiled
 from .weights import save_network
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Book:
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
         self.since = time.perf_counter()
-        self.last_sweep: Sweep | None = None
+        self.shown: dict[str, float | str] = {}
 
     def iterated(self, step: Step) -> None:
         """Book one iteration; every `log_every` of them make a line."""
@@ -50,21 +52,25 @@ class Book:
         self.counted += 1
         if trainer.device.type == "cpu":
             self.check_finite()
-        if trainer.step % trainer.config.log_every == 0 or trainer.step == trainer.config.iterations:
+        stage1_ends = trainer.step == trainer.config.stage1_iterations  # no line averages over both stages
+        if trainer.step % trainer.config.log_every == 0 or stage1_ends or trainer.step == trainer.config.iterations:
             self._write_line()
+        stage = 1 if trainer.step <= trainer.config.stage1_iterations else 2
+        self.progress.advance(trainer.step, stage, self.shown)
 
     def check_finite(self) -> None:
         """Raise where a loss has stopped being finite since the last line. Waits for the device."""
         for name, value in self.sums.items():
             if not torch.isfinite(value):
+                what = "gradient" if name.startswith("norm_") else "loss term"
                 raise UserError(
-                    f"the loss term {name} is not finite at step {self.trainer.step:,}; the last checkpoint is kept in "
-                    f"{self.folder.path}: lower optim.learning_rate or optim.clip_norm and use --resume"
+                    f"the {what} {name.removeprefix('norm_')} is not finite at step {self.trainer.step:,}; the last "
+                    f"checkpoint is kept in {self.folder.path}: lower optim.learning_rate or optim.clip_norm, --resume"
                 )
 
-    def swept(self, result: Sweep) -> None:
-        """Book one sweep."""
-        self.last_sweep = result
+    def swept(self, result: Sweep, seconds: float) -> None:
+        """Book one sweep that took so many seconds, which count for no iteration."""
+        self.since += seconds
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict()}
         self.folder.append_log(row)
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
@@ -84,8 +90,10 @@ class Book:
         self.since += time.perf_counter() - began
         return figures
 
-    def close(self) -> None:
-        """Flush the events."""
+    def __enter__(self) -> Book:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self.events.close()
 
     def _write_line(self) -> None:
@@ -109,7 +117,7 @@ class Book:
             shown["reward"] = terms["reward"]
         shown["img/s"] = row["images_per_second"]
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
-        self.progress.advance(trainer.step, row["stage"], shown)
+        self.shown = shown
         self.sums, self.counted = {}, 0
 
     def _plot(self, group: str, figures: dict[str, float]) -> None:
@@ -117,16 +125,13 @@ class Book:
             self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)
 
 
-@torch.no_grad()
 def validate(derainer: nn.Module, pairs: Iterable[Pair], device: torch.device) -> dict[str, float]:
     """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits."""
-    training = derainer.training
-    derainer.eval()
     figures = []
-    for pair in pairs:
-        derained = derainer(to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
-        figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
-    derainer.train(training)
+    with evaluating(derainer):
+        for pair in pairs:
+            derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
+            figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
     return average(figures)
 
 
@@ -136,8 +141,10 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 
     save_weights(trainer, folder)
     metrics = final_metrics(trainer)
-    figures = {name: metrics[name] for name in trainer.stage1_metrics}
-    folder.append_log({"step": trainer.step, "event": "validation", **figures})
+    validated = [row["step"] for row in folder.read_log() if row["event"] == "validation"]
+    if "psnr_rgb" in metrics and trainer.step not in validated:
+        figures = {name: metrics[name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")}
+        folder.append_log({"step": trainer.step, "event": "validation", **figures})
     folder.write_metrics(metrics)
     write_run_gallery(trainer, folder, metrics)
     for line in summary(metrics):

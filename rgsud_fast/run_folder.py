@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -39,14 +40,16 @@ class RunFolder:
             log.write(json.dumps(row) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far."""
-        if not self.log.exists():
-            return []
-        return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line]
+        """The lines of metrics.jsonl so far; one that a hard stop tore is left out."""
+        rows = []
+        for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
 
     def cut_log(self, step: int) -> None:
-        """Drop the lines after `step`, which a resumed run writes again."""
-        rows = [row for row in self.read_log() if row["step"] <= step]
+        """Drop the lines that a run resumed at `step` writes again: the later ones, and of a sweep before that step."""
+        rows = [row for row in self.read_log() if row["step"] < step + (row.get("event") != "sweep")]
         write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:

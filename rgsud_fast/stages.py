@@ -31,7 +31,6 @@ class Step(NamedTuple):
     loss: Tensor  # scalar, to be minimised by derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms, scalars
     fakes: Tensor  # O_u1, O_r1, O_r2, O_u2 stacked, [4N, 3, H, W]
-    derained: Tensor  # B_r, [N, 3, H, W]
 
 
 def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) -> Step:
@@ -50,7 +49,7 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) ->
 
     fakes = synthesise(nets, pseudo_rainy, derained, pseudo_derained, rain, pseudo_rain)
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
-    return Step(weigh(terms, weights), terms, fakes, derained)
+    return Step(weigh(terms, weights), terms, fakes)
 
 
 def stage2(
@@ -83,7 +82,7 @@ def stage2(
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if weights.reward:
         terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form)
-    return Step(weigh(terms, weights), terms, fakes, derained)
+    return Step(weigh(terms, weights), terms, fakes)
 
 
 def synthesise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from .data import ImageSet, to_tensor
 from .iqa import Scorer
+from .networks import evaluating
 from .pool import RewardPool
+from .tiles import run_tiled
 
-FIDELITY = 0.1  # largest mean low-frequency change in [0, 1] that rain removal explains; more is another picture
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
 
 
@@ -22,11 +23,10 @@ class Sweep(NamedTuple):
 
     images: int  # scored
     entered: int  # taken into the pool
-    refused: int  # stopped by the guards
+    refused: int  # stopped by the guards, or with a score that is not finite
     mean_score: float  # mean of the pool's best scores afterwards
 
 
-@torch.no_grad()
 def sweep(
     derainer: nn.Module,
     rainy: ImageSet,
@@ -34,7 +34,7 @@ def sweep(
     scorer: Scorer,
     pool: RewardPool,
     device: torch.device,
-    saw: Callable[[int, Tensor, Tensor], None] | None = None,
+    fidelity: float,
 ) -> Sweep:
     """Offer the derainer's present output on whole images to the pool.
 
@@ -47,36 +47,33 @@ def sweep(
         scorer: image-quality score, higher is better.
         pool: is updated.
         device: where networks and pool live.
-        saw: called with each index, derained image [3, H, W] and score.
+        fidelity: largest mean low-frequency change that may enter, in [0, 1].
     """
-    training = derainer.training
-    derainer.eval()
     entered, refused = [], []
-    for index in indices:
-        image = to_tensor(rainy[index])[None].to(device)
-        derained = derainer(image).clamp(0, 1)
-        score = scorer.score(derained, rainy=image)[0]
-        accepted = plausible(derained, image)[0]
-        entered.append(pool.update(index, derained[0], torch.where(accepted, score, float("nan"))))
-        refused.append(~accepted)
-        if saw is not None:
-            saw(index, derained[0], score)
-    derainer.train(training)
+    with evaluating(derainer):
+        for index in indices:
+            image = to_tensor(rainy[index])[None].to(device)
+            derained = run_tiled(derainer, image).clamp(0, 1)
+            score = scorer.score(derained, rainy=image)[0]
+            accepted = plausible(derained, image, fidelity)[0] & torch.isfinite(score)
+            entered.append(pool.update(index, derained[0], torch.where(accepted, score, float("nan"))))
+            refused.append(~accepted)
     counts = torch.stack([torch.stack(entered).sum(), torch.stack(refused).sum()]).tolist()
     return Sweep(len(indices), counts[0], counts[1], float(pool.mean_score()))
 
 
-def plausible(derained: Tensor, rainy: Tensor) -> Tensor:
+def plausible(derained: Tensor, rainy: Tensor, fidelity: float) -> Tensor:
     """Guard the pool against gamed scores: same low frequencies as the rainy image, not blank, finite.
 
     Args:
         derained: candidates, [N, 3, H, W].
         rainy: the images they were made from, same shape.
+        fidelity: largest mean low-frequency change, in [0, 1], that rain removal explains; more is another picture.
 
     Returns:
         Which candidates may enter, [N] bool.
     """
-    change = F.avg_pool2d(rainy - derained, 15, stride=4, ceil_mode=False)
-    faithful = change.abs().mean(dim=(1, 2, 3)) < FIDELITY
+    change = F.avg_pool2d(rainy - derained, 15, stride=4)
+    faithful = change.abs().mean(dim=(1, 2, 3)) < fidelity
     alive = derained.var(dim=(1, 2, 3)) > VARIANCE
     return faithful & alive & torch.isfinite(derained).all(dim=(1, 2, 3))

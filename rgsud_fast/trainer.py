@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +20,13 @@ from .data import Domains, batch_of, draw, load_domains
 from .device import pick_device
 from .errors import UserError
 from .interrupt import Interruption
-from .iqa import Scorer, make_scorer, restore_scorer
+from .iqa import DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
 from .networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
 from .ops import use_backend
 from .pool import RewardPool
 from .progress import Progress
 from .run_folder import RunFolder, open_run
+from .schedule import ema_of, learning_rate
 from .stages import Networks, Step, discriminator_loss, stage1, stage2
 from .sweep import Sweep, sweep
 
@@ -67,13 +70,16 @@ def train(
     folder = open_run(config, resume)
     device = pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    with Progress(config.iterations, quiet=quiet) as progress, use_backend(config.backend):
+    # "auto" leaves the choice to RGSUD_BACKEND.
+    backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
+    with Progress(config.iterations, quiet=quiet) as progress, backend:
         domains = load_domains(config.data, folder.cache, config.seed, progress.say)
-        saved = load_checkpoint(folder.checkpoint, device) if resume else None
+        saved = load_checkpoint(folder.checkpoint) if resume else None
         judge = choose_scorer(config, domains, scorer, saved, device)
         trainer = Trainer(config, domains, judge, device, derainer)
         if saved is not None:
             trainer.load_state_dict(saved)
+            del saved
             folder.cut_log(trainer.step)
         save_config(config, folder.config)
         run(trainer, folder, progress)
@@ -105,9 +111,10 @@ class Trainer:
         self.sweeps = 0  # sweeps done
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
-        together = [{"params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
+        together = [{"name": name, "params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
         self.optimizer = torch.optim.Adam(together, lr=config.optim.learning_rate, fused=True)
-        self.discriminator_optimizer = torch.optim.Adam(self.nets.discriminator.parameters(), fused=True)
+        alone = [{"name": "discriminator", "params": list(self.nets.discriminator.parameters())}]
+        self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
         self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
         self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
 
@@ -135,14 +142,14 @@ class Trainer:
             step = stage2(nets, rainy, clean, rewards, improved, config.loss, config.reward.switch)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward()
-        self._clip(self.optimizer)
+        step.terms.update(self._clip(self.optimizer))
         self.optimizer.step()
         nets.discriminator.requires_grad_(True)
 
         fooled = discriminator_loss(nets, rainy, step.fakes, config.loss.discriminator_fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         fooled.backward()
-        self._clip(self.discriminator_optimizer)
+        step.terms.update(self._clip(self.discriminator_optimizer))
         self.discriminator_optimizer.step()
 
         if config.optim.ema_decay:
@@ -168,7 +175,8 @@ class Trainer:
         count = min(images, self.config.reward.sweep_images)
         indices = [(self.sweeps * count + i) % images for i in range(count)]
         self.sweeps += 1
-        return sweep(self.derainer, self.domains.rainy, indices, self.scorer, self.pool, self.device)
+        fidelity = self.config.reward.fidelity
+        return sweep(self.derainer, self.domains.rainy, indices, self.scorer, self.pool, self.device, fidelity)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything an exact resume needs."""
@@ -181,7 +189,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "pool": self.pool.state_dict(),
-            "scorer": self.scorer.state(),
+            "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
+            "images": self._images(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,6 +199,8 @@ class Trainer:
         Raises:
             UserError: it belongs to a run with other networks or images.
         """
+        if state["images"] != self._images():
+            raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
         try:
             for name, net in self.nets._asdict().items():
                 net.load_state_dict(state["networks"][name])
@@ -202,6 +213,10 @@ class Trainer:
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
         self.step, self.sweeps = state["step"], state["sweeps"]
         self.stage1_metrics = state["stage1_metrics"]
+
+    def _images(self) -> list[list[str]]:
+        """What a checkpoint's rewards and crops belong to."""
+        return [list(self.domains.rainy.digests), list(self.domains.clean.digests)]
 
     def _draw(self) -> tuple[Tensor, Tensor, list]:
         config, domains = self.config, self.domains
@@ -219,39 +234,37 @@ class Trainer:
         for group in self.discriminator_optimizer.param_groups:
             group["lr"] = rate * self.config.optim.discriminator_ratio
 
-    def _clip(self, optimizer: torch.optim.Optimizer) -> None:
-        """Scale down the gradient of each network whose norm exceeds the limit; a group holds one network."""
-        limit = self.config.optim.clip_norm
-        if limit:
-            for group in optimizer.param_groups:
-                nn.utils.clip_grad_norm_(group["params"], limit)
+    def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""
+        limit = self.config.optim.clip_norm or math.inf
+        groups = optimizer.param_groups  # each holds one network
+        return {f"norm_{group['name']}": nn.utils.clip_grad_norm_(group["params"], limit) for group in groups}
 
 
-def run(trainer: Trainer, folder: RunFolder, progress: Progress, stop_at: int | None = None) -> None:
-    """Iterate until the end, or until `stop_at`, with sweeps, logs, validations and checkpoints on the way.
+def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
+    """Iterate until the end, with sweeps, logs, validations and checkpoints on the way.
 
     Raises:
         UserError: a loss stopped being finite; the last good checkpoint is kept.
         KeyboardInterrupt: interrupted, after a checkpoint was saved.
     """
-    config, book = trainer.config, reports.Book(trainer, folder, progress)
-    end = min(config.iterations, stop_at or config.iterations)
-    with Interruption() as interruption:
-        while trainer.step < end:
+    config = trainer.config
+    with reports.Book(trainer, folder, progress) as book, Interruption() as interruption:
+        while trainer.step < config.iterations:
             if trainer.sweep_due():
-                book.swept(trainer.sweep())
+                began = time.perf_counter()
+                book.swept(trainer.sweep(), time.perf_counter() - began)
             book.iterated(trainer.iterate())
             if trainer.step == config.stage1_iterations:
                 trainer.stage1_metrics = book.validated()
             elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
                 book.validated()
-            if trainer.step % config.save_every == 0 or trainer.step == end or interruption.asked:
+            if trainer.step % config.save_every == 0 or trainer.step == config.iterations or interruption.asked:
                 book.check_finite()
                 save_checkpoint(folder.checkpoint, trainer.state_dict())
             if interruption.asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt
-    book.close()
 
 
 def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None) -> Networks:
@@ -260,8 +273,9 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         nets = Networks(
-            derainer
-            or Derainer(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder),
+            Derainer(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
+            if derainer is None
+            else derainer,
             UNet(sizes.unet_width, sizes.unet_levels),
             RainGenerator(sizes.generator_width, sizes.generator_blocks),
             Discriminator(sizes.discriminator_width),
@@ -279,33 +293,20 @@ def choose_scorer(
     saved: dict[str, Any] | None,
     device: torch.device,
 ) -> Scorer:
-    """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it."""
+    """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it.
+
+    Raises:
+        UserError: the run to resume was scored by another.
+    """
     if own is None and saved is not None:
-        return restore_scorer(config.reward.scorer, saved["scorer"], device)
-    return make_scorer(own or config.reward.scorer, domains.rainy, domains.clean, config.seed, device)
-
-
-def learning_rate(config: Config, step: int) -> float:
-    """The learning rate of iteration `step`: a cosine from each stage's start to the common end, or constant."""
-    optim, first = config.optim, config.stage1_iterations
-    start, length, done = (
-        (optim.learning_rate, first, step)
-        if step < first
-        else (optim.stage2_learning_rate, config.stage2_iterations, step - first)
-    )
-    if optim.schedule == "constant":
-        return start
-    return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * (
-        1 + math.cos(math.pi * done / length)
-    )
-
-
-def ema_of(decay: float) -> Callable[..., None]:
-    """A moving average whose decay warms up as (1 + n) / (10 + n), so that the random start is soon forgotten."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        share = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - share)
-
-    return update
+        name, state = saved["scorer"]["name"], saved["scorer"]["state"]
+        if name != config.reward.scorer:
+            raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
+        scorer = restore_scorer(name, state, device)
+    else:
+        wanted = config.reward.scorer if own is None else own
+        scorer = make_scorer(wanted, domains.rainy, domains.clean, config.seed, device)
+    if own is None and isinstance(scorer, DomainScorer):
+        reward = config.reward
+        scorer.plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
+    return scorer

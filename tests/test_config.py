@@ -145,3 +145,11 @@ def test_a_mistake_between_two_fields_does_not_print_the_section():
     message = told({"data": {"val_rainy": "v"}})
     assert "Value error" not in message
     assert "cache_dir" not in message
+
+
+def test_a_field_can_be_assigned_and_is_checked():
+    config = Config(preset="small")
+    config.batch = 7
+    assert (config.batch, config.optim.ema_decay) == (7, 0.995)
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        config.batch = 0

@@ -114,3 +114,9 @@ def test_state_restores_the_same_bits():
 def test_an_image_of_the_wrong_size_is_named():
     with pytest.raises(ValueError, match=r"image 1 must be \[3, 33, 35\]"):
         RewardPool(SIZES).update(1, torch.zeros(3, 40, 50), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("other", [RewardPool(SIZES, keep=2), RewardPool(SIZES[:2])], ids=["keep", "images"])
+def test_the_state_of_another_pool_is_refused(other):
+    with pytest.raises(ValueError, match="the pool's"):
+        RewardPool(SIZES).load_state_dict(other.state_dict())

@@ -49,3 +49,19 @@ def test_the_log_is_cut_to_the_step_a_run_resumes_from(tmp_path):
         folder.append_log({"step": step})
     folder.cut_log(2)
     assert folder.read_log() == [{"step": 1}, {"step": 2}]
+
+
+def test_a_torn_last_line_of_the_log_is_left_out(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append_log({"step": 1})
+    with folder.log.open("a") as log:
+        log.write('{"step": 2, "lo')
+    assert folder.read_log() == [{"step": 1}]
+
+
+def test_a_sweep_that_a_resumed_run_does_again_is_logged_once(tmp_path):
+    folder = RunFolder(tmp_path)
+    for row in ({"step": 2, "event": "sweep"}, {"step": 4, "event": "train"}, {"step": 4, "event": "sweep"}):
+        folder.append_log(row)
+    folder.cut_log(4)
+    assert folder.read_log() == [{"step": 2, "event": "sweep"}, {"step": 4, "event": "train"}]

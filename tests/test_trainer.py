@@ -17,7 +17,8 @@ import rgsud_fast.trainer as trainer_module
 from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import Config
 from rgsud_fast.errors import UserError
-from rgsud_fast.trainer import Trainer, learning_rate, train
+from rgsud_fast.schedule import learning_rate
+from rgsud_fast.trainer import Trainer, train
 
 TINY = {
     "preset": "small",
@@ -110,11 +111,10 @@ def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         train(broken, scorer=darkness, quiet=True)
     monkeypatch.setattr(Trainer, "iterate", iterate)
-    cpu = torch.device("cpu")
-    assert load_checkpoint(tmp_path / "broken" / "checkpoint.pt", cpu)["step"] == stop
+    assert load_checkpoint(tmp_path / "broken" / "checkpoint.pt")["step"] == stop
     resumed = train(broken, scorer=darkness, resume=True, quiet=True)
 
-    states = [load_checkpoint(result.run_dir / "checkpoint.pt", cpu) for result in (whole, resumed)]
+    states = [load_checkpoint(result.run_dir / "checkpoint.pt") for result in (whole, resumed)]
     assert states[0]["step"] == 10
     for part in states[0]:
         assert same_bits(states[0][part], states[1][part]), part
@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(config
     monkeypatch.setattr(Trainer, "iterate", poisoned)
     with pytest.raises(UserError, match=r"not finite at step 6; the last checkpoint is kept"):
         train(config | {"save_every": 2}, scorer=darkness, quiet=True)
-    state = load_checkpoint(trainer_module.RunFolder(config["out"]).checkpoint, torch.device("cpu"))
+    state = load_checkpoint(trainer_module.RunFolder(config["out"]).checkpoint)
     assert state["step"] == 4
     assert all(value.isfinite().all() for value in state["networks"]["generator"].values())
 
@@ -200,3 +200,35 @@ def test_the_learning_rate_falls_by_a_cosine_in_each_stage():
     assert learning_rate(config, 149) == pytest.approx(1e-6, rel=0.1)
     constant = Config(stage1_iterations=100, optim={"schedule": "constant"})
     assert {learning_rate(constant, step) for step in (0, 99)} == {2e-4}
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_checkpoint(config, monkeypatch):
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: clip(*args) * float("inf"))
+    with pytest.raises(UserError, match=r"the gradient derainer is not finite at step 1"):
+        train(config | {"save_every": 1}, scorer=darkness, quiet=True)
+    assert not trainer_module.RunFolder(config["out"]).checkpoint.exists()
+
+
+def test_resuming_with_another_scorer_or_other_images_is_explained(config, tmp_path):
+    train(config, scorer=darkness, quiet=True)
+    with pytest.raises(UserError, match="scored by darkness: pass the same scorer"):
+        train(config, resume=True, quiet=True)
+    pixels = np.full((40, 50, 3), 99, dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "rainy" / "0.png")
+    with pytest.raises(UserError, match="images are not those of the checkpoint"):
+        train(config, scorer=darkness, resume=True, quiet=True)
+
+
+def test_training_obeys_the_backend_of_the_environment(config, monkeypatch):
+    monkeypatch.setenv("RGSUD_BACKEND", "triton")  # which has no kernel for high_pass
+    with pytest.raises(UserError, match="high_pass has no triton kernel"):
+        train(config, scorer=darkness, quiet=True)
+
+
+def test_a_finished_run_that_is_resumed_again_changes_nothing(config):
+    first = train(config, scorer=darkness, quiet=True)
+    log = log_of(first)
+    again = train(config, scorer=darkness, resume=True, quiet=True)
+    assert again.metrics == first.metrics
+    assert log_of(again) == log

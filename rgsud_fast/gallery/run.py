@@ -10,6 +10,8 @@ from torch import Tensor
 from ..config import Config
 from ..data import to_tensor
 from ..metrics import psnr
+from ..networks import evaluating
+from ..tiles import run_tiled
 from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 
 if TYPE_CHECKING:
@@ -111,19 +113,20 @@ def _training(trainer: Trainer) -> list[Row]:
 
 def _derain(trainer: Trainer, rainy: Tensor) -> Tensor:
     """[1, 3, H, W] on the CPU -> derained, clamped, on the CPU."""
-    network = trainer.derainer
-    training = network.training
-    derained = network.eval()(rainy.to(trainer.device)).clamp(0, 1).cpu()
-    network.train(training)
-    return derained
+    with evaluating(trainer.derainer) as network:
+        return run_tiled(network, rainy.to(trainer.device)).clamp(0, 1).cpu()
 
 
 def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor) -> Tensor:
     """The pseudo rainy image of the largest top left rectangle that both images share."""
     height, width = (min(a, b) for a, b in zip(clean.shape[-2:], rainy.shape[-2:], strict=True))
-    clean, rainy = (image[..., :height, :width].to(trainer.device) for image in (clean, rainy))
-    rain = rainy - trainer.nets.unet(rainy)
-    return trainer.nets.generator(clean, rain).clamp(0, 1).cpu()
+    both = torch.cat([image[..., :height, :width].to(trainer.device) for image in (clean, rainy)], dim=1)
+
+    def paint(pair: Tensor) -> Tensor:
+        background, rainy = pair.chunk(2, dim=1)
+        return trainer.nets.generator(background, rainy - trainer.nets.unet(rainy))
+
+    return run_tiled(paint, both).clamp(0, 1).cpu()
 
 
 def _spread(items: Any) -> list[Any]:

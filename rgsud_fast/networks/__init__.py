@@ -1,6 +1,6 @@
 """The four networks of RGSUD. Each carries `sizes`, the keywords that build it again."""
 
-from ._common import init_fan_in
+from ._common import evaluating, init_fan_in
 from .derainer import Derainer
 from .discriminator import Discriminator
 from .generator import RainGenerator
@@ -8,4 +8,4 @@ from .unet import UNet
 
 KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
 
-__all__ = ["KINDS", "Derainer", "Discriminator", "RainGenerator", "UNet", "init_fan_in"]
+__all__ = ["KINDS", "Derainer", "Discriminator", "RainGenerator", "UNet", "evaluating", "init_fan_in"]
