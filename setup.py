@@ -55,7 +55,6 @@ setup(
         "rgsud_fast.kernels.triton",
     ],
     package_dir={"rgsud_fast": "rgsud_fast", "rgsud_fast.kernels": "kernels"},
-    package_data={"rgsud_fast.kernels": ["cuda/*.cu"]},
     ext_modules=[Extension("rgsud_fast._C", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )
