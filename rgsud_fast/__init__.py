@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import Config, load_config
     from .inference import derain, evaluate, rain
-    from .info import info
+    from .installation import info
     from .iqa import score
     from .ops import use_backend
     from .trainer import train
@@ -24,7 +24,7 @@ _HOMES = {
     "evaluate": "inference",
     "rain": "inference",
     "score": "iqa",
-    "info": "info",
+    "info": "installation",
     "use_backend": "ops",
 }
 

@@ -124,7 +124,7 @@ def rain(
 
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
-    from .info import describe
+    from .installation import describe
 
     print(describe())
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rgsud_fast.errors import UserError
-from rgsud_fast.info import describe, info
+from rgsud_fast.installation import describe, info
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import high_pass, layernorm2d, ssim, use_backend
 
@@ -69,6 +69,16 @@ def test_info_names_every_op_and_why_a_backend_is_off():
     )
     assert "no triton kernel" in gathered["ops"]["high_pass"]["off"]["triton"]
     assert "layernorm2d" in describe()
+
+
+def test_no_module_hides_a_public_function():
+    script = (
+        "import pkgutil, rgsud_fast;"
+        "names = {module.name for module in pkgutil.iter_modules(rgsud_fast.__path__)};"
+        "assert not names & set(rgsud_fast.__all__), names;"
+        "import rgsud_fast.installation; assert rgsud_fast.info()['ops']"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize("backend", ["native", "reference"])
