@@ -23,15 +23,18 @@ def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict
 
     Args:
         path: the file, KIND.safetensors in a run folder; replaced all at once.
-        module: the network. Its `sizes` (constructor keywords) are stored; without them, as with a network of the
-            user's own, the file loads only through `load_state`.
+        module: the network. The `sizes` (constructor keywords) of this package's networks are stored; without them,
+            as with a network of the user's own, the file loads only through `load_state`.
         kind: what the network is.
         metadata: further text to store, such as the step or the preset.
     """
+    from .networks import KINDS
+
+    own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
     text = {
         "format": FORMAT,
         "kind": kind,
-        "sizes": json.dumps(getattr(module, "sizes", None)),
+        "sizes": json.dumps(None if own else module.sizes),
         "class": type(module).__name__,
         "version": __version__,
     }

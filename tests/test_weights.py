@@ -110,6 +110,23 @@ def test_a_network_of_the_users_own_loads_into_a_module_they_build(tmp_path):
         load_state(tmp_path, nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("sizes", [{"width": 4}, torch.zeros(2), lambda: 3], ids=["dict", "tensor", "function"])
+def test_sizes_of_a_users_own_network_are_not_taken_for_ours(tmp_path, sizes):
+    mine = nn.Conv2d(3, 3, 1)
+    mine.sizes = sizes
+    save_network(tmp_path / "derainer.safetensors", mine, "derainer")
+    assert read_metadata(tmp_path)["sizes"] == "null"
+    with pytest.raises(UserError, match=r"network of your own \(Conv2d\)"):
+        load_network(tmp_path)
+
+
+def test_one_of_our_networks_in_another_role_is_the_users_own(tmp_path):
+    save_network(tmp_path / "derainer.safetensors", TINY["unet"](), "derainer")
+    with pytest.raises(UserError, match=r"network of your own \(UNet\)"):
+        load_network(tmp_path)
+    load_state(tmp_path, TINY["unet"]())
+
+
 def test_shared_and_strided_tensors_are_saved(tmp_path):
     module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     module[1].weight = module[0].weight
