@@ -72,6 +72,13 @@ def test_a_saved_scorer_scores_alike(tmp_path):
     assert torch.equal(restore_scorer("domain", scorer.state()).score(images), scorer.score(images))
 
 
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_a_saved_scorer_is_loaded_to_where_the_images_are(tmp_path, device):
+    save_scorer(DomainScorer(RainNet()), tmp_path / "scorer.safetensors")
+    scores = score(torch.rand(2, 3, 33, 40, device=device), tmp_path / "scorer.safetensors")
+    assert scores.device.type == device
+
+
 def test_a_file_that_is_no_scorer_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         load_scorer(tmp_path / "missing.safetensors")

@@ -122,7 +122,7 @@ def score(
     if isinstance(scorer, str) and scorer in NAMES:
         raise UserError(f"scorer {scorer} must be fitted first: give the path of a run's scorer.safetensors")
     if isinstance(scorer, (str, Path)):
-        scorer = load_scorer(scorer)
+        scorer = load_scorer(scorer, images.device if isinstance(images, Tensor) else "cpu")
     scorer = make_scorer(scorer, (), ())
     if isinstance(images, Tensor):
         images = images[None] if images.dim() == 3 else images
