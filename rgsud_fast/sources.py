@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .data import list_images, read_image, to_tensor
 from .data.images import SUFFIXES
+from .data.pairing import check_names
 from .errors import UserError
 
 Images: TypeAlias = Tensor | np.ndarray | str | Path | Sequence[Any]
@@ -89,24 +90,12 @@ def flat_names(names: list[str]) -> list[str]:
 
 
 def check_pairs(rainy: list[Source], clean: list[Source]) -> None:
-    """Refuse rainy and clean images that do not match one to one in sorted order.
-
-    Names need not agree (`rain-001.png` with `norain-001.png`), but a name that is in both must meet itself.
+    """Refuse rainy and clean images that do not match one to one; images in memory have no names to compare.
 
     Raises:
-        UserError: the first mismatch.
+        UserError: the first mismatch, by the rule of `check_names`.
     """
-    stems = {_stem(source) for source in clean}
-    for one, other in zip(rainy, clean, strict=False):
-        if one.path and _stem(one) != _stem(other) and _stem(one) in stems:
-            raise UserError(
-                f"pairs do not match: {one.name} meets {other.name}, though a clean image has its name;"
-                " rename or remove what has no partner"
-            )
-    if len(rainy) != len(clean):
-        raise UserError(
-            f"{len(rainy)} rainy images but {len(clean)} clean ones: each rainy image needs its clean version"
-        )
+    check_names(_names(rainy), _names(clean), "rainy", "clean")
 
 
 def size_of(image: Tensor) -> str:
@@ -159,5 +148,8 @@ def _is_folder(images: Images) -> bool:
     return isinstance(images, (str, Path)) and Path(images).is_dir()
 
 
-def _stem(source: Source) -> str:
-    return PurePosixPath(source.name).with_suffix("").as_posix()
+def _names(sources: list[Source]) -> list[str]:
+    """Their names, or, where any has none of its own, their places."""
+    if all(source.path for source in sources):
+        return [source.name for source in sources]
+    return [f"image {i + 1}" for i in range(len(sources))]

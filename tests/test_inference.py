@@ -166,14 +166,14 @@ def test_evaluate_takes_images_in_memory(pairs):
 def test_pairs_that_do_not_match_are_named(pairs):
     rainy, clean = pairs
     (clean / "norain-2.png").unlink()
-    with pytest.raises(UserError, match="3 rainy images but 2 clean ones"):
+    with pytest.raises(UserError, match="rainy has 3 images and clean 2"):
         evaluate(Darker(), rainy, clean)
     write_image(clean / "norain-2.png", torch.rand(3, 32, 41))
     with pytest.raises(UserError, match=r"rain-2\.png is 40 x 32 pixels and its clean version norain-2\.png 41 x 32"):
         evaluate(Darker(), rainy, clean)
     (clean / "norain-2.png").unlink()
     (rainy / "rain-0.png").rename(rainy / "norain-1.png")
-    with pytest.raises(UserError, match=r"norain-1\.png meets norain-0\.png"):
+    with pytest.raises(UserError, match=r"names that differ are norain-1\.png and norain-0\.png"):
         evaluate(Darker(), rainy, clean)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from ..config import DataConfig
 from ..errors import UserError
 from .cache import ImageSet, Progress
+from .pairing import check_names
 
 _NAMED = 10  # images that one warning names; it counts the rest
 
@@ -82,24 +83,11 @@ def load_domains(
 def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
     """Match validation images by their sorted names.
 
-    The names of the two folders may differ throughout (`rain-001.png` with `norain-001.png`); but where any name is in
-    both folders, all must be, for sorting would then join images of different scenes without a sign.
-
     Raises:
-        UserError: unequal counts, names out of step, or unequal sizes; the message names the first mismatch.
+        UserError: names that do not match (see `check_names`), or unequal sizes; the message names the first mismatch.
     """
-    if len(rainy) != len(clean):
-        raise UserError(
-            f"data.val_rainy has {len(rainy)} images and data.val_clean {len(clean)}: "
-            f"{_first_unmatched(rainy, clean)}; each rainy image needs its clean version"
-        )
-    same_names = not {_stem(name) for name in rainy.names}.isdisjoint(_stem(name) for name in clean.names)
+    check_names(rainy.names, clean.names, "data.val_rainy", "data.val_clean")
     for i, (rainy_name, clean_name) in enumerate(zip(rainy.names, clean.names, strict=True)):
-        if same_names and _stem(rainy_name) != _stem(clean_name):
-            raise UserError(
-                f"validation pair {i + 1} would be data.val_rainy's {rainy_name} with data.val_clean's {clean_name}; "
-                "give both folders the same images, under names that sort alike"
-            )
         if rainy.sizes[i] != clean.sizes[i]:
             (h, w), (ch, cw) = rainy.sizes[i], clean.sizes[i]
             raise UserError(
@@ -136,16 +124,3 @@ def _refuse_folders_beside_demo(data: DataConfig) -> None:
                 f"data.{field} names a folder, and data.demo asks for the embedded photographs: "
                 "choose --preset small or paper for your own, or leave the folder out"
             )
-
-
-def _first_unmatched(rainy: ImageSet, clean: ImageSet) -> str:
-    """Say at which images two folders of unequal length part."""
-    for rainy_name, clean_name in zip(rainy.names, clean.names, strict=False):
-        if _stem(rainy_name) != _stem(clean_name):
-            return f"the first names that differ are {rainy_name} and {clean_name}"
-    longer = max(rainy, clean, key=len)
-    return f"{longer.names[min(len(rainy), len(clean))]} has no partner"
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
