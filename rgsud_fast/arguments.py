@@ -17,9 +17,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from .config import Config, load_config, read_yaml
 from .errors import UserError
-
-RUNS = Path("runs")
-
+from .run_names import RUNS, newest_run
 
 _TRAIN = """Train RGSUD, both stages, on your rainy and clean photographs, or on embedded ones if you name none.
 
@@ -142,10 +140,10 @@ def _default_preset(args: list[str], given: dict[str, Any]) -> tuple[str, str]:
 
 
 def _newest_run(preset: str | None) -> Path:
-    checkpoints = sorted(RUNS.glob(f"{preset or '*'}-*/checkpoint.pt"), key=lambda path: path.stat().st_mtime)
-    if not checkpoints:
+    folder = newest_run(RUNS, preset)
+    if folder is None:
         raise UserError(f"nothing to resume under {RUNS}/: name the run's folder with --out")
-    return checkpoints[-1].parent
+    return folder
 
 
 def _config_of(folder: Path) -> Path:

@@ -1,0 +1,36 @@
+"""How run folders without a name of the user's are called, PRESET-N, and which of them is next or newest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+RUNS = Path("runs")  # where they go
+
+
+def next_run(root: Path, preset: str) -> Path:
+    """The folder of a new run: PRESET-N, N above every number that preset has there."""
+    return root / f"{preset}-{max((number for number, _ in _runs(root, preset)), default=-1) + 1}"
+
+
+def newest_run(root: Path, preset: str | None = None) -> Path | None:
+    """The run that --resume means where no folder is named; only folders that hold a checkpoint.pt count.
+
+    Args:
+        root: where the folders are.
+        preset: whose runs; None takes every preset's.
+
+    Returns:
+        The run of the highest number; of several presets, whose numbers mean nothing to each other, the one whose
+        checkpoint was written last. None without any.
+    """
+    runs = [(number, path) for number, path in _runs(root, preset) if (path / "checkpoint.pt").is_file()]
+    if preset is None:
+        runs = [((path / "checkpoint.pt").stat().st_mtime_ns, path) for _, path in runs]
+    return max(runs)[1] if runs else None
+
+
+def _runs(root: Path, preset: str | None) -> list[tuple[int, Path]]:
+    pattern = re.compile(rf"{'.+' if preset is None else re.escape(preset)}-(\d+)")
+    found = [(pattern.fullmatch(path.name), path) for path in root.glob("*")]
+    return [(int(match.group(1)), path) for match, path in found if match]
