@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICE
+from op_cases import DEVICE
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet

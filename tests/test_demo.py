@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skimage.util import view_as_windows
+from torch import Tensor
 
-from rgsud_fast.data import demo, load_demo
+from rgsud_fast.data import Pair, demo, load_demo, to_tensor
 from rgsud_fast.errors import UserError
+from rgsud_fast.metrics import fixed_filter, psnr
 
 
 @pytest.fixture(scope="module")
@@ -15,14 +16,8 @@ def domains():
     return load_demo()
 
 
-def psnr(x: np.ndarray, y: np.ndarray) -> float:
-    return 10 * np.log10(255**2 / np.mean((x.astype(np.float64) - y) ** 2))
-
-
-def fixed_filter(rainy: np.ndarray) -> np.ndarray:
-    """min(rainy, horizontal median of 9 pixels): removes upright streaks, and fine bright detail, with no learning."""
-    windows = view_as_windows(np.pad(rainy, ((0, 0), (4, 4), (0, 0)), mode="reflect"), (1, 9, 1))
-    return np.minimum(rainy, np.median(windows, axis=(3, 4, 5)))
+def batches(pair: Pair) -> tuple[Tensor, Tensor]:
+    return to_tensor(pair.rainy)[None], to_tensor(pair.clean)[None]
 
 
 def test_the_set_is_the_same_on_every_call(domains):
@@ -42,14 +37,15 @@ def test_it_is_large_enough_to_train_on(domains):
 
 
 def test_validation_input_lies_between_22_and_26_decibels(domains):
-    figures = [psnr(pair.rainy, pair.clean) for pair in domains.val]
+    figures = [float(psnr(*batches(pair))) for pair in domains.val]
     assert len(figures) >= 3
     assert all(22 < figure < 26 for figure in figures), figures
 
 
 def test_a_fixed_filter_leaves_room_for_learning(domains):
-    rainy = np.mean([psnr(pair.rainy, pair.clean) for pair in domains.val])
-    filtered = np.mean([psnr(fixed_filter(pair.rainy), pair.clean) for pair in domains.val])
+    pairs = [batches(pair) for pair in domains.val]
+    rainy = np.mean([float(psnr(rainy, clean)) for rainy, clean in pairs])
+    filtered = np.mean([float(psnr(fixed_filter(rainy), clean)) for rainy, clean in pairs])
     assert filtered < rainy + 2, (rainy, filtered)
 
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
+from rgsud_fast.networks.derainer import NAFBlock
+from rgsud_fast.ops import high_pass
 
 
 def name_of(network: nn.Module) -> str:
@@ -16,6 +18,13 @@ def name_of(network: nn.Module) -> str:
 
 def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
+
+
+def drawn(network: nn.Module) -> nn.Module:
+    """The same network with every parameter drawn at random, so that each one shows in the output."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0.0, 0.5)
+    return network
 
 
 @pytest.mark.parametrize(
@@ -62,6 +71,82 @@ def test_generator_block_adds_after_both_activations():
     inner = F.leaky_relu(F.conv2d(x, block.conv1.weight, block.conv1.bias, padding=1), 0.2)
     inner = F.leaky_relu(F.conv2d(inner, block.conv2.weight, block.conv2.bias, padding=1), 0.2)
     assert torch.equal(block(x), x + inner)
+
+
+def test_naf_block_follows_its_layer_table():
+    block, x = drawn(NAFBlock(4)), torch.randn(2, 4, 6, 7)
+
+    def normalised(x, norm):
+        return F.layer_norm(x.permute(0, 2, 3, 1), (4,), norm.weight, norm.bias, 1e-6).permute(0, 3, 1, 2)
+
+    u = F.conv2d(normalised(x, block.norm1), block.expand1.weight, block.expand1.bias)
+    u = F.conv2d(u, block.depthwise.weight, block.depthwise.bias, padding=1, groups=8)
+    u = u[:, :4] * u[:, 4:]
+    u = u * F.conv2d(u.mean((2, 3), keepdim=True), block.attention.weight, block.attention.bias)
+    y = x + block.beta * F.conv2d(u, block.project1.weight, block.project1.bias)
+    v = F.conv2d(normalised(y, block.norm2), block.expand2.weight, block.expand2.bias)
+    v = F.conv2d(v[:, :4] * v[:, 4:], block.project2.weight, block.project2.bias)
+    torch.testing.assert_close(block(x), y + block.gamma * v)
+
+
+def test_naf_block_starts_as_the_identity():
+    block, x = NAFBlock(4), torch.randn(1, 4, 5, 5)
+    assert block.beta.shape == block.gamma.shape == (1, 4, 1, 1)
+    assert not block.beta.any()
+    assert not block.gamma.any()
+    assert torch.equal(block(x), x)
+
+
+def test_derainer_adds_its_skips_on_the_way_up():
+    network, image = drawn(Derainer(2, (1, 1), 1, (1, 1))), torch.rand(1, 3, 8, 12)
+    x0 = network.encoder[0](F.conv2d(image, network.first.weight, network.first.bias, padding=1))
+    x1 = network.encoder[1](F.conv2d(x0, network.downs[0].weight, network.downs[0].bias, stride=2))
+    x = network.middle(F.conv2d(x1, network.downs[1].weight, network.downs[1].bias, stride=2))
+    x = network.decoder[0](F.pixel_shuffle(F.conv2d(x, network.ups[0][0].weight), 2) + x1)
+    x = network.decoder[1](F.pixel_shuffle(F.conv2d(x, network.ups[1][0].weight), 2) + x0)
+    wanted = F.conv2d(x, network.last.weight, network.last.bias, padding=1) + image
+    torch.testing.assert_close(network(image), wanted)
+
+
+def test_unet_follows_its_layer_table():
+    network, image = drawn(UNet(2, 3)), torch.rand(2, 3, 8, 12)
+
+    def two_convs(x, layers):
+        for conv in (layers[0], layers[2]):
+            x = F.leaky_relu(F.conv2d(x, conv.weight, conv.bias, padding=1), 0.2)
+        return x
+
+    def joined(below, skip, up):
+        return torch.cat([F.conv_transpose2d(below, up.weight, up.bias, stride=2), skip], 1)
+
+    x0 = two_convs(image, network.levels[0])
+    x1 = two_convs(F.conv2d(x0, network.downs[0].weight, stride=2, padding=1), network.levels[1])
+    x2 = two_convs(F.conv2d(x1, network.downs[1].weight, stride=2, padding=1), network.levels[2])
+    x = two_convs(joined(x2, x1, network.ups[0]), network.merges[0])
+    x = two_convs(joined(x, x0, network.ups[1]), network.merges[1])
+    wanted = F.conv2d(x, network.last.weight, network.last.bias, padding=1) + image
+    torch.testing.assert_close(network(image), wanted)
+
+
+def test_discriminator_follows_its_layer_table():
+    network, image = drawn(Discriminator(2)), torch.rand(2, 3, 40, 48)
+    convs = [layer for layer in network.layers if isinstance(layer, nn.Conv2d)]
+    assert [(conv.in_channels, conv.out_channels) for conv in convs] == [(6, 2), (2, 4), (4, 8), (8, 16), (16, 1)]
+    x = torch.cat([image, high_pass(image)], 1)
+    for i, (conv, stride) in enumerate(zip(convs[:-1], (2, 2, 2, 1), strict=True)):
+        x = F.conv2d(x, conv.weight, conv.bias, stride=stride, padding=1)
+        x = F.leaky_relu(F.instance_norm(x) if i else x, 0.2)
+    torch.testing.assert_close(network(image), F.conv2d(x, convs[-1].weight, convs[-1].bias, padding=1))
+
+
+def test_generator_follows_its_layer_table():
+    network, (clean, rain) = drawn(RainGenerator(2, 2)), torch.rand(2, 1, 3, 9, 10)
+    x = F.conv2d(torch.cat([clean, rain], 1), network.first.weight, network.first.bias, padding=3)
+    x = network.blocks[1](network.blocks[0](x))
+    for conv in (network.merge1, network.merge2):
+        x = F.leaky_relu(F.conv2d(x, conv.weight, conv.bias, padding=1), 0.2)
+    wanted = F.conv2d(x, network.last.weight, network.last.bias, padding=3) + clean
+    torch.testing.assert_close(network(clean, rain), wanted)
 
 
 @pytest.mark.parametrize("network", [Derainer(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=name_of)
