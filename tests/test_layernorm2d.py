@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_cases import assert_backward_twice, assert_matches, assert_same_bits, each_kernel
+from kernel_cases import assert_backward_twice, assert_matches, assert_same_bits, each_kernel, run
 
 from rgsud_fast.ops import layernorm2d, use_backend
 
@@ -70,6 +70,16 @@ def test_strided_features(device, backend):
 @each_kernel("layernorm2d")
 def test_same_bits_every_run(device, backend):
     assert_same_bits(layernorm2d, backend, arguments((2, 6, 13, 17), device))
+
+
+def test_threads_change_no_bit():
+    inputs = arguments((2, 5, 101, 103), "cpu")  # 20,806 pixels; a second thread is used from 8,192 on
+    v_out = torch.randn(2, 5, 101, 103)
+    torch.set_num_threads(2)
+    two = run(layernorm2d, "native", inputs, v_out)
+    torch.set_num_threads(1)
+    for one, other in zip(run(layernorm2d, "native", inputs, v_out), two, strict=True):
+        assert torch.equal(one, other)
 
 
 @each_kernel("layernorm2d")

@@ -55,11 +55,11 @@ void normalise(const T* x, int64_t channels, int64_t pixels, int64_t count, T ep
   }
 }
 
-template <typename T>
-void layernorm2d_forward(const T* x, const T* weight, const T* bias, T* out, int64_t images, int64_t channels,
-                         int64_t pixels, double eps, int threads) {
-  const PixelTasks tasks(images, pixels);
-#pragma omp parallel num_threads(useful_threads(threads, images* pixels))
+// Normalise every block, and call use(task, start, count, normal, inverse) with it: `count` pixels whose first channel
+// begins at x[start]. Each thread has one block's memory; which thread does a block changes no bit of it.
+template <typename T, typename Use>
+void each_block(const T* x, int64_t channels, const PixelTasks& tasks, double eps, int threads, Use use) {
+#pragma omp parallel num_threads(useful_threads(threads, tasks.images* tasks.pixels))
   {
     Scratch<T> normal_memory(channels * kBlock);
     T* normal = normal_memory.data();
@@ -67,17 +67,26 @@ void layernorm2d_forward(const T* x, const T* weight, const T* bias, T* out, int
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < tasks.count(); ++task) {
       for (int64_t begin = tasks.begin(task); begin < tasks.end(task); begin += kBlock) {
-        const int64_t start = tasks.image(task) * channels * pixels + begin;
+        const int64_t start = tasks.image(task) * channels * tasks.pixels + begin;
         const int64_t count = tasks.end(task) - begin < kBlock ? tasks.end(task) - begin : kBlock;
-        normalise(x + start, channels, pixels, count, static_cast<T>(eps), normal, inverse);
-        for (int64_t c = 0; c < channels; ++c) {
-          T* to = out + start + c * pixels;
-#pragma omp simd
-          for (int64_t i = 0; i < count; ++i) to[i] = normal[c * kBlock + i] * weight[c] + bias[c];
-        }
+        normalise(x + start, channels, tasks.pixels, count, static_cast<T>(eps), normal, inverse);
+        use(task, start, count, normal, inverse);
       }
     }
   }
+}
+
+template <typename T>
+void layernorm2d_forward(const T* x, const T* weight, const T* bias, T* out, int64_t images, int64_t channels,
+                         int64_t pixels, double eps, int threads) {
+  auto scale = [=](int64_t, int64_t start, int64_t count, const T* normal, const T*) {
+    for (int64_t c = 0; c < channels; ++c) {
+      T* to = out + start + c * pixels;
+#pragma omp simd
+      for (int64_t i = 0; i < count; ++i) to[i] = normal[c * kBlock + i] * weight[c] + bias[c];
+    }
+  };
+  each_block(x, channels, PixelTasks(images, pixels), eps, threads, scale);
 }
 
 // One block: writes v_x and adds to v_weight and v_bias, the task's partial sums. With g = v_out * weight,
@@ -123,23 +132,11 @@ void layernorm2d_backward(const T* v_out, const T* x, const T* weight, T* v_x, T
   T* partial = partial_memory.data();
   for (int64_t i = 0; i < tasks.count() * 2 * channels; ++i) partial[i] = 0;
 
-#pragma omp parallel num_threads(useful_threads(threads, images* pixels))
-  {
-    Scratch<T> normal_memory(channels * kBlock);
-    T* normal = normal_memory.data();
-    T inverse[kBlock];
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < tasks.count(); ++task) {
-      for (int64_t begin = tasks.begin(task); begin < tasks.end(task); begin += kBlock) {
-        const int64_t start = tasks.image(task) * channels * pixels + begin;
-        const int64_t count = tasks.end(task) - begin < kBlock ? tasks.end(task) - begin : kBlock;
-        normalise(x + start, channels, pixels, count, static_cast<T>(eps), normal, inverse);
-        T* sums = partial + task * 2 * channels;
-        backward_block(v_out + start, weight, normal, inverse, v_x + start, sums, sums + channels, channels, pixels,
-                       count);
-      }
-    }
-  }
+  auto add = [=](int64_t task, int64_t start, int64_t count, const T* normal, const T* inverse) {
+    T* sums = partial + task * 2 * channels;
+    backward_block(v_out + start, weight, normal, inverse, v_x + start, sums, sums + channels, channels, pixels, count);
+  };
+  each_block(x, channels, tasks, eps, threads, add);
 
   for (int64_t c = 0; c < channels; ++c) {
     double weight_sum = 0, bias_sum = 0;
