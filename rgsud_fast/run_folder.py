@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from .config import Config
 from .errors import UserError
 from .files import write_text
+from .run_names import RUNS, newest_run, next_run
 
 
 class RunFolder:
@@ -57,7 +57,7 @@ class RunFolder:
         write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")
 
 
-def open_run(config: Config, resume: bool, root: str | Path = "runs") -> RunFolder:
+def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder:
     """Choose the run folder of a configuration.
 
     Args:
@@ -68,12 +68,13 @@ def open_run(config: Config, resume: bool, root: str | Path = "runs") -> RunFold
     Raises:
         UserError: a new run in a folder that holds one, or nothing to resume.
     """
+    root = Path(root)
     if config.out is not None:
         folder = RunFolder(config.out)
+    elif resume:
+        folder = RunFolder(newest_run(root, config.preset) or root / config.preset)
     else:
-        numbers = _numbers(Path(root), config.preset)
-        number = max(numbers, default=0 if resume else -1) + (0 if resume else 1)
-        folder = RunFolder(Path(root) / f"{config.preset}-{number}")
+        folder = RunFolder(next_run(root, config.preset))
     if resume and not folder.checkpoint.exists():
         raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
     if not resume and (folder.checkpoint.exists() or folder.metrics.exists()):
@@ -83,9 +84,3 @@ def open_run(config: Config, resume: bool, root: str | Path = "runs") -> RunFold
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder.path}: {error.strerror}") from None
     return folder
-
-
-def _numbers(root: Path, preset: str) -> list[int]:
-    pattern = re.compile(rf"{re.escape(preset)}-(\d+)")
-    found = [pattern.fullmatch(path.name) for path in root.glob(f"{preset}-*")]
-    return [int(match.group(1)) for match in found if match]
