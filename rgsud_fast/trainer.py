@@ -132,7 +132,9 @@ class Trainer:
         """Do one iteration: generator side, then discriminator."""
         config, nets = self.config, self.nets
         self._set_learning_rates()
-        rainy, clean, crops = self._draw()
+        if self.step == 0:
+            self._warm_up()
+        rainy, clean, crops = self._draw(self.step)
 
         nets.discriminator.requires_grad_(False)
         if self.stage == 1:
@@ -146,15 +148,9 @@ class Trainer:
         self.optimizer.step()
         nets.discriminator.requires_grad_(True)
 
-        fooled = discriminator_loss(nets, rainy, step.fakes, config.loss.discriminator_fakes)
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        fooled.backward()
-        step.terms.update(self._clip(self.discriminator_optimizer))
-        self.discriminator_optimizer.step()
-
+        step.terms.update(self._teach_discriminator(rainy, step.fakes))
         if config.optim.ema_decay:
             self.average.update_parameters(nets.derainer)
-        step.terms["discriminator"] = fooled
         self.step += 1
         return step
 
@@ -218,11 +214,26 @@ class Trainer:
         """What a checkpoint's rewards and crops belong to."""
         return [list(self.domains.rainy.digests), list(self.domains.clean.digests)]
 
-    def _draw(self) -> tuple[Tensor, Tensor, list]:
+    def _warm_up(self) -> None:
+        """Teach the discriminator rainy from clean, which is where the generator starts, before anything else."""
+        for step in range(self.config.optim.discriminator_warmup):
+            rainy, clean, _ = self._draw(step)
+            self._teach_discriminator(rainy, clean)
+
+    def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
+        """One step of the discriminator; returns its loss and gradient norm."""
+        loss = discriminator_loss(self.nets, rainy, fakes, self.config.loss.discriminator_fakes)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norms = self._clip(self.discriminator_optimizer)
+        self.discriminator_optimizer.step()
+        return {"discriminator": loss, **norms}
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor, list]:
         config, domains = self.config, self.domains
         batches, crops = {}, {}
         for stream, images in (("rainy", domains.rainy), ("clean", domains.clean)):
-            crops[stream] = draw(config.seed, self.step, config.batch, images.sizes, config.crop, stream)
+            crops[stream] = draw(config.seed, step, config.batch, images.sizes, config.crop, stream)
             batch = batch_of(images, crops[stream], config.crop)
             batches[stream] = batch.to(self.device, memory_format=torch.channels_last)
         return batches["rainy"], batches["clean"], crops["rainy"]
@@ -283,6 +294,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
         if sizes.initialization == "fan_in":
             for net in nets[1:]:
                 init_fan_in(net)
+            nets.generator.start_grey()
     return Networks(*(net.to(device, memory_format=torch.channels_last).train() for net in nets))
 
 

@@ -173,6 +173,17 @@ def test_fan_in_initialisation_lets_the_signal_pass_at_any_width(width):
     assert 0.02 < painted < 1
 
 
+def test_a_generator_started_grey_paints_faint_grey_rain_without_low_frequencies():
+    torch.manual_seed(0)
+    generator, clean, rain = RainGenerator(8, 3), torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 40)
+    init_fan_in(generator)
+    generator.start_grey()
+    painted = (generator(clean, rain) - clean)[..., 3:-3, 3:-3]
+    assert (painted - painted[:, :1]).abs().max() < 1e-5
+    assert 1e-3 < painted.std() < 0.2
+    assert painted.mean().abs() < 0.1 * painted.std()
+
+
 def test_fan_in_initialisation_paints_no_grid():
     torch.manual_seed(0)
     unet = UNet(8, 2)

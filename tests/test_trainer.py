@@ -232,3 +232,25 @@ def test_a_finished_run_that_is_resumed_again_changes_nothing(config):
     again = train(config, scorer=darkness, resume=True, quiet=True)
     assert again.metrics == first.metrics
     assert log_of(again) == log
+
+
+def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
+    before = None
+
+    def stage1(nets, *args):
+        nonlocal before
+        before = before or [parameter.detach().clone() for net in nets for parameter in net.parameters()]
+        return original(nets, *args)
+
+    original = trainer_module.stage1
+    monkeypatch.setattr(trainer_module, "stage1", stage1)
+    states = []
+    for steps in (0, 3):
+        before = None
+        optim = config["optim"] | {"discriminator_warmup": steps}
+        train(config | {"optim": optim, "out": f"{config['out']}-{steps}"}, scorer=darkness, quiet=True)
+        states.append(before)
+    changed = [not torch.equal(a, b) for a, b in zip(*states, strict=True)]
+    fixed = len(changed) - len(list(trainer_module.Discriminator(4).parameters()))
+    assert not any(changed[:fixed])
+    assert any(changed[fixed:])

@@ -28,6 +28,16 @@ class RainGenerator(nn.Module):
         self.last = nn.Conv2d(width, 3, 7, padding=3)
         init_normal(self)
 
+    @torch.no_grad()
+    def start_grey(self) -> None:
+        """Make the rain of a fresh generator faint, grey and free of low frequencies.
+
+        Coloured or broad first rain is what channel consistency and background guidance punish: they would switch the
+        rain information off before the discriminator has learned what rain is.
+        """
+        grey = self.last.weight[:1] - self.last.weight[:1].mean(dim=(2, 3), keepdim=True)
+        self.last.weight.copy_(0.07 * grey.expand_as(self.last.weight))
+
     def forward(self, clean: Tensor, rain: Tensor) -> Tensor:
         """Paint rain.
 
