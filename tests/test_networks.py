@@ -170,7 +170,7 @@ def test_fan_in_initialisation_lets_the_signal_pass_at_any_width(width):
     generator, image = RainGenerator(width, 3), torch.rand(2, 3, 32, 32)
     init_fan_in(generator)
     painted = (generator(image, image) - image).std()
-    assert 0.02 < painted < 1
+    assert 0.1 < painted < 10
 
 
 def test_a_generator_started_grey_paints_faint_grey_rain_without_low_frequencies():

@@ -27,7 +27,7 @@ def init_fan_in(network: nn.Module) -> None:
     """Draw convolution weights from N(0, gain^2 / fan-in) with LeakyReLU's gain, and set biases to 0 (He et al., 2015).
 
     The four phases of an upsampling convolution start alike, since random ones paint a grid, and faint beside the
-    skip connection.
+    skip connection; the last convolution, which no activation follows, starts without that gain.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -39,6 +39,8 @@ def init_fan_in(network: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    if isinstance(getattr(network, "last", None), nn.Conv2d):
+        network.last.weight.data.div_(GAIN)
 
 
 def lrelu(x: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class RainGenerator(nn.Module):
         rain information off before the discriminator has learned what rain is.
         """
         grey = self.last.weight[:1] - self.last.weight[:1].mean(dim=(2, 3), keepdim=True)
-        self.last.weight.copy_(0.07 * grey.expand_as(self.last.weight))
+        self.last.weight.copy_(0.1 * grey.expand_as(self.last.weight))
 
     def forward(self, clean: Tensor, rain: Tensor) -> Tensor:
         """Paint rain.
