@@ -188,8 +188,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": _TINY
     | {
         "data": {"demo": True},
-        "stage1_iterations": 1200,
-        "stage2_iterations": 400,
+        "stage1_iterations": 900,
+        "stage2_iterations": 250,
         "val_every": 400,
         "save_every": 400,
     },
