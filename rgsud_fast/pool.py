@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .data.images import quantise
 from .data.sampler import Crop, cut
 
 EMPTY = float("-inf")  # score of a slot that holds nothing
@@ -122,8 +123,3 @@ class RewardPool:
                 raise ValueError(f"the pool's {name} are {list(mine.shape)}, the saved ones {list(state[name].shape)}")
         self.arena.copy_(state["arena"])
         self.scores.copy_(state["scores"])
-
-
-def quantise(image: Tensor) -> Tensor:
-    """Round an image in [0, 1] to bytes; values outside are clamped."""
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)

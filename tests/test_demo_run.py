@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+from tiny import TINY_NETWORKS
+
 from rgsud_fast.trainer import train
 
 TINY = {
@@ -15,17 +17,7 @@ TINY = {
     "threads": 1,
     "stage1_iterations": 2,
     "stage2_iterations": 2,
-    "network": {
-        "derainer_width": 4,
-        "derainer_encoder": [1],
-        "derainer_middle": 1,
-        "derainer_decoder": [1],
-        "unet_width": 4,
-        "unet_levels": 2,
-        "generator_width": 4,
-        "generator_blocks": 1,
-        "discriminator_width": 4,
-    },
+    "network": TINY_NETWORKS,
     "reward": {"sweep_start": 1.0},
 }
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgsud_fast.data import ImageSet, batch_of, draw
-from rgsud_fast.pool import RewardPool, quantise
+from rgsud_fast.data.images import quantise
+from rgsud_fast.pool import RewardPool
 
 SIZES = [(40, 50), (33, 35), (64, 48)]
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+from tiny import TINY_NETWORKS
 
 import rgsud_fast.trainer as trainer_module
 from rgsud_fast.checkpoint import load_checkpoint
@@ -30,17 +31,7 @@ TINY = {
     "log_every": 2,
     "val_every": 3,
     "save_every": 100,
-    "network": {
-        "derainer_width": 4,
-        "derainer_encoder": [1],
-        "derainer_middle": 1,
-        "derainer_decoder": [1],
-        "unet_width": 4,
-        "unet_levels": 2,
-        "generator_width": 4,
-        "generator_blocks": 1,
-        "discriminator_width": 4,
-    },
+    "network": TINY_NETWORKS,
     "optim": {"ema_decay": 0.9, "schedule": "cosine"},
     "reward": {"sweep_every": 2, "keep": 2},
 }

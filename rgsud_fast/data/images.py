@@ -88,10 +88,15 @@ def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
         Image.fromarray(to_bytes(image)).save(temporary, **options)
 
 
+def quantise(image: Tensor) -> Tensor:
+    """Round a float image in [0, 1] of any shape to uint8; values outside are clamped."""
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
 def to_bytes(image: Tensor | np.ndarray) -> np.ndarray:
     """Bring a float [3, H, W] image in [0, 1] (or a uint8 [H, W, 3] one, unchanged) to uint8 [H, W, 3]."""
     if isinstance(image, Tensor):
-        image = (image.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        image = quantise(image.detach().float()).permute(1, 2, 0).cpu().numpy()
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be float [3, H, W] or uint8 [H, W, 3], got {image.dtype} {image.shape}")
     return np.ascontiguousarray(image)
