@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -33,6 +34,9 @@ void with_dtype(const std::string& dtype, Run run) {
   else
     throw std::invalid_argument("no kernel for dtype " + dtype);
 }
+
+// images, channels in, channels out, height, width, taps
+ConvSize conv_size(const std::array<int64_t, 6>& s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
 
 void high_pass_cpu(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height, int64_t width,
                    bool adjoint, int threads) {
@@ -66,6 +70,54 @@ void layernorm2d_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr
     using T = decltype(zero);
     cpu_kernels<T>().layernorm2d_backward(at<T>(v_out), at<T>(x), at<T>(weight), at<T>(v_x), at<T>(v_weight),
                                           at<T>(v_bias), images, channels, pixels, eps, threads);
+  });
+}
+
+void conv_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t weight, uintptr_t bias, uintptr_t residual,
+                      uintptr_t out, uintptr_t positive, double slope, const std::array<int64_t, 6>& size,
+                      int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().conv_forward(at<T>(x), at<T>(weight), at<T>(bias), at<T>(residual), at<T>(out),
+                                  at<uint8_t>(positive), slope, conv_size(size), threads);
+  });
+}
+
+void conv_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, uintptr_t out, uintptr_t positive,
+                       uintptr_t weight, uintptr_t v_x, uintptr_t v_residual, uintptr_t v_weight, uintptr_t v_bias,
+                       double slope, const std::array<int64_t, 6>& size, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().conv_backward(at<T>(v_out), at<T>(x), at<T>(out), at<uint8_t>(positive), at<T>(weight), at<T>(v_x),
+                                   at<T>(v_residual), at<T>(v_weight), at<T>(v_bias), slope, conv_size(size), threads);
+  });
+}
+
+template <typename T>
+NafWeights<T> naf_weights(const std::array<uintptr_t, kNafWeights>& w) {
+  return {at<T>(w[0]),  at<T>(w[1]),  at<T>(w[2]),  at<T>(w[3]),  at<T>(w[4]),  at<T>(w[5]),
+          at<T>(w[6]),  at<T>(w[7]),  at<T>(w[8]),  at<T>(w[9]),  at<T>(w[10]), at<T>(w[11]),
+          at<T>(w[12]), at<T>(w[13]), at<T>(w[14]), at<T>(w[15]), at<T>(w[16]), at<T>(w[17])};
+}
+
+void nafblock_forward_cpu(const std::string& dtype, uintptr_t x, const std::array<uintptr_t, kNafWeights>& weights,
+                          uintptr_t out, uintptr_t a, uintptr_t mean, int64_t images, int64_t channels, int64_t height,
+                          int64_t width, double eps, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().nafblock_forward(at<T>(x), naf_weights<T>(weights), at<T>(out), at<T>(a), at<T>(mean),
+                                      {images, channels, height, width}, eps, threads);
+  });
+}
+
+void nafblock_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x,
+                           const std::array<uintptr_t, kNafWeights>& weights, uintptr_t a, uintptr_t mean,
+                           uintptr_t v_x, uintptr_t v_weights, int64_t images, int64_t channels, int64_t height,
+                           int64_t width, double eps, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().nafblock_backward(at<T>(v_out), at<T>(x), naf_weights<T>(weights), at<T>(a), at<T>(mean),
+                                       at<T>(v_x), at<T>(v_weights), {images, channels, height, width}, eps, threads);
   });
 }
 
@@ -109,6 +161,10 @@ PYBIND11_MODULE(_C, m) {
   m.def("ssim_cpu", &ssim_cpu, unlocked);
   m.def("layernorm2d_forward_cpu", &layernorm2d_forward_cpu, unlocked);
   m.def("layernorm2d_backward_cpu", &layernorm2d_backward_cpu, unlocked);
+  m.def("conv_forward_cpu", &conv_forward_cpu, unlocked);
+  m.def("conv_backward_cpu", &conv_backward_cpu, unlocked);
+  m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);
+  m.def("nafblock_backward_cpu", &nafblock_backward_cpu, unlocked);
 #ifdef RGSUD_CUDA
   m.def("high_pass_cuda", &high_pass_cuda_any, unlocked);
   m.def("ssim_cuda", &ssim_cuda_any, unlocked);

@@ -75,9 +75,15 @@ class OptimConfig(_Section):
     learning_rate: float = Field(2e-4, gt=0, description="Learning rate at the start of stage 1.")
     stage2_learning_rate: float = Field(1e-4, gt=0, description="Learning rate at the start of stage 2.")
     final_learning_rate: float = Field(1e-6, ge=0, description="Learning rate at the end of each stage's cosine.")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="Shape of the learning rate in a stage.")
+    hold: float = Field(
+        0.0, ge=0, le=1, description="Share of stage 1 at its first learning rate, before its cosine; 1: constant."
+    )
+    stage2_hold: float = Field(0.0, ge=0, le=1, description="The same for stage 2.")
     discriminator_ratio: float = Field(
         1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's."
+    )
+    discriminator_reals: int = Field(
+        1, ge=1, description="Rainy crops shown to the discriminator per iteration, in batches; more teach it sooner."
     )
     discriminator_warmup: int = Field(
         0, ge=0, description="Iterations of the discriminator alone, rainy against clean, before the first of stage 1."
@@ -173,7 +179,8 @@ _TINY: dict[str, Any] = {
     "optim": {
         "learning_rate": 5e-4,
         "stage2_learning_rate": 5e-4,
-        "schedule": "constant",
+        "final_learning_rate": 1e-5,
+        "hold": 1.0,
         "discriminator_ratio": 2.0,
         "discriminator_warmup": 500,
         "ema_decay": 0.995,

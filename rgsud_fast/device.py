@@ -26,3 +26,8 @@ def pick_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device {name}: there are {torch.cuda.device_count()} GPUs, counted from 0")
     return device
+
+
+def memory_layout(device: torch.device) -> torch.memory_format:
+    """How images and weights lie in memory: the GPU's convolutions want the channels last, the CPU kernels first."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -12,18 +12,18 @@ from .config import Config
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """The learning rate of iteration `step`: a cosine from each stage's start to the common end, or constant."""
+    """The learning rate of iteration `step`: a stage holds its first one, then follows a cosine to the common last."""
     optim, first = config.optim, config.stage1_iterations
-    start, length, done = (
-        (optim.learning_rate, first, step)
+    start, hold, length, done = (
+        (optim.learning_rate, optim.hold, first, step)
         if step < first
-        else (optim.stage2_learning_rate, config.stage2_iterations, step - first)
+        else (optim.stage2_learning_rate, optim.stage2_hold, config.stage2_iterations, step - first)
     )
-    if optim.schedule == "constant":
+    held = hold * length
+    if done < held:
         return start
-    return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * (
-        1 + math.cos(math.pi * done / length)
-    )
+    swing = 1 + math.cos(math.pi * (done - held) / (length - held))
+    return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * swing
 
 
 def ema_of(decay: float) -> Callable[..., None]:

@@ -120,9 +120,8 @@ def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
     )
 
 
-def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor, which: str) -> Tensor:
-    """0.5 * (LSGAN(D(O_r), real) + LSGAN(D(fakes), fake)); `which` fakes: "first" (O_u1 alone) or "all" four."""
-    count = len(rainy)
-    shown = fakes.detach() if which == "all" else fakes[:count].detach()
-    scores = nets.discriminator(torch.cat([rainy, shown]))
-    return 0.5 * (losses.lsgan(scores[:count], 1.0) + losses.lsgan(scores[count:], 0.0))
+def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor) -> Tensor:
+    """0.5 * (LSGAN(D(O_r), real) + LSGAN(D(fakes), fake)); the two batches may differ in size."""
+    scores = nets.discriminator(torch.cat([rainy, fakes.detach()]))
+    real, fake = scores.split([len(rainy), len(fakes)])
+    return 0.5 * (losses.lsgan(real, 1.0) + losses.lsgan(fake, 0.0))

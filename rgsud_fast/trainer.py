@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from . import reports
+from .assembly import build_networks, choose_scorer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, load_config, save_config
-from .data import Domains, batch_of, draw, load_domains
-from .device import pick_device
+from .data import Crop, Domains, ImageSet, Stream, batch_of, draw, load_domains
+from .device import memory_layout, pick_device
 from .errors import UserError
 from .interrupt import Interruption
-from .iqa import DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
-from .networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
+from .iqa import Scorer
 from .ops import use_backend
 from .pool import RewardPool
 from .progress import Progress
 from .run_folder import RunFolder, open_run
 from .schedule import ema_of, learning_rate
-from .stages import Networks, Step, discriminator_loss, stage1, stage2
+from .stages import Step, discriminator_loss, stage1, stage2
 from .sweep import Sweep, sweep
 
 TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
@@ -148,7 +148,10 @@ class Trainer:
         self.optimizer.step()
         nets.discriminator.requires_grad_(True)
 
-        step.terms.update(self._teach_discriminator(rainy, step.fakes))
+        if config.optim.discriminator_reals > 1:
+            rainy = torch.cat([rainy, self._more_rainy(self.step)])
+        shown = step.fakes if config.loss.discriminator_fakes == "all" else step.fakes[: config.batch]
+        step.terms.update(self._teach_discriminator(rainy, shown))
         if config.optim.ema_decay:
             self.average.update_parameters(nets.derainer)
         self.step += 1
@@ -222,21 +225,28 @@ class Trainer:
 
     def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
-        loss = discriminator_loss(self.nets, rainy, fakes, self.config.loss.discriminator_fakes)
+        loss = discriminator_loss(self.nets, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_optimizer.step()
         return {"discriminator": loss, **norms}
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor, list]:
-        config, domains = self.config, self.domains
-        batches, crops = {}, {}
-        for stream, images in (("rainy", domains.rainy), ("clean", domains.clean)):
-            crops[stream] = draw(config.seed, step, config.batch, images.sizes, config.crop, stream)
-            batch = batch_of(images, crops[stream], config.crop)
-            batches[stream] = batch.to(self.device, memory_format=torch.channels_last)
-        return batches["rainy"], batches["clean"], crops["rainy"]
+    def _draw(self, step: int) -> tuple[Tensor, Tensor, list[Crop]]:
+        """Rainy and clean crops of an iteration, and where the rainy ones lie."""
+        rainy, crops = self._crops(self.domains.rainy, "rainy", step, self.config.batch)
+        clean, _ = self._crops(self.domains.clean, "clean", step, self.config.batch)
+        return rainy, clean, crops
+
+    def _more_rainy(self, step: int) -> Tensor:
+        """Rainy crops that the discriminator alone sees."""
+        count = (self.config.optim.discriminator_reals - 1) * self.config.batch
+        return self._crops(self.domains.rainy, "reals", step, count)[0]
+
+    def _crops(self, images: ImageSet, stream: Stream, step: int, count: int) -> tuple[Tensor, list[Crop]]:
+        crops = draw(self.config.seed, step, count, images.sizes, self.config.crop, stream)
+        batch = batch_of(images, crops, self.config.crop)
+        return batch.to(self.device, memory_format=memory_layout(self.device)), crops
 
     def _set_learning_rates(self) -> None:
         rate = learning_rate(self.config, self.step)
@@ -276,49 +286,3 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
             if interruption.asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt
-
-
-def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None) -> Networks:
-    """Make the four networks, channels-last on the device; the same initial weights for the same seed."""
-    sizes = config.network
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        nets = Networks(
-            Derainer(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
-            if derainer is None
-            else derainer,
-            UNet(sizes.unet_width, sizes.unet_levels),
-            RainGenerator(sizes.generator_width, sizes.generator_blocks),
-            Discriminator(sizes.discriminator_width),
-        )
-        if sizes.initialization == "fan_in":
-            for net in nets[1:]:
-                init_fan_in(net)
-            nets.generator.start_grey()
-    return Networks(*(net.to(device, memory_format=torch.channels_last).train() for net in nets))
-
-
-def choose_scorer(
-    config: Config,
-    domains: Domains,
-    own: Scorer | Callable[[Tensor], Any] | None,
-    saved: dict[str, Any] | None,
-    device: torch.device,
-) -> Scorer:
-    """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it.
-
-    Raises:
-        UserError: the run to resume was scored by another.
-    """
-    if own is None and saved is not None:
-        name, state = saved["scorer"]["name"], saved["scorer"]["state"]
-        if name != config.reward.scorer:
-            raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
-        scorer = restore_scorer(name, state, device)
-    else:
-        wanted = config.reward.scorer if own is None else own
-        scorer = make_scorer(wanted, domains.rainy, domains.clean, config.seed, device)
-    if own is None and isinstance(scorer, DomainScorer):
-        reward = config.reward
-        scorer.plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
-    return scorer

@@ -21,10 +21,10 @@ def parameters(network: nn.Module) -> int:
 
 
 def drawn(network: nn.Module) -> nn.Module:
-    """The same network with every parameter drawn at random, so that each one shows in the output."""
+    """The same network in float64 with every parameter drawn at random, so that each one shows in the output."""
     for parameter in network.parameters():
         nn.init.normal_(parameter, 0.0, 0.5)
-    return network
+    return network.double()
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,14 @@ def test_networks_add_to_their_input(network):
 
 def test_generator_block_adds_after_both_activations():
     torch.manual_seed(0)
-    block = RainGenerator(3, 1).blocks[0]
-    x = torch.randn(1, 3, 8, 8)
+    block, x = drawn(RainGenerator(3, 1).blocks[0]), torch.randn(1, 3, 8, 8, dtype=torch.float64)
     inner = F.leaky_relu(F.conv2d(x, block.conv1.weight, block.conv1.bias, padding=1), 0.2)
     inner = F.leaky_relu(F.conv2d(inner, block.conv2.weight, block.conv2.bias, padding=1), 0.2)
-    assert torch.equal(block(x), x + inner)
+    torch.testing.assert_close(block(x), x + inner)
 
 
 def test_naf_block_follows_its_layer_table():
-    block, x = drawn(NAFBlock(4)), torch.randn(2, 4, 6, 7)
+    block, x = drawn(NAFBlock(4)), torch.randn(2, 4, 6, 7, dtype=torch.float64)
 
     def normalised(x, norm):
         return F.layer_norm(x.permute(0, 2, 3, 1), (4,), norm.weight, norm.bias, 1e-6).permute(0, 3, 1, 2)
@@ -98,7 +97,7 @@ def test_naf_block_starts_as_the_identity():
 
 
 def test_derainer_adds_its_skips_on_the_way_up():
-    network, image = drawn(Derainer(2, (1, 1), 1, (1, 1))), torch.rand(1, 3, 8, 12)
+    network, image = drawn(Derainer(2, (1, 1), 1, (1, 1))), torch.rand(1, 3, 8, 12, dtype=torch.float64)
     x0 = network.encoder[0](F.conv2d(image, network.first.weight, network.first.bias, padding=1))
     x1 = network.encoder[1](F.conv2d(x0, network.downs[0].weight, network.downs[0].bias, stride=2))
     x = network.middle(F.conv2d(x1, network.downs[1].weight, network.downs[1].bias, stride=2))
@@ -109,10 +108,10 @@ def test_derainer_adds_its_skips_on_the_way_up():
 
 
 def test_unet_follows_its_layer_table():
-    network, image = drawn(UNet(2, 3)), torch.rand(2, 3, 8, 12)
+    network, image = drawn(UNet(2, 3)), torch.rand(2, 3, 8, 12, dtype=torch.float64)
 
     def two_convs(x, layers):
-        for conv in (layers[0], layers[2]):
+        for conv in layers:
             x = F.leaky_relu(F.conv2d(x, conv.weight, conv.bias, padding=1), 0.2)
         return x
 
@@ -129,7 +128,7 @@ def test_unet_follows_its_layer_table():
 
 
 def test_discriminator_follows_its_layer_table():
-    network, image = drawn(Discriminator(2)), torch.rand(2, 3, 40, 48)
+    network, image = drawn(Discriminator(2)), torch.rand(2, 3, 40, 48, dtype=torch.float64)
     convs = [layer for layer in network.layers if isinstance(layer, nn.Conv2d)]
     assert [(conv.in_channels, conv.out_channels) for conv in convs] == [(6, 2), (2, 4), (4, 8), (8, 16), (16, 1)]
     x = torch.cat([image, high_pass(image)], 1)
@@ -140,7 +139,7 @@ def test_discriminator_follows_its_layer_table():
 
 
 def test_generator_follows_its_layer_table():
-    network, (clean, rain) = drawn(RainGenerator(2, 2)), torch.rand(2, 1, 3, 9, 10)
+    network, (clean, rain) = drawn(RainGenerator(2, 2)), torch.rand(2, 1, 3, 9, 10, dtype=torch.float64)
     x = F.conv2d(torch.cat([clean, rain], 1), network.first.weight, network.first.bias, padding=3)
     x = network.blocks[1](network.blocks[0](x))
     for conv in (network.merge1, network.merge2):

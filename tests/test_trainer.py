@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from tiny import TINY_NETWORKS
 
 import rgsud_fast.trainer as trainer_module
+from rgsud_fast import assembly
 from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import Config
 from rgsud_fast.errors import UserError
+from rgsud_fast.networks import Discriminator
 from rgsud_fast.schedule import learning_rate
 from rgsud_fast.trainer import Trainer, train
 
@@ -32,7 +34,7 @@ TINY = {
     "val_every": 3,
     "save_every": 100,
     "network": TINY_NETWORKS,
-    "optim": {"ema_decay": 0.9, "schedule": "cosine"},
+    "optim": {"ema_decay": 0.9, "hold": 0.0, "discriminator_reals": 2},
     "reward": {"sweep_every": 2, "keep": 2},
 }
 
@@ -116,10 +118,10 @@ def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, mon
 
 
 def test_a_fitted_scorer_is_resumed_and_saved(config, monkeypatch):
-    monkeypatch.setattr(trainer_module, "make_scorer", lambda *_: _FixedDomainScorer())
+    monkeypatch.setattr(assembly, "make_scorer", lambda *_: _FixedDomainScorer())
     result = train(config | {"stage2_iterations": 1}, quiet=True)
     assert (result.run_dir / "scorer.safetensors").exists()
-    monkeypatch.setattr(trainer_module, "make_scorer", None)  # a resumed run must not fit again
+    monkeypatch.setattr(assembly, "make_scorer", None)  # a resumed run must not fit again
     train(config | {"stage2_iterations": 2}, resume=True, quiet=True)
 
 
@@ -189,8 +191,26 @@ def test_the_learning_rate_falls_by_a_cosine_in_each_stage():
     assert learning_rate(config, 50) == pytest.approx((2e-4 + 1e-6) / 2)
     assert learning_rate(config, 100) == 1e-4
     assert learning_rate(config, 149) == pytest.approx(1e-6, rel=0.1)
-    constant = Config(stage1_iterations=100, optim={"schedule": "constant"})
-    assert {learning_rate(constant, step) for step in (0, 99)} == {2e-4}
+
+
+def test_the_learning_rate_is_held_for_a_share_of_each_stage():
+    config = Config(stage1_iterations=100, stage2_iterations=50, optim={"hold": 1.0, "stage2_hold": 0.6})
+    assert {learning_rate(config, step) for step in (0, 50, 99)} == {2e-4}
+    assert {learning_rate(config, step) for step in (100, 129, 130)} == {1e-4}
+    assert learning_rate(config, 140) == pytest.approx((1e-4 + 1e-6) / 2)
+
+
+def test_more_rainy_crops_reach_the_discriminator_alone(config, monkeypatch):
+    seen = []
+
+    def discriminator_loss(nets, rainy, fakes):
+        seen.append((len(rainy), len(fakes)))
+        return original(nets, rainy, fakes)
+
+    original = trainer_module.discriminator_loss
+    monkeypatch.setattr(trainer_module, "discriminator_loss", discriminator_loss)
+    train(config | {"optim": {"discriminator_reals": 3, "discriminator_warmup": 0}}, scorer=darkness, quiet=True)
+    assert set(seen) == {(6, 2)}
 
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_checkpoint(config, monkeypatch):
@@ -242,6 +262,6 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
         train(config | {"optim": optim, "out": f"{config['out']}-{steps}"}, scorer=darkness, quiet=True)
         states.append(before)
     changed = [not torch.equal(a, b) for a, b in zip(*states, strict=True)]
-    fixed = len(changed) - len(list(trainer_module.Discriminator(4).parameters()))
+    fixed = len(changed) - len(list(Discriminator(4).parameters()))
     assert not any(changed[:fixed])
     assert any(changed[fixed:])

@@ -1,8 +1,10 @@
 // The table of CPU kernels for one instruction set; the build compiles this file once for each.
 #include "kernels.h"
 
+#include "conv.h"
 #include "high_pass.h"
 #include "layernorm2d.h"
+#include "nafblock.h"
 #include "ssim.h"
 
 namespace rgsud {
@@ -13,8 +15,10 @@ inline namespace RGSUD_ISA {
 
 extern const CpuTables tables;
 const CpuTables tables = {
-    {high_pass<float>, ssim<float>, layernorm2d_forward<float>, layernorm2d_backward<float>},
-    {high_pass<double>, ssim<double>, layernorm2d_forward<double>, layernorm2d_backward<double>},
+    {high_pass<float>, ssim<float>, layernorm2d_forward<float>, layernorm2d_backward<float>, conv_forward<float>,
+     conv_backward<float>, nafblock_forward<float>, nafblock_backward<float>},
+    {high_pass<double>, ssim<double>, layernorm2d_forward<double>, layernorm2d_backward<double>, conv_forward<double>,
+     conv_backward<double>, nafblock_forward<double>, nafblock_backward<double>},
     RGSUD_NAME(RGSUD_ISA),
 };
 

@@ -5,6 +5,25 @@
 
 namespace rgsud {
 
+// A convolution of `in` to `out` channels with taps x taps weights, odd, and a border of zeros that keeps the size.
+struct ConvSize {
+  int64_t images, in, out, height, width, taps;
+};
+
+// NAFNet's block: sizes, and its 18 parameters in the order in which they are used and in which gradients lie.
+struct NafSize {
+  int64_t images, channels, height, width;
+};
+
+constexpr int kNafWeights = 18;
+
+template <typename T>
+struct NafWeights {
+  const T *norm1_weight, *norm1_bias, *expand1, *expand1_bias, *depthwise, *depthwise_bias, *attention, *attention_bias,
+      *project1, *project1_bias, *norm2_weight, *norm2_bias, *expand2, *expand2_bias, *project2, *project2_bias, *beta,
+      *gamma;
+};
+
 // All pointers are to contiguous data; `threads` is how many OpenMP threads may work.
 template <typename T>
 struct CpuKernels {
@@ -17,6 +36,18 @@ struct CpuKernels {
                               int64_t pixels, double eps, int threads);
   void (*layernorm2d_backward)(const T* v_out, const T* x, const T* weight, T* v_x, T* v_weight, T* v_bias,
                                int64_t images, int64_t channels, int64_t pixels, double eps, int threads);
+  // out = lrelu(conv(x) + bias) (+ residual). Writes which values before the activation are positive where asked for.
+  void (*conv_forward)(const T* x, const T* weight, const T* bias, const T* residual, T* out, uint8_t* positive,
+                       double slope, ConvSize size, int threads);
+  // Needs `out` of a forward without residual, or its `positive`. v_x, where not null, gets v_residual added.
+  void (*conv_backward)(const T* v_out, const T* x, const T* out, const uint8_t* positive, const T* weight, T* v_x,
+                        const T* v_residual, T* v_weight, T* v_bias, double slope, ConvSize size, int threads);
+  // Also gives what the backward needs: `a`, the gate's input, [images, 2 * channels, height, width], and the mean of
+  // its output, [images, channels].
+  void (*nafblock_forward)(const T* x, const NafWeights<T>& w, T* out, T* a, T* mean, NafSize size, double eps,
+                           int threads);
+  void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
+                            T* v_weights, NafSize size, double eps, int threads);
 };
 
 struct CpuTables {

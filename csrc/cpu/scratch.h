@@ -17,11 +17,12 @@ inline int useful_threads(int threads, int64_t pixels) {
   return most < threads ? static_cast<int>(most) : threads;
 }
 
-// Uninitialised. Not std::vector: its inline code would be shared between instruction sets (see RGSUD_ISA).
+// Uninitialised, at a multiple of 64 bytes. Not std::vector: its inline code would be shared between instruction sets
+// (see RGSUD_ISA).
 template <typename T>
 class Scratch {
  public:
-  explicit Scratch(int64_t count) : data_(static_cast<T*>(std::malloc((count > 0 ? count : 1) * sizeof(T)))) {
+  explicit Scratch(int64_t count) : data_(static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 64) / 64 * 64))) {
     if (!data_) throw std::bad_alloc();
   }
   ~Scratch() { std::free(data_); }

@@ -34,6 +34,17 @@ inline void store(T* to, V value) {
   std::memcpy(to, &value, sizeof(V));
 }
 
+// Keep a vector in its register: a compiler that reads it from memory again with every product waits for memory.
+template <typename V>
+inline V keep(V value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__AVX__)
+  asm("" : "+x"(value));
+#endif
+  return value;
+}
+
 // Calls body(x, zero) for every x in [begin, end), zero a vector that stands for the elements from x on, or a single
 // number in rows too short for one. The last vector overlaps the one before: the body must not read what it writes.
 // A loop over taps inside `omp simd` does the same in prose, but GCC 12 makes it 4 times slower.

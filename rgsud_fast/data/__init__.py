@@ -5,7 +5,7 @@ from .demo import load_demo
 from .domains import Domains, Pair, load_domains
 from .images import list_images, read_image, to_tensor, write_image
 from .rain import RainStyle, render_rain
-from .sampler import Crop, batch_of, cut, draw
+from .sampler import Crop, Stream, batch_of, cut, draw
 
 __all__ = [
     "Crop",
@@ -13,6 +13,7 @@ __all__ = [
     "ImageSet",
     "Pair",
     "RainStyle",
+    "Stream",
     "batch_of",
     "cut",
     "draw",

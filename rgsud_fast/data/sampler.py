@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Stream = Literal["rainy", "clean"]
+Stream = Literal["rainy", "clean", "reals"]
 Pixels = TypeVar("Pixels", np.ndarray, Tensor)
 
-# Words of the generator's counter and key that keep the two domains, and permutations and windows, independent.
-_STREAMS = {"rainy": 0, "clean": 1}
+# Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
+_STREAMS = {"rainy": 0, "clean": 1, "reals": 2}
 _ORDER, _WINDOW = 0, 1
 
 
@@ -52,7 +52,7 @@ def draw(
         batch: images per step, over all ranks.
         sizes: (H, W) of every image of the set.
         crop: side of the window, in pixels.
-        stream: the domain; the two are independent of one another.
+        stream: rainy or clean images, or the rainy ones that only the discriminator sees; independent of one another.
         slots: which places in the global batch to draw; default: all.
 
     Returns:

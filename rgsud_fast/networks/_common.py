@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import conv_bias_lrelu
+
 SLOPE = 0.2  # of every LeakyReLU in the generator, the U-Net and the discriminator (CSUD, CVPR 2025)
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance of a signal through LeakyReLU
 
@@ -43,8 +45,15 @@ def init_fan_in(network: nn.Module) -> None:
         network.last.weight.data.div_(GAIN)
 
 
-def lrelu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, SLOPE)
+class Conv(nn.Conv2d):
+    """A convolution that keeps the size, with zero padding, bias, and LeakyReLU of that slope; 1 is none."""
+
+    def __init__(self, channels_in: int, channels: int, taps: int, slope: float = 1.0) -> None:
+        super().__init__(channels_in, channels, taps, padding=taps // 2)
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_bias_lrelu(x, self.weight, self.bias, self.slope)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import layernorm2d
-from ._common import check_image, pad_to_multiple
+from ..ops import NafWeights, nafblock
+from ._common import Conv, check_image, pad_to_multiple
 
 
 class Derainer(nn.Module):
@@ -34,7 +33,7 @@ class Derainer(nn.Module):
         super().__init__()
         self.sizes = {"width": width, "encoder": list(encoder), "middle": middle, "decoder": list(decoder)}
         widths = [width << level for level in range(len(encoder) + 1)]
-        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.first = Conv(3, width, 3)
         self.encoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths, encoder, strict=False))
         self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths[:-1])
         self.middle = _blocks(widths[-1], middle)
@@ -42,7 +41,7 @@ class Derainer(nn.Module):
             nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in widths[-2::-1]
         )
         self.decoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths[-2::-1], decoder, strict=True))
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.last = Conv(width, 3, 3)
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 3, H, W], any H and W; padded inside to a multiple of 2^levels."""
@@ -78,29 +77,21 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        u = simple_gate(self.depthwise(self.expand1(self.norm1(x))))
-        u = u * self.attention(F.adaptive_avg_pool2d(u, 1))
-        y = x + self.beta * self.project1(u)
-        v = simple_gate(self.expand2(self.norm2(y)))
-        return y + self.gamma * self.project2(v)
+        layers = [
+            self.norm1, self.expand1, self.depthwise, self.attention, self.project1,
+            self.norm2, self.expand2, self.project2,
+        ]  # fmt: skip
+        parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+        return nafblock(x, NafWeights(*parameters, self.beta, self.gamma))
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of each pixel, affine, eps 1e-6."""
+    """The parameters of a layer normalisation over the channels of each pixel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return layernorm2d(x, self.weight, self.bias, 1e-6)
-
-
-def simple_gate(x: Tensor) -> Tensor:
-    """Multiply the two halves of the channels: [N, 2C, H, W] -> [N, C, H, W]."""
-    a, b = x.chunk(2, dim=1)
-    return a * b
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._common import check_image, init_normal, lrelu
+from ..ops import residual_block
+from ._common import SLOPE, Conv, check_image, init_normal
 
 
 class RainGenerator(nn.Module):
@@ -21,11 +22,11 @@ class RainGenerator(nn.Module):
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
         super().__init__()
         self.sizes = {"width": width, "blocks": blocks}
-        self.first = nn.Conv2d(6, width, 7, padding=3)
+        self.first = Conv(6, width, 7)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-        self.merge1 = nn.Conv2d(width, width, 3, padding=1)
-        self.merge2 = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, 3, 7, padding=3)
+        self.merge1 = Conv(width, width, 3, SLOPE)
+        self.merge2 = Conv(width, width, 3, SLOPE)
+        self.last = Conv(width, 3, 7)
         init_normal(self)
 
     @torch.no_grad()
@@ -51,8 +52,7 @@ class RainGenerator(nn.Module):
         check_image(clean, name="clean")
         check_image(rain, name="rain")
         x = self.blocks(self.first(torch.cat([clean, rain], dim=1)))
-        x = lrelu(self.merge2(lrelu(self.merge1(x))))
-        return self.last(x) + clean
+        return self.last(self.merge2(self.merge1(x))) + clean
 
 
 class ResidualBlock(nn.Module):
@@ -60,8 +60,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = Conv(width, width, 3)
+        self.conv2 = Conv(width, width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + lrelu(self.conv2(lrelu(self.conv1(x))))
+        return residual_block(x, self.conv1.weight, self.conv1.bias, self.conv2.weight, self.conv2.bias, SLOPE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._common import SLOPE, check_image, init_normal, pad_to_multiple
+from ._common import SLOPE, Conv, check_image, init_normal, pad_to_multiple
 
 
 class UNet(nn.Module):
@@ -26,7 +26,7 @@ class UNet(nn.Module):
         self.downs = nn.ModuleList(nn.Conv2d(c, c, 4, stride=2, padding=1, bias=False) for c in widths[:-1])
         self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, stride=2) for c in widths[-2::-1])
         self.merges = nn.ModuleList(_two_convs(2 * c, c) for c in widths[-2::-1])
-        self.last = nn.Conv2d(width, 3, 3, padding=1)
+        self.last = Conv(width, 3, 3)
         init_normal(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -45,9 +45,4 @@ class UNet(nn.Module):
 
 
 def _two_convs(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, 3, padding=1),
-        nn.LeakyReLU(SLOPE),
-        nn.Conv2d(channels, channels, 3, padding=1),
-        nn.LeakyReLU(SLOPE),
-    )
+    return nn.Sequential(Conv(channels_in, channels, 3, SLOPE), Conv(channels, channels, 3, SLOPE))

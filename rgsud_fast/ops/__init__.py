@@ -2,8 +2,20 @@
 
 from . import _library  # noqa: F401 - enters the ops for torch.compile
 from ._backends import use_backend
+from .conv_bias_lrelu import conv_bias_lrelu
 from .high_pass import high_pass
 from .layernorm2d import layernorm2d
+from .nafblock import NafWeights, nafblock
+from .residual_block import residual_block
 from .ssim import ssim
 
-__all__ = ["high_pass", "layernorm2d", "ssim", "use_backend"]
+__all__ = [
+    "NafWeights",
+    "conv_bias_lrelu",
+    "high_pass",
+    "layernorm2d",
+    "nafblock",
+    "residual_block",
+    "ssim",
+    "use_backend",
+]

@@ -19,6 +19,9 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "high_pass": {"cpu": ("native",), "cuda": ("native",)},
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
+    "conv_bias_lrelu": {"cpu": ("native",)},
+    "residual_block": {"cpu": ("native",)},
+    "nafblock": {"cpu": ("native",)},
 }
 COMPILED = "compiled"
 NAMES = ("auto", "native", "triton", "reference")

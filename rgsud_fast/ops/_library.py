@@ -97,3 +97,120 @@ _enter(
     lambda v_out, x, weight, eps: (_like(x), _like(weight), _like(weight)),
 )
 _autograd("layernorm2d", _layernorm2d_autograd, _layernorm2d_setup)
+
+
+# conv_bias_lrelu: a gradient at x is made whether asked for or not
+def _conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    out, sign = backends.kernel("conv_bias_lrelu", x).forward(x.contiguous(), weight, bias, slope)
+    return out, x.new_empty(0) if sign is out else sign
+
+
+def _conv_bias_lrelu_backward(
+    v_out: Tensor, x: Tensor, sign: Tensor, weight: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    kernel = backends.kernel("conv_bias_lrelu", x)
+    return kernel.backward(v_out.contiguous(), x.contiguous(), sign, weight, slope)
+
+
+def _conv_bias_lrelu_setup(ctx, inputs, output) -> None:
+    x, weight, _, ctx.slope = inputs
+    ctx.save_for_backward(x, output[0], weight)
+
+
+def _conv_bias_lrelu_autograd(ctx, v_out: Tensor, _v_sign: Tensor):
+    return *torch.ops.rgsud_fast.conv_bias_lrelu_backward(v_out, *ctx.saved_tensors, ctx.slope), None
+
+
+_enter(
+    "conv_bias_lrelu(Tensor x, Tensor weight, Tensor bias, float slope) -> (Tensor, Tensor)",
+    _conv_bias_lrelu,
+    lambda x, weight, bias, slope: (x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:]), x.new_empty(0)),
+)
+_enter(
+    "conv_bias_lrelu_backward(Tensor v_out, Tensor x, Tensor sign, Tensor weight, float slope)"
+    " -> (Tensor, Tensor, Tensor)",
+    _conv_bias_lrelu_backward,
+    lambda v_out, x, sign, weight, slope: (_like(x), _like(weight), weight.new_empty(weight.shape[0])),
+)
+_autograd("conv_bias_lrelu", _conv_bias_lrelu_autograd, _conv_bias_lrelu_setup)
+
+
+# residual_block
+def _residual_block(
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return backends.kernel("residual_block", x).forward(x.contiguous(), weight1, bias1, weight2, bias2, slope)
+
+
+def _residual_block_backward(
+    v_out: Tensor, x: Tensor, inner: Tensor, positive: Tensor, weight1: Tensor, weight2: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    kernel = backends.kernel("residual_block", x)
+    return kernel.backward(v_out.contiguous(), x.contiguous(), inner, positive, weight1, weight2, slope)
+
+
+def _residual_block_setup(ctx, inputs, output) -> None:
+    x, weight1, _, weight2, _, ctx.slope = inputs
+    ctx.save_for_backward(x, *output[1:], weight1, weight2)
+
+
+def _residual_block_autograd(ctx, v_out: Tensor, _v_inner: Tensor, _v_positive: Tensor):
+    return *torch.ops.rgsud_fast.residual_block_backward(v_out, *ctx.saved_tensors, ctx.slope), None
+
+
+_enter(
+    "residual_block(Tensor x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, float slope)"
+    " -> (Tensor, Tensor, Tensor)",
+    _residual_block,
+    lambda x, weight1, bias1, weight2, bias2, slope: (
+        _like(x),
+        _like(x),
+        torch.empty_like(x, dtype=torch.uint8, memory_format=torch.contiguous_format),
+    ),
+)
+_enter(
+    "residual_block_backward(Tensor v_out, Tensor x, Tensor inner, Tensor positive, Tensor weight1, Tensor weight2,"
+    " float slope) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _residual_block_backward,
+    lambda v_out, x, inner, positive, weight1, weight2, slope: (
+        _like(x), _like(weight1), weight1.new_empty(weight1.shape[0]),
+        _like(weight2), weight2.new_empty(weight2.shape[0]),
+    ),
+)  # fmt: skip
+_autograd("residual_block", _residual_block_autograd, _residual_block_setup)
+
+
+# nafblock
+def _nafblock(x: Tensor, weights: list[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    return backends.kernel("nafblock", x).forward(x.contiguous(), weights, eps)
+
+
+def _nafblock_backward(
+    v_out: Tensor, x: Tensor, gate: Tensor, mean: Tensor, weights: list[Tensor], eps: float
+) -> list[Tensor]:
+    return backends.kernel("nafblock", x).backward(v_out.contiguous(), x.contiguous(), gate, mean, weights, eps)
+
+
+def _nafblock_setup(ctx, inputs, output) -> None:
+    x, weights, ctx.eps = inputs
+    ctx.save_for_backward(x, *output[1:], *weights)
+
+
+def _nafblock_autograd(ctx, v_out: Tensor, _v_gate: Tensor, _v_mean: Tensor):
+    x, gate, mean, *weights = ctx.saved_tensors
+    v_x, *v_weights = torch.ops.rgsud_fast.nafblock_backward(v_out, x, gate, mean, weights, ctx.eps)
+    return v_x, v_weights, None
+
+
+def _nafblock_fake(x: Tensor, weights: list[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    images, channels, height, width = x.shape
+    return _like(x), x.new_empty(images, 2 * channels, height, width), x.new_empty(images, channels)
+
+
+_enter("nafblock(Tensor x, Tensor[] weights, float eps) -> (Tensor, Tensor, Tensor)", _nafblock, _nafblock_fake)
+_enter(
+    "nafblock_backward(Tensor v_out, Tensor x, Tensor gate, Tensor mean, Tensor[] weights, float eps) -> Tensor[]",
+    _nafblock_backward,
+    lambda v_out, x, gate, mean, weights, eps: [_like(tensor) for tensor in (x, *weights)],
+)
+_autograd("nafblock", _nafblock_autograd, _nafblock_setup)

@@ -1,0 +1,344 @@
+// CPU kernels of conv_bias_lrelu: direct convolution, vectors along the rows of an image. A thread copies a band of
+// rows with its zero border into the cache and makes all output channels from it; nothing else is stored between.
+#pragma once
+
+#include "scratch.h"
+#include "vector.h"
+
+namespace rgsud {
+inline namespace RGSUD_ISA {
+
+// Rows a thread works on together, and output channels whose sums stay in registers together.
+constexpr int64_t kConvRows = 8;
+constexpr int kGroup = 4;
+// Vectors of neighbouring pixels whose sums stay in registers: AVX-512 has 32 registers, the others 16.
+constexpr int kMostVectors = kVectorBytes == 64 ? 4 : 2;
+// Parts of the images whose weight gradients are summed apart; the threads have no say, so that they change no bit.
+constexpr int64_t kMostChunks = 16, kChunkPixels = 1024;
+
+inline int64_t round_up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
+template <typename T>
+constexpr int64_t lanes_of() {
+  return kVectorBytes / sizeof(T);
+}
+
+// The bands of all images, and the rows of one with their border: [channels, rows + taps - 1, pitch], the first pixel
+// of a row `margin` after the row's start, so that it lies at a multiple of a vector.
+template <typename T>
+struct Bands {
+  int64_t images, height, width, radius, per_image, margin, pitch;
+
+  Bands(const ConvSize& size)
+      : images(size.images),
+        height(size.height),
+        width(size.width),
+        radius(size.taps / 2),
+        per_image((size.height + kConvRows - 1) / kConvRows),
+        margin(round_up(radius, lanes_of<T>())),
+        pitch(round_up(size.width, lanes_of<T>()) + 2 * margin) {}
+
+  int64_t count() const { return images * per_image; }
+  int64_t image(int64_t band) const { return band / per_image; }
+  int64_t top(int64_t band) const { return band % per_image * kConvRows; }
+  int64_t rows(int64_t band) const { return height - top(band) < kConvRows ? height - top(band) : kConvRows; }
+  int64_t chunks() const {
+    const int64_t pixels = images * height * width / kChunkPixels + 1;
+    const int64_t most = pixels < kMostChunks ? pixels : kMostChunks;
+    return count() < most ? count() : most;
+  }
+  int64_t plane() const { return (kConvRows + 2 * radius) * pitch; }
+  // The offset in a plane of the first pixel of row r, and of the top left tap that reads for it.
+  int64_t pixel(int64_t r) const { return (r + radius) * pitch + margin; }
+  int64_t first_tap(int64_t r) const { return r * pitch + margin - radius; }
+
+  // Fill a band of `channels` planes and border; fill_row(channel, y, to) writes the pixels of one row.
+  template <typename FillRow>
+  void fill(int64_t band, int64_t channels, T* to, const FillRow& fill_row) const {
+    const int64_t first = top(band) - radius, last = top(band) + rows(band) + radius;
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t y = first; y < last; ++y) {
+        T* row = to + c * plane() + (y - first) * pitch;
+        if (y < 0 || y >= height) {
+          for (int64_t i = 0; i < pitch; ++i) row[i] = 0;
+          continue;
+        }
+        for (int64_t i = 0; i < margin; ++i) row[i] = 0;
+        fill_row(c, y, row + margin);
+        for (int64_t i = margin + width; i < pitch; ++i) row[i] = 0;
+      }
+    }
+  }
+};
+
+// Weights in the order in which they are read: [group][channel read][tap][kGroup], with zeros for missing channels.
+// With `adjoint` the channels written are the convolution's inputs and the taps are turned around.
+template <typename T>
+void pack_weights(const T* weight, const ConvSize& size, bool adjoint, T* packed) {
+  const int64_t area = size.taps * size.taps, reads = adjoint ? size.out : size.in,
+                writes = adjoint ? size.in : size.out;
+  for (int64_t to = 0; to < round_up(writes, kGroup); ++to) {
+    for (int64_t from = 0; from < reads; ++from) {
+      for (int64_t tap = 0; tap < area; ++tap) {
+        const T* there = adjoint ? weight + (from * size.in + to) * area + area - 1 - tap
+                                 : weight + (to * size.in + from) * area + tap;
+        packed[((to / kGroup * reads + from) * area + tap) * kGroup + to % kGroup] = to < writes ? *there : T(0);
+      }
+    }
+  }
+}
+
+// kGroup output channels of Vectors neighbouring vectors of pixels. `band` points at the top left tap of the first.
+template <typename T, int Vectors>
+void conv_tile(const T* band, int64_t plane, int64_t pitch, int64_t channels, int64_t taps, const T* weight,
+               const T* start, T* line, int64_t line_pitch) {
+  using V = typename VectorOf<T>::Type;
+  constexpr int64_t lanes = lanes_of<T>();
+  V sum[kGroup][Vectors];
+  for (int g = 0; g < kGroup; ++g)
+    for (int v = 0; v < Vectors; ++v) sum[g][v] = V{} + start[g];
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t ky = 0; ky < taps; ++ky) {
+      const T* row = band + c * plane + ky * pitch;
+      for (int64_t kx = 0; kx < taps; ++kx, ++row, weight += kGroup) {
+        V x[Vectors];
+        for (int v = 0; v < Vectors; ++v) x[v] = load<V>(row + v * lanes);
+        for (int g = 0; g < kGroup; ++g)
+          for (int v = 0; v < Vectors; ++v) sum[g][v] += weight[g] * x[v];
+      }
+    }
+  }
+  for (int g = 0; g < kGroup; ++g)
+    for (int v = 0; v < Vectors; ++v) store(line + g * line_pitch + v * lanes, sum[g][v]);
+}
+
+// One row of kGroup output channels: line[channel * line_pitch + x] for x < width, a multiple of a vector.
+template <typename T>
+void conv_row(const T* band, int64_t plane, int64_t pitch, int64_t channels, int64_t taps, const T* weight,
+              const T* start, T* line, int64_t line_pitch, int64_t width) {
+  constexpr int64_t lanes = lanes_of<T>();
+  for (int64_t x = 0; x < width;) {
+    const int64_t left = (width - x) / lanes;
+    const int64_t most = left < kMostVectors ? left : kMostVectors;
+    const auto run = most >= 4   ? conv_tile<T, 4>
+                     : most == 3 ? conv_tile<T, 3>
+                     : most == 2 ? conv_tile<T, 2>
+                                 : conv_tile<T, 1>;
+    run(band + x, plane, pitch, channels, taps, weight, start, line + x, line_pitch);
+    x += most * lanes;
+  }
+}
+
+// out = lrelu(from) + residual, and which of `from` are positive, where asked for.
+template <typename T>
+void activate(const T* __restrict from, const T* __restrict residual, T* __restrict out, uint8_t* __restrict positive,
+              T slope, int64_t width) {
+#pragma omp simd
+  for (int64_t x = 0; x < width; ++x) out[x] = from[x] * (from[x] > 0 ? T(1) : slope);
+  if (residual) {
+#pragma omp simd
+    for (int64_t x = 0; x < width; ++x) out[x] += residual[x];
+  }
+  if (positive) {
+#pragma omp simd
+    for (int64_t x = 0; x < width; ++x) positive[x] = from[x] > 0;
+  }
+}
+
+template <typename T>
+void conv_forward(const T* x, const T* weight, const T* bias, const T* residual, T* out, uint8_t* positive,
+                  double slope_, ConvSize size, int threads) {
+  const Bands<T> bands(size);
+  const T slope = static_cast<T>(slope_);
+  const int64_t pixels = size.height * size.width, area = size.taps * size.taps;
+  const int64_t groups = round_up(size.out, kGroup) / kGroup, line_pitch = round_up(size.width, lanes_of<T>());
+  Scratch<T> packed(groups * kGroup * size.in * area), starts(groups * kGroup);
+  pack_weights(weight, size, false, packed.data());
+  for (int64_t c = 0; c < groups * kGroup; ++c) starts.data()[c] = c < size.out ? bias[c] : T(0);
+
+#pragma omp parallel num_threads(useful_threads(threads, bands.count() * kConvRows * size.width))
+  {
+    Scratch<T> band(size.in * bands.plane()), line(kGroup * line_pitch);
+#pragma omp for schedule(static)
+    for (int64_t task = 0; task < bands.count(); ++task) {
+      const int64_t image = bands.image(task), top = bands.top(task);
+      bands.fill(task, size.in, band.data(), [&](int64_t c, int64_t y, T* to) {
+        std::memcpy(to, x + (image * size.in + c) * pixels + y * size.width, size.width * sizeof(T));
+      });
+      for (int64_t group = 0; group < groups; ++group) {
+        for (int64_t r = 0; r < bands.rows(task); ++r) {
+          conv_row(band.data() + bands.first_tap(r), bands.plane(), bands.pitch, size.in, size.taps,
+                   packed.data() + group * kGroup * size.in * area, starts.data() + group * kGroup, line.data(),
+                   line_pitch, line_pitch);
+          for (int64_t c = group * kGroup; c < size.out && c < (group + 1) * kGroup; ++c) {
+            const int64_t here = (image * size.out + c) * pixels + (top + r) * size.width;
+            const T* from = line.data() + c % kGroup * line_pitch;
+            activate(from, residual ? residual + here : nullptr, out + here, positive ? positive + here : nullptr,
+                     slope, size.width);
+          }
+        }
+      }
+    }
+  }
+}
+
+// The gradient before an activation whose sign is known. A function of its own, so that it turns into vector code.
+template <typename T, typename Sign>
+void slope_where_negative(const T* __restrict v, const Sign* __restrict sign, T slope, T* __restrict to,
+                          int64_t width) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; ++i) to[i] = v[i] * (sign[i] > Sign(0) ? T(1) : slope);
+}
+
+// The sum of a vector's elements, in four chains: one would wait for each addition.
+template <typename T>
+T lane_sum(const T* from) {
+  constexpr int64_t lanes = lanes_of<T>(), chains = lanes < 4 ? lanes : 4;
+  T sum[chains] = {};
+  for (int64_t lane = 0; lane < lanes; lane += chains)
+    for (int64_t k = 0; k < chains; ++k) sum[k] += from[lane + k];
+  for (int64_t k = 1; k < chains; ++k) sum[0] += sum[k];
+  return sum[0];
+}
+
+// sums[((out * in + c) * taps + ky) * taps + kx] of one band, a vector each: products of v (the gradient after the
+// activation) and x, over Group output channels and one row of taps at a time.
+template <typename T, int Group, int Taps>
+void weight_gradient(const T* v, const T* x, const Bands<T>& bands, int64_t rows, const ConvSize& size, T* sums) {
+  using V = typename VectorOf<T>::Type;
+  constexpr int64_t lanes = lanes_of<T>();
+  constexpr int Few = Group < Taps ? Group : Taps, Many = Group < Taps ? Taps : Group;
+  const int64_t plane = bands.plane(), pitch = bands.pitch;
+  for (int64_t out = 0; out < size.out; out += Group) {
+    for (int64_t in = 0; in < size.in; ++in) {
+      for (int64_t ky = 0; ky < size.taps; ++ky) {
+        for (int64_t kx = 0; kx < size.taps; kx += Taps) {
+          V sum[Group][Taps] = {};
+          for (int64_t r = 0; r < rows; ++r) {
+            const T* v_row = v + out * plane + bands.pixel(r);
+            const T* x_row = x + in * plane + bands.first_tap(r) + ky * pitch + kx;
+            for (int64_t p = 0; p < size.width; p += lanes) {
+              V few[Few];
+              for (int i = 0; i < Few; ++i)
+                few[i] = keep(load<V>(Group < Taps ? v_row + i * plane + p : x_row + p + i));
+              for (int i = 0; i < Many; ++i) {
+                const V one = keep(load<V>(Group < Taps ? x_row + p + i : v_row + i * plane + p));
+                for (int j = 0; j < Few; ++j) (Group < Taps ? sum[j][i] : sum[i][j]) += one * few[j];
+              }
+            }
+          }
+          for (int g = 0; g < Group; ++g)  // channels past the last have room, and are 0
+            for (int k = 0; k < Taps; ++k) {
+              T* to = sums + ((((out + g) * size.in + in) * size.taps + ky) * size.taps + kx + k) * lanes;
+              store(to, load<V>(to) + sum[g][k]);
+            }
+        }
+      }
+    }
+  }
+}
+
+// The fastest weight_gradient for a number of taps: as many sums as the registers hold.
+template <typename T>
+struct Correlation {
+  int group;
+  void (*run)(const T*, const T*, const Bands<T>&, int64_t, const ConvSize&, T*);
+
+  explicit Correlation(int64_t taps) {
+    constexpr bool wide = kMostVectors > 2;
+    if (taps % 7 == 0) {
+      group = wide ? 3 : 1;
+      run = weight_gradient < T, wide ? 3 : 1, 7 > ;
+    } else if (taps % 3 == 0) {
+      group = wide ? 8 : 3;
+      run = weight_gradient < T, wide ? 8 : 3, 3 > ;
+    } else {
+      group = 8;
+      run = weight_gradient<T, 8, 1>;
+    }
+  }
+};
+
+// With g = v_out * lrelu'(out): v_x = conv^T(g) (+ v_residual), v_weight = x correlated with g,
+// v_bias = sum of g. The sign comes from `positive` where given, else from `out`, whose sign the activation kept.
+template <typename T>
+void conv_backward(const T* v_out, const T* x, const T* out, const uint8_t* positive, const T* weight, T* v_x,
+                   const T* v_residual, T* v_weight, T* v_bias, double slope_, ConvSize size, int threads) {
+  using V = typename VectorOf<T>::Type;
+  constexpr int64_t lanes = lanes_of<T>();
+  const Bands<T> bands(size);
+  const T slope = static_cast<T>(slope_);
+  const int64_t pixels = size.height * size.width, area = size.taps * size.taps;
+  const int64_t groups = round_up(size.in, kGroup) / kGroup, line_pitch = round_up(size.width, lanes);
+  const Correlation<T> correlate(size.taps);
+  const int64_t planes = round_up(size.out, correlate.group);
+  const int64_t weights = planes * size.in * area, all = weights + size.out;
+  const int64_t chunks = bands.chunks();
+  const T zeros[kGroup] = {};
+  Scratch<T> packed(groups * kGroup * size.out * area), partial(chunks * all);
+  pack_weights(weight, size, true, packed.data());
+#pragma omp parallel num_threads(useful_threads(threads, bands.count() * kConvRows * size.width))
+  {
+    Scratch<T> v_band(planes * bands.plane()), x_band(size.in * bands.plane()), line(kGroup * line_pitch);
+    Scratch<T> sums(all * lanes);
+    for (int64_t i = 0; i < planes * bands.plane(); ++i) v_band.data()[i] = 0;
+#pragma omp for schedule(static)
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      for (int64_t i = 0; i < all * lanes; ++i) sums.data()[i] = 0;
+      for (int64_t task = chunk * bands.count() / chunks; task < (chunk + 1) * bands.count() / chunks; ++task) {
+        const int64_t image = bands.image(task), top = bands.top(task), rows = bands.rows(task);
+        bands.fill(task, size.out, v_band.data(), [&](int64_t c, int64_t y, T* to) {
+          const int64_t here = (image * size.out + c) * pixels + y * size.width;
+          if (positive)
+            slope_where_negative(v_out + here, positive + here, slope, to, size.width);
+          else
+            slope_where_negative(v_out + here, out + here, slope, to, size.width);
+        });
+        bands.fill(task, size.in, x_band.data(), [&](int64_t c, int64_t y, T* to) {
+          std::memcpy(to, x + (image * size.in + c) * pixels + y * size.width, size.width * sizeof(T));
+        });
+        correlate.run(v_band.data(), x_band.data(), bands, rows, size, sums.data());
+        for (int64_t c = 0; c < size.out; ++c) {
+          T* to = sums.data() + (weights + c) * lanes;
+          V sum = load<V>(to);
+          for (int64_t r = 0; r < rows; ++r) {
+            const T* row = v_band.data() + c * bands.plane() + bands.pixel(r);
+            for (int64_t p = 0; p < size.width; p += lanes) sum += load<V>(row + p);
+          }
+          store(to, sum);
+        }
+        if (!v_x) continue;
+        for (int64_t group = 0; group < groups; ++group) {
+          for (int64_t r = 0; r < rows; ++r) {
+            conv_row(v_band.data() + bands.first_tap(r), bands.plane(), bands.pitch, size.out, size.taps,
+                     packed.data() + group * kGroup * size.out * area, zeros, line.data(), line_pitch, line_pitch);
+            for (int64_t c = group * kGroup; c < size.in && c < (group + 1) * kGroup; ++c) {
+              const int64_t here = (image * size.in + c) * pixels + (top + r) * size.width;
+              const T* from = line.data() + c % kGroup * line_pitch;
+              if (v_residual) {
+#pragma omp simd
+                for (int64_t i = 0; i < size.width; ++i) v_x[here + i] = from[i] + v_residual[here + i];
+              } else {
+                std::memcpy(v_x + here, from, size.width * sizeof(T));
+              }
+            }
+          }
+        }
+      }
+      for (int64_t i = 0; i < all; ++i) {
+        partial.data()[chunk * all + i] = lane_sum(sums.data() + i * lanes);
+      }
+    }
+  }
+
+  const auto total = [&](int64_t i) {
+    double sum = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partial.data()[chunk * all + i];
+    return static_cast<T>(sum);
+  };
+  for (int64_t i = 0; i < size.out * size.in * area; ++i) v_weight[i] = total(i);
+  for (int64_t c = 0; c < size.out; ++c) v_bias[c] = total(weights + c);
+}
+
+}  // namespace RGSUD_ISA
+}  // namespace rgsud

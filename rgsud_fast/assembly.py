@@ -1,0 +1,63 @@
+"""What a run is made of, from its configuration: the four networks and the scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import Config
+from .data import Domains
+from .device import memory_layout
+from .errors import UserError
+from .iqa import DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
+from .networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
+from .stages import Networks
+
+
+def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None) -> Networks:
+    """Make the four networks, on the device and laid out for it; the same initial weights for the same seed."""
+    sizes = config.network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        nets = Networks(
+            Derainer(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
+            if derainer is None
+            else derainer,
+            UNet(sizes.unet_width, sizes.unet_levels),
+            RainGenerator(sizes.generator_width, sizes.generator_blocks),
+            Discriminator(sizes.discriminator_width),
+        )
+        if sizes.initialization == "fan_in":
+            for net in nets[1:]:
+                init_fan_in(net)
+            nets.generator.start_grey()
+    return Networks(*(net.to(device, memory_format=memory_layout(device)).train() for net in nets))
+
+
+def choose_scorer(
+    config: Config,
+    domains: Domains,
+    own: Scorer | Callable[[Tensor], Any] | None,
+    saved: dict[str, Any] | None,
+    device: torch.device,
+) -> Scorer:
+    """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it.
+
+    Raises:
+        UserError: the run to resume was scored by another.
+    """
+    if own is None and saved is not None:
+        name, state = saved["scorer"]["name"], saved["scorer"]["state"]
+        if name != config.reward.scorer:
+            raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
+        scorer = restore_scorer(name, state, device)
+    else:
+        wanted = config.reward.scorer if own is None else own
+        scorer = make_scorer(wanted, domains.rainy, domains.clean, config.seed, device)
+    if own is None and isinstance(scorer, DomainScorer):
+        reward = config.reward
+        scorer.plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
+    return scorer

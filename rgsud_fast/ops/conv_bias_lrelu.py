@@ -1,0 +1,82 @@
+"""The convolution of the generator and the U-Net, with its bias and LeakyReLU in the same pass."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _backends as backends
+from . import _check as check
+
+
+def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
+    """Convolve with a border of zeros that keeps the size, add the bias, apply LeakyReLU.
+
+    Equivalent to F.leaky_relu(F.conv2d(x, weight, bias, padding="same"), slope) for odd square windows.
+
+    Args:
+        x: features, [N, C, H, W]. Differentiable once.
+        weight: [D, C, K, K], K odd. Differentiable once.
+        bias: [D]. Differentiable once.
+        slope: of LeakyReLU below 0, positive; 1 is no activation.
+
+    Returns:
+        [N, D, H, W], dtype of x. On the CPU half precision is computed in float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not such a tensor, or slope is not positive.
+    """
+    check.image("x", x)
+    check_convolution(x, weight, bias, slope)
+    if not (impl := backends.choose("conv_bias_lrelu", x)):
+        return reference(x, weight, bias, slope)
+    wide = check.accumulate_dtype(x.dtype)
+    wide_x, weight, bias = (tensor.to(wide).contiguous() for tensor in (x, weight, bias))
+    if impl is backends.COMPILED:
+        return torch.ops.rgsud_fast.conv_bias_lrelu(wide_x, weight, bias, slope)[0].to(x.dtype)
+    return _ConvBiasLrelu.apply(wide_x, weight, bias, slope, impl).to(x.dtype)
+
+
+def reference(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
+    """The definition, in plain PyTorch."""
+    out = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+    return out if slope == 1 else F.leaky_relu(out, slope)
+
+
+def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, names: str = "") -> None:
+    """Demand weights that fit x; `names` is appended to the argument names in messages.
+
+    Raises:
+        ValueError: they do not; the message shows what was got.
+    """
+    if (
+        weight.ndim != 4
+        or weight.shape[1] != x.shape[1]
+        or weight.shape[2] != weight.shape[3]
+        or weight.shape[2] % 2 == 0
+    ):
+        raise ValueError(f"weight{names} must be [D, {x.shape[1]}, K, K] with K odd, got {list(weight.shape)}")
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias{names} must be [{weight.shape[0]}], got {list(bias.shape)}")
+    if {weight.device, bias.device} != {x.device}:
+        raise ValueError(f"weight{names} and bias{names} must be on {x.device}, got {weight.device} and {bias.device}")
+    if not slope > 0:
+        raise ValueError(f"slope must be positive, got {slope}")  # else the sign of the output tells nothing
+
+
+class _ConvBiasLrelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, slope, impl):
+        out, sign = impl.forward(x, weight, bias, slope)
+        ctx.save_for_backward(x, sign, weight)
+        ctx.slope, ctx.impl = slope, impl
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, v_out):
+        x, sign, weight = ctx.saved_tensors
+        at_x = ctx.needs_input_grad[0]
+        return *ctx.impl.backward(v_out.contiguous(), x, sign, weight, ctx.slope, at_x), None, None

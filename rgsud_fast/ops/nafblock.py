@@ -1,0 +1,120 @@
+"""NAFNet's block, the derainer's only one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _backends as backends
+from . import _check as check
+from .layernorm2d import layernorm2d
+from .layernorm2d import reference as layernorm2d_reference
+
+EPS = 1e-6  # of both normalisations
+# Wider blocks are matrix products before all else: the native kernel leaves them to PyTorch and its own layernorm2d.
+MOST_CHANNELS = 64
+
+
+class NafWeights(NamedTuple):
+    """The parameters of one block of C channels, in the order in which they are used."""
+
+    norm1_weight: Tensor  # [C]
+    norm1_bias: Tensor  # [C]
+    expand1: Tensor  # [2C, C, 1, 1]
+    expand1_bias: Tensor  # [2C]
+    depthwise: Tensor  # [2C, 1, 3, 3]
+    depthwise_bias: Tensor  # [2C]
+    attention: Tensor  # [C, C, 1, 1]
+    attention_bias: Tensor  # [C]
+    project1: Tensor  # [C, C, 1, 1]
+    project1_bias: Tensor  # [C]
+    norm2_weight: Tensor  # [C]
+    norm2_bias: Tensor  # [C]
+    expand2: Tensor  # [2C, C, 1, 1]
+    expand2_bias: Tensor  # [2C]
+    project2: Tensor  # [C, C, 1, 1]
+    project2_bias: Tensor  # [C]
+    beta: Tensor  # [1, C, 1, 1]
+    gamma: Tensor  # [1, C, 1, 1]
+
+
+def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
+    """Apply the nonlinear activation free block (Chen et al., ECCV 2022).
+
+    u = gate(depthwise(expand1(norm1(x)))), y = x + beta * project1(u * attention(mean(u))),
+    y + gamma * project2(gate(expand2(norm2(y)))); a gate multiplies the two halves of the channels.
+
+    Args:
+        x: features, [N, C, H, W]. Differentiable once.
+        weights: the block's parameters, shapes as in NafWeights. Differentiable once.
+
+    Returns:
+        [N, C, H, W], dtype of x. On the CPU half precision is computed in float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not such a tensor.
+    """
+    check.image("x", x)
+    _check_weights(x, weights)
+    impl = backends.choose("nafblock", x)
+    if not impl:
+        return reference(x, weights)
+    if x.shape[1] > MOST_CHANNELS:
+        return _compose(x, weights, layernorm2d)
+    wide = check.accumulate_dtype(x.dtype)
+    inputs = [tensor.to(wide).contiguous() for tensor in (x, *weights)]
+    if impl is backends.COMPILED:
+        return torch.ops.rgsud_fast.nafblock(inputs[0], inputs[1:], EPS)[0].to(x.dtype)
+    return _NafBlock.apply(impl, *inputs).to(x.dtype)
+
+
+def reference(x: Tensor, weights: NafWeights) -> Tensor:
+    """The definition, in plain PyTorch."""
+    return _compose(x, weights, layernorm2d_reference)
+
+
+def _compose(x: Tensor, w: NafWeights, norm) -> Tensor:
+    u = F.conv2d(norm(x, w.norm1_weight, w.norm1_bias, EPS), w.expand1, w.expand1_bias)
+    u = _gate(F.conv2d(u, w.depthwise, w.depthwise_bias, padding=1, groups=u.shape[1]))
+    u = u * F.conv2d(F.adaptive_avg_pool2d(u, 1), w.attention, w.attention_bias)
+    y = x + w.beta * F.conv2d(u, w.project1, w.project1_bias)
+    v = _gate(F.conv2d(norm(y, w.norm2_weight, w.norm2_bias, EPS), w.expand2, w.expand2_bias))
+    return y + w.gamma * F.conv2d(v, w.project2, w.project2_bias)
+
+
+def _gate(x: Tensor) -> Tensor:
+    a, b = x.chunk(2, dim=1)
+    return a * b
+
+
+def _check_weights(x: Tensor, weights: NafWeights) -> None:
+    channels = x.shape[1]
+    for name, weight in weights._asdict().items():
+        rows = 2 * channels if name.startswith(("expand", "depthwise")) else channels
+        if name in ("beta", "gamma"):
+            shape = (1, channels, 1, 1)
+        elif name.endswith(("_weight", "_bias")):
+            shape = (rows,)
+        else:
+            shape = (rows, 1, 3, 3) if name == "depthwise" else (rows, channels, 1, 1)
+        if weight.shape != shape or weight.device != x.device:
+            raise ValueError(f"{name} must be {list(shape)} on {x.device}, got {list(weight.shape)} on {weight.device}")
+
+
+class _NafBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, impl, x, *weights):
+        out, *kept = impl.forward(x, weights, EPS)
+        ctx.save_for_backward(x, *kept, *weights)
+        ctx.impl = impl
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, v_out):
+        x, gate, mean, *weights = ctx.saved_tensors
+        return None, *ctx.impl.backward(v_out.contiguous(), x, gate, mean, weights, EPS)
