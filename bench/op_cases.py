@@ -24,7 +24,14 @@ def providers(op: str, public: Callable, plain: dict[str, Callable]) -> list:
     return cases
 
 
-def measure(benchmark, provider: tuple[str, Callable, str], inputs: Sequence[Tensor], moved: int) -> None:
+def last(x: Tensor) -> Tensor:
+    """The same image with its channels last in memory, which plain PyTorch may prefer."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def measure(
+    benchmark, provider: tuple[str, Callable, str], inputs: Sequence[Tensor], moved: int, work: int = 0
+) -> None:
     """Time forward + backward, warmed up and synchronised.
 
     Args:
@@ -32,6 +39,7 @@ def measure(benchmark, provider: tuple[str, Callable, str], inputs: Sequence[Ten
         provider: name, function and backend.
         inputs: arguments of the function; those that require a gradient get one.
         moved: bytes that forward + backward must read and write at least.
+        work: floating-point operations of forward + backward, where these and not memory are the limit.
     """
     name, function, backend = provider
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
@@ -46,6 +54,7 @@ def measure(benchmark, provider: tuple[str, Callable, str], inputs: Sequence[Ten
         case=f"{benchmark.name.partition('[')[0]} {list(inputs[0].shape)} forward + backward",
         provider=name,
         bytes=moved,
+        flops=work,
     )
     with use_backend(backend):
         benchmark.pedantic(step, rounds=50, iterations=1, warmup_rounds=10)

@@ -182,6 +182,7 @@ _TINY: dict[str, Any] = {
         "final_learning_rate": 1e-5,
         "hold": 1.0,
         "discriminator_ratio": 2.0,
+        "discriminator_reals": 2,
         "discriminator_warmup": 500,
         "ema_decay": 0.995,
     },
@@ -191,7 +192,7 @@ _TINY: dict[str, Any] = {
 # What each preset changes of the paper's recipe.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "small": _TINY | {"stage1_iterations": 2600, "stage2_iterations": 700, "val_every": 500, "save_every": 500},
+    "small": _TINY | {"stage1_iterations": 2600, "stage2_iterations": 1200, "val_every": 400, "save_every": 500},
     "demo": _TINY
     | {
         "data": {"demo": True},

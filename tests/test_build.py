@@ -34,21 +34,32 @@ def test_cuda_kernel_compiles_for_sm_90(source, tmp_path):
 
 
 COMPILE_TRITON = """
-import torch, triton
+import triton
+from triton import language as tl
 from triton.backends.compiler import GPUTarget
-from rgsud_fast.kernels.triton import layernorm2d as op
+from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, layernorm2d as norm
 
-pointers = {"x_ptr": "*DT", "out_ptr": "*DT", "v_out_ptr": "*DT", "v_x_ptr": "*DT",
-            "weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32"}
-for kernel in (op.fwd_kernel, op.bwd_kernel):
+# Per kernel: its constants, and what is no 32-bit integer; DT stands for the images' type.
+NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
+PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "eps": "fp32"}
+CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32,
+        "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
+FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
+KERNELS = [
+    (norm.fwd_kernel, NORM, PARAMETERS),
+    (norm.bwd_kernel, NORM, PARAMETERS),
+    (conv.conv_kernel, CONV, FLOATS),
+    (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
+    (conv.correlate_kernel, {"TAPS": 3, "BLOCK_P": 64, "BLOCK_C": 64, "BLOCK_D": 64}, FLOATS),
+]
+for kernel, constants, types in KERNELS:
     for dtype in ("fp32", "bf16"):
-        signature = {name: pointers.get(name, "i32").replace("DT", dtype) for name in kernel.arg_names}
-        signature["eps"] = "fp32"
-        blocks = {"BLOCK_C": 32, "BLOCK_P": 128}
-        signature |= dict.fromkeys(blocks, "constexpr")
-        source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=blocks)
+        signature = {n: types.get(n, f"*{dtype}" if n.endswith("_ptr") else "i32") for n in kernel.arg_names}
+        signature |= dict.fromkeys(constants, "constexpr")
+        source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
         compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
         assert compiled.asm["cubin"], kernel
+        print(kernel.fn.__name__, dtype, len(compiled.asm["cubin"]), "wgmma" in compiled.asm["ptx"])
 """
 
 

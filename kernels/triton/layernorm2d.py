@@ -5,12 +5,12 @@ Compiled for sm_90 and run by the interpreter; not yet measured on a GPU.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from ._launch import on_device
 
 # Elements a program holds: with up to 64 channels that is 64 pixels of them, 32 KB of float32 in x and v_out.
 _ELEMENTS = 4096
@@ -20,7 +20,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias."""
     out = torch.empty_like(x)
     channels, pixels, blocks, block_c, block_p = _sizes(x)
-    with _on_device(x):
+    with on_device(x):
         fwd_kernel[(x.shape[0] * blocks,)](
             x, weight, bias, out, channels, pixels, blocks, eps, BLOCK_C=block_c, BLOCK_P=block_p
         )
@@ -33,7 +33,7 @@ def backward(v_out: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tens
     channels, pixels, blocks, block_c, block_p = _sizes(x)
     programs = x.shape[0] * blocks
     partials = weight.new_empty(2, programs, channels)
-    with _on_device(x):
+    with on_device(x):
         bwd_kernel[(programs,)](
             v_out, x, weight, v_x, partials, channels, pixels, blocks, eps, BLOCK_C=block_c, BLOCK_P=block_p
         )
@@ -123,8 +123,3 @@ def _sizes(x: Tensor) -> tuple[int, int, int, int, int]:
     block_c = triton.next_power_of_2(channels)
     block_p = max(16, min(_ELEMENTS // block_c, triton.next_power_of_2(pixels)))
     return channels, pixels, triton.cdiv(pixels, block_p), block_c, block_p
-
-
-def _on_device(x: Tensor) -> AbstractContextManager:
-    # Triton launches on the current device, which need not be the tensor's.
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()

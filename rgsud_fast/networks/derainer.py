@@ -76,13 +76,17 @@ class NAFBlock(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def weights(self) -> NafWeights:
+        """The block's parameters as the op takes them."""
         layers = [
             self.norm1, self.expand1, self.depthwise, self.attention, self.project1,
             self.norm2, self.expand2, self.project2,
         ]  # fmt: skip
         parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
-        return nafblock(x, NafWeights(*parameters, self.beta, self.gamma))
+        return NafWeights(*parameters, self.beta, self.gamma)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nafblock(x, self.weights())
 
 
 class LayerNorm2d(nn.Module):

@@ -19,8 +19,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "high_pass": {"cpu": ("native",), "cuda": ("native",)},
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
-    "conv_bias_lrelu": {"cpu": ("native",)},
-    "residual_block": {"cpu": ("native",)},
+    "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it
     "nafblock": {"cpu": ("native",)},
 }
 COMPILED = "compiled"

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from . import _backends as backends
+from ._layout import empty_beside, working
+from .residual_block import backward as block_backward
+from .residual_block import forward as block_forward
 
 _LIBRARY = torch.library.Library("rgsud_fast", "DEF")
 
@@ -99,39 +102,39 @@ _enter(
 _autograd("layernorm2d", _layernorm2d_autograd, _layernorm2d_setup)
 
 
-# conv_bias_lrelu: a gradient at x is made whether asked for or not
-def _conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    out, sign = backends.kernel("conv_bias_lrelu", x).forward(x.contiguous(), weight, bias, slope)
-    return out, x.new_empty(0) if sign is out else sign
+# conv_bias_lrelu: a gradient at x is made whether asked for or not; without residual the output tells the sign
+def _conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+    return backends.kernel("conv_bias_lrelu", x).forward(working(x), weight, bias, slope)[0]
 
 
 def _conv_bias_lrelu_backward(
-    v_out: Tensor, x: Tensor, sign: Tensor, weight: Tensor, slope: float
+    v_out: Tensor, x: Tensor, out: Tensor, weight: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    kernel = backends.kernel("conv_bias_lrelu", x)
-    return kernel.backward(v_out.contiguous(), x.contiguous(), sign, weight, slope)
+    return backends.kernel("conv_bias_lrelu", x).backward(v_out, working(x), working(out), weight, slope)
 
 
 def _conv_bias_lrelu_setup(ctx, inputs, output) -> None:
     x, weight, _, ctx.slope = inputs
-    ctx.save_for_backward(x, output[0], weight)
+    ctx.save_for_backward(x, output, weight)
 
 
-def _conv_bias_lrelu_autograd(ctx, v_out: Tensor, _v_sign: Tensor):
+def _conv_bias_lrelu_autograd(ctx, v_out: Tensor):
     return *torch.ops.rgsud_fast.conv_bias_lrelu_backward(v_out, *ctx.saved_tensors, ctx.slope), None
 
 
 _enter(
-    "conv_bias_lrelu(Tensor x, Tensor weight, Tensor bias, float slope) -> (Tensor, Tensor)",
+    "conv_bias_lrelu(Tensor x, Tensor weight, Tensor bias, float slope) -> Tensor",
     _conv_bias_lrelu,
-    lambda x, weight, bias, slope: (x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:]), x.new_empty(0)),
+    lambda x, weight, bias, slope: empty_beside(x, weight.shape[0]),
 )
 _enter(
-    "conv_bias_lrelu_backward(Tensor v_out, Tensor x, Tensor sign, Tensor weight, float slope)"
+    "conv_bias_lrelu_backward(Tensor v_out, Tensor x, Tensor out, Tensor weight, float slope)"
     " -> (Tensor, Tensor, Tensor)",
     _conv_bias_lrelu_backward,
-    lambda v_out, x, sign, weight, slope: (_like(x), _like(weight), weight.new_empty(weight.shape[0])),
-)
+    lambda v_out, x, out, weight, slope: (
+        empty_beside(x, x.shape[1]), _like(weight), weight.new_empty(weight.shape[0]),
+    ),
+)  # fmt: skip
 _autograd("conv_bias_lrelu", _conv_bias_lrelu_autograd, _conv_bias_lrelu_setup)
 
 
@@ -139,14 +142,15 @@ _autograd("conv_bias_lrelu", _conv_bias_lrelu_autograd, _conv_bias_lrelu_setup)
 def _residual_block(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return backends.kernel("residual_block", x).forward(x.contiguous(), weight1, bias1, weight2, bias2, slope)
+    conv = backends.kernel("conv_bias_lrelu", x)
+    return block_forward(conv, working(x), weight1, bias1, weight2, bias2, slope)
 
 
 def _residual_block_backward(
     v_out: Tensor, x: Tensor, inner: Tensor, positive: Tensor, weight1: Tensor, weight2: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    kernel = backends.kernel("residual_block", x)
-    return kernel.backward(v_out.contiguous(), x.contiguous(), inner, positive, weight1, weight2, slope)
+    conv = backends.kernel("conv_bias_lrelu", x)
+    return block_backward(conv, v_out, working(x), inner, positive, weight1, weight2, slope)
 
 
 def _residual_block_setup(ctx, inputs, output) -> None:
@@ -158,22 +162,23 @@ def _residual_block_autograd(ctx, v_out: Tensor, _v_inner: Tensor, _v_positive: 
     return *torch.ops.rgsud_fast.residual_block_backward(v_out, *ctx.saved_tensors, ctx.slope), None
 
 
+def _residual_block_fake(x: Tensor, *_) -> tuple[Tensor, Tensor, Tensor]:
+    inner = empty_beside(x, x.shape[1])
+    return empty_beside(x, x.shape[1]), inner, torch.empty_like(inner, dtype=torch.uint8)
+
+
 _enter(
     "residual_block(Tensor x, Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, float slope)"
     " -> (Tensor, Tensor, Tensor)",
     _residual_block,
-    lambda x, weight1, bias1, weight2, bias2, slope: (
-        _like(x),
-        _like(x),
-        torch.empty_like(x, dtype=torch.uint8, memory_format=torch.contiguous_format),
-    ),
+    _residual_block_fake,
 )
 _enter(
     "residual_block_backward(Tensor v_out, Tensor x, Tensor inner, Tensor positive, Tensor weight1, Tensor weight2,"
     " float slope) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _residual_block_backward,
     lambda v_out, x, inner, positive, weight1, weight2, slope: (
-        _like(x), _like(weight1), weight1.new_empty(weight1.shape[0]),
+        empty_beside(x, x.shape[1]), _like(weight1), weight1.new_empty(weight1.shape[0]),
         _like(weight2), weight2.new_empty(weight2.shape[0]),
     ),
 )  # fmt: skip

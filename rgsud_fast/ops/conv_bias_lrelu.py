@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
+from ._layout import parameter, returned, working
 
 
 def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
@@ -23,7 +24,7 @@ def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0)
         slope: of LeakyReLU below 0, positive; 1 is no activation.
 
     Returns:
-        [N, D, H, W], dtype of x. On the CPU half precision is computed in float32.
+        [N, D, H, W], dtype of x, or autocast's on the GPU. On the CPU half precision is computed in float32.
 
     Raises:
         TypeError, ValueError: an argument is not such a tensor, or slope is not positive.
@@ -32,11 +33,10 @@ def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0)
     check_convolution(x, weight, bias, slope)
     if not (impl := backends.choose("conv_bias_lrelu", x)):
         return reference(x, weight, bias, slope)
-    wide = check.accumulate_dtype(x.dtype)
-    wide_x, weight, bias = (tensor.to(wide).contiguous() for tensor in (x, weight, bias))
+    inputs = working(x), parameter(x, weight), parameter(x, bias), slope
     if impl is backends.COMPILED:
-        return torch.ops.rgsud_fast.conv_bias_lrelu(wide_x, weight, bias, slope)[0].to(x.dtype)
-    return _ConvBiasLrelu.apply(wide_x, weight, bias, slope, impl).to(x.dtype)
+        return returned(torch.ops.rgsud_fast.conv_bias_lrelu(*inputs), x)
+    return returned(_ConvBiasLrelu.apply(*inputs, impl), x)
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
@@ -79,4 +79,4 @@ class _ConvBiasLrelu(torch.autograd.Function):
     def backward(ctx, v_out):
         x, sign, weight = ctx.saved_tensors
         at_x = ctx.needs_input_grad[0]
-        return *ctx.impl.backward(v_out.contiguous(), x, sign, weight, ctx.slope, at_x), None, None
+        return *ctx.impl.backward(v_out, x, sign, weight, ctx.slope, at_x), None, None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
+from ._layout import parameter, returned, working
 from .conv_bias_lrelu import check_convolution
 from .conv_bias_lrelu import reference as convolve
 
@@ -24,7 +27,7 @@ def residual_block(
         slope: of LeakyReLU below 0, positive.
 
     Returns:
-        [N, C, H, W], dtype of x. On the CPU half precision is computed in float32.
+        [N, C, H, W], dtype of x, or autocast's on the GPU. On the CPU half precision is computed in float32.
 
     Raises:
         TypeError, ValueError: an argument is not such a tensor, or slope is not positive.
@@ -34,13 +37,12 @@ def residual_block(
         check_convolution(x, weight, bias, slope, names)
         if weight.shape[0] != x.shape[1]:
             raise ValueError(f"weight{names} must keep the {x.shape[1]} channels, got {list(weight.shape)}")
-    if not (impl := backends.choose("residual_block", x)):
+    if not (impl := backends.choose("conv_bias_lrelu", x)):
         return reference(x, weight1, bias1, weight2, bias2, slope)
-    wide = check.accumulate_dtype(x.dtype)
-    inputs = [tensor.to(wide).contiguous() for tensor in (x, weight1, bias1, weight2, bias2)]
+    inputs = [working(x), *(parameter(x, value) for value in (weight1, bias1, weight2, bias2)), slope]
     if impl is backends.COMPILED:
-        return torch.ops.rgsud_fast.residual_block(*inputs, slope)[0].to(x.dtype)
-    return _ResidualBlock.apply(*inputs, slope, impl).to(x.dtype)
+        return returned(torch.ops.rgsud_fast.residual_block(*inputs)[0], x)
+    return returned(_ResidualBlock.apply(*inputs, impl), x)
 
 
 def reference(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, slope: float = 0.2) -> Tensor:
@@ -48,10 +50,39 @@ def reference(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2:
     return x + convolve(convolve(x, weight1, bias1, slope), weight2, bias2, slope)
 
 
+def forward(
+    conv: ModuleType, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The block by a backend of conv_bias_lrelu: each convolution with its activation, and the sum, in one pass.
+
+    Returns:
+        The output; the inner activation; where the outer one's input is positive.
+    """
+    inner, _ = conv.forward(x, weight1, bias1, slope)
+    out, positive = conv.forward(inner, weight2, bias2, slope, residual=x)
+    return out, inner, positive
+
+
+def backward(
+    conv: ModuleType,
+    v_out: Tensor,
+    x: Tensor,
+    inner: Tensor,
+    positive: Tensor,
+    weight1: Tensor,
+    weight2: Tensor,
+    slope: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients at x, weight1, bias1, weight2 and bias2."""
+    v_inner, v_weight2, v_bias2 = conv.backward(v_out, inner, positive, weight2, slope)
+    v_x, v_weight1, v_bias1 = conv.backward(v_inner, x, inner, weight1, slope, v_residual=v_out)
+    return v_x, v_weight1, v_bias1, v_weight2, v_bias2
+
+
 class _ResidualBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight1, bias1, weight2, bias2, slope, impl):
-        out, inner, positive = impl.forward(x, weight1, bias1, weight2, bias2, slope)
+        out, inner, positive = forward(impl, x, weight1, bias1, weight2, bias2, slope)
         ctx.save_for_backward(x, inner, positive, weight1, weight2)
         ctx.slope, ctx.impl = slope, impl
         return out
@@ -59,4 +90,4 @@ class _ResidualBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, v_out):
-        return *ctx.impl.backward(v_out.contiguous(), *ctx.saved_tensors, ctx.slope), None, None
+        return *backward(ctx.impl, v_out, *ctx.saved_tensors, ctx.slope), None, None

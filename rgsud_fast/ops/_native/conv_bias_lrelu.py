@@ -29,7 +29,8 @@ def backward(
     v_residual: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients at x (None unless asked for; v_residual is added to it), weight and bias."""
-    v_x = torch.empty_like(x) if at_x else None
+    v_out, v_x = v_out.contiguous(), torch.empty_like(x) if at_x else None
+    v_residual = None if v_residual is None else v_residual.contiguous()
     v_weight, v_bias = torch.empty_like(weight), weight.new_empty(weight.shape[0])
     out, positive = (None, sign) if sign.dtype == torch.uint8 else (sign, None)
     tensors = (v_out, x, out, positive, weight, v_x, v_residual, v_weight, v_bias)

@@ -1,0 +1,28 @@
+"""nafblock: native against plain PyTorch, in both memory layouts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from op_cases import DEVICE, last, measure, providers
+
+from rgsud_fast.networks.derainer import NAFBlock
+from rgsud_fast.ops.nafblock import NafWeights, nafblock, reference
+
+PROVIDERS = providers(
+    "nafblock",
+    lambda x, *weights: nafblock(x, NafWeights(*weights)),
+    {
+        "plain": lambda x, *weights: reference(x, NafWeights(*weights)),
+        "plain channels last": lambda x, *weights: reference(last(x), NafWeights(*weights)),
+    },
+)
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 64, 64), (8, 24, 32, 32), (8, 48, 16, 16), (4, 32, 128, 128)], ids=str)
+@pytest.mark.parametrize("name, function, backend", PROVIDERS)
+def bench_nafblock(benchmark, name, function, backend, shape):
+    x = torch.randn(shape, device=DEVICE, requires_grad=True)
+    weights = NAFBlock(shape[1]).to(DEVICE).weights()
+    # Two passes over x and the gate's input each way, at least.
+    measure(benchmark, (name, function, backend), [x, *weights], moved=13 * x.nbytes)

@@ -1,0 +1,37 @@
+"""How tensors lie in memory: the CPU kernels want the channels first, the GPU's convolutions want them last."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._check import accumulate_dtype
+
+
+def working(x: Tensor) -> Tensor:
+    """Features as the kernels take them, [N, C, H, W].
+
+    On the CPU contiguous, in float32 at least; on the GPU channels last, in autocast's dtype where that is on.
+    """
+    if not x.is_cuda:
+        return x.to(accumulate_dtype(x.dtype)).contiguous()
+    lower = x.dtype == torch.float32 and torch.is_autocast_enabled("cuda")
+    dtype = torch.get_autocast_dtype("cuda") if lower else x.dtype
+    return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def parameter(x: Tensor, value: Tensor) -> Tensor:
+    """A parameter beside such features: contiguous, in the dtype that sums are kept in."""
+    return value.to(accumulate_dtype(x.dtype)).contiguous()
+
+
+def returned(out: Tensor, x: Tensor) -> Tensor:
+    """The result in the dtype that the caller expects: the input's, but autocast's on the GPU."""
+    return out if x.is_cuda else out.to(x.dtype)
+
+
+def empty_beside(x: Tensor, channels: int) -> Tensor:
+    """Room for [N, channels, H, W] in the dtype, on the device and in the layout of x."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=layout)
