@@ -37,7 +37,7 @@ COMPILE_TRITON = """
 import triton
 from triton import language as tl
 from triton.backends.compiler import GPUTarget
-from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, layernorm2d as norm
+from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, layernorm2d as norm, nafblock as naf
 
 # Per kernel: its constants, and what is no 32-bit integer; DT stands for the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
@@ -50,6 +50,11 @@ KERNELS = [
     (norm.bwd_kernel, NORM, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
     (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
+    (naf.norm_kernel, NORM, PARAMETERS),
+    (naf.norm_back_kernel, NORM, PARAMETERS),
+    (naf.gate_kernel, NORM, PARAMETERS),
+    (naf.gate_back_kernel, NORM, PARAMETERS),
+    (naf.depthwise_back_kernel, NORM, PARAMETERS),
     (conv.correlate_kernel, {"TAPS": 3, "BLOCK_P": 64, "BLOCK_C": 64, "BLOCK_D": 64}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:

@@ -26,7 +26,7 @@ def arguments(shape, device="cpu", dtype=torch.float32):
 
 # Rows longer than a block of 128 pixels, many short rows in one, one pixel, more than one band and chunk.
 @each_kernel("nafblock")
-@pytest.mark.parametrize("shape", [(2, 5, 13, 19), (3, 16, 20, 150), (1, 3, 1, 1), (1, 4, 33, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 5, 13, 19), (2, 3, 5, 150), (1, 3, 1, 1), (1, 4, 33, 20)], ids=str)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-5), (torch.float64, 1e-12)], ids=str)
 def test_matches_reference(device, backend, shape, dtype, tolerance):
     assert_matches(block, backend, arguments(shape, device, dtype), tolerance)
@@ -41,7 +41,7 @@ def test_wider_blocks_match_reference_too(device, backend):
 @each_kernel("nafblock")
 def test_gradcheck(device, backend):
     with use_backend(backend):
-        assert torch.autograd.gradcheck(block, arguments((1, 2, 3, 4), device, torch.float64))
+        assert torch.autograd.gradcheck(block, arguments((1, 2, 3, 4), device, torch.float64), fast_mode=True)
 
 
 @each_kernel("nafblock")

@@ -20,7 +20,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it
-    "nafblock": {"cpu": ("native",)},
+    "nafblock": {"cpu": ("native", "triton"), "cuda": ("triton",)},
 }
 COMPILED = "compiled"
 NAMES = ("auto", "native", "triton", "reference")

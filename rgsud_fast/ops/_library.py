@@ -1,4 +1,5 @@
 """The ops as torch.compile sees them: the same forward and backward, each with a fake kernel. Eager code passes by.
+nafblock is not among them: compiled, it is plain PyTorch around layernorm2d, which the compiler fuses by itself.
 
 The backend is chosen when the compiled code runs; a graph compiled under `reference` holds the plain PyTorch instead.
 """
@@ -183,39 +184,3 @@ _enter(
     ),
 )  # fmt: skip
 _autograd("residual_block", _residual_block_autograd, _residual_block_setup)
-
-
-# nafblock
-def _nafblock(x: Tensor, weights: list[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    return backends.kernel("nafblock", x).forward(x.contiguous(), weights, eps)
-
-
-def _nafblock_backward(
-    v_out: Tensor, x: Tensor, gate: Tensor, mean: Tensor, weights: list[Tensor], eps: float
-) -> list[Tensor]:
-    return backends.kernel("nafblock", x).backward(v_out.contiguous(), x.contiguous(), gate, mean, weights, eps)
-
-
-def _nafblock_setup(ctx, inputs, output) -> None:
-    x, weights, ctx.eps = inputs
-    ctx.save_for_backward(x, *output[1:], *weights)
-
-
-def _nafblock_autograd(ctx, v_out: Tensor, _v_gate: Tensor, _v_mean: Tensor):
-    x, gate, mean, *weights = ctx.saved_tensors
-    v_x, *v_weights = torch.ops.rgsud_fast.nafblock_backward(v_out, x, gate, mean, weights, ctx.eps)
-    return v_x, v_weights, None
-
-
-def _nafblock_fake(x: Tensor, weights: list[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    images, channels, height, width = x.shape
-    return _like(x), x.new_empty(images, 2 * channels, height, width), x.new_empty(images, channels)
-
-
-_enter("nafblock(Tensor x, Tensor[] weights, float eps) -> (Tensor, Tensor, Tensor)", _nafblock, _nafblock_fake)
-_enter(
-    "nafblock_backward(Tensor v_out, Tensor x, Tensor gate, Tensor mean, Tensor[] weights, float eps) -> Tensor[]",
-    _nafblock_backward,
-    lambda v_out, x, gate, mean, weights, eps: [_like(tensor) for tensor in (x, *weights)],
-)
-_autograd("nafblock", _nafblock_autograd, _nafblock_setup)

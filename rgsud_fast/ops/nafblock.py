@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
+from ._layout import parameter, returned, working
 from .layernorm2d import layernorm2d
 from .layernorm2d import reference as layernorm2d_reference
 
@@ -53,7 +54,7 @@ def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
         weights: the block's parameters, shapes as in NafWeights. Differentiable once.
 
     Returns:
-        [N, C, H, W], dtype of x. On the CPU half precision is computed in float32.
+        [N, C, H, W], dtype of x, or autocast's on the GPU. On the CPU half precision is computed in float32.
 
     Raises:
         TypeError, ValueError: an argument is not such a tensor.
@@ -63,13 +64,10 @@ def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
     impl = backends.choose("nafblock", x)
     if not impl:
         return reference(x, weights)
-    if x.shape[1] > MOST_CHANNELS:
+    if impl is backends.COMPILED or (x.shape[1] > MOST_CHANNELS and not x.is_cuda):
         return _compose(x, weights, layernorm2d)
-    wide = check.accumulate_dtype(x.dtype)
-    inputs = [tensor.to(wide).contiguous() for tensor in (x, *weights)]
-    if impl is backends.COMPILED:
-        return torch.ops.rgsud_fast.nafblock(inputs[0], inputs[1:], EPS)[0].to(x.dtype)
-    return _NafBlock.apply(impl, *inputs).to(x.dtype)
+    inputs = working(x), *(parameter(x, weight) for weight in weights)
+    return returned(_NafBlock.apply(impl, *inputs), x)
 
 
 def reference(x: Tensor, weights: NafWeights) -> Tensor:
@@ -116,5 +114,6 @@ class _NafBlock(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, v_out):
-        x, gate, mean, *weights = ctx.saved_tensors
-        return None, *ctx.impl.backward(v_out.contiguous(), x, gate, mean, weights, EPS)
+        x, *saved = ctx.saved_tensors
+        kept, weights = saved[: -len(NafWeights._fields)], saved[-len(NafWeights._fields) :]
+        return None, *ctx.impl.backward(v_out, x, *kept, weights, EPS)

@@ -26,7 +26,7 @@ def backward(
     v_out: Tensor, x: Tensor, gate: Tensor, mean: Tensor, weights: Sequence[Tensor], eps: float
 ) -> list[Tensor]:
     """Gradients at x and at every weight."""
-    v_x, flat = torch.empty_like(x), x.new_empty(sum(weight.numel() for weight in weights))
+    v_out, v_x, flat = v_out.contiguous(), torch.empty_like(x), x.new_empty(sum(weight.numel() for weight in weights))
     pointers = [address(weight) for weight in weights]
     saved = [address(tensor) for tensor in (gate, mean, v_x, flat)]
     _C.nafblock_backward_cpu(dtype_name(x), address(v_out), address(x), pointers, *saved, *x.shape, eps, threads())

@@ -1,0 +1,58 @@
+"""Benchmarks as a table: time, rate, share of the limit that binds, and speed beside the fastest plain PyTorch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One provider on one case."""
+
+    case: str
+    provider: str
+    seconds: float
+    rate: str  # with its unit
+    share: float  # of the limit that binds
+    ratio: float | None  # the fastest plain PyTorch's time over this one's
+    memory: int | None  # bytes at the peak, where the device counts them
+
+
+def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
+    """Make the table's rows, the fastest provider of each case first.
+
+    Args:
+        benchmarks: `extra_info` of each, with its `seconds`.
+        limits: `copy` in bytes per second and `product` in operations per second.
+    """
+    cases = defaultdict(list)
+    for bench in benchmarks:
+        if "provider" in bench:
+            cases[bench["case"]].append(bench)
+    table = []
+    for case, found in cases.items():
+        plain = min((b["seconds"] for b in found if b["provider"].startswith("plain")), default=None)
+        for bench in sorted(found, key=lambda b: b["seconds"]):
+            seconds = bench["seconds"]
+            if bench.get("flops"):
+                rate, share = (
+                    f"{bench['flops'] / seconds / 1e9:.0f} GFLOP/s",
+                    bench["flops"] / seconds / limits["product"],
+                )
+            else:
+                rate, share = f"{bench['bytes'] / seconds / 1e9:.1f} GB/s", bench["bytes"] / seconds / limits["copy"]
+            ratio = plain / seconds if plain else None
+            table.append(Row(case, bench["provider"], seconds, rate, share, ratio, bench.get("memory")))
+    return table
+
+
+def markdown(table: list[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| case | provider | ms | rate | of the limit | speed | peak MiB |", "|---|---|---|---|---|---|---|"]
+    for row in table:
+        ratio = f"{row.ratio:.2f}x" if row.ratio else ""
+        memory = f"{row.memory / 2**20:.0f}" if row.memory else ""
+        cells = [row.case, row.provider, f"{row.seconds * 1e3:.3f}", row.rate, f"{row.share:.0%}", ratio, memory]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
