@@ -125,6 +125,10 @@ class Config(_Section):
     backend: Literal["auto", "native", "triton", "reference"] = Field(
         "auto", description="Which implementation of the ops runs; auto takes the fastest there is."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="What the networks compute in; auto is bfloat16 on GPUs that have it. All else is float32."
+    )
+    cuda_graph: bool = Field(False, description="Record the step as a CUDA graph and replay it (GPU only).")
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per core.")
     seed: int = Field(0, ge=0, description="Seed of initial weights, crops and everything drawn.")
     batch: int = Field(8, ge=1, description="Rainy images, and as many clean ones, per iteration.")

@@ -16,13 +16,12 @@ from .metrics import average, evaluate_pair, fixed_filter
 from .networks import evaluating
 from .progress import Progress
 from .run_folder import RunFolder
-from .stages import Step
 from .sweep import Sweep
 from .tiles import run_tiled
 from .weights import save_network
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from .trainer import Progressed, Trainer
 
 
 class Book:
@@ -44,7 +43,7 @@ class Book:
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
 
-    def iterated(self, step: Step) -> None:
+    def iterated(self, step: Progressed) -> None:
         """Book one iteration; every `log_every` of them make a line."""
         trainer = self.trainer
         for name, term in step.terms.items():

@@ -17,13 +17,16 @@ from . import reports
 from .assembly import build_networks, choose_scorer
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Config, load_config, save_config
-from .data import Crop, Domains, ImageSet, Stream, batch_of, draw, load_domains
-from .device import memory_layout, pick_device
+from .data import Domains, load_domains
+from .device import pick_device
 from .errors import UserError
+from .feed import Feed
+from .graph import Graphed
 from .interrupt import Interruption
 from .iqa import Scorer
 from .ops import use_backend
 from .pool import RewardPool
+from .precision import lowered, pick_precision
 from .progress import Progress
 from .run_folder import RunFolder, open_run
 from .schedule import ema_of, learning_rate
@@ -87,6 +90,13 @@ def train(
     return Result(folder.path, folder.weights("derainer"), metrics)
 
 
+class Progressed(NamedTuple):
+    """What one iteration computed. On a GPU the tensors are overwritten by later iterations."""
+
+    loss: Tensor  # scalar, of derainer, U-Net and generator
+    terms: dict[str, Tensor]  # the unweighted terms of the loss, the discriminator's loss, the gradients' norms
+
+
 class Trainer:
     """The state of a run and what advances it by one iteration; it touches no file.
 
@@ -107,15 +117,25 @@ class Trainer:
         derainer: nn.Module | None = None,
     ) -> None:
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
+        self.feed = Feed(config, domains, device)
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
         together = [{"name": name, "params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
-        self.optimizer = torch.optim.Adam(together, lr=config.optim.learning_rate, fused=True)
+        self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
+        graphed = config.cuda_graph and device.type == "cuda"
+        # A recorded step reads the learning rates from the device.
+        rate = torch.tensor(config.optim.learning_rate, device=device) if graphed else config.optim.learning_rate
+        self.optimizer = torch.optim.Adam(together, lr=rate, fused=True, capturable=graphed)
         alone = [{"name": "discriminator", "params": list(self.nets.discriminator.parameters())}]
-        self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
+        rate = rate.clone() if graphed else rate
+        self.discriminator_optimizer = torch.optim.Adam(alone, lr=rate, fused=True, capturable=graphed)
         self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
+        self.average.n_averaged = self.average.n_averaged.cpu()  # read by the host at every iteration
+        self.called = lowered(self.nets, pick_precision(config.precision, device))
+        learn = {1: self._learn_stage1, 2: self._learn_stage2}
+        self._learn = {stage: Graphed(function) for stage, function in learn.items()} if graphed else learn
         self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
 
     @property
@@ -128,34 +148,38 @@ class Trainer:
         """The derainer that judges, validates and is saved: the moving average where it is on."""
         return self.average.module if self.config.optim.ema_decay else self.nets.derainer
 
-    def iterate(self) -> Step:
+    def iterate(self) -> Progressed:
         """Do one iteration: generator side, then discriminator."""
-        config, nets = self.config, self.nets
         self._set_learning_rates()
         if self.step == 0:
             self._warm_up()
-        rainy, clean, crops = self._draw(self.step)
-
-        nets.discriminator.requires_grad_(False)
-        if self.stage == 1:
-            step = stage1(nets, rainy, clean, config.loss)
-        else:
-            rewards, improved = self.pool.take(crops, config.crop)
-            step = stage2(nets, rainy, clean, rewards, improved, config.loss, config.reward.switch)
-        self.optimizer.zero_grad(set_to_none=True)
-        step.loss.backward()
-        step.terms.update(self._clip(self.optimizer))
-        self.optimizer.step()
-        nets.discriminator.requires_grad_(True)
-
-        if config.optim.discriminator_reals > 1:
-            rainy = torch.cat([rainy, self._more_rainy(self.step)])
-        shown = step.fakes if config.loss.discriminator_fakes == "all" else step.fakes[: config.batch]
-        step.terms.update(self._teach_discriminator(rainy, shown))
-        if config.optim.ema_decay:
-            self.average.update_parameters(nets.derainer)
+        inputs, crops = self.feed.images(self.step)
+        if self.stage == 2:
+            inputs["rewards"], inputs["improved"] = self.pool.take(crops, self.config.crop)
+        outputs = self._learn[self.stage](inputs)
+        if self.config.optim.ema_decay:
+            self.average.update_parameters(self.nets.derainer)
         self.step += 1
-        return step
+        loss = outputs.pop("loss")
+        return Progressed(loss, outputs)
+
+    def _learn_stage1(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._descend(inputs, stage1(self.called, inputs["rainy"], inputs["clean"], self.config.loss))
+
+    def _learn_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
+        return self._descend(inputs, stage2(self.called, *images, self.config.loss, self.config.reward.switch))
+
+    def _descend(self, inputs: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+        """One step of every optimiser; returns the loss, its terms and the gradients' norms. The host never waits."""
+        self.optimizer.zero_grad(set_to_none=True)
+        step.loss.backward(inputs=self._together)
+        norms = self._clip(self.optimizer)
+        self.optimizer.step()
+        everything = self.config.loss.discriminator_fakes == "all"
+        shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
+        told = self._teach_discriminator(inputs["reals"], shown)
+        return {"loss": step.loss, **step.terms, **norms, **told}
 
     def sweep_due(self) -> bool:
         """Whether a sweep belongs before the next iteration."""
@@ -220,40 +244,27 @@ class Trainer:
     def _warm_up(self) -> None:
         """Teach the discriminator rainy from clean, which is where the generator starts, before anything else."""
         for step in range(self.config.optim.discriminator_warmup):
-            rainy, clean, _ = self._draw(step)
-            self._teach_discriminator(rainy, clean)
+            images, _ = self.feed.images(step)
+            self._teach_discriminator(images["rainy"], images["clean"])
 
     def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
-        loss = discriminator_loss(self.nets, rainy, fakes)
+        loss = discriminator_loss(self.called, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_optimizer.step()
         return {"discriminator": loss, **norms}
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor, list[Crop]]:
-        """Rainy and clean crops of an iteration, and where the rainy ones lie."""
-        rainy, crops = self._crops(self.domains.rainy, "rainy", step, self.config.batch)
-        clean, _ = self._crops(self.domains.clean, "clean", step, self.config.batch)
-        return rainy, clean, crops
-
-    def _more_rainy(self, step: int) -> Tensor:
-        """Rainy crops that the discriminator alone sees."""
-        count = (self.config.optim.discriminator_reals - 1) * self.config.batch
-        return self._crops(self.domains.rainy, "reals", step, count)[0]
-
-    def _crops(self, images: ImageSet, stream: Stream, step: int, count: int) -> tuple[Tensor, list[Crop]]:
-        crops = draw(self.config.seed, step, count, images.sizes, self.config.crop, stream)
-        batch = batch_of(images, crops, self.config.crop)
-        return batch.to(self.device, memory_format=memory_layout(self.device)), crops
-
     def _set_learning_rates(self) -> None:
         rate = learning_rate(self.config, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = rate * self.config.optim.discriminator_ratio
+        both = (self.optimizer, 1.0), (self.discriminator_optimizer, self.config.optim.discriminator_ratio)
+        for optimizer, ratio in both:
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate * ratio)
+                else:
+                    group["lr"] = rate * ratio
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""
