@@ -93,6 +93,24 @@ void conv_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, u
   });
 }
 
+void instance_norm_lrelu_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t out, int64_t planes,
+                                     int64_t height, int64_t width, double slope, double eps, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().instance_norm_lrelu_forward(at<T>(x), at<T>(out), {planes, height, width}, slope, eps, threads);
+  });
+}
+
+void instance_norm_lrelu_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, uintptr_t v_x,
+                                      int64_t planes, int64_t height, int64_t width, double slope, double eps,
+                                      int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().instance_norm_lrelu_backward(at<T>(v_out), at<T>(x), at<T>(v_x), {planes, height, width}, slope,
+                                                  eps, threads);
+  });
+}
+
 template <typename T>
 NafWeights<T> naf_weights(const std::array<uintptr_t, kNafWeights>& w) {
   return {at<T>(w[0]),  at<T>(w[1]),  at<T>(w[2]),  at<T>(w[3]),  at<T>(w[4]),  at<T>(w[5]),
@@ -163,6 +181,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("layernorm2d_backward_cpu", &layernorm2d_backward_cpu, unlocked);
   m.def("conv_forward_cpu", &conv_forward_cpu, unlocked);
   m.def("conv_backward_cpu", &conv_backward_cpu, unlocked);
+  m.def("instance_norm_lrelu_forward_cpu", &instance_norm_lrelu_forward_cpu, unlocked);
+  m.def("instance_norm_lrelu_backward_cpu", &instance_norm_lrelu_backward_cpu, unlocked);
   m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);
   m.def("nafblock_backward_cpu", &nafblock_backward_cpu, unlocked);
 #ifdef RGSUD_CUDA

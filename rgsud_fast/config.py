@@ -182,9 +182,9 @@ _TINY: dict[str, Any] = {
     "loss": {"channel_consistency": 10.0, "background_guidance": 2.0},
     "optim": {
         "learning_rate": 5e-4,
-        "stage2_learning_rate": 5e-4,
+        "stage2_learning_rate": 2e-4,
         "final_learning_rate": 1e-5,
-        "hold": 1.0,
+        "hold": 0.6,
         "discriminator_ratio": 2.0,
         "discriminator_reals": 2,
         "discriminator_warmup": 500,
@@ -196,7 +196,7 @@ _TINY: dict[str, Any] = {
 # What each preset changes of the paper's recipe.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "small": _TINY | {"stage1_iterations": 2600, "stage2_iterations": 1200, "val_every": 400, "save_every": 500},
+    "small": _TINY | {"stage1_iterations": 2600, "stage2_iterations": 600, "val_every": 400, "save_every": 500},
     "demo": _TINY
     | {
         "data": {"demo": True},

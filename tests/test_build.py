@@ -37,7 +37,8 @@ COMPILE_TRITON = """
 import triton
 from triton import language as tl
 from triton.backends.compiler import GPUTarget
-from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, layernorm2d as norm, nafblock as naf
+from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, instance_norm_lrelu as instance
+from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
 
 # Per kernel: its constants, and what is no 32-bit integer; DT stands for the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
@@ -45,11 +46,14 @@ PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32
 CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32,
         "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
 FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
+INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
     (norm.bwd_kernel, NORM, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
     (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
+    (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
+    (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (naf.norm_kernel, NORM, PARAMETERS),
     (naf.norm_back_kernel, NORM, PARAMETERS),
     (naf.gate_kernel, NORM, PARAMETERS),

@@ -71,7 +71,7 @@ def test_command_line_over_yaml_over_preset(trained, tmp_path):
     yaml.write_text("preset: small\nbatch: 3\ncrop: 96\noptim: {ema_decay: 0.5}\ndata: {rainy: r, clean: c}\n")
     config = config_of(trained, "--config", str(yaml), "--crop", "48", "--data.val-rainy", "v", "--data.val-clean", "w")
     assert (config.batch, config.crop, config.optim.ema_decay) == (3, 48, 0.5)
-    assert (config.optim.hold, config.network.derainer_width) == (1.0, 12)  # of the preset
+    assert (config.optim.hold, config.network.derainer_width) == (0.6, 12)  # of the preset
     assert (str(config.data.rainy), str(config.data.val_rainy), str(config.data.val_clean)) == ("r", "v", "w")
     assert config_of(trained, "--config", str(yaml), "--preset", "paper").network.derainer_width == 32
     assert config_of(trained, "--config", str(yaml), "--preset", "paper").batch == 3

@@ -52,12 +52,12 @@ def test_every_preset_is_valid_and_changes_what_it_says(preset):
 def test_a_given_field_wins_over_its_preset_and_leaves_the_rest():
     config = load_config({"preset": "small", "batch": 2, "optim": {"ema_decay": 0.9}})
     assert (config.batch, config.optim.ema_decay) == (2, 0.9)
-    assert (config.optim.hold, config.crop) == (1.0, 64)
+    assert (config.optim.hold, config.crop) == (0.6, 64)
 
 
 def test_sections_given_as_objects_are_merged_too():
     config = Config(preset="small", optim=OptimConfig(ema_decay=0.9), data=DataConfig(rainy=Path("r")))
-    assert (config.optim.ema_decay, config.optim.hold) == (0.9, 1.0)
+    assert (config.optim.ema_decay, config.optim.hold) == (0.9, 0.6)
     assert config.data.rainy == Path("r")
 
 

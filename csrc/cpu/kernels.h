@@ -42,6 +42,10 @@ struct CpuKernels {
   // Needs `out` of a forward without residual, or its `positive`. v_x, where not null, gets v_residual added.
   void (*conv_backward)(const T* v_out, const T* x, const T* out, const uint8_t* positive, const T* weight, T* v_x,
                         const T* v_residual, T* v_weight, T* v_bias, double slope, ConvSize size, int threads);
+  // lrelu((x - mean) / sqrt(var + eps)) of each plane.
+  void (*instance_norm_lrelu_forward)(const T* x, T* out, Planes size, double slope, double eps, int threads);
+  void (*instance_norm_lrelu_backward)(const T* v_out, const T* x, T* v_x, Planes size, double slope, double eps,
+                                       int threads);
   // Also gives what the backward needs: `a`, the gate's input, [images, 2 * channels, height, width], and the mean of
   // its output, [images, channels].
   void (*nafblock_forward)(const T* x, const NafWeights<T>& w, T* out, T* a, T* mean, NafSize size, double eps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import high_pass
+from ..ops import high_pass, instance_norm_lrelu
 from ._common import SLOPE, check_image, init_normal
 
 
@@ -38,6 +38,12 @@ class Discriminator(nn.Module):
 def _normalised(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:
     return (
         nn.Conv2d(channels_in, channels, 4, stride=stride, padding=1),
-        nn.InstanceNorm2d(channels),
-        nn.LeakyReLU(SLOPE),
+        InstanceNormLReLU(),
     )
+
+
+class InstanceNormLReLU(nn.Module):
+    """Instance normalisation without parameters, then LeakyReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return instance_norm_lrelu(x, SLOPE)

@@ -4,6 +4,7 @@ from . import _library  # noqa: F401 - enters the ops for torch.compile
 from ._backends import use_backend
 from .conv_bias_lrelu import conv_bias_lrelu
 from .high_pass import high_pass
+from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
 from .nafblock import NafWeights, nafblock
 from .residual_block import residual_block
@@ -13,6 +14,7 @@ __all__ = [
     "NafWeights",
     "conv_bias_lrelu",
     "high_pass",
+    "instance_norm_lrelu",
     "layernorm2d",
     "nafblock",
     "residual_block",

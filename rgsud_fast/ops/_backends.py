@@ -20,6 +20,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it
+    "instance_norm_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "nafblock": {"cpu": ("native", "triton"), "cuda": ("triton",)},
 }
 COMPILED = "compiled"

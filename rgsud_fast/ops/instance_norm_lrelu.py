@@ -1,0 +1,56 @@
+"""The discriminator's instance normalisation, with the LeakyReLU that follows it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import _backends as backends
+from . import _check as check
+from ._layout import returned, working
+
+EPS = 1e-5
+
+
+def instance_norm_lrelu(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tensor:
+    """Normalise each channel of each image over its pixels, then apply LeakyReLU.
+
+    Equivalent to F.leaky_relu(F.instance_norm(x, eps=eps), slope): biased variance, no scale and shift.
+
+    Args:
+        x: features, [N, C, H, W], more than one pixel. Differentiable once.
+        slope: of LeakyReLU below 0.
+        eps: added to the variance.
+
+    Returns:
+        [N, C, H, W], dtype of x, or autocast's on the GPU. Half precision is computed in float32.
+
+    Raises:
+        TypeError, ValueError: x is not such a tensor.
+    """
+    check.image("x", x)
+    if x.shape[2] * x.shape[3] < 2:
+        raise ValueError(f"x must have more than one pixel per channel, got {list(x.shape)}")
+    if not (impl := backends.choose("instance_norm_lrelu", x)) or impl is backends.COMPILED:
+        return reference(x, slope, eps)  # torch.compile fuses it by itself
+    return returned(_InstanceNormLrelu.apply(working(x), slope, eps, impl), x)
+
+
+def reference(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tensor:
+    """The definition, in plain PyTorch."""
+    return F.leaky_relu(F.instance_norm(x, eps=eps), slope)
+
+
+class _InstanceNormLrelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, slope, eps, impl):
+        ctx.save_for_backward(x)
+        ctx.slope, ctx.eps, ctx.impl = slope, eps, impl
+        return impl.forward(x, slope, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, v_out):
+        return ctx.impl.backward(v_out, *ctx.saved_tensors, ctx.slope, ctx.eps), None, None, None
