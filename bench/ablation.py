@@ -62,6 +62,9 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "seed": seed,
         "stage1_iterations": args.stage1,
         "stage2_iterations": args.stage2,
+        # Stage 1 at a constant rate and stage 2 down from it: what a branch gains by the end of the cosine, all gain.
+        "optim": {"hold": 1.0, "stage2_learning_rate": 5e-4},
+        "loss": {"reward_form": "psnr"},  # of every branch that names no other
         "data": {
             "rainy": args.data / "rain100l/train_rainy",
             "clean": args.data / "clean",

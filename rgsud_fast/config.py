@@ -179,7 +179,7 @@ _TINY: dict[str, Any] = {
         "discriminator_width": 16,
         "initialization": "fan_in",
     },
-    "loss": {"channel_consistency": 10.0, "background_guidance": 2.0},
+    "loss": {"channel_consistency": 10.0, "background_guidance": 2.0, "reward_form": "sum"},
     "optim": {
         "learning_rate": 5e-4,
         "stage2_learning_rate": 2e-4,

@@ -28,7 +28,7 @@ def test_the_set_is_the_same_on_every_call(domains):
 
 
 def test_it_is_large_enough_to_train_on(domains):
-    assert 10 <= len(domains.rainy) <= 20
+    assert 40 <= len(domains.rainy) <= 60
     assert len(domains.clean) >= 8
     assert len(set(domains.rainy.names)) == len(domains.rainy)
     for height, width in domains.rainy.sizes + domains.clean.sizes:

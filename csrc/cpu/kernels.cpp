@@ -1,9 +1,9 @@
 // The table of CPU kernels for one instruction set; the build compiles this file once for each.
 #include "kernels.h"
 
-#include "conv.h"
+#include "conv_bias_lrelu.h"
 #include "high_pass.h"
-#include "instance_norm.h"
+#include "instance_norm_lrelu.h"
 #include "layernorm2d.h"
 #include "nafblock.h"
 #include "ssim.h"

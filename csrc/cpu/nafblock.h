@@ -1,7 +1,7 @@
 // CPU kernel of nafblock: two passes over the image forward and two backward, everything between in the cache.
 #pragma once
 
-#include "conv.h"
+#include "conv_bias_lrelu.h"
 #include "layernorm2d.h"
 
 namespace rgsud {

@@ -1,4 +1,4 @@
-"""conv_bias_lrelu by csrc/cpu/conv.h; `residual_block` is made of the same two functions."""
+"""conv_bias_lrelu by csrc/cpu/conv_bias_lrelu.h; `residual_block` is made of the same two functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""instance_norm_lrelu by csrc/cpu/instance_norm.h."""
+"""instance_norm_lrelu by csrc/cpu/instance_norm_lrelu.h."""
 
 from __future__ import annotations
 

@@ -1,0 +1,23 @@
+"""instance_norm_lrelu: native or Triton against PyTorch's instance normalisation and LeakyReLU, in both layouts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from op_cases import DEVICE, last, measure, providers
+
+from rgsud_fast.ops.instance_norm_lrelu import instance_norm_lrelu, reference
+
+PROVIDERS = providers(
+    "instance_norm_lrelu",
+    instance_norm_lrelu,
+    {"plain": reference, "plain channels last": lambda x: reference(last(x))},
+)
+
+
+# The discriminator's three, as preset small has them, and the paper's first.
+@pytest.mark.parametrize("shape", [(16, 32, 16, 16), (16, 64, 8, 8), (16, 128, 7, 7), (8, 128, 64, 64)], ids=str)
+@pytest.mark.parametrize("name, function, backend", PROVIDERS)
+def bench_instance_norm_lrelu(benchmark, name, function, backend, shape):
+    x = torch.randn(shape, device=DEVICE, requires_grad=True)
+    measure(benchmark, (name, function, backend), [x], moved=5 * x.nbytes)
