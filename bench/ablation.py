@@ -74,7 +74,7 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         },
     }
     config = load_config(base)
-    domains = load_domains(config.data, args.cache, seed, print)
+    domains = load_domains(config.data, args.cache, print)
     device = pick_device(config.device)
     scorer = make_scorer(config.reward.scorer, domains.rainy, domains.clean, seed, device)
     first = Trainer(config, domains, scorer, device)

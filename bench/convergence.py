@@ -51,7 +51,7 @@ def end_of(steps: int, backend: str, run: int) -> dict[str, float]:
     config = Config(preset="demo", reward={"sweep_every": 10**6})
     device = pick_device(config.device)
     with tempfile.TemporaryDirectory() as cache:
-        domains = load_domains(config.data, Path(cache), config.seed, print)
+        domains = load_domains(config.data, Path(cache), print)
     scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), domains.rainy, domains.clean)
     trainer = Trainer(config, domains, scorer, device)
     generator = torch.Generator().manual_seed(run)

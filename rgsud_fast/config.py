@@ -200,10 +200,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": _TINY
     | {
         "data": {"demo": True},
-        "stage1_iterations": 900,
+        "stage1_iterations": 1000,
         "stage2_iterations": 250,
-        "val_every": 400,
-        "save_every": 400,
+        "val_every": 500,
+        "save_every": 500,
+        "reward": {"sweep_every": 300},
     },
 }
 

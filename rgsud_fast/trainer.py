@@ -76,7 +76,7 @@ def train(
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
     with Progress(config.iterations, quiet=quiet) as progress, backend:
-        domains = load_domains(config.data, folder.cache, config.seed, progress.say)
+        domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         judge = choose_scorer(config, domains, scorer, saved, device)
         trainer = Trainer(config, domains, judge, device, derainer)

@@ -63,3 +63,9 @@ def test_no_photograph_is_in_training_and_validation_and_no_pixel_in_both_domain
 def test_a_missing_photograph_says_how_to_get_it():
     with pytest.raises(UserError, match=r"does not bundle unheard_of\.png: pip install -U scikit-image"):
         demo.photograph("unheard_of.png")
+
+
+def test_rains_differ_and_stay_within_what_rain_looks_like():
+    styles = [demo.near_rain(np.random.default_rng(seed), angle=7) for seed in range(50)]
+    assert len(set(styles)) == 50
+    assert all(style.angle == 7 and 0 < style.brightness < 0.5 and style.width < 5 < style.length for style in styles)

@@ -37,7 +37,7 @@ def load(tmp_path):
 
     def call(data):
         warnings = []
-        return load_domains(data, tmp_path / "cache", seed=0, warn=warnings.append), warnings
+        return load_domains(data, tmp_path / "cache", warn=warnings.append), warnings
 
     return call
 

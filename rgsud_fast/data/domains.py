@@ -37,7 +37,6 @@ class Domains:
 def load_domains(
     data: DataConfig,
     cache_dir: Path,
-    seed: int,
     warn: Callable[[str], None],
     progress: Progress | None = None,
 ) -> Domains:
@@ -46,7 +45,6 @@ def load_domains(
     Args:
         data: the folders, or `demo` for the embedded photographs.
         cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
-        seed: of the run. The embedded set is the same for every seed, so that runs can be compared.
         warn: called with one line for each kind of overlap between the sets that should share no image.
         progress: called with (images decoded, images in all) while a folder is decoded for the first time.
 

@@ -82,18 +82,6 @@ def render_rain(clean: np.ndarray, style: RainStyle, seed: int) -> np.ndarray:
     return np.rint(image * scale).astype(np.uint8) if scale == 255 else image.astype(clean.dtype)
 
 
-def random_style(rng: np.random.Generator, angle: float | None = None) -> RainStyle:
-    """Draw a rain between a drizzle and a downpour, streaks of 15 to 60 pixels, 1 to 3 wide, within 35 degrees."""
-    return RainStyle(
-        angle=rng.uniform(-35, 35) if angle is None else angle,
-        length=rng.uniform(15, 60),
-        width=rng.uniform(1, 3),
-        density=rng.uniform(0.02, 0.05),
-        brightness=rng.uniform(0.25, 0.45),
-        layers=int(rng.integers(1, 4)),
-    )
-
-
 def _add_streak(
     rain: np.ndarray, row: float, column: float, angle: float, length: float, thickness: float, brightness: float
 ) -> None:
