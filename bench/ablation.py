@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from rgsud_fast.config import load_config
+from rgsud_fast.config import load_config, merge
 from rgsud_fast.data import Domains, load_domains, to_tensor
 from rgsud_fast.device import pick_device
 from rgsud_fast.files import write_text
@@ -139,7 +139,7 @@ def branch(
     base: dict[str, Any], change: dict[str, Any], domains: Domains, scorer: Scorer, state: dict[str, Any]
 ) -> Trainer:
     """Train stage 2 with one change of the configuration, from a copy of stage 1's state."""
-    config = load_config(base | change)
+    config = load_config(merge(base, change))
     trainer = Trainer(config, domains, scorer, pick_device(config.device))
     trainer.load_state_dict(snapshot(state))
     advance(trainer, config.iterations)

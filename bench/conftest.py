@@ -6,14 +6,11 @@ CPU threads, 2 unless given.
 
 from __future__ import annotations
 
-import os
-
 import torch
-from limits import copy_rate, product_rate
-from op_cases import DEVICE
+from limits import DEVICE, THREADS, measured
 from summary import rows
 
-torch.set_num_threads(int(os.environ.get("RGSUD_THREADS", "2")))
+torch.set_num_threads(THREADS)
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
@@ -26,10 +23,10 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
     ]
     if not benchmarks:
         return
-    limits = {"copy": copy_rate(DEVICE), "product": product_rate(DEVICE)}
+    limits = measured()
     terminalreporter.write_line(
         f"{DEVICE}, {torch.get_num_threads()} threads; 100 %: a copy, {limits['copy'] / 1e9:.2f} GB/s (what fits the "
-        f"cache may pass it); a float32 matrix product, {limits['product'] / 1e9:.0f} GFLOP/s"
+        f"cache may pass it); a float32 matrix product, {limits['float32'] / 1e9:.0f} GFLOP/s"
     )
     case = None
     for row in rows(benchmarks, limits):

@@ -1,8 +1,8 @@
 """Training with the kernels ends where training with the reference does.
 
-200 iterations of preset small on the embedded photographs, same seed: once with the kernels, and three times with the
-reference from initial weights that differ by 1e-7. GAN training is chaotic, so the three spread; the kernels' run must
-end within their range, widened by its own width on both sides.
+200 iterations of the small networks on the embedded photographs, same seed: once with the kernels, and three times
+with the reference from initial weights that differ by 1e-7. GAN training is chaotic, so the three spread; the kernels'
+run must end within their range, widened by its own width on both sides.
 
     python bench/convergence.py [--steps 200]
 """

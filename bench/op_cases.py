@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from limits import DEVICE
 from torch import Tensor
 
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import use_backend
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def providers(op: str, public: Callable, plain: dict[str, Callable]) -> list:
@@ -55,6 +54,7 @@ def measure(
         provider=name,
         bytes=moved,
         flops=work,
+        dtype=str(inputs[0].dtype).removeprefix("torch."),
     )
     with use_backend(backend):
         benchmark.pedantic(step, rounds=50, iterations=1, warmup_rounds=10)

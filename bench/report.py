@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from limits import copy_rate, product_rate
+from limits import DEVICE, THREADS, measured
 from summary import markdown, rows
 
 from rgsud_fast.files import write_text
 from rgsud_fast.installation import info
 
 HERE = Path(__file__).resolve().parent
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -34,7 +33,8 @@ def main() -> None:
             sys.exit(done.returncode or 1)
         found = json.loads(raw.read_text(encoding="utf-8"))["benchmarks"]
     benchmarks = [bench["extra_info"] | {"seconds": bench["stats"]["min"]} for bench in found]
-    limits = {"copy": copy_rate(DEVICE), "product": product_rate(DEVICE, _product_dtype())}
+    torch.set_num_threads(THREADS)
+    limits = measured()
     about = machine()
     name = "".join(c if c.isalnum() else "-" for c in about["device"]).strip("-").lower()
     target = HERE / "results" / name
@@ -45,9 +45,9 @@ def main() -> None:
         "",
         "  \n".join(f"{key}: {value}" for key, value in about.items()),
         "",
-        f"Limits, 100 %: a copy, {limits['copy'] / 1e9:.1f} GB/s; a matrix product in {_product_dtype()}, "
-        f"{limits['product'] / 1e9:.0f} GFLOP/s. Times are the best of each benchmark's rounds; speed is against the "
-        "fastest plain PyTorch of the case.",
+        f"Limits, 100 %: a copy, {limits['copy'] / 1e9:.1f} GB/s; matrix products, "
+        + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in limits.items() if name != "copy")
+        + ". Times are the best of each benchmark's rounds; speed is against the fastest plain PyTorch of the case.",
         "",
     ]
     write_text(target.with_suffix(".md"), "\n".join([*heading, markdown(rows(benchmarks, limits)), ""]))
@@ -74,10 +74,6 @@ def machine() -> dict[str, Any]:
         "commit": commit.stdout.strip() or None,
         "date": date.today().isoformat(),
     }
-
-
-def _product_dtype() -> torch.dtype:
-    return torch.bfloat16 if DEVICE == "cuda" else torch.float32
 
 
 if __name__ == "__main__":

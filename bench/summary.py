@@ -16,7 +16,6 @@ class Row(NamedTuple):
     rate: str  # with its unit
     share: float  # of the limit that binds
     ratio: float | None  # the fastest plain PyTorch's time over this one's
-    memory: int | None  # bytes at the peak, where the device counts them
 
 
 def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
@@ -24,7 +23,7 @@ def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
 
     Args:
         benchmarks: `extra_info` of each, with its `seconds`.
-        limits: `copy` in bytes per second and `product` in operations per second.
+        limits: as `limits.measured` gives them.
     """
     cases = defaultdict(list)
     for bench in benchmarks:
@@ -38,21 +37,20 @@ def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
             if bench.get("flops"):
                 rate, share = (
                     f"{bench['flops'] / seconds / 1e9:.0f} GFLOP/s",
-                    bench["flops"] / seconds / limits["product"],
+                    bench["flops"] / seconds / limits[bench["dtype"]],
                 )
             else:
                 rate, share = f"{bench['bytes'] / seconds / 1e9:.1f} GB/s", bench["bytes"] / seconds / limits["copy"]
             ratio = plain / seconds if plain else None
-            table.append(Row(case, bench["provider"], seconds, rate, share, ratio, bench.get("memory")))
+            table.append(Row(case, bench["provider"], seconds, rate, share, ratio))
     return table
 
 
 def markdown(table: list[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| case | provider | ms | rate | of the limit | speed | peak MiB |", "|---|---|---|---|---|---|---|"]
+    lines = ["| case | provider | ms | rate | of the limit | speed |", "|---|---|---|---|---|---|"]
     for row in table:
         ratio = f"{row.ratio:.2f}x" if row.ratio else ""
-        memory = f"{row.memory / 2**20:.0f}" if row.memory else ""
-        cells = [row.case, row.provider, f"{row.seconds * 1e3:.3f}", row.rate, f"{row.share:.0%}", ratio, memory]
+        cells = [row.case, row.provider, f"{row.seconds * 1e3:.3f}", row.rate, f"{row.share:.0%}", ratio]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

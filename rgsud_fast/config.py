@@ -126,7 +126,7 @@ class Config(_Section):
         "auto", description="Which implementation of the ops runs; auto takes the fastest there is."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="What the networks compute in; auto is bfloat16 on GPUs that have it. All else is float32."
+        "float32", description="What the networks compute in; auto: bfloat16 on GPUs that have it. The rest is float32."
     )
     cuda_graph: bool = Field(False, description="Record the step as a CUDA graph and replay it (GPU only).")
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per core.")

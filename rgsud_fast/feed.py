@@ -22,6 +22,13 @@ class Feed:
     def __init__(self, config: Config, domains: Domains, device: torch.device) -> None:
         self.config, self.domains, self.device = config, domains, device
 
+    def pair(self, step: int) -> tuple[Tensor, Tensor]:
+        """The rainy and the clean crops of an iteration alone."""
+        return tuple(
+            self._crops(images, stream, step, 1)[0]
+            for images, stream in ((self.domains.rainy, "rainy"), (self.domains.clean, "clean"))
+        )
+
     def images(self, step: int) -> tuple[dict[str, Tensor], list[Crop]]:
         """The crops of an iteration.
 

@@ -17,19 +17,24 @@ class Graphed:
     Every call does the function's work once, be it eager or replayed. What it returns is overwritten by the next call.
 
     Args:
+        device: the GPU of all tensors.
         function: takes and returns named CUDA tensors; it must not wait for the device, and may change parameters and
             optimiser states in place.
     """
 
-    def __init__(self, function: Callable[[Tensors], Tensors]) -> None:
-        self.function, self.calls = function, 0
-        self.stream = torch.cuda.Stream()
+    def __init__(self, device: torch.device, function: Callable[[Tensors], Tensors]) -> None:
+        self.device, self.function, self.calls = device, function, 0
+        self.stream = torch.cuda.Stream(device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: Tensors = {}
         self.outputs: Tensors = {}
 
     def __call__(self, inputs: Tensors) -> Tensors:
         """Run on these inputs; they may be reused at once."""
+        with torch.cuda.device(self.device):
+            return dict(self._run(inputs))
+
+    def _run(self, inputs: Tensors) -> Tensors:
         if self.calls < WARM_UP:
             self.calls += 1
             self.stream.wait_stream(torch.cuda.current_stream())

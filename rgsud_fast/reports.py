@@ -105,7 +105,7 @@ class Book:
             "event": "train",
             "stage": 1 if trainer.step <= config.stage1_iterations else 2,
             **terms,
-            "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+            "learning_rate": float(trainer.optimizer.param_groups[0]["lr"]),
             "images_per_second": self.counted * config.batch / seconds,
             "rewards": int(trainer.pool.filled.sum()),
         }

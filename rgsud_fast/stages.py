@@ -37,7 +37,7 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) ->
     """Self-supervised training on unpaired images: the clean estimate is the U-Net's.
 
     Args:
-        nets: the networks; the discriminator is expected frozen.
+        nets: the networks; the step is not the discriminator's, so pass `inputs=` to backward.
         rainy: rainy crops O_r, [N, 3, H, W] in [0, 1].
         clean: clean crops B_u of other scenes, same shape.
         weights: weights of the loss terms.

@@ -91,7 +91,7 @@ def train(
 
 
 class Progressed(NamedTuple):
-    """What one iteration computed. On a GPU the tensors are overwritten by later iterations."""
+    """What one iteration computed. With `cuda_graph` later iterations overwrite the tensors."""
 
     loss: Tensor  # scalar, of derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms of the loss, the discriminator's loss, the gradients' norms
@@ -125,17 +125,15 @@ class Trainer:
         together = [{"name": name, "params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
         self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
         graphed = config.cuda_graph and device.type == "cuda"
-        # A recorded step reads the learning rates from the device.
-        rate = torch.tensor(config.optim.learning_rate, device=device) if graphed else config.optim.learning_rate
-        self.optimizer = torch.optim.Adam(together, lr=rate, fused=True, capturable=graphed)
+        self.optimizer = torch.optim.Adam(together, fused=True)
         alone = [{"name": "discriminator", "params": list(self.nets.discriminator.parameters())}]
-        rate = rate.clone() if graphed else rate
-        self.discriminator_optimizer = torch.optim.Adam(alone, lr=rate, fused=True, capturable=graphed)
+        self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
+        self._make_capturable(graphed)
         self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
         self.average.n_averaged = self.average.n_averaged.cpu()  # read by the host at every iteration
         self.called = lowered(self.nets, pick_precision(config.precision, device))
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
-        self._learn = {stage: Graphed(function) for stage, function in learn.items()} if graphed else learn
+        self._learn = {stage: Graphed(device, function) for stage, function in learn.items()} if graphed else learn
         self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
 
     @property
@@ -234,6 +232,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
+        self._make_capturable(self.config.cuda_graph and self.device.type == "cuda")  # the saved run may have differed
         self.step, self.sweeps = state["step"], state["sweeps"]
         self.stage1_metrics = state["stage1_metrics"]
 
@@ -244,8 +243,7 @@ class Trainer:
     def _warm_up(self) -> None:
         """Teach the discriminator rainy from clean, which is where the generator starts, before anything else."""
         for step in range(self.config.optim.discriminator_warmup):
-            images, _ = self.feed.images(step)
-            self._teach_discriminator(images["rainy"], images["clean"])
+            self._teach_discriminator(*self.feed.pair(step))
 
     def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
@@ -255,6 +253,14 @@ class Trainer:
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_optimizer.step()
         return {"discriminator": loss, **norms}
+
+    def _make_capturable(self, graphed: bool) -> None:
+        """Let the optimisers be recorded or not: a recorded step reads its learning rate from the device."""
+        for optimizer in (self.optimizer, self.discriminator_optimizer):
+            for group in optimizer.param_groups:
+                rate = float(group["lr"])
+                group["lr"] = torch.tensor(rate, device=self.device) if graphed else rate
+                group["capturable"] = graphed
 
     def _set_learning_rates(self) -> None:
         rate = learning_rate(self.config, self.step)

@@ -22,6 +22,7 @@ def _strict():
     torch.manual_seed(0)
     torch.set_num_threads(1)  # tiny tensors gain nothing from a second thread, and lose 10x on busy cores
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)

@@ -10,6 +10,7 @@ import torch
 
 from rgsud_fast.errors import UserError
 from rgsud_fast.installation import describe, info
+from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import high_pass, layernorm2d, ssim, use_backend
 
@@ -94,6 +95,23 @@ def test_torch_compile_sees_the_ops_whole(backend):
         (v_wanted,), (v_got,) = (torch.autograd.grad(value, inputs[:1]) for value in (wanted, got))
     assert torch.allclose(got, wanted, atol=1e-6)
     assert torch.allclose(v_got, v_wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_torch_compile_sees_the_networks_whole(backend):
+    torch.compiler.reset()
+    nets = [Derainer(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4)]
+    for net in nets:
+        inputs = [torch.rand(2, 3, 32, 32) for _ in range(2 if isinstance(net, RainGenerator) else 1)]
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.2)
+        with use_backend(backend):
+            wanted = net(*inputs).square().mean()
+            got = torch.compile(net, fullgraph=True, backend="aot_eager")(*inputs).square().mean()
+            gradients = [torch.autograd.grad(loss, list(net.parameters())) for loss in (wanted, got)]
+        torch.testing.assert_close(got, wanted)
+        for a, b in zip(*gradients, strict=True):
+            torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
 
 
 def test_importing_the_ops_runs_no_device_query():

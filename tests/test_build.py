@@ -40,10 +40,10 @@ from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
 
-# Per kernel: its constants, and what is no 32-bit integer; DT stands for the images' type.
+# Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
 PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "eps": "fp32"}
-CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32,
+CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32, "WIDEN": False,
         "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
 FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
@@ -51,6 +51,7 @@ KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
     (norm.bwd_kernel, NORM, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
+    (conv.conv_kernel, CONV | {"HAS_BIAS": False, "HAS_RESIDUAL": False, "HAS_SIGN": False, "BLOCK_D": 128}, FLOATS),
     (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
@@ -59,7 +60,7 @@ KERNELS = [
     (naf.gate_kernel, NORM, PARAMETERS),
     (naf.gate_back_kernel, NORM, PARAMETERS),
     (naf.depthwise_back_kernel, NORM, PARAMETERS),
-    (conv.correlate_kernel, {"TAPS": 3, "BLOCK_P": 64, "BLOCK_C": 64, "BLOCK_D": 64}, FLOATS),
+    (conv.correlate_kernel, {"TAPS": 3, "WIDEN": False, "BLOCK_P": 64, "BLOCK_C": 64, "BLOCK_D": 64}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:
     for dtype in ("fp32", "bf16"):

@@ -7,10 +7,15 @@ import torch
 import torch.nn.functional as F
 from kernel_cases import assert_backward_twice, assert_matches, assert_same_bits, each_kernel, run
 
+from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import conv_bias_lrelu, residual_block, use_backend
 
-# (channels in, out), window, (height, width): odd sizes, channels that fill no group, rows longer than the registers
-CASES = [((6, 16), 7, (13, 19)), ((16, 3), 7, (9, 33)), ((5, 7), 3, (11, 6)), ((4, 8), 1, (5, 70)), ((2, 3), 5, (1, 1))]
+# (channels in, out), window, (height, width): odd sizes, channels that fill no group, rows longer than the registers,
+# more channels than a program owns, more pixels than one part of a sum.
+CASES = [
+    ((6, 16), 7, (13, 19)), ((16, 3), 7, (9, 33)), ((5, 7), 3, (11, 6)), ((4, 8), 1, (5, 70)), ((2, 3), 5, (1, 1)),
+    ((70, 130), 1, (3, 5)), ((2, 3), 3, (45, 47)),
+]  # fmt: skip
 
 
 def inner(x, weight, bias):
@@ -41,6 +46,7 @@ def test_half_precision_is_rounded_once(device, backend):
     x, weight, bias = (tensor.detach() for tensor in arguments((4, 5), 3, (8, 9), device))
     with use_backend(backend):
         got = conv_bias_lrelu(x.bfloat16(), weight, bias, 0.2)
+    weight = weight.bfloat16().float() if x.is_cuda else weight  # the GPU's products are of bfloat16
     wanted = F.leaky_relu(F.conv2d(x.bfloat16().float(), weight, bias, padding=1), 0.2)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got.float(), wanted, rtol=2**-8, atol=1e-5)
@@ -62,11 +68,16 @@ def test_convolution_gradcheck(device, backend):
 
 
 @each_kernel("conv_bias_lrelu")
-def test_a_gradient_nobody_wants_is_not_made(device, backend):
+def test_a_gradient_nobody_wants_is_not_made(device, backend, monkeypatch):
     x, weight, bias = arguments((2, 3), 3, (4, 5), device)
+    made = []
     with use_backend(backend):
-        out = inner(x.detach(), weight, bias).sum()
-    assert all(torch.isfinite(v).all() for v in torch.autograd.grad(out, [weight, bias]))
+        kernel = backends.choose("conv_bias_lrelu", x)
+        backward = kernel.backward
+        monkeypatch.setattr(kernel, "backward", lambda *args, **more: made.append(backward(*args, **more)) or made[-1])
+        torch.autograd.grad(inner(x.detach(), weight, bias).sum(), [weight, bias])
+        torch.autograd.grad(inner(x, weight, bias).sum(), [x, weight, bias])
+    assert [gradients[0] is None for gradients in made] == [True, False]
 
 
 @each_kernel("conv_bias_lrelu")
@@ -81,6 +92,31 @@ def test_convolution_reads_channels_last_as_it_is_meant(device, backend):
     x, weight, bias = arguments((5, 4), 3, (6, 7), device)
     last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
     assert_matches(inner, backend, [last, weight, bias], 1e-5)
+
+
+# On the CPU the op hands its kernels contiguous float32; the GPU's get channels last, and bfloat16.
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str)
+def test_triton_reads_and_writes_channels_last(dtype, tolerance):
+    kernel = pytest.importorskip("rgsud_fast.kernels.triton.conv_bias_lrelu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, weight, bias = (tensor.detach() for tensor in arguments((5, 6), 3, (7, 9), device))
+    x = x.to(dtype).to(memory_format=torch.channels_last)
+    weight = weight.to(dtype).float()
+    out, sign = kernel.forward(x, weight, bias, 0.2, residual=torch.zeros_like(x[:, :1].expand(-1, 6, -1, -1)))
+    wanted = F.leaky_relu(F.conv2d(x.float(), weight, bias, padding=1), 0.2)
+    assert out.dtype == dtype and out.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(sign > 0, wanted > 0)
+    torch.testing.assert_close(out.float(), wanted, rtol=tolerance, atol=tolerance)
+    v_out = torch.randn_like(out)
+    wide = x.float().requires_grad_()
+    parameters = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    before = F.leaky_relu(F.conv2d(wide, *parameters, padding=1), 0.2)
+    for got, exact in zip(
+        kernel.backward(v_out, x, sign, weight, 0.2),
+        torch.autograd.grad(before, [wide, *parameters], v_out.float()),
+        strict=True,
+    ):
+        assert ((got.float() - exact).abs().max() / exact.abs().max()).item() <= tolerance
 
 
 def test_threads_change_no_bit():

@@ -42,6 +42,8 @@ struct Bands {
   int64_t image(int64_t band) const { return band / per_image; }
   int64_t top(int64_t band) const { return band % per_image * kConvRows; }
   int64_t rows(int64_t band) const { return height - top(band) < kConvRows ? height - top(band) : kConvRows; }
+  // For useful_threads: its pixels stand for about 256 products each.
+  int64_t work(int64_t products) const { return images * height * width * (products / 256 + 1); }
   int64_t chunks() const {
     const int64_t pixels = images * height * width / kChunkPixels + 1;
     const int64_t most = pixels < kMostChunks ? pixels : kMostChunks;
@@ -156,7 +158,7 @@ void conv_forward(const T* x, const T* weight, const T* bias, const T* residual,
   pack_weights(weight, size, false, packed.data());
   for (int64_t c = 0; c < groups * kGroup; ++c) starts.data()[c] = c < size.out ? bias[c] : T(0);
 
-#pragma omp parallel num_threads(useful_threads(threads, bands.count() * kConvRows * size.width))
+#pragma omp parallel num_threads(useful_threads(threads, bands.work(size.in* size.out* size.taps* size.taps)))
   {
     Scratch<T> band(size.in * bands.plane()), line(kGroup * line_pitch);
 #pragma omp for schedule(static)
@@ -201,7 +203,7 @@ T lane_sum(const T* from) {
   return sum[0];
 }
 
-// sums[((out * in + c) * taps + ky) * taps + kx] of one band, a vector each: products of v (the gradient after the
+// sums[((out * in + c) * taps + ky) * taps + kx] of one band, a vector each: products of v (the gradient before the
 // activation) and x, over Group output channels and one row of taps at a time.
 template <typename T, int Group, int Taps>
 void weight_gradient(const T* v, const T* x, const Bands<T>& bands, int64_t rows, const ConvSize& size, T* sums) {
@@ -277,7 +279,7 @@ void conv_backward(const T* v_out, const T* x, const T* out, const uint8_t* posi
   const T zeros[kGroup] = {};
   Scratch<T> packed(groups * kGroup * size.out * area), partial(chunks * all);
   pack_weights(weight, size, true, packed.data());
-#pragma omp parallel num_threads(useful_threads(threads, bands.count() * kConvRows * size.width))
+#pragma omp parallel num_threads(useful_threads(threads, bands.work(size.in* size.out* size.taps* size.taps)))
   {
     Scratch<T> v_band(planes * bands.plane()), x_band(size.in * bands.plane()), line(kGroup * line_pitch);
     Scratch<T> sums(all * lanes);

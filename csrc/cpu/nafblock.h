@@ -165,7 +165,7 @@ struct NafTail {
         gated(c),
         out(c) {}
 
-  // `u` in rows of kBlock; x_from in rows of `pixels`. Fills every member; `out` is the block's output.
+  // `u` in rows of kBlock; x_from in rows of `pixels`. Fills every member; `out` is project2's output.
   void run(const T* x_from, const T* u, const T* scale, int64_t pixels, int64_t count) {
     load_block(x_from, channels, pixels, count, x.data());
     scale_rows<T>(nullptr, scale, u, scaled.data(), channels, count);
@@ -260,7 +260,7 @@ void nafblock_forward(const T* x, const NafWeights<T>& w, T* out, T* a, T* mean,
                       int threads) {
   const int64_t channels = size.channels, pixels = size.height * size.width;
   const Bands<T> bands({size.images, channels, 2 * channels, size.height, size.width, 3});
-  const int team = useful_threads(threads, size.images * pixels);
+  const int team = useful_threads(threads, bands.work(6 * channels * channels));
   Mixer<T> expand1(w.expand1, w.expand1_bias, 2 * channels, channels, false);
   Scratch<T> sums(bands.count() * channels), scale(size.images * channels);
 
@@ -325,27 +325,27 @@ void nafblock_forward(const T* x, const NafWeights<T>& w, T* out, T* a, T* mean,
 template <typename T>
 struct LaneSums {
   struct Part {
-    int64_t from, at, out, in;
+    int64_t from, at, out, in, pitch;
   };
   Part parts[8];
   int count = 0;
   int64_t size = 0;
 
-  // Room for a matrix of [out, in], or a vector of [out] with in = 1. Returns where its sums begin.
-  int64_t add(int64_t at, int64_t out, int64_t in) {
-    parts[count++] = {size, at, out, in};
-    const int64_t from = size;
-    size += round_up(out, kGroup) * (in == 1 ? 1 : round_up(in, kGroup)) * lanes_of<T>();
-    return from;
+  // Room for a matrix of [out, in] or a vector of [out]. Returns where its sums begin.
+  int64_t add_matrix(int64_t at, int64_t out, int64_t in) { return add({size, at, out, in, round_up(in, kGroup)}); }
+  int64_t add_vector(int64_t at, int64_t out) { return add({size, at, out, 1, 1}); }
+  int64_t add(Part part) {
+    parts[count++] = part;
+    size += round_up(part.out, kGroup) * part.pitch * lanes_of<T>();
+    return part.from;
   }
 
   void write(const T* sums, T* flat) const {
     for (int k = 0; k < count; ++k) {
       const Part& part = parts[k];
-      const int64_t pitch = part.in == 1 ? 1 : round_up(part.in, kGroup);
       for (int64_t o = 0; o < part.out; ++o)
         for (int64_t i = 0; i < part.in; ++i)
-          flat[part.at + o * part.in + i] = lane_sum(sums + part.from + (o * pitch + i) * lanes_of<T>());
+          flat[part.at + o * part.in + i] = lane_sum(sums + part.from + (o * part.pitch + i) * lanes_of<T>());
     }
   }
 };
@@ -387,11 +387,11 @@ void nafblock_backward(const T* v_out, const T* x, const NafWeights<T>& w, const
                        T* v_weights, NafSize size, double eps, int threads) {
   constexpr int64_t lanes = lanes_of<T>();
   const int64_t channels = size.channels, pixels = size.height * size.width;
-  const int team = useful_threads(threads, size.images * pixels);
   const NafLayout layout(channels);
   const int64_t all = layout.at[kNafWeights];
   const PixelTasks tasks(size.images, pixels);
   const Bands<T> bands({size.images, channels, 2 * channels, size.height, size.width, 3});
+  const int team = useful_threads(threads, bands.work(6 * channels * channels));
   const int64_t chunks = bands.chunks();
   Scratch<T> scale(size.images * channels), v_u(size.images * channels * pixels), partial(chunks * all);
   Scratch<T> v_scale(tasks.count() * channels), v_mean(size.images * channels);
@@ -407,13 +407,14 @@ void nafblock_backward(const T* v_out, const T* x, const NafWeights<T>& w, const
     Mixer<T> expand2_back(w.expand2, nullptr, 2 * channels, channels, true);
     Mixer<T> project2_back(w.project2, nullptr, channels, channels, true);
     LaneSums<T> lane;
-    const int64_t project1_at = lane.add(layout.at[8], channels, channels),
-                  project1_bias_at = lane.add(layout.at[9], channels, 1);
-    const int64_t expand2_at = lane.add(layout.at[12], 2 * channels, channels),
-                  expand2_bias_at = lane.add(layout.at[13], 2 * channels, 1);
-    const int64_t project2_at = lane.add(layout.at[14], channels, channels),
-                  project2_bias_at = lane.add(layout.at[15], channels, 1);
-    const int64_t beta_at = lane.add(layout.at[16], channels, 1), gamma_at = lane.add(layout.at[17], channels, 1);
+    const int64_t project1_at = lane.add_matrix(layout.at[8], channels, channels),
+                  project1_bias_at = lane.add_vector(layout.at[9], channels);
+    const int64_t expand2_at = lane.add_matrix(layout.at[12], 2 * channels, channels),
+                  expand2_bias_at = lane.add_vector(layout.at[13], 2 * channels);
+    const int64_t project2_at = lane.add_matrix(layout.at[14], channels, channels),
+                  project2_bias_at = lane.add_vector(layout.at[15], channels);
+    const int64_t beta_at = lane.add_vector(layout.at[16], channels),
+                  gamma_at = lane.add_vector(layout.at[17], channels);
 
 #pragma omp parallel num_threads(team)
     {
@@ -496,10 +497,10 @@ void nafblock_backward(const T* v_out, const T* x, const NafWeights<T>& w, const
     Mixer<T> expand1(w.expand1, w.expand1_bias, 2 * channels, channels, false);
     Mixer<T> expand1_back(w.expand1, nullptr, 2 * channels, channels, true);
     LaneSums<T> lane;
-    const int64_t expand1_at = lane.add(layout.at[2], 2 * channels, channels),
-                  expand1_bias_at = lane.add(layout.at[3], 2 * channels, 1);
-    const int64_t depthwise_at = lane.add(layout.at[4], 18 * channels, 1),
-                  depthwise_bias_at = lane.add(layout.at[5], 2 * channels, 1);
+    const int64_t expand1_at = lane.add_matrix(layout.at[2], 2 * channels, channels),
+                  expand1_bias_at = lane.add_vector(layout.at[3], 2 * channels);
+    const int64_t depthwise_at = lane.add_vector(layout.at[4], 18 * channels),
+                  depthwise_bias_at = lane.add_vector(layout.at[5], 2 * channels);
     Scratch<T> turned(18 * channels);
     for (int64_t i = 0; i < 18 * channels; ++i) turned.data()[i] = w.depthwise[i / 9 * 9 + 8 - i % 9];
 

@@ -1,4 +1,4 @@
-"""Triton kernels of conv_bias_lrelu: implicit matrix products on the tensor cores, the rest in their epilogue.
+"""Triton kernels of conv_bias_lrelu: implicit matrix products, the rest in their epilogue.
 
 Forward and the gradient at x are one kernel: a program owns a block of output pixels and output channels and walks the
 taps. The gradient at the weights sums over pixels in parts, which are added in a fixed order. Any strides are read; the
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rgsud_fast.ops._layout import empty_beside
 
-from ._launch import on_device
+from ._launch import accumulator, on_device
 
 _PIXELS = 128  # per program
 _PARTS = 64  # most sums of the weights' gradient that are made apart
@@ -77,13 +77,14 @@ def conv_kernel(
     HAS_RESIDUAL: tl.constexpr,
     HAS_SIGN: tl.constexpr,
     ACC: tl.constexpr,
+    WIDEN: tl.constexpr,  # the interpreter cannot multiply bfloat16
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
     n, y, x = p // (height * width), p // width % height, p % width
-    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    d = tl.program_id(1).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
     acc = tl.zeros((BLOCK_P, BLOCK_D), dtype=ACC)
     for tap in range(TAPS * TAPS):
         from_y = y + tap // TAPS - TAPS // 2
@@ -91,10 +92,12 @@ def conv_kernel(
         inside = (p < pixels) & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
         row = x_ptr + n * x_n + from_y * x_h + from_x * x_w
         for begin in range(0, channels, BLOCK_C):
-            c = begin + tl.arange(0, BLOCK_C)
+            c = begin + tl.arange(0, BLOCK_C).to(tl.int64)
             seen = tl.load(row[:, None] + c[None, :] * x_c, mask=inside[:, None] & (c < channels)[None, :], other=0.0)
             at = (tap * channels + c)[:, None] * channels_out + d[None, :]
             weight = tl.load(weight_ptr + at, mask=(c < channels)[:, None] & (d < channels_out)[None, :], other=0.0)
+            if WIDEN:
+                seen, weight = seen.to(ACC), weight.to(ACC)
             acc = tl.dot(seen, weight, acc, input_precision="ieee", out_dtype=ACC)
 
     if HAS_BIAS:
@@ -128,7 +131,7 @@ def activation_kernel(
     BLOCK_D: tl.constexpr,
 ):
     p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
-    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    d = tl.program_id(1).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
     at = (p // (height * width) * stride_n + p // width % height * stride_h + p % width * stride_w)[:, None]
     at += d[None, :] * stride_c
     mask = (p < pixels)[:, None] & (d < channels)[None, :]
@@ -161,14 +164,15 @@ def correlate_kernel(
     v_h,
     v_w,
     TAPS: tl.constexpr,
+    WIDEN: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     tap = tl.program_id(1)
     blocks = tl.cdiv(channels_out, BLOCK_D)
-    c = tl.program_id(2) // blocks * BLOCK_C + tl.arange(0, BLOCK_C)
-    d = tl.program_id(2) % blocks * BLOCK_D + tl.arange(0, BLOCK_D)
+    c = (tl.program_id(2) // blocks).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
+    d = (tl.program_id(2) % blocks).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
     acc_type: tl.constexpr = partials_ptr.dtype.element_ty
     acc = tl.zeros((BLOCK_C, BLOCK_D), dtype=acc_type)
     first = tl.program_id(0).to(tl.int64) * part
@@ -183,6 +187,8 @@ def correlate_kernel(
         seen = tl.load(x_ptr + at, mask=inside[None, :] & (c < channels)[:, None], other=0.0)
         at = (n * v_n + y * v_h + x * v_w)[:, None] + d[None, :] * v_c
         v = tl.load(v_ptr + at, mask=there[:, None] & (d < channels_out)[None, :], other=0.0)
+        if WIDEN:
+            seen, v = seen.to(acc_type), v.to(acc_type)
         acc = tl.dot(seen, v, acc, input_precision="ieee", out_dtype=acc_type)
     at = (tl.program_id(0).to(tl.int64) * TAPS * TAPS + tap) * channels * channels_out
     at = at + c[:, None] * channels_out + d[None, :]
@@ -206,7 +212,7 @@ def _convolve(
         conv_kernel[(triton.cdiv(pixels, _PIXELS), triton.cdiv(channels_out, block_d))](
             x, weight, bias, residual, out, sign, height, width, pixels, channels, channels_out,
             *x.stride(), *out.stride(), slope, TAPS=weight.shape[0], HAS_BIAS=bias is not None,
-            HAS_RESIDUAL=residual is not None, HAS_SIGN=sign is not None, ACC=_accumulator(x),
+            HAS_RESIDUAL=residual is not None, HAS_SIGN=sign is not None, ACC=accumulator(x), WIDEN=not x.is_cuda,
             BLOCK_P=_PIXELS, BLOCK_D=block_d, BLOCK_C=_block(channels, 64),
         )  # fmt: skip
 
@@ -238,7 +244,7 @@ def _correlate(x: Tensor, v: Tensor, weight: Tensor) -> Tensor:
     with on_device(x):
         correlate_kernel[(parts, taps * taps, blocks)](
             x, v, partials, height, width, pixels, part, channels, channels_out, *x.stride(), *v.stride(),
-            TAPS=taps, BLOCK_P=block_p, BLOCK_C=block_c, BLOCK_D=block_d,
+            TAPS=taps, WIDEN=not x.is_cuda, BLOCK_P=block_p, BLOCK_C=block_c, BLOCK_D=block_d,
         )  # fmt: skip
     return partials.sum(0).permute(3, 2, 0, 1).contiguous()
 
@@ -246,10 +252,6 @@ def _correlate(x: Tensor, v: Tensor, weight: Tensor) -> Tensor:
 def _like(x: Tensor, other: Tensor) -> Tensor:
     """x with the strides of another tensor of its shape."""
     return torch.empty_like(other, dtype=x.dtype).copy_(x)
-
-
-def _accumulator(x: Tensor) -> tl.dtype:
-    return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
 def _block(channels: int, most: int) -> int:

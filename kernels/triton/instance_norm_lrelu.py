@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import on_device
+from ._launch import accumulator, on_device
 
 _PIXELS, _CHANNELS = 128, 16  # a program's block
 
@@ -146,9 +146,8 @@ def _statistics(
 
 def _launch(kernel, x: Tensor, out: Tensor, slope: float, eps: float, *more: Tensor) -> None:
     images, channels, height, width = x.shape
-    acc = tl.float64 if x.dtype == torch.float64 else tl.float32
     with on_device(x):
         kernel[(images * triton.cdiv(channels, _CHANNELS),)](
             x, out, *more, width, height * width, channels, *x.stride(), slope, eps,
-            ACC=acc, BLOCK_P=_PIXELS, BLOCK_C=_CHANNELS,
+            ACC=accumulator(x), BLOCK_P=_PIXELS, BLOCK_C=_CHANNELS,
         )  # fmt: skip

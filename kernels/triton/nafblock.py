@@ -248,7 +248,7 @@ def _pixels(height, width, blocks, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr)
     # Image, rows, columns and channels of this program, and which pixels exist. No program spans two images.
     program = tl.program_id(0).to(tl.int64)
     p = program % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    c = tl.program_id(1).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
     return program // blocks, p // width, p % width, c, p < height * width
 
 

@@ -30,6 +30,13 @@ def returned(out: Tensor, x: Tensor) -> Tensor:
     return out if x.is_cuda else out.to(x.dtype)
 
 
+def widened(x: Tensor, *parameters: Tensor) -> list[Tensor]:
+    """For a reference: the arguments in the dtype that sums are kept in, or as they are where autocast sees to it."""
+    if torch.is_autocast_enabled(x.device.type):
+        return [x, *parameters]
+    return [tensor.to(accumulate_dtype(x.dtype)) for tensor in (x, *parameters)]
+
+
 def empty_beside(x: Tensor, channels: int) -> Tensor:
     """Room for [N, channels, H, W] in the dtype, on the device and in the layout of x."""
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

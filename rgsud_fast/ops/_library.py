@@ -1,5 +1,5 @@
 """The ops as torch.compile sees them: the same forward and backward, each with a fake kernel. Eager code passes by.
-nafblock is not among them: compiled, it is plain PyTorch around layernorm2d, which the compiler fuses by itself.
+nafblock and instance_norm_lrelu are not among them: compiled, they are plain PyTorch, which the compiler fuses.
 
 The backend is chosen when the compiled code runs; a graph compiled under `reference` holds the plain PyTorch instead.
 """

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from ._layout import parameter, returned, working
+from ._layout import parameter, returned, widened, working
 
 
 def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
@@ -41,8 +41,10 @@ def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0)
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
     """The definition, in plain PyTorch."""
-    out = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
-    return out if slope == 1 else F.leaky_relu(out, slope)
+    wide_x, weight, bias = widened(x, weight, bias)
+    out = F.conv2d(wide_x, weight, bias, padding=weight.shape[-1] // 2)
+    out = out if slope == 1 else F.leaky_relu(out, slope)
+    return out.to(x.dtype) if wide_x.dtype != x.dtype else out
 
 
 def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, names: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,13 +12,11 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from ._layout import parameter, returned, working
+from ._layout import parameter, returned, widened, working
 from .layernorm2d import layernorm2d
 from .layernorm2d import reference as layernorm2d_reference
 
 EPS = 1e-6  # of both normalisations
-# Wider blocks are matrix products before all else: the native kernel leaves them to PyTorch and its own layernorm2d.
-MOST_CHANNELS = 64
 
 
 class NafWeights(NamedTuple):
@@ -64,7 +63,7 @@ def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
     impl = backends.choose("nafblock", x)
     if not impl:
         return reference(x, weights)
-    if impl is backends.COMPILED or (x.shape[1] > MOST_CHANNELS and not x.is_cuda):
+    if impl is backends.COMPILED or x.shape[1] > getattr(impl, "MOST_CHANNELS", x.shape[1]):
         return _compose(x, weights, layernorm2d)
     inputs = working(x), *(parameter(x, weight) for weight in weights)
     return returned(_NafBlock.apply(impl, *inputs), x)
@@ -75,13 +74,16 @@ def reference(x: Tensor, weights: NafWeights) -> Tensor:
     return _compose(x, weights, layernorm2d_reference)
 
 
-def _compose(x: Tensor, w: NafWeights, norm) -> Tensor:
+def _compose(narrow: Tensor, weights: NafWeights, norm: Callable) -> Tensor:
+    x, *weights = widened(narrow, *weights)
+    w = NafWeights(*weights)
     u = F.conv2d(norm(x, w.norm1_weight, w.norm1_bias, EPS), w.expand1, w.expand1_bias)
     u = _gate(F.conv2d(u, w.depthwise, w.depthwise_bias, padding=1, groups=u.shape[1]))
     u = u * F.conv2d(F.adaptive_avg_pool2d(u, 1), w.attention, w.attention_bias)
     y = x + w.beta * F.conv2d(u, w.project1, w.project1_bias)
     v = _gate(F.conv2d(norm(y, w.norm2_weight, w.norm2_bias, EPS), w.expand2, w.expand2_bias))
-    return y + w.gamma * F.conv2d(v, w.project2, w.project2_bias)
+    out = y + w.gamma * F.conv2d(v, w.project2, w.project2_bias)
+    return out.to(narrow.dtype) if x.dtype != narrow.dtype else out
 
 
 def _gate(x: Tensor) -> Tensor:
@@ -106,7 +108,8 @@ def _check_weights(x: Tensor, weights: NafWeights) -> None:
 class _NafBlock(torch.autograd.Function):
     @staticmethod
     def forward(ctx, impl, x, *weights):
-        out, *kept = impl.forward(x, weights, EPS)
+        with torch.autocast(x.device.type, enabled=False):  # as in the backward; x has its dtype already
+            out, *kept = impl.forward(x, weights, EPS)
         ctx.save_for_backward(x, *kept, *weights)
         ctx.impl = impl
         return out

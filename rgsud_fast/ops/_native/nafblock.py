@@ -9,6 +9,9 @@ from torch import Tensor
 
 from . import _C, address, dtype_name, threads
 
+# Wider blocks are matrix products before all else: those are left to PyTorch around the native layernorm2d.
+MOST_CHANNELS = 64
+
 
 def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """The block's output; the input of its first gate, [N, 2C, H, W], and the mean of that gate's output, [N, C]."""
