@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from op_cases import DEVICE, last, measure, providers
+from op_cases import last, measure, providers, random
 
 from rgsud_fast.ops.instance_norm_lrelu import instance_norm_lrelu, reference
 
@@ -19,5 +18,5 @@ PROVIDERS = providers(
 @pytest.mark.parametrize("shape", [(16, 32, 16, 16), (16, 64, 8, 8), (16, 128, 7, 7), (8, 128, 64, 64)], ids=str)
 @pytest.mark.parametrize("name, function, backend", PROVIDERS)
 def bench_instance_norm_lrelu(benchmark, name, function, backend, shape):
-    x = torch.randn(shape, device=DEVICE, requires_grad=True)
+    x = random(*shape)
     measure(benchmark, (name, function, backend), [x], moved=5 * x.nbytes)

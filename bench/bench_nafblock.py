@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from op_cases import DEVICE, last, measure, providers
+from op_cases import DEVICE, last, measure, providers, random
 
 from rgsud_fast.networks.derainer import NAFBlock
 from rgsud_fast.ops.nafblock import NafWeights, nafblock, reference
@@ -22,7 +21,7 @@ PROVIDERS = providers(
 @pytest.mark.parametrize("shape", [(8, 12, 64, 64), (8, 24, 32, 32), (8, 48, 16, 16), (4, 32, 128, 128)], ids=str)
 @pytest.mark.parametrize("name, function, backend", PROVIDERS)
 def bench_nafblock(benchmark, name, function, backend, shape):
-    x = torch.randn(shape, device=DEVICE, requires_grad=True)
+    x = random(*shape)
     weights = NAFBlock(shape[1]).to(DEVICE).weights()
     # Two passes over x and the gate's input each way, at least.
     measure(benchmark, (name, function, backend), [x, *weights], moved=13 * x.nbytes)

@@ -23,6 +23,11 @@ def providers(op: str, public: Callable, plain: dict[str, Callable]) -> list:
     return cases
 
 
+def random(*shape: int) -> Tensor:
+    """Normal noise that wants a gradient."""
+    return torch.randn(shape, device=DEVICE, requires_grad=True)
+
+
 def last(x: Tensor) -> Tensor:
     """The same image with its channels last in memory, which plain PyTorch may prefer."""
     return x.contiguous(memory_format=torch.channels_last)

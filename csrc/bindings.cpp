@@ -73,23 +73,25 @@ void layernorm2d_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr
   });
 }
 
-void conv_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t weight, uintptr_t bias, uintptr_t residual,
-                      uintptr_t out, uintptr_t positive, double slope, const std::array<int64_t, 6>& size,
-                      int threads) {
+void conv_bias_lrelu_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t weight, uintptr_t bias,
+                                 uintptr_t residual, uintptr_t out, uintptr_t positive, double slope,
+                                 const std::array<int64_t, 6>& size, int threads) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().conv_forward(at<T>(x), at<T>(weight), at<T>(bias), at<T>(residual), at<T>(out),
-                                  at<uint8_t>(positive), slope, conv_size(size), threads);
+    cpu_kernels<T>().conv_bias_lrelu_forward(at<T>(x), at<T>(weight), at<T>(bias), at<T>(residual), at<T>(out),
+                                             at<uint8_t>(positive), slope, conv_size(size), threads);
   });
 }
 
-void conv_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, uintptr_t out, uintptr_t positive,
-                       uintptr_t weight, uintptr_t v_x, uintptr_t v_residual, uintptr_t v_weight, uintptr_t v_bias,
-                       double slope, const std::array<int64_t, 6>& size, int threads) {
+void conv_bias_lrelu_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, uintptr_t out,
+                                  uintptr_t positive, uintptr_t weight, uintptr_t v_x, uintptr_t v_residual,
+                                  uintptr_t v_weight, uintptr_t v_bias, double slope,
+                                  const std::array<int64_t, 6>& size, int threads) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().conv_backward(at<T>(v_out), at<T>(x), at<T>(out), at<uint8_t>(positive), at<T>(weight), at<T>(v_x),
-                                   at<T>(v_residual), at<T>(v_weight), at<T>(v_bias), slope, conv_size(size), threads);
+    cpu_kernels<T>().conv_bias_lrelu_backward(at<T>(v_out), at<T>(x), at<T>(out), at<uint8_t>(positive), at<T>(weight),
+                                              at<T>(v_x), at<T>(v_residual), at<T>(v_weight), at<T>(v_bias), slope,
+                                              conv_size(size), threads);
   });
 }
 
@@ -179,8 +181,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("ssim_cpu", &ssim_cpu, unlocked);
   m.def("layernorm2d_forward_cpu", &layernorm2d_forward_cpu, unlocked);
   m.def("layernorm2d_backward_cpu", &layernorm2d_backward_cpu, unlocked);
-  m.def("conv_forward_cpu", &conv_forward_cpu, unlocked);
-  m.def("conv_backward_cpu", &conv_backward_cpu, unlocked);
+  m.def("conv_bias_lrelu_forward_cpu", &conv_bias_lrelu_forward_cpu, unlocked);
+  m.def("conv_bias_lrelu_backward_cpu", &conv_bias_lrelu_backward_cpu, unlocked);
   m.def("instance_norm_lrelu_forward_cpu", &instance_norm_lrelu_forward_cpu, unlocked);
   m.def("instance_norm_lrelu_backward_cpu", &instance_norm_lrelu_backward_cpu, unlocked);
   m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);

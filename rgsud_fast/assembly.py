@@ -18,7 +18,13 @@ from .stages import Networks
 
 
 def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None) -> Networks:
-    """Make the four networks, on the device and laid out for it; the same initial weights for the same seed."""
+    """Make the four networks, on the device and laid out for it; the same initial weights for the same seed.
+
+    Args:
+        config: names sizes, initialisation and seed.
+        device: where they will train.
+        derainer: a network of the user's own, [N, 3, H, W] -> the same, in place of NAFNet.
+    """
     sizes = config.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -45,6 +51,13 @@ def choose_scorer(
     device: torch.device,
 ) -> Scorer:
     """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it.
+
+    Args:
+        config: names the scorer and its penalties.
+        domains: the images it is fitted to.
+        own: the user's own, which comes before the configured one.
+        saved: the checkpoint of the run to resume.
+        device: where it will score.
 
     Raises:
         UserError: the run to resume was scored by another.

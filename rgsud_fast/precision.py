@@ -16,6 +16,10 @@ from .stages import Networks
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype a name stands for on a device: auto is bfloat16 on GPUs that have it, float32 elsewhere.
 
+    Args:
+        name: auto, float32 or bfloat16.
+        device: where the networks run.
+
     Raises:
         UserError: bfloat16 was asked for on a GPU without it.
     """
@@ -28,7 +32,12 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def lowered(nets: Networks, precision: torch.dtype) -> Networks:
-    """The same networks, computing in `precision` and returning float32; the weights are shared."""
+    """The same networks, computing in `precision` and returning float32; the weights are shared.
+
+    Args:
+        nets: the networks, their weights in float32.
+        precision: torch.float32 (they are returned as they are) or torch.bfloat16.
+    """
     return nets if precision == torch.float32 else Networks(*(_Lowered(net, precision) for net in nets))
 
 

@@ -43,10 +43,10 @@ class Book:
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
 
-    def iterated(self, step: Progressed) -> None:
+    def iterated(self, done: Progressed) -> None:
         """Book one iteration; every `log_every` of them make a line."""
         trainer = self.trainer
-        for name, term in step.terms.items():
+        for name, term in done.terms.items():
             self.sums[name] = self.sums.get(name, 0) + term.detach()
         self.counted += 1
         if trainer.device.type == "cpu":

@@ -57,3 +57,15 @@ def assert_backward_twice(op: Callable, backend: str, inputs: Sequence[Tensor]) 
     once = torch.autograd.grad(out, inputs, retain_graph=True)
     again = torch.autograd.grad(out, inputs)
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+
+
+def convolution_arguments(
+    channels: tuple[int, int],
+    taps: int,
+    size: tuple[int, int],
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> list[Tensor]:
+    """Two images, weights and bias of a convolution of channels (in, out)."""
+    shapes = (2, channels[0], *size), (channels[1], channels[0], taps, taps), channels[1:]
+    return [torch.randn(shape, dtype=torch.float64).to(device, dtype).requires_grad_() for shape in shapes]

@@ -1,14 +1,14 @@
-"""conv_bias_lrelu and residual_block against their float64 references and PyTorch's own convolution."""
+"""conv_bias_lrelu against its float64 reference and PyTorch's own convolution."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_cases import assert_backward_twice, assert_matches, assert_same_bits, each_kernel, run
+from kernel_cases import assert_matches, convolution_arguments, each_kernel, run
 
 from rgsud_fast.ops import _backends as backends
-from rgsud_fast.ops import conv_bias_lrelu, residual_block, use_backend
+from rgsud_fast.ops import conv_bias_lrelu, use_backend
 
 # (channels in, out), window, (height, width): odd sizes, channels that fill no group, rows longer than the registers,
 # more channels than a program owns, more pixels than one part of a sum.
@@ -22,28 +22,16 @@ def inner(x, weight, bias):
     return conv_bias_lrelu(x, weight, bias, 0.2)
 
 
-def arguments(channels, taps, size, device="cpu", dtype=torch.float32, images=2):
-    torch.manual_seed(0)
-    shapes = (images, channels[0], *size), (channels[1], channels[0], taps, taps), channels[1:]
-    return [torch.randn(shape, dtype=torch.float64).to(device, dtype).requires_grad_() for shape in shapes]
-
-
-def block_arguments(channels, taps, size, device="cpu", dtype=torch.float32):
-    x, *first = arguments((channels, channels), taps, size, device, dtype)
-    second = [(tensor.detach() * 0.7 + 0.1).requires_grad_() for tensor in first]
-    return [x, *first, *second]
-
-
 @each_kernel("conv_bias_lrelu")
 @pytest.mark.parametrize("channels, taps, size", CASES, ids=str)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
 def test_convolution_matches_reference(device, backend, channels, taps, size, dtype, tolerance):
-    assert_matches(inner, backend, arguments(channels, taps, size, device, dtype), tolerance)
+    assert_matches(inner, backend, convolution_arguments(channels, taps, size, device, dtype), tolerance)
 
 
 @each_kernel("conv_bias_lrelu")
 def test_half_precision_is_rounded_once(device, backend):
-    x, weight, bias = (tensor.detach() for tensor in arguments((4, 5), 3, (8, 9), device))
+    x, weight, bias = (tensor.detach() for tensor in convolution_arguments((4, 5), 3, (8, 9), device))
     with use_backend(backend):
         got = conv_bias_lrelu(x.bfloat16(), weight, bias, 0.2)
     weight = weight.bfloat16().float() if x.is_cuda else weight  # the GPU's products are of bfloat16
@@ -54,7 +42,7 @@ def test_half_precision_is_rounded_once(device, backend):
 
 @each_kernel("conv_bias_lrelu")
 def test_without_activation_it_is_a_convolution(device, backend):
-    x, weight, bias = arguments((3, 4), 3, (7, 8), device)
+    x, weight, bias = convolution_arguments((3, 4), 3, (7, 8), device)
     with use_backend(backend):
         torch.testing.assert_close(
             conv_bias_lrelu(x, weight, bias), F.conv2d(x, weight, bias, padding=1), rtol=1e-5, atol=1e-5
@@ -64,12 +52,14 @@ def test_without_activation_it_is_a_convolution(device, backend):
 @each_kernel("conv_bias_lrelu")
 def test_convolution_gradcheck(device, backend):
     with use_backend(backend):
-        assert torch.autograd.gradcheck(inner, arguments((2, 3), 3, (4, 5), device, torch.float64), fast_mode=True)
+        assert torch.autograd.gradcheck(
+            inner, convolution_arguments((2, 3), 3, (4, 5), device, torch.float64), fast_mode=True
+        )
 
 
 @each_kernel("conv_bias_lrelu")
 def test_a_gradient_nobody_wants_is_not_made(device, backend, monkeypatch):
-    x, weight, bias = arguments((2, 3), 3, (4, 5), device)
+    x, weight, bias = convolution_arguments((2, 3), 3, (4, 5), device)
     made = []
     with use_backend(backend):
         kernel = backends.choose("conv_bias_lrelu", x)
@@ -82,14 +72,14 @@ def test_a_gradient_nobody_wants_is_not_made(device, backend, monkeypatch):
 
 @each_kernel("conv_bias_lrelu")
 def test_convolution_of_strided_features(device, backend):
-    x, weight, bias = arguments((8, 4), 3, (12, 14), device)
+    x, weight, bias = convolution_arguments((8, 4), 3, (12, 14), device)
     view = x.detach()[:, ::2, 1:, ::3].requires_grad_()
     assert_matches(inner, backend, [view, weight.detach()[:, ::2].requires_grad_(), bias], 1e-5)
 
 
 @each_kernel("conv_bias_lrelu")
 def test_convolution_reads_channels_last_as_it_is_meant(device, backend):
-    x, weight, bias = arguments((5, 4), 3, (6, 7), device)
+    x, weight, bias = convolution_arguments((5, 4), 3, (6, 7), device)
     last = x.detach().to(memory_format=torch.channels_last).requires_grad_()
     assert_matches(inner, backend, [last, weight, bias], 1e-5)
 
@@ -99,7 +89,7 @@ def test_convolution_reads_channels_last_as_it_is_meant(device, backend):
 def test_triton_reads_and_writes_channels_last(dtype, tolerance):
     kernel = pytest.importorskip("rgsud_fast.kernels.triton.conv_bias_lrelu")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x, weight, bias = (tensor.detach() for tensor in arguments((5, 6), 3, (7, 9), device))
+    x, weight, bias = (tensor.detach() for tensor in convolution_arguments((5, 6), 3, (7, 9), device))
     x = x.to(dtype).to(memory_format=torch.channels_last)
     weight = weight.to(dtype).float()
     out, sign = kernel.forward(x, weight, bias, 0.2, residual=torch.zeros_like(x[:, :1].expand(-1, 6, -1, -1)))
@@ -120,36 +110,11 @@ def test_triton_reads_and_writes_channels_last(dtype, tolerance):
 
 
 def test_threads_change_no_bit():
-    inputs = arguments((5, 6), 3, (101, 103))  # 20,806 pixels; a second thread is used from 8,192 on
+    inputs = convolution_arguments((5, 6), 3, (101, 103))  # 20,806 pixels; a second thread is used from 8,192 on
     torch.set_num_threads(2)
     two = run(inner, "native", inputs)
     torch.set_num_threads(1)
     assert all(torch.equal(a, b) for a, b in zip(run(inner, "native", inputs), two, strict=True))
-
-
-@each_kernel("conv_bias_lrelu")
-@pytest.mark.parametrize("channels, taps, size", [(16, 3, (9, 33)), (5, 3, (11, 70)), (3, 7, (5, 6))], ids=str)
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
-def test_block_matches_reference(device, backend, channels, taps, size, dtype, tolerance):
-    assert_matches(residual_block, backend, block_arguments(channels, taps, size, device, dtype), tolerance)
-
-
-@each_kernel("conv_bias_lrelu")
-def test_block_gradcheck(device, backend):
-    with use_backend(backend):
-        assert torch.autograd.gradcheck(
-            residual_block, block_arguments(2, 3, (4, 5), device, torch.float64), fast_mode=True
-        )
-
-
-@each_kernel("conv_bias_lrelu")
-def test_block_gives_the_same_bits_every_run(device, backend):
-    assert_same_bits(residual_block, backend, block_arguments(6, 3, (13, 17), device))
-
-
-@each_kernel("conv_bias_lrelu")
-def test_block_backward_runs_twice(device, backend):
-    assert_backward_twice(residual_block, backend, block_arguments(4, 3, (6, 6), device))
 
 
 @pytest.mark.parametrize(
@@ -166,9 +131,3 @@ def test_block_backward_runs_twice(device, backend):
 def test_refuses_what_does_not_fit(weight, bias, slope, message):
     with pytest.raises(ValueError, match=message):
         conv_bias_lrelu(torch.rand(1, 4, 5, 5), torch.rand(weight), torch.rand(bias), slope)
-
-
-def test_block_refuses_to_change_the_channels():
-    x, weight, bias = arguments((4, 5), 3, (6, 7))
-    with pytest.raises(ValueError, match="weight1 must keep the 4 channels"):
-        residual_block(x, weight, bias, weight, bias)

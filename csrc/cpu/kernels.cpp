@@ -6,6 +6,7 @@
 #include "instance_norm_lrelu.h"
 #include "layernorm2d.h"
 #include "nafblock.h"
+#include "nafblock_backward.h"
 #include "ssim.h"
 
 namespace rgsud {
@@ -16,12 +17,12 @@ inline namespace RGSUD_ISA {
 
 extern const CpuTables tables;
 const CpuTables tables = {
-    {high_pass<float>, ssim<float>, layernorm2d_forward<float>, layernorm2d_backward<float>, conv_forward<float>,
-     conv_backward<float>, instance_norm_lrelu_forward<float>, instance_norm_lrelu_backward<float>,
-     nafblock_forward<float>, nafblock_backward<float>},
-    {high_pass<double>, ssim<double>, layernorm2d_forward<double>, layernorm2d_backward<double>, conv_forward<double>,
-     conv_backward<double>, instance_norm_lrelu_forward<double>, instance_norm_lrelu_backward<double>,
-     nafblock_forward<double>, nafblock_backward<double>},
+    {high_pass<float>, ssim<float>, layernorm2d_forward<float>, layernorm2d_backward<float>,
+     conv_bias_lrelu_forward<float>, conv_bias_lrelu_backward<float>, instance_norm_lrelu_forward<float>,
+     instance_norm_lrelu_backward<float>, nafblock_forward<float>, nafblock_backward<float>},
+    {high_pass<double>, ssim<double>, layernorm2d_forward<double>, layernorm2d_backward<double>,
+     conv_bias_lrelu_forward<double>, conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>,
+     instance_norm_lrelu_backward<double>, nafblock_forward<double>, nafblock_backward<double>},
     RGSUD_NAME(RGSUD_ISA),
 };
 

@@ -37,11 +37,12 @@ struct CpuKernels {
   void (*layernorm2d_backward)(const T* v_out, const T* x, const T* weight, T* v_x, T* v_weight, T* v_bias,
                                int64_t images, int64_t channels, int64_t pixels, double eps, int threads);
   // out = lrelu(conv(x) + bias) (+ residual). Writes which values before the activation are positive where asked for.
-  void (*conv_forward)(const T* x, const T* weight, const T* bias, const T* residual, T* out, uint8_t* positive,
-                       double slope, ConvSize size, int threads);
+  void (*conv_bias_lrelu_forward)(const T* x, const T* weight, const T* bias, const T* residual, T* out,
+                                  uint8_t* positive, double slope, ConvSize size, int threads);
   // Needs `out` of a forward without residual, or its `positive`. v_x, where not null, gets v_residual added.
-  void (*conv_backward)(const T* v_out, const T* x, const T* out, const uint8_t* positive, const T* weight, T* v_x,
-                        const T* v_residual, T* v_weight, T* v_bias, double slope, ConvSize size, int threads);
+  void (*conv_bias_lrelu_backward)(const T* v_out, const T* x, const T* out, const uint8_t* positive, const T* weight,
+                                   T* v_x, const T* v_residual, T* v_weight, T* v_bias, double slope, ConvSize size,
+                                   int threads);
   // lrelu((x - mean) / sqrt(var + eps)) of each plane.
   void (*instance_norm_lrelu_forward)(const T* x, T* out, Planes size, double slope, double eps, int threads);
   void (*instance_norm_lrelu_backward)(const T* v_out, const T* x, T* v_x, Planes size, double slope, double eps,

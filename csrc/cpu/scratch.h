@@ -29,7 +29,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  T* data() { return data_; }
+  T* data() const { return data_; }
 
  private:
   T* data_;

@@ -47,8 +47,8 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Te
     return out.to(x.dtype) if wide_x.dtype != x.dtype else out
 
 
-def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, names: str = "") -> None:
-    """Demand weights that fit x; `names` is appended to the argument names in messages.
+def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, suffix: str = "") -> None:
+    """Demand weights that fit x; `suffix` is appended to the argument names in messages.
 
     Raises:
         ValueError: they do not; the message shows what was got.
@@ -59,11 +59,13 @@ def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, nam
         or weight.shape[2] != weight.shape[3]
         or weight.shape[2] % 2 == 0
     ):
-        raise ValueError(f"weight{names} must be [D, {x.shape[1]}, K, K] with K odd, got {list(weight.shape)}")
+        raise ValueError(f"weight{suffix} must be [D, {x.shape[1]}, K, K] with K odd, got {list(weight.shape)}")
     if bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias{names} must be [{weight.shape[0]}], got {list(bias.shape)}")
+        raise ValueError(f"bias{suffix} must be [{weight.shape[0]}], got {list(bias.shape)}")
     if {weight.device, bias.device} != {x.device}:
-        raise ValueError(f"weight{names} and bias{names} must be on {x.device}, got {weight.device} and {bias.device}")
+        raise ValueError(
+            f"weight{suffix} and bias{suffix} must be on {x.device}, got {weight.device} and {bias.device}"
+        )
     if not slope > 0:
         raise ValueError(f"slope must be positive, got {slope}")  # else the sign of the output tells nothing
 

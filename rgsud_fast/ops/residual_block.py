@@ -33,10 +33,10 @@ def residual_block(
         TypeError, ValueError: an argument is not such a tensor, or slope is not positive.
     """
     check.image("x", x)
-    for names, weight, bias in (("1", weight1, bias1), ("2", weight2, bias2)):
-        check_convolution(x, weight, bias, slope, names)
+    for suffix, weight, bias in (("1", weight1, bias1), ("2", weight2, bias2)):
+        check_convolution(x, weight, bias, slope, suffix)
         if weight.shape[0] != x.shape[1]:
-            raise ValueError(f"weight{names} must keep the {x.shape[1]} channels, got {list(weight.shape)}")
+            raise ValueError(f"weight{suffix} must keep the {x.shape[1]} channels, got {list(weight.shape)}")
     if not (impl := backends.choose("conv_bias_lrelu", x)):
         return reference(x, weight1, bias1, weight2, bias2, slope)
     inputs = [working(x), *(parameter(x, value) for value in (weight1, bias1, weight2, bias2)), slope]

@@ -15,7 +15,7 @@ def forward(
     out = x.new_empty(x.shape[0], weight.shape[0], *x.shape[2:])
     positive = None if residual is None else torch.empty_like(out, dtype=torch.uint8)
     tensors = [address(tensor) for tensor in (x, weight, bias, residual, out, positive)]
-    _C.conv_forward_cpu(dtype_name(x), *tensors, slope, _sizes(x, weight), threads())
+    _C.conv_bias_lrelu_forward_cpu(dtype_name(x), *tensors, slope, _sizes(x, weight), threads())
     return out, out if positive is None else positive
 
 
@@ -35,7 +35,7 @@ def backward(
     out, positive = (None, sign) if sign.dtype == torch.uint8 else (sign, None)
     tensors = (v_out, x, out, positive, weight, v_x, v_residual, v_weight, v_bias)
     addresses = [address(tensor) for tensor in tensors]
-    _C.conv_backward_cpu(dtype_name(x), *addresses, slope, _sizes(x, weight), threads())
+    _C.conv_bias_lrelu_backward_cpu(dtype_name(x), *addresses, slope, _sizes(x, weight), threads())
     return v_x, v_weight, v_bias
 
 

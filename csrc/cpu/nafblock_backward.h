@@ -1,0 +1,291 @@
+// CPU kernel of nafblock, backward: two passes over the image with the attention's sums between them.
+#pragma once
+
+#include "nafblock_parts.h"
+
+namespace rgsud {
+inline namespace RGSUD_ISA {
+
+// Sums over pixels that are kept as vectors until the end of a chunk; `at` are the places in the flat gradient.
+template <typename T>
+struct LaneSums {
+  struct Part {
+    int64_t from, at, out, in, pitch;
+  };
+  Part parts[8];
+  int count = 0;
+  int64_t size = 0;
+
+  // Room for a matrix of [out, in] or a vector of [out]. Returns where its sums begin.
+  int64_t add_matrix(int64_t at, int64_t out, int64_t in) { return add({size, at, out, in, round_up(in, kGroup)}); }
+  int64_t add_vector(int64_t at, int64_t out) { return add({size, at, out, 1, 1}); }
+  int64_t add(Part part) {
+    parts[count++] = part;
+    size += round_up(part.out, kGroup) * part.pitch * lanes_of<T>();
+    return part.from;
+  }
+
+  void write(const T* sums, T* flat) const {
+    for (int k = 0; k < count; ++k) {
+      const Part& part = parts[k];
+      for (int64_t o = 0; o < part.out; ++o)
+        for (int64_t i = 0; i < part.in; ++i)
+          flat[part.at + o * part.in + i] = lane_sum(sums + part.from + (o * part.pitch + i) * lanes_of<T>());
+    }
+  }
+};
+
+template <typename T>
+void add_row(const T* __restrict from, T* __restrict to, int64_t count) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+// The gradient at one half of the gate's input: (v_u + v_mean) times the other half.
+template <typename T>
+void gate_gradient(const T* __restrict v_u, T v_mean, const T* __restrict other, T* __restrict to, int64_t width) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; ++i) to[i] = (v_u[i] + v_mean) * other[i];
+}
+
+// Adds to the nine weights' sums and the bias's of one depthwise channel, a vector each. v: the gradient at its output.
+template <typename T>
+void depthwise_gradient(const T* v, const T* t, const Bands<T>& bands, int64_t rows, T* weight_sums, T* bias_sum) {
+  using V = typename VectorOf<T>::Type;
+  constexpr int64_t lanes = lanes_of<T>();
+  V sum[9] = {}, total = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const T *v_row = v + bands.pixel(r), *t_row = t + bands.first_tap(r);
+    for (int64_t p = 0; p < bands.width; p += lanes) {
+      const V one = keep(load<V>(v_row + p));
+      for (int k = 0; k < 9; ++k) sum[k] += one * load<V>(t_row + k / 3 * bands.pitch + k % 3 + p);
+      total += one;
+    }
+  }
+  for (int k = 0; k < 9; ++k) store(weight_sums + k * lanes, load<V>(weight_sums + k * lanes) + sum[k]);
+  store(bias_sum, load<V>(bias_sum) + total);
+}
+
+// The backward's memory and its three passes, in the order in which they run. Makes everything again but a and mean,
+// which the forward gave.
+template <typename T>
+struct NafBackward {
+  static constexpr int64_t lanes = lanes_of<T>();
+  const T *v_out, *x;
+  const NafWeights<T>& w;
+  const T *a, *mean;
+  T* v_x;
+  const NafSize size;
+  const T eps;
+  const int64_t channels, pixels;
+  const NafLayout layout;
+  const int64_t all;
+  const PixelTasks tasks;
+  const Bands<T> bands;
+  const int team;
+  const int64_t chunks;
+  Scratch<T> scale, v_u, partial, v_scale, v_mean;
+
+  NafBackward(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x, NafSize size,
+              double eps, int threads)
+      : v_out(v_out),
+        x(x),
+        w(w),
+        a(a),
+        mean(mean),
+        v_x(v_x),
+        size(size),
+        eps(static_cast<T>(eps)),
+        channels(size.channels),
+        pixels(size.height * size.width),
+        layout(channels),
+        all(layout.at[kNafWeights]),
+        tasks(size.images, pixels),
+        bands({size.images, channels, 2 * channels, size.height, size.width, 3}),
+        team(useful_threads(threads, bands.work(6 * channels * channels))),
+        chunks(bands.chunks()),
+        scale(size.images * channels),
+        v_u(size.images * channels * pixels),
+        partial(chunks * all),
+        v_scale(tasks.count() * channels),
+        v_mean(size.images * channels) {
+    for (int64_t i = 0; i < chunks * all; ++i) partial.data()[i] = 0;
+    naf_attention(w, mean, scale.data(), size.images, channels);
+  }
+
+  // From the output to u: everything is pointwise but the sum that reaches the attention.
+  void from_output_to_u() {
+    Mixer<T> project1(w.project1, w.project1_bias, channels, channels, false);
+    Mixer<T> expand2(w.expand2, w.expand2_bias, 2 * channels, channels, false);
+    Mixer<T> project2(w.project2, w.project2_bias, channels, channels, false);
+    Mixer<T> project1_back(w.project1, nullptr, channels, channels, true);
+    Mixer<T> expand2_back(w.expand2, nullptr, 2 * channels, channels, true);
+    Mixer<T> project2_back(w.project2, nullptr, channels, channels, true);
+    LaneSums<T> lane;
+    const int64_t project1_at = lane.add_matrix(layout.at[8], channels, channels),
+                  project1_bias_at = lane.add_vector(layout.at[9], channels);
+    const int64_t expand2_at = lane.add_matrix(layout.at[12], 2 * channels, channels),
+                  expand2_bias_at = lane.add_vector(layout.at[13], 2 * channels);
+    const int64_t project2_at = lane.add_matrix(layout.at[14], channels, channels),
+                  project2_bias_at = lane.add_vector(layout.at[15], channels);
+    const int64_t beta_at = lane.add_vector(layout.at[16], channels),
+                  gamma_at = lane.add_vector(layout.at[17], channels);
+
+#pragma omp parallel num_threads(team)
+    {
+      NafTail<T> tail(project1, expand2, project2, w, channels, eps);
+      Rows<T> halves(2 * channels), u(channels), g(channels), v_q(channels), v_gated(channels),
+          v_expanded(2 * channels);
+      Rows<T> v_normed(channels), v_y(channels), v_p(channels), v_scaled(channels);
+      Scratch<T> sums(lane.size), scale_sums(channels * lanes);
+#pragma omp for schedule(static)
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        T* flat = partial.data() + chunk * all;
+        for (int64_t i = 0; i < lane.size; ++i) sums.data()[i] = 0;
+        for (int64_t task = chunk * tasks.count() / chunks; task < (chunk + 1) * tasks.count() / chunks; ++task) {
+          const int64_t image = tasks.image(task);
+          for (int64_t i = 0; i < channels * lanes; ++i) scale_sums.data()[i] = 0;
+          for (int64_t begin = tasks.begin(task); begin < tasks.end(task); begin += kBlock) {
+            const int64_t count = tasks.end(task) - begin < kBlock ? tasks.end(task) - begin : kBlock;
+            const int64_t here = image * channels * pixels + begin;
+            load_block(a + 2 * image * channels * pixels + begin, 2 * channels, pixels, count, halves.data());
+            multiply_rows(halves.data(), halves.data() + channels * kBlock, u.data(), channels, count);
+            tail.run(x + here, u.data(), scale.data() + image * channels, pixels, count);
+            load_block(v_out + here, channels, pixels, count, g.data());
+
+            add_rows(g.data(), tail.out.data(), channels, count, sums.data() + gamma_at);
+            scale_rows<T>(nullptr, w.gamma, g.data(), v_q.data(), channels, count);
+            add_outer(v_q.data(), channels, tail.gated.data(), channels, count, sums.data() + project2_at);
+            add_rows<T>(v_q.data(), nullptr, channels, count, sums.data() + project2_bias_at);
+            project2_back.run(v_q.data(), v_gated.data(), count);
+            multiply_rows(v_gated.data(), tail.expanded.data() + channels * kBlock, v_expanded.data(), channels, count);
+            multiply_rows(v_gated.data(), tail.expanded.data(), v_expanded.data() + channels * kBlock, channels, count);
+            add_outer(v_expanded.data(), 2 * channels, tail.normed.data(), channels, count, sums.data() + expand2_at);
+            add_rows<T>(v_expanded.data(), nullptr, 2 * channels, count, sums.data() + expand2_bias_at);
+            expand2_back.run(v_expanded.data(), v_normed.data(), count);
+            backward_block(v_normed.data(), w.norm2_weight, tail.normal.data(), tail.inverse, v_y.data(),
+                           flat + layout.at[10], flat + layout.at[11], channels, kBlock, count);
+            for (int64_t c = 0; c < channels; ++c) {
+#pragma omp simd
+              for (int64_t i = 0; i < count; ++i) v_y.data()[c * kBlock + i] += g.data()[c * kBlock + i];
+              for (int64_t i = count; i < round_up(count, lanes); ++i) v_y.data()[c * kBlock + i] = 0;
+              std::memcpy(v_x + here + c * pixels, v_y.data() + c * kBlock, count * sizeof(T));
+            }
+            add_rows(v_y.data(), tail.projected.data(), channels, count, sums.data() + beta_at);
+            scale_rows<T>(nullptr, w.beta, v_y.data(), v_p.data(), channels, count);
+            add_outer(v_p.data(), channels, tail.scaled.data(), channels, count, sums.data() + project1_at);
+            add_rows<T>(v_p.data(), nullptr, channels, count, sums.data() + project1_bias_at);
+            project1_back.run(v_p.data(), v_scaled.data(), count);
+            add_rows(v_scaled.data(), u.data(), channels, count, scale_sums.data());
+            for (int64_t c = 0; c < channels; ++c) {
+              const T factor = scale.data()[image * channels + c];
+              T* to = v_u.data() + here + c * pixels;
+#pragma omp simd
+              for (int64_t i = 0; i < count; ++i) to[i] = v_scaled.data()[c * kBlock + i] * factor;
+            }
+          }
+          for (int64_t c = 0; c < channels; ++c)
+            v_scale.data()[task * channels + c] = lane_sum(scale_sums.data() + c * lanes);
+        }
+        lane.write(sums.data(), flat);
+      }
+    }
+  }
+
+  // The attention: v_weight = v_scale mean^T, v_mean = weight^T v_scale; each pixel of u had a share in the mean.
+  void through_attention() {
+    for (int64_t n = 0; n < size.images; ++n) {
+      for (int64_t i = 0; i < channels; ++i) v_mean.data()[n * channels + i] = 0;
+      for (int64_t o = 0; o < channels; ++o) {
+        double sum = 0;
+        for (int64_t k = 0; k < tasks.per_image; ++k) sum += v_scale.data()[(n * tasks.per_image + k) * channels + o];
+        const T v = static_cast<T>(sum);
+        partial.data()[layout.at[7] + o] += v;
+        for (int64_t i = 0; i < channels; ++i) {
+          partial.data()[layout.at[6] + o * channels + i] += v * mean[n * channels + i];
+          v_mean.data()[n * channels + i] += v * w.attention[o * channels + i] / pixels;
+        }
+      }
+    }
+  }
+
+  // From u to x: through the gate, the depthwise convolution, expand1 and norm1.
+  void from_u_to_x() {
+    Mixer<T> expand1(w.expand1, w.expand1_bias, 2 * channels, channels, false);
+    Mixer<T> expand1_back(w.expand1, nullptr, 2 * channels, channels, true);
+    LaneSums<T> lane;
+    const int64_t expand1_at = lane.add_matrix(layout.at[2], 2 * channels, channels),
+                  expand1_bias_at = lane.add_vector(layout.at[3], 2 * channels);
+    const int64_t depthwise_at = lane.add_vector(layout.at[4], 18 * channels),
+                  depthwise_bias_at = lane.add_vector(layout.at[5], 2 * channels);
+    Scratch<T> turned(18 * channels);
+    for (int64_t i = 0; i < 18 * channels; ++i) turned.data()[i] = w.depthwise[i / 9 * 9 + 8 - i % 9];
+
+#pragma omp parallel num_threads(team)
+    {
+      NafHead<T> head(expand1, w, channels, eps);
+      Scratch<T> t_band(2 * channels * bands.plane()), v_band(2 * channels * bands.plane()), sums(lane.size);
+      Rows<T> v_t(2 * channels), v_normed(channels), v_before(channels);
+#pragma omp for schedule(static)
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        T* flat = partial.data() + chunk * all;
+        for (int64_t i = 0; i < lane.size; ++i) sums.data()[i] = 0;
+        for (int64_t task = chunk * bands.count() / chunks; task < (chunk + 1) * bands.count() / chunks; ++task) {
+          const int64_t image = bands.image(task), rows = bands.rows(task);
+          head.fill(bands, task, x, t_band.data());
+          bands.fill(task, 2 * channels, v_band.data(), [&](int64_t c, int64_t y, T* to) {
+            const int64_t other = c < channels ? c + channels : c - channels, of = c % channels;
+            gate_gradient(v_u.data() + (image * channels + of) * pixels + y * size.width,
+                          v_mean.data()[image * channels + of],
+                          a + (2 * image * channels + other) * pixels + y * size.width, to, size.width);
+          });
+          for (int64_t c = 0; c < 2 * channels; ++c)
+            depthwise_gradient(v_band.data() + c * bands.plane(), t_band.data() + c * bands.plane(), bands, rows,
+                               sums.data() + depthwise_at + c * 9 * lanes, sums.data() + depthwise_bias_at + c * lanes);
+          each_stretch(0, rows, size.width, [&](int64_t y, int64_t begin, int64_t together, int64_t width) {
+            const int64_t count = together * width;
+            const int64_t here = image * channels * pixels + (bands.top(task) + y) * size.width + begin;
+            for (int64_t c = 0; c < 2 * channels; ++c) {
+              for (int64_t r = 0; r < together; ++r)
+                depthwise_row(v_band.data() + c * bands.plane() + bands.first_tap(y + r) + begin, bands.pitch,
+                              turned.data() + c * 9, T(0), v_t.data() + c * kBlock + r * width, width);
+              for (int64_t i = count; i < round_up(count, lanes); ++i) v_t.data()[c * kBlock + i] = 0;
+            }
+            head.norm(x + here, pixels, count);
+            add_outer(v_t.data(), 2 * channels, head.normed.data(), channels, count, sums.data() + expand1_at);
+            add_rows<T>(v_t.data(), nullptr, 2 * channels, count, sums.data() + expand1_bias_at);
+            expand1_back.run(v_t.data(), v_normed.data(), count);
+            backward_block(v_normed.data(), w.norm1_weight, head.normal.data(), head.inverse, v_before.data(),
+                           flat + layout.at[0], flat + layout.at[1], channels, kBlock, count);
+            for (int64_t c = 0; c < channels; ++c)
+              add_row(v_before.data() + c * kBlock, v_x + here + c * pixels, count);
+          });
+        }
+        lane.write(sums.data(), flat);
+      }
+    }
+  }
+
+  // Adds up the chunks, in their order.
+  void sum(T* v_weights) const {
+    for (int64_t i = 0; i < all; ++i) {
+      double sum = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partial.data()[chunk * all + i];
+      v_weights[i] = static_cast<T>(sum);
+    }
+  }
+};
+
+// v_weights is flat, in the order of NafWeights.
+template <typename T>
+void nafblock_backward(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
+                       T* v_weights, NafSize size, double eps, int threads) {
+  NafBackward<T> pass(v_out, x, w, a, mean, v_x, size, eps, threads);
+  pass.from_output_to_u();
+  pass.through_attention();
+  pass.from_u_to_x();
+  pass.sum(v_weights);
+}
+
+}  // namespace RGSUD_ISA
+}  // namespace rgsud

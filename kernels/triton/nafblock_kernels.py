@@ -1,0 +1,196 @@
+"""Triton kernels of nafblock: normalisation, and the depthwise convolution with its gate, on rows of channels."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def norm_kernel(
+    x_ptr,  # [rows, C]
+    weight_ptr,  # [C]
+    bias_ptr,  # [C]
+    out_ptr,  # [rows, C]
+    rows,
+    channels,
+    eps,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    at, c, inside = _place(rows, channels, BLOCK_P, BLOCK_C)
+    acc: tl.constexpr = weight_ptr.dtype.element_ty
+    normal, _ = _standardise(tl.load(x_ptr + at, mask=inside, other=0.0).to(acc), inside, channels, eps)
+    weight = tl.load(weight_ptr + c, mask=c < channels, other=0.0)
+    bias = tl.load(bias_ptr + c, mask=c < channels, other=0.0)
+    tl.store(out_ptr + at, (normal * weight[None, :] + bias[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def norm_back_kernel(
+    v_out_ptr,  # [rows, C]
+    x_ptr,  # [rows, C]
+    weight_ptr,  # [C]
+    v_skip_ptr,  # [rows, C], added to v_x
+    v_x_ptr,  # [rows, C]
+    partials_ptr,  # [2, programs, C]: of v_weight, of v_bias
+    rows,
+    channels,
+    eps,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    at, c, inside = _place(rows, channels, BLOCK_P, BLOCK_C)
+    acc: tl.constexpr = weight_ptr.dtype.element_ty
+    normal, inverse = _standardise(tl.load(x_ptr + at, mask=inside, other=0.0).to(acc), inside, channels, eps)
+    v_out = tl.load(v_out_ptr + at, mask=inside, other=0.0).to(acc)
+    # With g = v_out * weight: v_x = (g - mean_c(g) - normal * mean_c(g * normal)) * inverse.
+    g = v_out * tl.load(weight_ptr + c, mask=c < channels, other=0.0)[None, :]
+    mean = tl.sum(g, axis=1) / channels
+    along = tl.sum(g * normal, axis=1) / channels
+    v_x = (g - mean[:, None] - normal * along[:, None]) * inverse[:, None]
+    v_x += tl.load(v_skip_ptr + at, mask=inside, other=0.0).to(acc)
+    tl.store(v_x_ptr + at, v_x.to(v_x_ptr.dtype.element_ty), mask=inside)
+    to = partials_ptr + tl.program_id(0).to(tl.int64) * channels + c
+    tl.store(to, tl.sum(v_out * normal, axis=0), mask=c < channels)
+    tl.store(to + tl.num_programs(0).to(tl.int64) * channels, tl.sum(v_out, axis=0), mask=c < channels)
+
+
+@triton.jit
+def gate_kernel(
+    t_ptr,  # [rows, 2C]
+    weight_ptr,  # [2C, 9]
+    bias_ptr,  # [2C]
+    u_ptr,  # [rows, C]: the product of the two halves after the depthwise convolution
+    partials_ptr,  # [images * blocks, C]: sums of u
+    height,
+    width,
+    blocks,  # programs per image
+    channels,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image, y, x, c, inside = _pixels(height, width, blocks, BLOCK_P, BLOCK_C)
+    row = (image * height + y) * width + x
+    a, b = _halves(t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels, BLOCK_P, BLOCK_C)
+    there = inside[:, None] & (c < channels)[None, :]
+    u = tl.where(there, a * b, 0.0)
+    tl.store(u_ptr + row[:, None] * channels + c[None, :], u.to(u_ptr.dtype.element_ty), mask=there)
+    tl.store(partials_ptr + tl.program_id(0).to(tl.int64) * channels + c, tl.sum(u, axis=0), mask=c < channels)
+
+
+@triton.jit
+def gate_back_kernel(
+    v_u_ptr,  # [rows, C]
+    t_ptr,  # [rows, 2C]
+    weight_ptr,  # [2C, 9]
+    bias_ptr,  # [2C]
+    v_a_ptr,  # [rows, 2C]: at the depthwise convolution's output
+    partials_ptr,  # [images * blocks, 10, 2C]: of the nine weights and of the bias
+    height,
+    width,
+    blocks,
+    channels,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image, y, x, c, inside = _pixels(height, width, blocks, BLOCK_P, BLOCK_C)
+    row = (image * height + y) * width + x
+    a, b = _halves(t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels, BLOCK_P, BLOCK_C)
+    there = inside[:, None] & (c < channels)[None, :]
+    v_u = tl.load(v_u_ptr + row[:, None] * channels + c[None, :], mask=there, other=0.0).to(a.dtype)
+    v_a, v_b = v_u * b, v_u * a
+    to = v_a_ptr + row[:, None] * (2 * channels) + c[None, :]
+    tl.store(to, v_a.to(v_a_ptr.dtype.element_ty), mask=there)
+    tl.store(to + channels, v_b.to(v_a_ptr.dtype.element_ty), mask=there)
+
+    sums = partials_ptr + tl.program_id(0).to(tl.int64) * 20 * channels + c
+    for tap in range(9):
+        seen = _tap(row, y, x, inside, tap, height, width)
+        at = t_ptr + (row + (tap // 3 - 1) * width + tap % 3 - 1)[:, None] * (2 * channels) + c[None, :]
+        mask = seen[:, None] & (c < channels)[None, :]
+        first = tl.load(at, mask=mask, other=0.0).to(a.dtype)
+        second = tl.load(at + channels, mask=mask, other=0.0).to(a.dtype)
+        tl.store(sums + tap * 2 * channels, tl.sum(v_a * first, axis=0), mask=c < channels)
+        tl.store(sums + tap * 2 * channels + channels, tl.sum(v_b * second, axis=0), mask=c < channels)
+    tl.store(sums + 18 * channels, tl.sum(v_a, axis=0), mask=c < channels)
+    tl.store(sums + 19 * channels, tl.sum(v_b, axis=0), mask=c < channels)
+
+
+@triton.jit
+def depthwise_back_kernel(
+    v_a_ptr,  # [rows, C]
+    weight_ptr,  # [C, 9]
+    v_t_ptr,  # [rows, C]
+    height,
+    width,
+    blocks,
+    channels,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    image, y, x, c, inside = _pixels(height, width, blocks, BLOCK_P, BLOCK_C)
+    row = (image * height + y) * width + x
+    acc = tl.zeros((BLOCK_P, BLOCK_C), dtype=weight_ptr.dtype.element_ty)
+    for tap in range(9):
+        seen = _tap(row, y, x, inside, tap, height, width)
+        at = v_a_ptr + (row + (tap // 3 - 1) * width + tap % 3 - 1)[:, None] * channels + c[None, :]
+        weight = tl.load(weight_ptr + c * 9 + 8 - tap, mask=c < channels, other=0.0)
+        value = tl.load(at, mask=seen[:, None] & (c < channels)[None, :], other=0.0).to(acc.dtype)
+        acc += weight[None, :] * value
+    to = v_t_ptr + row[:, None] * channels + c[None, :]
+    tl.store(to, acc.to(v_t_ptr.dtype.element_ty), mask=inside[:, None] & (c < channels)[None, :])
+
+
+@triton.jit
+def _place(rows, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    # Offsets [P, C] of this program's rows, its channels [C], and which elements exist.
+    p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = tl.arange(0, BLOCK_C)
+    return p[:, None] * channels + c[None, :], c, (p < rows)[:, None] & (c < channels)[None, :]
+
+
+@triton.jit
+def _standardise(x, inside, channels, eps):
+    # x without its mean over the channels, over its deviation [P, C]; and 1 / deviation [P].
+    centred = tl.where(inside, x - (tl.sum(x, axis=1) / channels)[:, None], 0.0)
+    inverse = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)
+    return centred * inverse[:, None], inverse
+
+
+@triton.jit
+def _pixels(height, width, blocks, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+    # Image, rows, columns and channels of this program, and which pixels exist. No program spans two images.
+    program = tl.program_id(0).to(tl.int64)
+    p = program % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = tl.program_id(1).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return program // blocks, p // width, p % width, c, p < height * width
+
+
+@triton.jit
+def _tap(row, y, x, inside, tap, height, width):
+    # Which pixels have a neighbour at this tap.
+    from_y, from_x = y + tap // 3 - 1, x + tap % 3 - 1
+    return inside & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+
+
+@triton.jit
+def _halves(
+    t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    # Both halves of the depthwise convolution's output.
+    there = c < channels
+    acc: tl.constexpr = weight_ptr.dtype.element_ty
+    a = tl.zeros((BLOCK_P, BLOCK_C), dtype=acc) + tl.load(bias_ptr + c, mask=there, other=0.0)[None, :]
+    b = tl.zeros((BLOCK_P, BLOCK_C), dtype=acc) + tl.load(bias_ptr + channels + c, mask=there, other=0.0)[None, :]
+    for tap in range(9):
+        seen = _tap(row, y, x, inside, tap, height, width)[:, None] & there[None, :]
+        at = t_ptr + (row + (tap // 3 - 1) * width + tap % 3 - 1)[:, None] * (2 * channels) + c[None, :]
+        weight = weight_ptr + c * 9 + tap
+        a += tl.load(weight, mask=there, other=0.0)[None, :] * tl.load(at, mask=seen, other=0.0).to(acc)
+        b += (
+            tl.load(weight + 9 * channels, mask=there, other=0.0)[None, :]
+            * tl.load(at + channels, mask=seen, other=0.0).to(acc)
+        )  # fmt: skip
+    return a, b
