@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from .config import Config
 
@@ -24,6 +25,24 @@ def learning_rate(config: Config, step: int) -> float:
         return start
     swing = 1 + math.cos(math.pi * (done - held) / (length - held))
     return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * swing
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give every group this learning rate, in place where it lies on the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def make_capturable(optimizers: Iterable[Optimizer], graphed: bool, device: torch.device) -> None:
+    """Let the optimisers be recorded as part of a step or not: a recorded one reads its learning rate on the device."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            rate = float(group["lr"])
+            group["lr"] = torch.tensor(rate, device=device) if graphed else rate
+            group["capturable"] = graphed
 
 
 def ema_of(decay: float) -> Callable[..., None]:

@@ -29,7 +29,7 @@ from .pool import RewardPool
 from .precision import lowered, pick_precision
 from .progress import Progress
 from .run_folder import RunFolder, open_run
-from .schedule import ema_of, learning_rate
+from .schedule import ema_of, learning_rate, make_capturable, set_rate
 from .stages import Step, discriminator_loss, stage1, stage2
 from .sweep import Sweep, sweep
 
@@ -128,7 +128,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(together, fused=True)
         alone = [{"name": "discriminator", "params": list(self.nets.discriminator.parameters())}]
         self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
-        self._make_capturable(graphed)
+        make_capturable((self.optimizer, self.discriminator_optimizer), graphed, device)
         self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
         self.average.n_averaged = self.average.n_averaged.cpu()  # read by the host at every iteration
         self.called = lowered(self.nets, pick_precision(config.precision, device))
@@ -232,7 +232,8 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
-        self._make_capturable(self.config.cuda_graph and self.device.type == "cuda")  # the saved run may have differed
+        graphed = self.config.cuda_graph and self.device.type == "cuda"  # in the saved run it may have been otherwise
+        make_capturable((self.optimizer, self.discriminator_optimizer), graphed, self.device)
         self.step, self.sweeps = state["step"], state["sweeps"]
         self.stage1_metrics = state["stage1_metrics"]
 
@@ -254,23 +255,10 @@ class Trainer:
         self.discriminator_optimizer.step()
         return {"discriminator": loss, **norms}
 
-    def _make_capturable(self, graphed: bool) -> None:
-        """Let the optimisers be recorded or not: a recorded step reads its learning rate from the device."""
-        for optimizer in (self.optimizer, self.discriminator_optimizer):
-            for group in optimizer.param_groups:
-                rate = float(group["lr"])
-                group["lr"] = torch.tensor(rate, device=self.device) if graphed else rate
-                group["capturable"] = graphed
-
     def _set_learning_rates(self) -> None:
         rate = learning_rate(self.config, self.step)
-        both = (self.optimizer, 1.0), (self.discriminator_optimizer, self.config.optim.discriminator_ratio)
-        for optimizer, ratio in both:
-            for group in optimizer.param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(rate * ratio)
-                else:
-                    group["lr"] = rate * ratio
+        set_rate(self.optimizer, rate)
+        set_rate(self.discriminator_optimizer, rate * self.config.optim.discriminator_ratio)
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""
