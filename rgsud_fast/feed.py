@@ -22,12 +22,11 @@ class Feed:
     def __init__(self, config: Config, domains: Domains, device: torch.device) -> None:
         self.config, self.domains, self.device = config, domains, device
 
-    def pair(self, step: int) -> tuple[Tensor, Tensor]:
-        """The rainy and the clean crops of an iteration alone."""
-        return tuple(
-            self._crops(images, stream, step, 1)[0]
-            for images, stream in ((self.domains.rainy, "rainy"), (self.domains.clean, "clean"))
-        )
+    def pair(self, step: int) -> tuple[Tensor, Tensor, list[Crop]]:
+        """The rainy and the clean crops of an iteration, and where the rainy ones lie."""
+        rainy, crops = self._crops(self.domains.rainy, "rainy", step, 1)
+        clean, _ = self._crops(self.domains.clean, "clean", step, 1)
+        return rainy, clean, crops
 
     def images(self, step: int) -> tuple[dict[str, Tensor], list[Crop]]:
         """The crops of an iteration.
@@ -36,8 +35,7 @@ class Feed:
             `rainy` and `clean`, [batch, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
             in several batches where the configuration says so; and where the rainy crops lie.
         """
-        rainy, crops = self._crops(self.domains.rainy, "rainy", step, 1)
-        clean, _ = self._crops(self.domains.clean, "clean", step, 1)
+        rainy, clean, crops = self.pair(step)
         more = self.config.optim.discriminator_reals - 1
         reals = torch.cat([rainy, self._crops(self.domains.rainy, "reals", step, more)[0]]) if more else rainy
         return {"rainy": rainy, "clean": clean, "reals": reals}, crops

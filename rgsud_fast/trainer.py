@@ -244,7 +244,8 @@ class Trainer:
     def _warm_up(self) -> None:
         """Teach the discriminator rainy from clean, which is where the generator starts, before anything else."""
         for step in range(self.config.optim.discriminator_warmup):
-            self._teach_discriminator(*self.feed.pair(step))
+            rainy, clean, _ = self.feed.pair(step)
+            self._teach_discriminator(rainy, clean)
 
     def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
