@@ -11,7 +11,7 @@ from op_cases import DEVICE, measure, providers
 from torch import Tensor
 
 from rgsud_fast.ops._gaussian import gaussian
-from rgsud_fast.ops.high_pass import SIGMA, TAPS, high_pass, reference
+from rgsud_fast.ops.high_pass import SIGMA, TAPS, high_pass, reference, with_high_pass
 
 
 @functools.cache
@@ -26,7 +26,14 @@ def plain_matmul(image: Tensor) -> Tensor:
     return image - blur_matrix(image.shape[2]) @ image @ blur_matrix(image.shape[3]).T
 
 
-PROVIDERS = providers("high_pass", high_pass, {"plain conv": reference, "plain matmul": plain_matmul})
+def beside(blur):
+    """The detail joined to the image in plain PyTorch."""
+    return lambda image: torch.cat([image, blur(image)], 1)
+
+
+PLAIN = {"plain conv": reference, "plain matmul": plain_matmul}
+PROVIDERS = providers("high_pass", high_pass, PLAIN)
+BESIDE = providers("high_pass", with_high_pass, {name: beside(blur) for name, blur in PLAIN.items()})
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
@@ -34,3 +41,10 @@ PROVIDERS = providers("high_pass", high_pass, {"plain conv": reference, "plain m
 def bench_high_pass(benchmark, name, function, backend, side):
     image = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
     measure(benchmark, (name, function, backend), [image], moved=4 * image.nbytes)
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+@pytest.mark.parametrize("name, function, backend", BESIDE)
+def bench_with_high_pass(benchmark, name, function, backend, side):
+    image = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
+    measure(benchmark, (name, function, backend), [image], moved=6 * image.nbytes)

@@ -39,10 +39,10 @@ void with_dtype(const std::string& dtype, Run run) {
 ConvSize conv_size(const std::array<int64_t, 6>& s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
 
 void high_pass_cpu(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height, int64_t width,
-                   bool adjoint, int threads) {
+                   bool adjoint, int64_t beside, int threads) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().high_pass(at<T>(in), at<T>(out), {planes, height, width}, adjoint, threads);
+    cpu_kernels<T>().high_pass(at<T>(in), at<T>(out), {planes, height, width}, adjoint, {beside}, threads);
   });
 }
 
@@ -50,7 +50,27 @@ void ssim_cpu(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t valu
               int64_t planes, int64_t height, int64_t width, int threads) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().ssim(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), {planes, height, width}, threads);
+    cpu_kernels<T>().ssim(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), nullptr, {planes, height, width},
+                          threads);
+  });
+}
+
+void derain_loss_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t values, uintptr_t v_ssim,
+                             uintptr_t mse, int64_t images, int64_t channels, int64_t height, int64_t width,
+                             int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().derain_loss_forward(at<T>(x), at<T>(y), at<T>(values), at<T>(v_ssim), at<double>(mse),
+                                         {images * channels, height, width}, images, threads);
+  });
+}
+
+void derain_loss_backward_cpu(const std::string& dtype, uintptr_t v_values, uintptr_t x, uintptr_t y, uintptr_t v_ssim,
+                              uintptr_t mse, uintptr_t v_x, int64_t images, int64_t elements, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().derain_loss_backward(at<T>(v_values), at<T>(x), at<T>(y), at<T>(v_ssim), at<double>(mse),
+                                          at<T>(v_x), images, elements, threads);
   });
 }
 
@@ -141,15 +161,33 @@ void nafblock_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t 
   });
 }
 
+void take_crops_cpu(const std::string& dtype, uintptr_t pixels, uintptr_t versions, uintptr_t windows, uintptr_t shares,
+                    uintptr_t crops, uintptr_t rewards, int64_t count, int64_t side, int64_t bytes, int64_t kept,
+                    int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().take_crops(at<uint8_t>(pixels), at<uint8_t>(versions), at<int64_t>(windows), at<T>(shares),
+                                at<T>(crops), at<T>(rewards), {count, side, bytes, kept}, threads);
+  });
+}
+
+void rain_residual_cpu(const std::string& dtype, uintptr_t clean, uintptr_t rainy, uintptr_t estimate, uintptr_t out,
+                       int64_t count, int64_t pixels, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().rain_residual(at<T>(clean), at<T>(rainy), at<T>(estimate), at<T>(out), count, pixels, threads);
+  });
+}
+
 // Compiled CUDA architectures as numbers, the lowest first: {80, 90}. Empty without CUDA.
 std::vector<int> cuda_architectures() { return {RGSUD_CUDA_BUILT}; }
 
 #ifdef RGSUD_CUDA
 void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height,
-                        int64_t width, bool adjoint, uintptr_t stream) {
+                        int64_t width, bool adjoint, int64_t beside, uintptr_t stream) {
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, at<void>(stream));
+    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, {beside}, at<void>(stream));
   };
   if (dtype == "bfloat16")
     run(__nv_bfloat16{});
@@ -158,12 +196,31 @@ void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, i
 }
 
 void ssim_cuda_any(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t value, uintptr_t v_x, uintptr_t v_y,
-                   uintptr_t moments, uintptr_t partials, int64_t planes, int64_t height, int64_t width,
-                   uintptr_t stream) {
+                   uintptr_t moments, uintptr_t partials, uintptr_t squares, int64_t planes, int64_t height,
+                   int64_t width, uintptr_t stream) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
     ssim_cuda<T>(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), at<T>(moments), at<double>(partials),
-                 {planes, height, width}, at<void>(stream));
+                 at<double>(squares), {planes, height, width}, at<void>(stream));
+  });
+}
+
+void derain_loss_forward_cuda_any(const std::string& dtype, uintptr_t squares, int64_t tiles, uintptr_t values,
+                                  uintptr_t mse, int64_t images, int64_t elements, uintptr_t stream) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    derain_loss_forward_cuda<T>(at<double>(squares), tiles, at<T>(values), at<double>(mse), images, elements,
+                                at<void>(stream));
+  });
+}
+
+void derain_loss_backward_cuda_any(const std::string& dtype, uintptr_t v_values, uintptr_t x, uintptr_t y,
+                                   uintptr_t v_ssim, uintptr_t mse, uintptr_t v_x, int64_t images, int64_t elements,
+                                   uintptr_t stream) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    derain_loss_backward_cuda<T>(at<T>(v_values), at<T>(x), at<T>(y), at<T>(v_ssim), at<double>(mse), at<T>(v_x),
+                                 images, elements, at<void>(stream));
   });
 }
 #endif
@@ -179,6 +236,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_set", [] { return cpu_tables().instruction_set; });
   m.def("high_pass_cpu", &high_pass_cpu, unlocked);
   m.def("ssim_cpu", &ssim_cpu, unlocked);
+  m.def("derain_loss_forward_cpu", &derain_loss_forward_cpu, unlocked);
+  m.def("derain_loss_backward_cpu", &derain_loss_backward_cpu, unlocked);
   m.def("layernorm2d_forward_cpu", &layernorm2d_forward_cpu, unlocked);
   m.def("layernorm2d_backward_cpu", &layernorm2d_backward_cpu, unlocked);
   m.def("conv_bias_lrelu_forward_cpu", &conv_bias_lrelu_forward_cpu, unlocked);
@@ -187,9 +246,13 @@ PYBIND11_MODULE(_C, m) {
   m.def("instance_norm_lrelu_backward_cpu", &instance_norm_lrelu_backward_cpu, unlocked);
   m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);
   m.def("nafblock_backward_cpu", &nafblock_backward_cpu, unlocked);
+  m.def("take_crops_cpu", &take_crops_cpu, unlocked);
+  m.def("rain_residual_cpu", &rain_residual_cpu, unlocked);
 #ifdef RGSUD_CUDA
   m.def("high_pass_cuda", &high_pass_cuda_any, unlocked);
   m.def("ssim_cuda", &ssim_cuda_any, unlocked);
+  m.def("derain_loss_forward_cuda", &derain_loss_forward_cuda_any, unlocked);
+  m.def("derain_loss_backward_cuda", &derain_loss_backward_cuda_any, unlocked);
   m.def("ssim_cuda_partials",
         [](int64_t planes, int64_t height, int64_t width) { return ssim_cuda_partials({planes, height, width}); });
 #endif

@@ -25,6 +25,19 @@ struct Planes {
   int64_t pixels() const { return planes * height * width; }
 };
 
+// Where plane p of a stack lies in one of twice as many, in which each image's `channels` come twice: first the image,
+// then what was made of it. 0 channels: the stack is not doubled.
+struct Beside {
+  int64_t channels;
+
+#ifdef __CUDACC__
+  __host__ __device__
+#endif
+      int64_t made(int64_t p) const {
+    return channels ? p + (p / channels + 1) * channels : p;
+  }
+};
+
 inline namespace RGSUD_ISA {
 
 // Normalised Gaussian window, its centre at tap[Taps / 2].

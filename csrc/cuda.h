@@ -8,13 +8,23 @@ namespace rgsud {
 using Stream = void*;  // cudaStream_t, without its header
 
 template <typename T>
-void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Stream stream);
+void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Beside beside, Stream stream);
 
-// `partials` holds ssim_cuda_partials(size) doubles. `moments` holds 4 * planes * (height - 10) * (width - 10)
-// elements where a gradient is asked for (v_x or v_y not null), else it is null.
+// `partials` holds ssim_cuda_partials(size) doubles, `squares`, where not null, as many: the sums of squared
+// differences of each tile. `moments` holds 4 * planes * (height - 10) * (width - 10) elements where a gradient is
+// asked for (v_x or v_y not null), else it is null.
 template <typename T>
-void ssim_cuda(const T* x, const T* y, T* value, T* v_x, T* v_y, T* moments, double* partials, Planes size,
-               Stream stream);
+void ssim_cuda(const T* x, const T* y, T* value, T* v_x, T* v_y, T* moments, double* partials, double* squares,
+               Planes size, Stream stream);
 int64_t ssim_cuda_partials(Planes size);
+
+// From what ssim_cuda left: values[0] the negative PSNR, values[1] from the mean SSIM to 1 - SSIM, and each image's
+// mse.
+template <typename T>
+void derain_loss_forward_cuda(const double* squares, int64_t tiles, T* values, double* mse, int64_t images,
+                              int64_t elements, Stream stream);
+template <typename T>
+void derain_loss_backward_cuda(const T* v_values, const T* x, const T* y, const T* v_ssim, const double* mse, T* v_x,
+                               int64_t images, int64_t elements, Stream stream);
 
 }  // namespace rgsud

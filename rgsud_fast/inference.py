@@ -15,9 +15,10 @@ from .device import pick_device
 from .errors import UserError
 from .metrics import average, evaluate_pair, fixed_filter
 from .networks import evaluating
+from .ops import rain_residual
 from .sources import Images, check_pairs, flat_names, gather, is_single, size_of, targets_of
 from .tiles import OVERLAP, TILE, run_tiled
-from .weights import load_network
+from .weights import RAIN_FROM, find_weights, load_network, read_metadata
 
 Weights: TypeAlias = str | Path | nn.Module
 Watch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
@@ -134,12 +135,13 @@ def rain(
 ) -> list[tuple[Path, Path]]:
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones, to train any derainer with.
 
-    pseudo rainy = G(clean, O - UNet(O)) with the run's rain generator G and U-Net, clamped to [0, 1]. Each clean
-    image meets one rainy image O, drawn without repetition as long as there are any; where sizes differ, both are
-    cut to the largest centred rectangle they share.
+    pseudo rainy = G(clean, O - estimate of O) with the run's rain generator G, clamped to [0, 1]. The clean estimate is
+    the derainer's where the run came to stage 2, in which G took rain from rewards and derained images, else the
+    U-Net's. Each clean image meets one rainy image O, drawn without repetition as long as there are any; where sizes
+    differ, both are cut to the largest centred rectangle they share.
 
     Args:
-        run: run folder with generator.safetensors and unet.safetensors.
+        run: run folder with generator.safetensors, and derainer.safetensors or unet.safetensors.
         clean: clean image or folder.
         rainy: rainy image or folder, whose rain is taken.
         output: folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
@@ -154,11 +156,11 @@ def rain(
     """
     backgrounds, sources = gather(clean), gather(rainy)
     generator, where = _ready(run, device, "generator")
-    unet, _ = _ready(run, device, "unet")
+    estimator, _ = _ready(run, device, read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet"))
 
     def paint(both: Tensor) -> Tensor:
         background, source = both[:, :3], both[:, 3:]
-        return generator(background, source - unet(source))
+        return generator(rain_residual((background, source, estimator(source))))
 
     names = flat_names([background.name for background in backgrounds])
     written = []

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .data.images import quantise
-from .data.sampler import Crop, cut
+from .data.sampler import offsets_of
+from .ops import take_crops
 
 EMPTY = float("-inf")  # score of a slot that holds nothing
 
@@ -35,9 +36,7 @@ class RewardPool:
     ) -> None:
         self.sizes = [(int(height), int(width)) for height, width in sizes]
         self.margin = margin
-        self._offsets = [0]
-        for height, width in self.sizes:
-            self._offsets.append(self._offsets[-1] + height * width * 3)
+        self._offsets = offsets_of(self.sizes)
         self.arena = torch.zeros(keep, self._offsets[-1], dtype=torch.uint8, device=device)
         self.scores = torch.full((len(self.sizes), keep), EMPTY, device=device)  # slots in no particular order
 
@@ -64,28 +63,26 @@ class RewardPool:
         self.scores[index].index_copy_(0, at, torch.where(entered, score.float(), worst).reshape(1))
         return entered
 
-    def take(self, crops: Sequence[Crop], side: int) -> tuple[Tensor, Tensor]:
-        """Cut reward crops that share index, window and flip with the rainy crops.
+    def take(self, pixels: Tensor, windows: Tensor, indices: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut crops of the rainy images, and reward crops of the same windows and flips.
 
         Of several kept versions the crop is their mean: it is closer to the truth than any one of them where their
         errors differ.
 
         Args:
-            crops: the crops drawn for the rainy images.
+            pixels: the rainy images, uint8 [3 * pixels of the set], on the pool's device.
+            windows: of the crops, see `ops.take_crops`.
+            indices: of the images they belong to, int64 [N].
             side: side of the crops, in pixels.
 
         Returns:
-            Rewards [N, 3, side, side] in [0, 1], and which of them exist, [N] bool; the others are zero.
+            Rainy crops and rewards, [N, 3, side, side] in [0, 1], and which rewards exist, [N] bool; the others are
+            zero.
         """
-        rewards, improved = [], []
-        for crop in crops:
-            filled = torch.isfinite(self.scores[crop.index])  # [keep]
-            versions = [cut(version, crop, side) for version in self.versions(crop.index)]
-            stacked = torch.stack(versions).permute(0, 3, 1, 2).float() / 255
-            shares = filled / filled.sum().clamp(min=1)
-            rewards.append((stacked * shares[:, None, None, None]).sum(0))
-            improved.append(filled.any())
-        return torch.stack(rewards), torch.stack(improved)
+        filled = torch.isfinite(self.scores[indices])  # [N, keep]
+        shares = filled / filled.sum(dim=1, keepdim=True).clamp(min=1)
+        rainy, rewards = take_crops(pixels, windows, side, self.arena, shares)
+        return rainy, rewards, filled.any(dim=1)
 
     def versions(self, index: int) -> Tensor:
         """The stored bytes of one image, [keep, H, W, 3]; zeros in empty slots."""

@@ -18,7 +18,7 @@ from .progress import Progress
 from .run_folder import RunFolder
 from .sweep import Sweep
 from .tiles import run_tiled
-from .weights import save_network
+from .weights import RAIN_FROM, save_network
 
 if TYPE_CHECKING:
     from .trainer import Progressed, Trainer
@@ -155,6 +155,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     """Write safetensors of all four networks (the derainer averaged where that is on) and of the fitted scorer."""
     text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
+    text[RAIN_FROM] = "derainer" if trainer.switched else "unet"
     for kind, network in trainer.nets._asdict().items():
         save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
     if trainer.scorer.state():

@@ -1,8 +1,8 @@
 """One iteration of RGSUD, stage 1 and stage 2, as pure functions of networks, images and loss weights.
 
 Names, in the paper's letters: rainy O_r, clean B_u, derained B_r, pseudo_rainy O_u1, pseudo_derained B_u1,
-reward B_rw, rain R, pseudo_rain R'. The other three synthesised rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R')
-and O_u2 = G(B_u1, R').
+reward B_rw. Rain information R = O_r - its clean estimate, R' = O_u1 - its clean estimate; the other three synthesised
+rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R') and O_u2 = G(B_u1, R').
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from . import losses
 from .config import LossConfig
+from .ops import derain_loss, rain_residual
+
+Pair = tuple[Tensor, Tensor]
 
 
 class Networks(NamedTuple):
@@ -42,12 +45,12 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) ->
         clean: clean crops B_u of other scenes, same shape.
         weights: weights of the loss terms.
     """
-    rain = rainy - nets.unet(rainy)
-    pseudo_rainy = nets.generator(clean, rain)
+    estimate = nets.unet(rainy)
+    pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
     derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
-    pseudo_rain = pseudo_rainy - nets.unet(pseudo_rainy)
+    pseudo_estimate = nets.unet(pseudo_rainy)
 
-    fakes = synthesise(nets, pseudo_rainy, derained, pseudo_derained, rain, pseudo_rain)
+    fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     return Step(weigh(terms, weights), terms, fakes)
 
@@ -73,42 +76,44 @@ def stage2(
         switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
     """
     switched = (improved & switch)[:, None, None, None]
-    rain = rainy - torch.where(switched, reward, nets.unet(rainy))
-    pseudo_rainy = nets.generator(clean, rain)
+    estimate = torch.where(switched, reward, nets.unet(rainy))
+    pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
     derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
-    pseudo_rain = pseudo_rainy - torch.where(switched, pseudo_derained.detach(), nets.unet(pseudo_rainy))
+    pseudo_estimate = torch.where(switched, pseudo_derained.detach(), nets.unet(pseudo_rainy))
 
-    fakes = synthesise(nets, pseudo_rainy, derained, pseudo_derained, rain, pseudo_rain)
+    fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if weights.reward:
         terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form)
     return Step(weigh(terms, weights), terms, fakes)
 
 
-def synthesise(
-    nets: Networks, pseudo_rainy: Tensor, derained: Tensor, pseudo_derained: Tensor, rain: Tensor, pseudo_rain: Tensor
-) -> Tensor:
-    """Stack O_u1 with O_r1, O_r2 and O_u2, which do not depend on one another: one call of G. -> [4N, 3, H, W]."""
-    backgrounds = torch.cat([derained, derained, pseudo_derained])
-    rains = torch.cat([rain, pseudo_rain, pseudo_rain])
-    return torch.cat([pseudo_rainy, nets.generator(backgrounds, rains)])
+def synthesise(nets: Networks, backgrounds: Pair, real: Pair, pseudo: Pair) -> Tensor:
+    """Stack O_u1 with O_r1, O_r2 and O_u2, which do not depend on one another: one call of G. -> [4N, 3, H, W].
+
+    Args:
+        nets: the networks.
+        backgrounds: B_r and B_u1.
+        real: O_r and its clean estimate, which give R.
+        pseudo: O_u1 and its clean estimate, which give R'.
+    """
+    derained, pseudo_derained = backgrounds
+    scenes = (derained, *real), (derained, *pseudo), (pseudo_derained, *pseudo)
+    return torch.cat([pseudo[0], nets.generator(rain_residual(*scenes))])
 
 
 def shared_terms(
     nets: Networks, clean: Tensor, pseudo_rainy: Tensor, pseudo_derained: Tensor, fakes: Tensor, weights: LossConfig
 ) -> dict[str, Tensor]:
     """The terms that both stages have; an optional term is computed only where its weight is not 0."""
-    terms = {
-        "adversarial": 4 * losses.lsgan(nets.discriminator(fakes), 1.0),  # the sum of four equal-sized means
-        "pair_psnr": losses.psnr_loss(pseudo_derained, clean),
-        "pair_ssim": losses.ssim_loss(pseudo_derained, clean),
-    }
+    terms = {"adversarial": 4 * losses.lsgan(nets.discriminator(fakes), 1.0)}  # the sum of four equal-sized means
+    terms["pair_psnr"], terms["pair_ssim"] = derain_loss(pseudo_derained, clean)
     if weights.channel_consistency:
         terms["channel_consistency"] = losses.channel_consistency(pseudo_rainy, clean)
     if weights.background_guidance:
         terms["background_guidance"] = losses.background_guidance(pseudo_rainy, clean)
     if weights.self_reconstruction:
-        rebuilt = nets.generator(clean, torch.zeros_like(clean))
+        rebuilt = nets.generator(rain_residual((clean, clean, clean)))  # no rain information
         terms["self_reconstruction"] = losses.self_reconstruction(rebuilt, clean)
     return terms
 

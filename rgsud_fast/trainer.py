@@ -142,6 +142,11 @@ class Trainer:
         return 1 if self.step < self.config.stage1_iterations else 2
 
     @property
+    def switched(self) -> bool:
+        """Whether the generator has come to take rain from rewards (stage 2), no longer from the U-Net's estimates."""
+        return self.config.reward.switch and self.step > self.config.stage1_iterations
+
+    @property
     def derainer(self) -> nn.Module:
         """The derainer that judges, validates and is saved: the moving average where it is on."""
         return self.average.module if self.config.optim.ema_decay else self.nets.derainer
@@ -151,9 +156,7 @@ class Trainer:
         self._set_learning_rates()
         if self.step == 0:
             self._warm_up()
-        inputs, crops = self.feed.images(self.step)
-        if self.stage == 2:
-            inputs["rewards"], inputs["improved"] = self.pool.take(crops, self.config.crop)
+        inputs = self.feed.images(self.step, self.pool if self.stage == 2 else None)
         outputs = self._learn[self.stage](inputs)
         if self.config.optim.ema_decay:
             self.average.update_parameters(self.nets.derainer)
@@ -244,7 +247,7 @@ class Trainer:
     def _warm_up(self) -> None:
         """Teach the discriminator rainy from clean, which is where the generator starts, before anything else."""
         for step in range(self.config.optim.discriminator_warmup):
-            rainy, clean, _ = self.feed.pair(step)
+            rainy, clean = self.feed.pair(step)
             self._teach_discriminator(rainy, clean)
 
     def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:

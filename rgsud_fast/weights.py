@@ -16,6 +16,7 @@ from .files import replacing
 
 Kind = Literal["derainer", "unet", "generator", "discriminator"]
 FORMAT = "rgsud_fast 1"
+RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
 
 
 def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict[str, str] | None = None) -> None:

@@ -39,6 +39,7 @@ from triton import language as tl
 from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
+from rgsud_fast.kernels.triton import rain_residual as rain, take_crops as crops
 
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
@@ -46,6 +47,7 @@ PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32
 CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32, "WIDEN": False,
         "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
 FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
+CROPS = dict.fromkeys(("pixels_ptr", "versions_ptr"), "*u8") | {"windows_ptr": "*i64", "size": "i64"}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
@@ -55,6 +57,9 @@ KERNELS = [
     (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
+    (rain.residual_kernel, {"BLOCK": 256}, {}),
+    (crops.crops_kernel, {"KEPT": 0, "BLOCK": 256}, CROPS),
+    (crops.crops_kernel, {"KEPT": 2, "BLOCK": 256}, CROPS),
     (naf.norm_kernel, NORM, PARAMETERS),
     (naf.norm_back_kernel, NORM, PARAMETERS),
     (naf.gate_kernel, NORM, PARAMETERS),

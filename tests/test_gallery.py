@@ -163,6 +163,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated):
         config=load_config({"preset": "small", "out": "x"}),
         step=4000,
         device=torch.device("cpu"),
+        switched=validated,
         derainer=Derainer(4, [1], 1, [1]).train(),
         nets=types.SimpleNamespace(unet=UNet(4, 2), generator=RainGenerator(4, 1)),
         pool=pool,

@@ -6,8 +6,9 @@ import pytest
 import torch
 from kernel_cases import assert_backward_twice, assert_matches, assert_same_bits, each_kernel
 
-from rgsud_fast.ops import high_pass, use_backend
+from rgsud_fast.ops import high_pass, use_backend, with_high_pass
 
+EITHER = pytest.mark.parametrize("op", [high_pass, with_high_pass], ids=lambda op: op.__name__)
 SHAPES = [(1, 1, 8, 8), (2, 3, 9, 31), (1, 2, 33, 8), (2, 3, 40, 65), (1, 1, 70, 129)]
 
 
@@ -16,34 +17,38 @@ def image(shape, device, dtype=torch.float32):
 
 
 @each_kernel("high_pass")
+@EITHER
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     "dtype, tolerance",
     [(torch.float32, 5e-7), (torch.float64, 1e-15), (torch.bfloat16, 4e-3), (torch.float16, 5e-4)],
     ids=str,
 )
-def test_matches_reference(device, backend, dtype, tolerance, shape):
-    assert_matches(high_pass, backend, [image(shape, device, dtype)], tolerance)
+def test_matches_reference(device, backend, op, dtype, tolerance, shape):
+    assert_matches(op, backend, [image(shape, device, dtype)], tolerance)
 
 
 @each_kernel("high_pass")
-def test_gradcheck(device, backend):
+@EITHER
+def test_gradcheck(device, backend, op):
     with use_backend(backend):
-        assert torch.autograd.gradcheck(high_pass, [image((1, 2, 8, 11), device, torch.float64)])
+        assert torch.autograd.gradcheck(op, [image((1, 2, 8, 11), device, torch.float64)])
 
 
 @each_kernel("high_pass")
-def test_backward_is_the_adjoint(device, backend):
+@EITHER
+def test_backward_is_the_adjoint(device, backend, op):
     x = image((2, 2, 17, 20), device, torch.float64)
-    y = torch.rand_like(x)
     with use_backend(backend):
-        out = high_pass(x)
+        out = op(x)
+    y = torch.rand_like(out)
     (v_x,) = torch.autograd.grad(out, x, y)
     assert torch.allclose((out * y).sum(), (x * v_x).sum(), rtol=1e-13)
 
 
 @each_kernel("high_pass")
-def test_strided_and_offset_images(device, backend):
+@EITHER
+def test_strided_and_offset_images(device, backend, op):
     whole = torch.rand(2, 3, 40, 44, device=device)
     for view in (
         whole[:, ::2, 3:30, 5::2],
@@ -51,7 +56,7 @@ def test_strided_and_offset_images(device, backend):
         whole.flip(3),
         whole.to(memory_format=torch.channels_last),
     ):
-        assert_matches(high_pass, backend, [view.detach().requires_grad_()], 5e-7)
+        assert_matches(op, backend, [view.detach().requires_grad_()], 5e-7)
 
 
 @each_kernel("high_pass")
@@ -61,8 +66,18 @@ def test_flat_image_has_no_detail(device, backend):
 
 
 @each_kernel("high_pass")
-def test_same_bits_every_run(device, backend):
-    assert_same_bits(high_pass, backend, [image((2, 3, 33, 47), device)])
+@EITHER
+def test_same_bits_every_run(device, backend, op):
+    assert_same_bits(op, backend, [image((2, 3, 33, 47), device)])
+
+
+@each_kernel("high_pass")
+def test_beside_the_image_is_the_same_detail(device, backend):
+    x = image((2, 3, 33, 47), device)
+    with use_backend(backend):
+        both, detail = with_high_pass(x), high_pass(x)
+    assert torch.equal(both[:, :3], x)
+    assert torch.equal(both[:, 3:], detail)
 
 
 def test_same_bits_for_any_number_of_threads():
@@ -75,8 +90,9 @@ def test_same_bits_for_any_number_of_threads():
 
 
 @each_kernel("high_pass")
-def test_backward_runs_twice(device, backend):
-    assert_backward_twice(high_pass, backend, [image((1, 3, 20, 20), device)])
+@EITHER
+def test_backward_runs_twice(device, backend, op):
+    assert_backward_twice(op, backend, [image((1, 3, 20, 20), device)])
 
 
 @pytest.mark.parametrize(

@@ -199,16 +199,19 @@ def test_rain_writes_pairs_of_equal_names_and_sizes(run, folder, tmp_path):
     assert read_image(tmp_path / "out" / "clean" / "sub_b.png").shape == (35, 38, 3)
 
 
-def test_rain_is_what_the_two_networks_give(run, tmp_path):
-    from rgsud_fast.weights import load_network
+@pytest.mark.parametrize("estimator", ["unet", "derainer"])
+def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
+    from rgsud_fast.weights import RAIN_FROM, load_network
 
+    save_network(run / "derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
+    save_network(run / "generator.safetensors", RainGenerator(4, 1), "generator", {RAIN_FROM: estimator})
     write_image(tmp_path / "c.png", torch.rand(3, 40, 40))
     write_image(tmp_path / "r.png", torch.rand(3, 40, 40))
     ((painted, _),) = rain(run, tmp_path / "c.png", tmp_path / "r.png", tmp_path / "out", device="cpu")
     clean, rainy = (to_tensor(read_image(tmp_path / f"{name}.png"))[None] for name in "cr")
-    generator, unet = load_network(run, "generator"), load_network(run, "unet")
+    generator, network = load_network(run, "generator"), load_network(run, estimator)
     with torch.no_grad():
-        expected = generator(clean, rainy - unet(rainy)).clamp(0, 1)
+        expected = generator(torch.cat([clean, rainy - network(rainy)], 1)).clamp(0, 1)
     assert (to_tensor(read_image(painted)) - expected[0]).abs().max() <= 0.5001 / 255
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import ImageSet, batch_of, draw
+from rgsud_fast.data import ImageSet, draw, to_tensor, windows_of
 from rgsud_fast.data.images import quantise
 from rgsud_fast.pool import RewardPool
 
@@ -23,8 +23,20 @@ def offer(pool: RewardPool, index: int, score: float, seed: int = 0) -> bool:
     return bool(pool.update(index, image(seed, SIZES[index]), torch.tensor(score)))
 
 
+def rainy_set():
+    """Rainy images of these sizes."""
+    rng = np.random.default_rng(0)
+    return ImageSet.from_arrays("abc", [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES])
+
+
+def take(pool, rainy, crops, side):
+    """Rainy crops, reward crops, and which of these exist."""
+    indices = torch.tensor([crop.index for crop in crops])
+    return pool.take(torch.from_numpy(rainy.pixels), windows_of(crops, rainy.sizes, rainy.offsets), indices, side)
+
+
 def test_an_empty_pool_has_no_reward():
-    rewards, improved = RewardPool(SIZES).take(draw(0, 0, 4, SIZES, 32, "rainy"), 32)
+    _, rewards, improved = take(RewardPool(SIZES), rainy_set(), draw(0, 0, 4, SIZES, 32, "rainy"), 32)
     assert not improved.any()
     assert (rewards == 0).all()
 
@@ -77,30 +89,29 @@ def test_any_offers_leave_the_best_k_of_each_image(keep, offers):
 
 def test_reward_crops_align_with_rainy_crops():
     # The trap of the spec: with pool = rainy image, rainy crop - reward crop is exactly zero for any crop.
-    bytes_of = [np.random.default_rng(i).integers(0, 256, (*size, 3), dtype=np.uint8) for i, size in enumerate(SIZES)]
-    rainy = ImageSet.from_arrays(["a", "b", "c"], bytes_of)
-    pool = RewardPool(SIZES)
-    for index, pixels in enumerate(bytes_of):
-        pool.update(index, torch.from_numpy(pixels).permute(2, 0, 1) / 255, torch.tensor(1.0))
+    rainy, pool = rainy_set(), RewardPool(SIZES)
+    for index in range(len(rainy)):
+        pool.update(index, to_tensor(rainy[index]), torch.tensor(1.0))
     for side in (32, 45, 70):  # 45 and 70 are larger than some images: reflected
         for step in range(5):
             crops = draw(3, step, 4, SIZES, side, "rainy")
-            rewards, improved = pool.take(crops, side)
+            images, rewards, improved = take(pool, rainy, crops, side)
             assert improved.all()
-            assert torch.equal(rewards, batch_of(rainy, crops, side))
+            assert torch.equal(images, rewards)
+            assert images.std() > 0.1
 
 
 def test_of_several_versions_a_crop_is_their_mean():
     pool = RewardPool(SIZES, keep=3)
     crops = draw(0, 0, 1, SIZES, 32, "rainy")
     index = crops[0].index
-    alone = []
+    alone, rainy = [], rainy_set()
     for seed in (1, 2):
         single = RewardPool(SIZES)
         single.update(index, image(seed, SIZES[index]), torch.tensor(1.0))
-        alone.append(single.take(crops, 32)[0])
+        alone.append(take(single, rainy, crops, 32)[1])
         offer(pool, index, float(seed), seed=seed)
-    torch.testing.assert_close(pool.take(crops, 32)[0], (alone[0] + alone[1]) / 2)
+    torch.testing.assert_close(take(pool, rainy, crops, 32)[1], (alone[0] + alone[1]) / 2)
 
 
 def test_state_restores_the_same_bits():

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import Crop, ImageSet, batch_of, cut, draw, sampler
+from rgsud_fast.data import Crop, draw, offsets_of, sampler, windows_of
 
 SIZES = [(40, 50), (64, 64), (33, 90), (120, 41), (70, 70)]
 
@@ -70,29 +68,8 @@ def test_drawn_values_do_not_change_between_releases():
     assert draw(0, 0, 2, SIZES, 32, "rainy") == [Crop(0, 5, 1, False), Crop(2, 0, 49, False)]
 
 
-def test_a_crop_is_its_window_and_a_flip_mirrors_it():
-    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
-    window = image[3:43, 7:47]
-    assert np.array_equal(cut(image, Crop(0, 3, 7, False), 40), window)
-    assert np.array_equal(cut(image, Crop(0, 3, 7, True), 40), window[:, ::-1])
-
-
-@pytest.mark.parametrize("side", [48, 64, 100, 200])
-def test_a_small_image_is_continued_by_reflection(side):
-    image = np.random.default_rng(0).integers(0, 256, (32, 70, 3), dtype=np.uint8)
-    rows = np.pad(np.arange(32), (0, side - 32), mode="reflect")
-    columns = np.pad(np.arange(70), (0, max(side - 70, 0)), mode="reflect")[:side]
-    assert np.array_equal(cut(image, Crop(0, 0, 0, False), side), image[rows][:, columns])
-
-
-def test_a_batch_holds_the_crops_on_the_scale_of_zero_to_one():
-    rng = np.random.default_rng(0)
-    images = ImageSet.from_arrays("abcde", [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES])
-    crops = draw(0, 5, 4, images.sizes, 48, "rainy")
-    batch = batch_of(images, crops, 48)
-    assert batch.shape == (4, 3, 48, 48)
-    assert batch.dtype == torch.float32
-    assert batch.is_contiguous()
-    for image, crop in zip(batch, crops, strict=True):
-        expected = cut(images[crop.index], crop, 48).transpose(2, 0, 1) / np.float32(255)
-        assert np.array_equal(image.numpy(), expected)
+def test_windows_say_where_the_crops_lie():
+    crops = [Crop(1, 2, 3, False), Crop(0, 0, 5, True)]
+    sizes = [(10, 20), (30, 40)]
+    assert offsets_of(sizes) == [0, 600, 4200]
+    assert windows_of(crops, sizes, offsets_of(sizes)).tolist() == [[600, 30, 40, 2, 3, 0], [0, 10, 20, 0, 5, 1]]

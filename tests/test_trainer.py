@@ -22,6 +22,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
 from rgsud_fast.schedule import learning_rate
 from rgsud_fast.trainer import Trainer, train
+from rgsud_fast.weights import RAIN_FROM, read_metadata
 
 TINY = {
     "preset": "small",
@@ -85,6 +86,7 @@ def test_a_run_leaves_everything_its_user_needs(config, capsys):
     assert Config(**yaml.safe_load((result.run_dir / "config.yaml").read_text())) == Config(**config)
     assert any((result.run_dir / "events").iterdir())
     assert "fixed filter" in capsys.readouterr().out
+    assert read_metadata(result.run_dir / "generator.safetensors")[RAIN_FROM] == "derainer"
     stages = [row["stage"] for row in log_of(result) if "stage" in row]
     assert stages == [1, 1, 1, 2, 2]
 

@@ -8,17 +8,30 @@
 namespace rgsud {
 inline namespace RGSUD_ISA {
 
-// Mean of a plane and 1 / sqrt(var + eps), the variance biased; in double, since a plane may be large.
+// Pixels whose sum is kept in T; such sums are added in double, since a plane may be large.
+constexpr int64_t kRun = 1024;
+
+// Mean of a plane and 1 / sqrt(var + eps), the variance biased.
 template <typename T>
 void plane_statistics(const T* x, int64_t pixels, double eps, T* mean, T* inverse) {
-  double sum = 0, square = 0;
+  double total = 0, squares = 0;
+  for (int64_t begin = 0; begin < pixels; begin += kRun) {
+    const int64_t end = begin + kRun < pixels ? begin + kRun : pixels;
+    T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < pixels; ++i) sum += x[i];
-  const double centre = sum / pixels;
+    for (int64_t i = begin; i < end; ++i) sum += x[i];
+    total += sum;
+  }
+  const T centre = static_cast<T>(total / pixels);
+  for (int64_t begin = 0; begin < pixels; begin += kRun) {
+    const int64_t end = begin + kRun < pixels ? begin + kRun : pixels;
+    T square = 0;
 #pragma omp simd reduction(+ : square)
-  for (int64_t i = 0; i < pixels; ++i) square += (x[i] - centre) * (x[i] - centre);
-  *mean = static_cast<T>(centre);
-  *inverse = static_cast<T>(1 / std::sqrt(square / pixels + eps));
+    for (int64_t i = begin; i < end; ++i) square += (x[i] - centre) * (x[i] - centre);
+    squares += square;
+  }
+  *mean = centre;
+  *inverse = static_cast<T>(1 / std::sqrt(squares / pixels + eps));
 }
 
 template <typename T>
@@ -51,14 +64,20 @@ void instance_norm_lrelu_backward(const T* v_out, const T* x, T* v_x, Planes siz
     T* to = v_x + plane * pixels;
     T mean, inverse;
     plane_statistics(from, pixels, eps, &mean, &inverse);
-    double sum = 0, along = 0;
+    double total = 0, total_along = 0;
+    for (int64_t begin = 0; begin < pixels; begin += kRun) {
+      const int64_t end = begin + kRun < pixels ? begin + kRun : pixels;
+      T sum = 0, along = 0;
 #pragma omp simd reduction(+ : sum, along)
-    for (int64_t i = 0; i < pixels; ++i) {
-      const T normal = (from[i] - mean) * inverse, g = v[i] * (normal > 0 ? T(1) : slope);
-      sum += g;
-      along += g * normal;
+      for (int64_t i = begin; i < end; ++i) {
+        const T normal = (from[i] - mean) * inverse, g = v[i] * (normal > 0 ? T(1) : slope);
+        sum += g;
+        along += g * normal;
+      }
+      total += sum;
+      total_along += along;
     }
-    const T g_mean = static_cast<T>(sum / pixels), along_mean = static_cast<T>(along / pixels);
+    const T g_mean = static_cast<T>(total / pixels), along_mean = static_cast<T>(total_along / pixels);
 #pragma omp simd
     for (int64_t i = 0; i < pixels; ++i) {
       const T normal = (from[i] - mean) * inverse, g = v[i] * (normal > 0 ? T(1) : slope);

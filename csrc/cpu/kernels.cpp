@@ -2,12 +2,15 @@
 #include "kernels.h"
 
 #include "conv_bias_lrelu.h"
+#include "derain_loss.h"
 #include "high_pass.h"
 #include "instance_norm_lrelu.h"
 #include "layernorm2d.h"
 #include "nafblock.h"
 #include "nafblock_backward.h"
+#include "rain_residual.h"
 #include "ssim.h"
+#include "take_crops.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
@@ -17,12 +20,14 @@ inline namespace RGSUD_ISA {
 
 extern const CpuTables tables;
 const CpuTables tables = {
-    {high_pass<float>, ssim<float>, layernorm2d_forward<float>, layernorm2d_backward<float>,
-     conv_bias_lrelu_forward<float>, conv_bias_lrelu_backward<float>, instance_norm_lrelu_forward<float>,
-     instance_norm_lrelu_backward<float>, nafblock_forward<float>, nafblock_backward<float>},
-    {high_pass<double>, ssim<double>, layernorm2d_forward<double>, layernorm2d_backward<double>,
-     conv_bias_lrelu_forward<double>, conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>,
-     instance_norm_lrelu_backward<double>, nafblock_forward<double>, nafblock_backward<double>},
+    {high_pass<float>, ssim<float>, derain_loss_forward<float>, derain_loss_backward<float>, layernorm2d_forward<float>,
+     layernorm2d_backward<float>, conv_bias_lrelu_forward<float>, conv_bias_lrelu_backward<float>,
+     instance_norm_lrelu_forward<float>, instance_norm_lrelu_backward<float>, nafblock_forward<float>,
+     nafblock_backward<float>, take_crops<float>, rain_residual<float>},
+    {high_pass<double>, ssim<double>, derain_loss_forward<double>, derain_loss_backward<double>,
+     layernorm2d_forward<double>, layernorm2d_backward<double>, conv_bias_lrelu_forward<double>,
+     conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>, instance_norm_lrelu_backward<double>,
+     nafblock_forward<double>, nafblock_backward<double>, take_crops<double>, rain_residual<double>},
     RGSUD_NAME(RGSUD_ISA),
 };
 

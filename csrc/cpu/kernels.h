@@ -10,6 +10,11 @@ struct ConvSize {
   int64_t images, in, out, height, width, taps;
 };
 
+// Crops of `side` out of `bytes` of images, and the mean of the same crops of `versions` copies of these bytes.
+struct CropSize {
+  int64_t count, side, bytes, versions;
+};
+
 // NAFNet's block: sizes, and its 18 parameters in the order in which they are used and in which gradients lie.
 struct NafSize {
   int64_t images, channels, height, width;
@@ -28,9 +33,16 @@ struct NafWeights {
 template <typename T>
 struct CpuKernels {
   // detail = image - blur(image), or with `adjoint` v_image = v_detail - blur^T(v_detail).
-  void (*high_pass)(const T* in, T* out, Planes size, bool adjoint, int threads);
-  // Writes the mean SSIM to `value`, and where v_x or v_y is not null the mean's gradient there.
-  void (*ssim)(const T* x, const T* y, T* value, T* v_x, T* v_y, Planes size, int threads);
+  void (*high_pass)(const T* in, T* out, Planes size, bool adjoint, Beside beside, int threads);
+  // Writes the mean SSIM to `value`, and where v_x or v_y is not null the mean's gradient there; the sum of squared
+  // differences of each plane, where asked for, to `squares`.
+  void (*ssim)(const T* x, const T* y, T* value, T* v_x, T* v_y, double* squares, Planes size, int threads);
+  // values: negative PSNR and 1 - SSIM. Also gives what the backward needs: the gradient of the mean SSIM where it is
+  // not null, and the mean squared error of each image.
+  void (*derain_loss_forward)(const T* x, const T* y, T* values, T* v_ssim, double* mse, Planes size, int64_t images,
+                              int threads);
+  void (*derain_loss_backward)(const T* v_values, const T* x, const T* y, const T* v_ssim, const double* mse, T* v_x,
+                               int64_t images, int64_t elements, int threads);
   // x, out: [images, channels, pixels]; weight, bias: [channels].
   void (*layernorm2d_forward)(const T* x, const T* weight, const T* bias, T* out, int64_t images, int64_t channels,
                               int64_t pixels, double eps, int threads);
@@ -53,6 +65,13 @@ struct CpuKernels {
                            int threads);
   void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
                             T* v_weights, NafSize size, double eps, int threads);
+  // windows: [count, 6]; shares: [count, versions]; crops and, where versions are given, rewards: [count, 3, side,
+  // side].
+  void (*take_crops)(const uint8_t* pixels, const uint8_t* versions, const int64_t* windows, const T* shares, T* crops,
+                     T* rewards, CropSize size, int threads);
+  // out: [count, 6, pixels] of one part: `clean`, then rainy - estimate; each of these [count, 3, pixels].
+  void (*rain_residual)(const T* clean, const T* rainy, const T* estimate, T* out, int64_t count, int64_t pixels,
+                        int threads);
 };
 
 struct CpuTables {

@@ -151,12 +151,25 @@ double ssim_band(const SsimWindow<T>& window, const T* x, const T* y, T* v_x, T*
   return sum;
 }
 
+// The sum of squared differences of some rows.
 template <typename T>
-void ssim(const T* x, const T* y, T* value, T* v_x, T* v_y, Planes size, int threads) {
+double squared_error(const T* __restrict x, const T* __restrict y, int64_t rows, int64_t width) {
+  double sum = 0;
+  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+    T along = 0;
+#pragma omp simd reduction(+ : along)
+    for (int64_t i = 0; i < width; ++i) along += (x[i] - y[i]) * (x[i] - y[i]);
+    sum += along;
+  }
+  return sum;
+}
+
+template <typename T>
+void ssim(const T* x, const T* y, T* value, T* v_x, T* v_y, double* squares, Planes size, int threads) {
   const SsimWindow<T> window(kSsimSigma);
   const int64_t bands = (size.height + kBandRows - 1) / kBandRows, plane = size.height * size.width;
   const double share = 1.0 / (static_cast<double>(size.planes) * (size.height - kHalo) * (size.width - kHalo));
-  Scratch<double> sums(size.planes * bands);
+  Scratch<double> sums(size.planes * bands), errors(squares ? size.planes * bands : 0);
 
 #pragma omp parallel num_threads(useful_threads(threads, size.pixels()))
   {
@@ -164,15 +177,21 @@ void ssim(const T* x, const T* y, T* value, T* v_x, T* v_y, Planes size, int thr
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < size.planes * bands; ++task) {
       const int64_t start = task / bands * plane, top = task % bands * kBandRows;
+      const int64_t bottom = smaller(top + kBandRows, size.height), here = start + top * size.width;
       sums.data()[task] =
-          ssim_band(window, x + start, y + start, v_x ? v_x + start : nullptr, v_y ? v_y + start : nullptr, top,
-                    smaller(top + kBandRows, size.height), size.height, size.width, static_cast<T>(share), band);
+          ssim_band(window, x + start, y + start, v_x ? v_x + start : nullptr, v_y ? v_y + start : nullptr, top, bottom,
+                    size.height, size.width, static_cast<T>(share), band);
+      if (squares) errors.data()[task] = squared_error(x + here, y + here, bottom - top, size.width);
     }
   }
 
   double sum = 0;
   for (int64_t task = 0; task < size.planes * bands; ++task) sum += sums.data()[task];
   *value = static_cast<T>(sum * share);
+  for (int64_t p = 0; squares && p < size.planes; ++p) {
+    squares[p] = 0;
+    for (int64_t band = 0; band < bands; ++band) squares[p] += errors.data()[p * bands + band];
+  }
 }
 
 }  // namespace RGSUD_ISA

@@ -25,9 +25,10 @@ __device__ bool plain(int64_t begin, int64_t tile, int64_t size) {
 
 template <typename T>
 __global__ void __launch_bounds__(kTileX* kThreadsY)
-    fwd_kernel(const T* __restrict__ in,  // [planes, height, width]
-               T* __restrict__ out,       // the same
-               Planes size, int64_t tiles_x, int64_t tiles_y, BlurWindow<typename Wide<T>::Type> window, bool adjoint) {
+    fwd_kernel(const T* __restrict__ in,  // [planes, height, width], twice the planes for an adjoint `beside`
+               T* __restrict__ out,       // the same, twice the planes for a forward `beside`
+               Planes size, Beside beside, int64_t tiles_x, int64_t tiles_y, BlurWindow<typename Wide<T>::Type> window,
+               bool adjoint) {
   using W = typename Wide<T>::Type;
   __shared__ W pixel[kTileRows][kTileColumns];
   __shared__ W along[kTileRows][kTileX];
@@ -36,7 +37,11 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
   // One tile per block: blockIdx.x counts them all, as planes may outnumber the grid's other axes.
   const int64_t tile = blockIdx.x;
   const int64_t left = tile % tiles_x * kTileX, top = tile / tiles_x % tiles_y * kTileY;
-  const int64_t plane = tile / (tiles_x * tiles_y) * size.height * size.width;
+  const int64_t pixels = size.height * size.width, image = beside.channels * pixels;
+  const int64_t single = tile / (tiles_x * tiles_y) * pixels,
+                doubled = beside.made(tile / (tiles_x * tiles_y)) * pixels;
+  const T* from = in + (adjoint ? doubled : single);
+  T* to = out + (adjoint ? single : doubled);
   const int thread = threadIdx.y * kTileX + threadIdx.x;
 
   // Load the tile with its halo; what lies outside the image is 0 and its reflection is in the weights.
@@ -44,7 +49,7 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
     const int r = i / kTileColumns, c = i % kTileColumns;
     const int64_t y = top + r - kBlurRadius, x = left + c - kBlurRadius;
     const bool inside = y >= 0 && y < size.height && x >= 0 && x < size.width;
-    pixel[r][c] = inside ? static_cast<W>(in[plane + y * size.width + x]) : W(0);
+    pixel[r][c] = inside ? static_cast<W>(from[y * size.width + x]) : W(0);
   }
   for (int i = thread; i < kBlurTaps * kTileX; i += kTileX * kThreadsY)
     weight_x[i / kTileX][i % kTileX] = band_weight(window, left + i % kTileX, i / kTileX, size.width, adjoint);
@@ -75,8 +80,11 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
 #pragma unroll
     for (int k = 0; k < kBlurTaps; ++k) sum += (plain_y ? window.tap[k] : weight_y[first + i][k]) * column[i + k];
     const int64_t y = top + first + i, x = left + threadIdx.x;
-    if (y < size.height && x < size.width)
-      out[plane + y * size.width + x] = static_cast<T>(pixel[first + i + kBlurRadius][threadIdx.x + kBlurRadius] - sum);
+    if (y >= size.height || x >= size.width) continue;
+    const int64_t at = y * size.width + x;
+    const W here = pixel[first + i + kBlurRadius][threadIdx.x + kBlurRadius];
+    to[at] = static_cast<T>(here - sum + (adjoint && image ? static_cast<W>((from - image)[at]) : W(0)));
+    if (!adjoint && image) (to - image)[at] = static_cast<T>(here);
   }
 }
 
@@ -84,16 +92,16 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
 }  // namespace RGSUD_ISA
 
 template <typename T>
-void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Stream stream) {
+void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Beside beside, Stream stream) {
   const int64_t tiles_x = tiles(size.width, kTileX), tiles_y = tiles(size.height, kTileY);
   const BlurWindow<typename Wide<T>::Type> window(kBlurSigma);
   fwd_kernel<T><<<static_cast<unsigned>(size.planes * tiles_x * tiles_y), dim3(kTileX, kThreadsY), 0,
-                  static_cast<cudaStream_t>(stream)>>>(in, out, size, tiles_x, tiles_y, window, adjoint);
+                  static_cast<cudaStream_t>(stream)>>>(in, out, size, beside, tiles_x, tiles_y, window, adjoint);
   check_launch("high_pass");
 }
 
-template void high_pass_cuda<float>(const float*, float*, Planes, bool, Stream);
-template void high_pass_cuda<double>(const double*, double*, Planes, bool, Stream);
-template void high_pass_cuda<__nv_bfloat16>(const __nv_bfloat16*, __nv_bfloat16*, Planes, bool, Stream);
+template void high_pass_cuda<float>(const float*, float*, Planes, bool, Beside, Stream);
+template void high_pass_cuda<double>(const double*, double*, Planes, bool, Beside, Stream);
+template void high_pass_cuda<__nv_bfloat16>(const __nv_bfloat16*, __nv_bfloat16*, Planes, bool, Beside, Stream);
 
 }  // namespace rgsud

@@ -60,6 +60,7 @@ __global__ void __launch_bounds__(kThreads)
                const T* __restrict__ y,        // the same
                T* __restrict__ moments,        // [4, planes, height - 10, width - 10] derivatives, or null
                double* __restrict__ partials,  // [tiles] sums of the score
+               double* __restrict__ squares,   // [tiles] sums of the squared difference, or null
                Planes size, int64_t tiles_x, int64_t tiles_y, SsimWindow<T> window) {
   __shared__ T pixel[2][kTileRows][kTileColumns];
   __shared__ T along[4][kTileRows][kTileX];
@@ -99,6 +100,19 @@ __global__ void __launch_bounds__(kThreads)
   }
   sum = block_sum<kThreads>(sum, sums);
   if (thread == 0) partials[blockIdx.x] = sum;
+  if (!squares) return;
+
+  // Every pixel once: the last tile of an axis also has the pixels at which no window begins.
+  const int64_t below = tile.top + kTileY < rows ? kTileY : size.height - tile.top;
+  const int64_t right = tile.left + kTileX < columns ? kTileX : size.width - tile.left;
+  double error = 0;
+  for (int i = thread; i < below * right; i += kThreads) {
+    const T difference = pixel[0][i / right][i % right] - pixel[1][i / right][i % right];
+    error += difference * difference;
+  }
+  __syncthreads();  // thread 0 has read the sum of scores
+  error = block_sum<kThreads>(error, sums);
+  if (thread == 0) squares[blockIdx.x] = error;
 }
 
 template <typename T>
@@ -175,16 +189,17 @@ int64_t ssim_cuda_partials(Planes size) {
 }
 
 template <typename T>
-void ssim_cuda(const T* x, const T* y, T* value, T* v_x, T* v_y, T* moments, double* partials, Planes size,
-               Stream stream) {
+void ssim_cuda(const T* x, const T* y, T* value, T* v_x, T* v_y, T* moments, double* partials, double* squares,
+               Planes size, Stream stream) {
   const auto queue = static_cast<cudaStream_t>(stream);
   const SsimWindow<T> window(kSsimSigma);
   const double share = 1.0 / (static_cast<double>(size.planes) * (size.height - kHalo) * (size.width - kHalo));
   const dim3 threads(kTileX, kThreadsY);
 
   const int64_t windows = ssim_cuda_partials(size);
-  fwd_kernel<T><<<static_cast<unsigned>(windows), threads, 0, queue>>>(
-      x, y, moments, partials, size, tiles(size.width - kHalo, kTileX), tiles(size.height - kHalo, kTileY), window);
+  fwd_kernel<T><<<static_cast<unsigned>(windows), threads, 0, queue>>>(x, y, moments, partials, squares, size,
+                                                                       tiles(size.width - kHalo, kTileX),
+                                                                       tiles(size.height - kHalo, kTileY), window);
   check_launch("ssim forward");
   sum_kernel<T><<<1, kThreads, 0, queue>>>(partials, value, windows, share);
   check_launch("ssim sum");
@@ -196,8 +211,9 @@ void ssim_cuda(const T* x, const T* y, T* value, T* v_x, T* v_y, T* moments, dou
   check_launch("ssim backward");
 }
 
-template void ssim_cuda<float>(const float*, const float*, float*, float*, float*, float*, double*, Planes, Stream);
-template void ssim_cuda<double>(const double*, const double*, double*, double*, double*, double*, double*, Planes,
-                                Stream);
+template void ssim_cuda<float>(const float*, const float*, float*, float*, float*, float*, double*, double*, Planes,
+                               Stream);
+template void ssim_cuda<double>(const double*, const double*, double*, double*, double*, double*, double*, double*,
+                                Planes, Stream);
 
 }  // namespace rgsud

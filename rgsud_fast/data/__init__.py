@@ -5,7 +5,7 @@ from .demo import load_demo
 from .domains import Domains, Pair, load_domains
 from .images import list_images, read_image, to_tensor, write_image
 from .rain import RainStyle, render_rain
-from .sampler import Crop, Stream, batch_of, cut, draw
+from .sampler import Crop, Stream, draw, offsets_of, windows_of
 
 __all__ = [
     "Crop",
@@ -14,14 +14,14 @@ __all__ = [
     "Pair",
     "RainStyle",
     "Stream",
-    "batch_of",
-    "cut",
     "draw",
     "list_images",
     "load_demo",
     "load_domains",
+    "offsets_of",
     "read_image",
     "render_rain",
     "to_tensor",
+    "windows_of",
     "write_image",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import replacing, write_text
 from .images import list_images, read_image
+from .sampler import offsets_of
 
 Progress = Callable[[int, int], None]  # images decoded so far, images in all
 
@@ -26,27 +27,29 @@ class ImageSet:
         names: one per image: the path inside its folder.
         sizes: (H, W) of each image.
         digests: hash of each image's size and pixels; two images are equal if and only if these are.
+        pixels: uint8 [sum of H*W*3], the images one after another.
+        offsets: where each image begins in `pixels`, and where the last one ends.
     """
 
     def __init__(self, pixels: np.ndarray, names: list[str], sizes: list[tuple[int, int]], digests: list[str]):
         """Take the images as `pixels`, uint8 [sum of H*W*3], one after the other; see `from_folder`."""
-        self.names, self.sizes, self.digests = names, sizes, digests
-        self._pixels = pixels
-        self._offsets = np.cumsum([0] + [height * width * 3 for height, width in sizes]).tolist()
+        self.names, self.sizes, self.digests, self.pixels = names, sizes, digests, pixels
+        self.offsets = offsets_of(sizes)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> np.ndarray:
         index = range(len(self))[index]  # negative indices, and IndexError past the end
-        return self._pixels[self._offsets[index] : self._offsets[index + 1]].reshape(*self.sizes[index], 3)
+        image = self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
+        image.flags.writeable = False
+        return image
 
     @classmethod
     def from_arrays(cls, names: Sequence[str], images: Iterable[np.ndarray]) -> ImageSet:
         """Hold images that are in memory already, uint8 [H, W, 3] each."""
         images = list(images)
         pixels = np.concatenate([image.reshape(-1) for image in images])
-        pixels.flags.writeable = False
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return cls(pixels, list(names), sizes, [digest(image) for image in images])
 
@@ -86,7 +89,8 @@ class ImageSet:
     @classmethod
     def _open(cls, base: Path) -> ImageSet:
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
-        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
+        # Copy on write: PyTorch shares no memory that is read-only, and the file stays as it is.
+        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="c")
         sizes = [(height, width) for height, width in index["sizes"]]
         if pixels.size != sum(height * width * 3 for height, width in sizes):
             raise ValueError("the index and the pixels of this cache do not belong together")

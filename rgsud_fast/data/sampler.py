@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple, TypeVar
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Stream = Literal["rainy", "clean", "reals"]
-Pixels = TypeVar("Pixels", np.ndarray, Tensor)
 
 # Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
 _STREAMS = {"rainy": 0, "clean": 1, "reals": 2}
@@ -69,32 +69,15 @@ def draw(
     return crops
 
 
-def cut(image: Pixels, crop: Crop, side: int) -> Pixels:
-    """Take a crop out of its image.
-
-    Args:
-        image: [H, W, 3], an array or a tensor; where it is smaller than `side` it is continued by reflection at its
-            last row and column.
-        crop: the window and flip; its index is not looked at.
-        side: height and width to return, in pixels.
-
-    Returns:
-        [side, side, 3] of the same kind, possibly a view.
-    """
-    window = image[crop.top : crop.top + side, crop.left : crop.left + side]
-    height, width = window.shape[:2]
-    if height < side:
-        window = window[_reflected(height, side)]
-    if width < side or crop.flip:
-        columns = _reflected(width, side)
-        window = window[:, columns[::-1].copy() if crop.flip else columns]
-    return window
+def offsets_of(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Where images of these sizes begin in bytes, [H, W, 3] each, one after another; and where the last one ends."""
+    return list(accumulate((height * width * 3 for height, width in sizes), initial=0))
 
 
-def batch_of(images: Sequence[np.ndarray], crops: Sequence[Crop], side: int) -> Tensor:
-    """Cut the crops of one step out of a set of images (an `ImageSet`); float32 [N, 3, side, side] in [0, 1]."""
-    stacked = np.stack([cut(images[crop.index], crop, side) for crop in crops])
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255).contiguous()
+def windows_of(crops: Sequence[Crop], sizes: Sequence[tuple[int, int]], offsets: Sequence[int]) -> Tensor:
+    """The crops of one step as `ops.take_crops` wants them: int64 [N, 6]."""
+    rows = [(offsets[c.index], *sizes[c.index], c.top, c.left, int(c.flip)) for c in crops]
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 @lru_cache(maxsize=8)
@@ -108,11 +91,6 @@ def _words(seed: int, stream: Stream, purpose: int, position: int, count: int) -
     key = np.array([seed % 2**64, _STREAMS[stream]], dtype=np.uint64)
     counter = np.array([0, position, purpose, 0], dtype=np.uint64)
     return np.random.Philox(key=key, counter=counter).random_raw(count)
-
-
-def _reflected(size: int, side: int) -> np.ndarray:
-    """Places 0 ... side - 1 of an axis of `size` pixels that is continued by reflection; `side` is not smaller."""
-    return np.pad(np.arange(size), (0, side - size), mode="reflect")
 
 
 def _below(word: int, bound: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import Config
 from ..data import to_tensor
 from ..metrics import psnr
 from ..networks import evaluating
+from ..ops import rain_residual
 from ..tiles import run_tiled
 from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 
@@ -97,16 +98,18 @@ def _training(trainer: Trainer) -> list[Row]:
         rainy = to_tensor(domains.rainy[i])[None]
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_tensor(domains.clean[other])[None]
+        estimate, panel = trainer.nets.unet, Panel("reward", None, "none passed the guards yet")
+        if bool(trainer.pool.filled[i]):
+            reward, score = (value.cpu() for value in trainer.pool.best(i))
+            panel = Panel("reward", reward.numpy(), f"score {float(score):.3f}")
+            if trainer.switched:
+                estimate = to_tensor(reward.numpy())[None]
         panels = [
             Panel("rainy", rainy[0]),
             Panel("derained", _derain(trainer, rainy)[0]),
-            Panel("pseudo rainy", _paint(trainer, clean, rainy)[0], "its rain on another scene"),
+            Panel("pseudo rainy", _paint(trainer, clean, rainy, estimate)[0], "its rain on another scene"),
+            panel,
         ]
-        if bool(trainer.pool.filled[i]):
-            reward, score = trainer.pool.best(i)
-            panels.append(Panel("reward", reward.cpu().numpy(), f"score {float(score):.3f}"))
-        else:
-            panels.append(Panel("reward", None, "none passed the guards yet"))
         shown.append(Row(domains.rainy.names[i], panels))
     return shown
 
@@ -117,16 +120,16 @@ def _derain(trainer: Trainer, rainy: Tensor) -> Tensor:
         return run_tiled(network, rainy.to(trainer.device)).clamp(0, 1).cpu()
 
 
-def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor) -> Tensor:
-    """The pseudo rainy image of the largest top left rectangle that both images share."""
+def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn.Module) -> Tensor:
+    """The pseudo rainy image of the largest top left rectangle that both images share.
+
+    `estimate` is the clean estimate of the rainy image, or the network that makes it.
+    """
     height, width = (min(a, b) for a, b in zip(clean.shape[-2:], rainy.shape[-2:], strict=True))
-    both = torch.cat([image[..., :height, :width].to(trainer.device) for image in (clean, rainy)], dim=1)
-
-    def paint(pair: Tensor) -> Tensor:
-        background, rainy = pair.chunk(2, dim=1)
-        return trainer.nets.generator(background, rainy - trainer.nets.unet(rainy))
-
-    return run_tiled(paint, both).clamp(0, 1).cpu()
+    if isinstance(estimate, nn.Module):
+        estimate = run_tiled(estimate, rainy.to(trainer.device))
+    scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
+    return run_tiled(trainer.nets.generator, rain_residual(tuple(scene))).clamp(0, 1).cpu()
 
 
 def _spread(items: Any) -> list[Any]:

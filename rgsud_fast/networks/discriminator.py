@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from ..ops import high_pass, instance_norm_lrelu
+from ..ops import instance_norm_lrelu, with_high_pass
 from ._common import SLOPE, check_image, init_normal
 
 
@@ -32,7 +31,7 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, about H/8, about W/8] scores, towards 1 for real rain; 256 x 256 gives 30 x 30."""
         check_image(image)
-        return self.layers(torch.cat([image, high_pass(image)], dim=1))
+        return self.layers(with_high_pass(image))
 
 
 def _normalised(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:

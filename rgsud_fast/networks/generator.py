@@ -39,20 +39,19 @@ class RainGenerator(nn.Module):
         grey = self.last.weight[:1] - self.last.weight[:1].mean(dim=(2, 3), keepdim=True)
         self.last.weight.copy_(0.1 * grey.expand_as(self.last.weight))
 
-    def forward(self, clean: Tensor, rain: Tensor) -> Tensor:
+    def forward(self, scene: Tensor) -> Tensor:
         """Paint rain.
 
         Args:
-            clean: background, [N, 3, H, W].
-            rain: rain information F(O) = O - clean estimate of O, same shape, not clamped.
+            scene: background and rain information F(O) = O - clean estimate of O, side by side as `rain_residual`
+                puts them, [N, 6, H, W], not clamped.
 
         Returns:
             The rainy image, [N, 3, H, W], not clamped.
         """
-        check_image(clean, name="clean")
-        check_image(rain, name="rain")
-        x = self.blocks(self.first(torch.cat([clean, rain], dim=1)))
-        return self.last(self.merge2(self.merge1(x))) + clean
+        check_image(scene, channels=6, name="scene")
+        x = self.blocks(self.first(scene))
+        return self.last(self.merge2(self.merge1(x))) + scene[:, :3]
 
 
 class ResidualBlock(nn.Module):

@@ -3,21 +3,28 @@
 from . import _library  # noqa: F401 - enters the ops for torch.compile
 from ._backends import use_backend
 from .conv_bias_lrelu import conv_bias_lrelu
-from .high_pass import high_pass
+from .derain_loss import derain_loss
+from .high_pass import high_pass, with_high_pass
 from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
 from .nafblock import NafWeights, nafblock
+from .rain_residual import rain_residual
 from .residual_block import residual_block
 from .ssim import ssim
+from .take_crops import take_crops
 
 __all__ = [
     "NafWeights",
     "conv_bias_lrelu",
+    "derain_loss",
     "high_pass",
     "instance_norm_lrelu",
     "layernorm2d",
     "nafblock",
+    "rain_residual",
     "residual_block",
     "ssim",
+    "take_crops",
     "use_backend",
+    "with_high_pass",
 ]

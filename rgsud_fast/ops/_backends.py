@@ -18,6 +18,9 @@ from ..errors import UserError
 KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "high_pass": {"cpu": ("native",), "cuda": ("native",)},
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
+    "derain_loss": {"cpu": ("native",), "cuda": ("native",)},
+    "rain_residual": {"cpu": ("native", "triton"), "cuda": ("triton",)},
+    "take_crops": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it
     "instance_norm_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},

@@ -1,0 +1,23 @@
+"""rain_residual: the three scenes of a step, native against plain PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from op_cases import DEVICE, measure, providers
+
+from rgsud_fast.ops.rain_residual import rain_residual, reference
+
+
+def packed(op):
+    """Scenes given one image after another, as `measure` wants them."""
+    return lambda *images: op(*(images[i : i + 3] for i in range(0, len(images), 3)))
+
+
+@pytest.mark.parametrize("side", [64, 128, 256])
+@pytest.mark.parametrize(
+    "name, function, backend", providers("rain_residual", packed(rain_residual), {"plain": packed(reference)})
+)
+def bench_rain_residual(benchmark, name, function, backend, side):
+    images = [torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True) for _ in range(9)]
+    measure(benchmark, (name, function, backend), images, moved=30 * images[0].nbytes)

@@ -1,0 +1,94 @@
+"""Crops of images that lie in memory as bytes, and of their rewards: what a training step reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import _backends as backends
+
+COLUMNS = 6  # of a window: offset, height, width, top, left, flip
+
+
+def take_crops(
+    pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None = None, shares: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Cut windows out of images and turn bytes into floats, in one pass; of several versions the weighted mean.
+
+    Images of all sizes lie one after another, [H, W, 3] each. A window that leaves its image goes on by reflection at
+    the last row or column.
+
+    Args:
+        pixels: uint8 [B], all images.
+        windows: int64 [N, 6], per crop: where its image begins in the bytes, the image's height and width, the
+            window's top and left pixel (not below 0), and whether it is mirrored left to right (0 or 1).
+        side: height and width of the crops, in pixels.
+        versions: uint8 [K, B]: other images in the same places, such as the rewards.
+        shares: float32 [N, K]: the weight of each version in each crop.
+
+    Returns:
+        Crops of `pixels`, and of `versions` where given: float32 [N, 3, side, side] in [0, 1], on the device of
+        `pixels` (channels last on the GPU).
+
+    Raises:
+        TypeError, ValueError: an argument is not such a tensor; on the CPU also a window of an image that does not lie
+            inside the bytes. On the GPU such an image reads as zeros, since a check would wait for the device.
+    """
+    _check(pixels, windows, side, versions, shares)
+    if not (impl := backends.choose("take_crops", pixels)) or impl is backends.COMPILED:
+        return reference(pixels, windows, side, versions, shares)
+    layout = torch.channels_last if pixels.is_cuda else torch.contiguous_format
+    crops = torch.empty(len(windows), 3, side, side, device=pixels.device, memory_format=layout)
+    rewards = None if versions is None else torch.empty_like(crops)
+    impl.forward(pixels, windows.contiguous(), versions, shares, crops, rewards)
+    return crops, rewards
+
+
+def reference(
+    pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None = None, shares: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The definition, in plain PyTorch."""
+    offset, height, width, top, left, flip = (column[:, None] for column in windows.unbind(1))
+    places = torch.arange(side, device=pixels.device)
+    rows = _reflected(top + places, height)
+    columns = _reflected(left + torch.where(flip > 0, side - 1 - places, places), width)
+    at = offset[:, :, None] + 3 * (rows[:, :, None] * width[:, :, None] + columns[:, None, :])
+    at = at[:, None] + torch.arange(3, device=pixels.device)[:, None, None]  # [N, 3, side, side]
+    crops = pixels[at].float() / 255
+    if versions is None:
+        return crops, None
+    weights = shares.T[:, :, None, None, None]
+    return crops, (weights * (versions[:, at].float() / 255)).sum(0)
+
+
+def _reflected(at: Tensor, size: Tensor) -> Tensor:
+    """Places on axes of `size` pixels that are continued by reflection."""
+    period = (2 * (size - 1)).clamp(min=1)
+    at = at % period
+    return torch.where(at < size, at, period - at)
+
+
+def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, shares: Tensor | None) -> None:
+    wanted = {"pixels": (pixels, torch.uint8, 1), "windows": (windows, torch.int64, 2)}
+    if versions is not None:
+        wanted |= {"versions": (versions, torch.uint8, 2), "shares": (shares, torch.float32, 2)}
+    for name, (value, dtype, dimensions) in wanted.items():
+        if not isinstance(value, Tensor) or value.dtype != dtype:
+            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"{name} must be a tensor of {dtype}, got {got}")
+        if value.dim() != dimensions or value.device != pixels.device:
+            got = f"{list(value.shape)} on {value.device}"
+            raise ValueError(f"{name} must have {dimensions} dimensions on {pixels.device}, got {got}")
+        if name in ("pixels", "versions") and not value.is_contiguous():
+            raise ValueError(f"{name} must be contiguous")
+    if windows.shape[1] != COLUMNS or len(windows) == 0:
+        raise ValueError(f"windows must be [N, {COLUMNS}], not empty, got {list(windows.shape)}")
+    if side < 1:
+        raise ValueError(f"side must be positive, got {side}")
+    if versions is None:
+        return
+    if versions.shape[1] != len(pixels) or tuple(shares.shape) != (len(windows), len(versions)):
+        raise ValueError(
+            f"versions must be [K, {len(pixels)}] and shares [{len(windows)}, K], "
+            f"got {list(versions.shape)} and {list(shares.shape)}"
+        )
