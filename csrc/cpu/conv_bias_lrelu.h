@@ -4,6 +4,7 @@
 
 #include "bands.h"
 #include "scratch.h"
+#include "weight_gradient.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
@@ -132,75 +133,6 @@ void slope_where_negative(const T* __restrict v, const Sign* __restrict sign, T 
   for (int64_t i = 0; i < width; ++i) to[i] = v[i] * (sign[i] > Sign(0) ? T(1) : slope);
 }
 
-// The sum of a vector's elements, in four chains: one would wait for each addition.
-template <typename T>
-T lane_sum(const T* from) {
-  constexpr int64_t lanes = lanes_of<T>(), chains = lanes < 4 ? lanes : 4;
-  T sum[chains] = {};
-  for (int64_t lane = 0; lane < lanes; lane += chains)
-    for (int64_t k = 0; k < chains; ++k) sum[k] += from[lane + k];
-  for (int64_t k = 1; k < chains; ++k) sum[0] += sum[k];
-  return sum[0];
-}
-
-// sums[((out * in + c) * taps + ky) * taps + kx] of one band, a vector each: products of v (the gradient before the
-// activation) and x, over Group output channels and one row of taps at a time.
-template <typename T, int Group, int Taps>
-void weight_gradient(const T* v, const T* x, const Bands<T>& bands, int64_t rows, const ConvSize& size, T* sums) {
-  using V = typename VectorOf<T>::Type;
-  constexpr int64_t lanes = lanes_of<T>();
-  constexpr int Few = Group < Taps ? Group : Taps, Many = Group < Taps ? Taps : Group;
-  const int64_t plane = bands.plane(), pitch = bands.pitch;
-  for (int64_t out = 0; out < size.out; out += Group) {
-    for (int64_t in = 0; in < size.in; ++in) {
-      for (int64_t ky = 0; ky < size.taps; ++ky) {
-        for (int64_t kx = 0; kx < size.taps; kx += Taps) {
-          V sum[Group][Taps] = {};
-          for (int64_t r = 0; r < rows; ++r) {
-            const T* v_row = v + out * plane + bands.pixel(r);
-            const T* x_row = x + in * plane + bands.first_tap(r) + ky * pitch + kx;
-            for (int64_t p = 0; p < size.width; p += lanes) {
-              V few[Few];
-              for (int i = 0; i < Few; ++i)
-                few[i] = keep(load<V>(Group < Taps ? v_row + i * plane + p : x_row + p + i));
-              for (int i = 0; i < Many; ++i) {
-                const V one = keep(load<V>(Group < Taps ? x_row + p + i : v_row + i * plane + p));
-                for (int j = 0; j < Few; ++j) (Group < Taps ? sum[j][i] : sum[i][j]) += one * few[j];
-              }
-            }
-          }
-          for (int g = 0; g < Group; ++g)  // channels past the last have room, and are 0
-            for (int k = 0; k < Taps; ++k) {
-              T* to = sums + ((((out + g) * size.in + in) * size.taps + ky) * size.taps + kx + k) * lanes;
-              store(to, load<V>(to) + sum[g][k]);
-            }
-        }
-      }
-    }
-  }
-}
-
-// The fastest weight_gradient for a number of taps: as many sums as the registers hold.
-template <typename T>
-struct Correlation {
-  int group;
-  void (*run)(const T*, const T*, const Bands<T>&, int64_t, const ConvSize&, T*);
-
-  explicit Correlation(int64_t taps) {
-    constexpr bool wide = kMostVectors > 2;
-    if (taps % 7 == 0) {
-      group = wide ? 3 : 1;
-      run = weight_gradient < T, wide ? 3 : 1, 7 > ;
-    } else if (taps % 3 == 0) {
-      group = wide ? 8 : 3;
-      run = weight_gradient < T, wide ? 8 : 3, 3 > ;
-    } else {
-      group = 8;
-      run = weight_gradient<T, 8, 1>;
-    }
-  }
-};
-
 // With g = v_out * lrelu'(out): v_x = conv^T(g) (+ v_residual), v_weight = x correlated with g,
 // v_bias = sum of g. The sign comes from `positive` where given, else from `out`, whose sign the activation kept.
 template <typename T>
@@ -213,9 +145,8 @@ void conv_bias_lrelu_backward(const T* v_out, const T* x, const T* out, const ui
   const T slope = static_cast<T>(slope_);
   const int64_t pixels = size.height * size.width, area = size.taps * size.taps;
   const int64_t groups = round_up(size.in, kGroup) / kGroup, line_pitch = round_up(size.width, lanes);
-  const Correlation<T> correlate(size.taps);
-  const int64_t planes = round_up(size.out, correlate.group);
-  const int64_t weights = planes * size.in * area, all = weights + size.out;
+  const Correlation<T> correlate(size);
+  const int64_t planes = round_up(size.out, correlate.group), weights = correlate.sums(), all = weights + size.out;
   const int64_t chunks = bands.chunks();
   const T zeros[kGroup] = {};
   Scratch<T> packed(groups * kGroup * size.out * area), partial(chunks * all);
@@ -223,11 +154,11 @@ void conv_bias_lrelu_backward(const T* v_out, const T* x, const T* out, const ui
 #pragma omp parallel num_threads(useful_threads(threads, bands.work(size.in* size.out* size.taps* size.taps)))
   {
     Scratch<T> v_band(planes * bands.plane()), x_band(size.in * bands.plane()), line(kGroup * line_pitch);
-    Scratch<T> sums(all * lanes);
+    Scratch<T> sums(all), packed_v(correlate.group * kConvRows * line_pitch);
     for (int64_t i = 0; i < planes * bands.plane(); ++i) v_band.data()[i] = 0;
 #pragma omp for schedule(static)
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      for (int64_t i = 0; i < all * lanes; ++i) sums.data()[i] = 0;
+      for (int64_t i = 0; i < all; ++i) sums.data()[i] = 0;
       for (int64_t task = chunk * bands.count() / chunks; task < (chunk + 1) * bands.count() / chunks; ++task) {
         const int64_t image = bands.image(task), top = bands.top(task), rows = bands.rows(task);
         bands.fill(task, size.out, v_band.data(), [&](int64_t c, int64_t y, T* to) {
@@ -240,15 +171,14 @@ void conv_bias_lrelu_backward(const T* v_out, const T* x, const T* out, const ui
         bands.fill(task, size.in, x_band.data(), [&](int64_t c, int64_t y, T* to) {
           std::memcpy(to, x + (image * size.in + c) * pixels + y * size.width, size.width * sizeof(T));
         });
-        correlate.run(v_band.data(), x_band.data(), bands, rows, size, sums.data());
+        correlate.run(v_band.data(), x_band.data(), bands, rows, size, packed_v.data(), sums.data());
         for (int64_t c = 0; c < size.out; ++c) {
-          T* to = sums.data() + (weights + c) * lanes;
-          V sum = load<V>(to);
+          V sum = {};
           for (int64_t r = 0; r < rows; ++r) {
             const T* row = v_band.data() + c * bands.plane() + bands.pixel(r);
             for (int64_t p = 0; p < size.width; p += lanes) sum += load<V>(row + p);
           }
-          store(to, sum);
+          sums.data()[weights + c] += lane_sum<T>(sum);
         }
         if (!v_x) continue;
         for (int64_t group = 0; group < groups; ++group) {
@@ -268,9 +198,7 @@ void conv_bias_lrelu_backward(const T* v_out, const T* x, const T* out, const ui
           }
         }
       }
-      for (int64_t i = 0; i < all; ++i) {
-        partial.data()[chunk * all + i] = lane_sum(sums.data() + i * lanes);
-      }
+      for (int64_t i = 0; i < all; ++i) partial.data()[chunk * all + i] = sums.data()[i];
     }
   }
 
@@ -279,7 +207,7 @@ void conv_bias_lrelu_backward(const T* v_out, const T* x, const T* out, const ui
     for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += partial.data()[chunk * all + i];
     return static_cast<T>(sum);
   };
-  for (int64_t i = 0; i < size.out * size.in * area; ++i) v_weight[i] = total(i);
+  for (int64_t i = 0; i < size.out * size.in * area; ++i) v_weight[i] = total(correlate.at(i));
   for (int64_t c = 0; c < size.out; ++c) v_bias[c] = total(weights + c);
 }
 

@@ -30,7 +30,7 @@ struct LaneSums {
       const Part& part = parts[k];
       for (int64_t o = 0; o < part.out; ++o)
         for (int64_t i = 0; i < part.in; ++i)
-          flat[part.at + o * part.in + i] = lane_sum(sums + part.from + (o * part.pitch + i) * lanes_of<T>());
+          flat[part.at + o * part.in + i] = lane_sum<T>(sums + part.from + (o * part.pitch + i) * lanes_of<T>());
     }
   }
 };
@@ -185,7 +185,7 @@ struct NafBackward {
             }
           }
           for (int64_t c = 0; c < channels; ++c)
-            v_scale.data()[task * channels + c] = lane_sum(scale_sums.data() + c * lanes);
+            v_scale.data()[task * channels + c] = lane_sum<T>(scale_sums.data() + c * lanes);
         }
         lane.write(sums.data(), flat);
       }

@@ -1,9 +1,16 @@
-// Loops over a row in whole vectors, by the vector types of GCC and Clang, for any processor.
+// Loops over a row in whole vectors and sums across them, by the vector types of GCC and Clang, for any processor.
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "../common.h"
+
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define RGSUD_SHUFFLE
+#endif
+#endif
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
@@ -58,6 +65,45 @@ inline void each_vector(int64_t begin, int64_t end, const Body& body) {
   }
   for (int64_t x = begin; x + lanes < end; x += lanes) body(x, V{});
   body(end - lanes, V{});
+}
+
+// One level of the tree. Vectors a and b hold runs of Size lanes, each run to be summed; the result holds all the runs
+// of a, then those of b, added to half as many lanes.
+template <typename T, int Size, size_t... Lane>
+typename VectorOf<T>::Type fold(typename VectorOf<T>::Type a, typename VectorOf<T>::Type b,
+                                std::index_sequence<Lane...>) {
+  constexpr int half = Size / 2;  // lane l of the result is from run l / half, that is, from lane l / half * Size + ...
+#ifdef RGSUD_SHUFFLE
+  return __builtin_shufflevector(a, b, (Lane / half * Size + Lane % half)...) +
+         __builtin_shufflevector(a, b, (Lane / half * Size + Lane % half + half)...);
+#else
+  const auto lane = [&](size_t at) { return at < sizeof...(Lane) ? a[at] : b[at - sizeof...(Lane)]; };
+  return typename VectorOf<T>::Type{
+      (lane(Lane / half * Size + Lane % half) + lane(Lane / half * Size + Lane % half + half))...};
+#endif
+}
+
+// Adds every one of Count vectors across; the sums lie one after another from value[0] on.
+template <typename T, int Count, int Size = kVectorBytes / sizeof(T)>
+void add_across(typename VectorOf<T>::Type* value) {
+  if constexpr (Size > 1) {
+    for (int i = 0; i < Count; i += 2) {
+      const auto next = i + 1 < Count ? value[i + 1] : typename VectorOf<T>::Type{};
+      value[i / 2] = fold<T, Size>(value[i], next, std::make_index_sequence<kVectorBytes / sizeof(T)>());
+    }
+    add_across<T, (Count + 1) / 2, Size / 2>(value);
+  }
+}
+
+// The sum of a vector's elements, and of a vector in memory.
+template <typename T>
+T lane_sum(typename VectorOf<T>::Type value) {
+  add_across<T, 1>(&value);
+  return value[0];
+}
+template <typename T>
+T lane_sum(const T* from) {
+  return lane_sum<T>(load<typename VectorOf<T>::Type>(from));
 }
 
 }  // namespace RGSUD_ISA
