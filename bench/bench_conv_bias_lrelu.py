@@ -22,9 +22,9 @@ SHAPES = [((12, 6, 64, 64), 16, 7), ((12, 16, 64, 64), 3, 7), ((4, 8, 64, 64), 8
 
 
 @pytest.mark.parametrize("shape, channels, taps", SHAPES, ids=str)
-@pytest.mark.parametrize("name, function, backend", CONV)
-def bench_conv_bias_lrelu(benchmark, name, function, backend, shape, channels, taps):
+@pytest.mark.parametrize("provider", CONV)
+def bench_conv_bias_lrelu(benchmark, provider, shape, channels, taps):
     inputs = [random(*shape), random(channels, shape[1], taps, taps), random(channels)]
     pixels = shape[0] * shape[2] * shape[3]
     moved, work = 4 * (3 * shape[1] + 4 * channels) * pixels, 6 * inputs[1].numel() * pixels
-    measure(benchmark, (name, function, backend), inputs, moved, work)
+    measure(benchmark, provider, inputs, moved, work)

@@ -15,10 +15,8 @@ def added(loss):
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
-@pytest.mark.parametrize(
-    "name, function, backend", providers("derain_loss", added(derain_loss), {"plain": added(reference)})
-)
-def bench_derain_loss(benchmark, name, function, backend, side):
+@pytest.mark.parametrize("provider", providers("derain_loss", added(derain_loss), {"plain": added(reference)}))
+def bench_derain_loss(benchmark, provider, side):
     derained = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
     clean = torch.rand(4, 3, side, side, device=DEVICE)
-    measure(benchmark, (name, function, backend), [derained, clean], moved=6 * derained.nbytes)
+    measure(benchmark, provider, [derained, clean], moved=6 * derained.nbytes)

@@ -37,14 +37,14 @@ BESIDE = providers("high_pass", with_high_pass, {name: beside(blur) for name, bl
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
-@pytest.mark.parametrize("name, function, backend", PROVIDERS)
-def bench_high_pass(benchmark, name, function, backend, side):
+@pytest.mark.parametrize("provider", PROVIDERS)
+def bench_high_pass(benchmark, provider, side):
     image = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
-    measure(benchmark, (name, function, backend), [image], moved=4 * image.nbytes)
+    measure(benchmark, provider, [image], moved=4 * image.nbytes)
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
-@pytest.mark.parametrize("name, function, backend", BESIDE)
-def bench_with_high_pass(benchmark, name, function, backend, side):
+@pytest.mark.parametrize("provider", BESIDE)
+def bench_with_high_pass(benchmark, provider, side):
     image = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
-    measure(benchmark, (name, function, backend), [image], moved=6 * image.nbytes)
+    measure(benchmark, provider, [image], moved=6 * image.nbytes)

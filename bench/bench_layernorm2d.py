@@ -20,8 +20,8 @@ PROVIDERS = providers("layernorm2d", layernorm2d, {"plain by hand": reference, "
 
 
 @pytest.mark.parametrize("shape", [(4, 12, 64, 64), (4, 24, 32, 32), (4, 32, 128, 128)], ids=str)
-@pytest.mark.parametrize("name, function, backend", PROVIDERS)
-def bench_layernorm2d(benchmark, name, function, backend, shape):
+@pytest.mark.parametrize("provider", PROVIDERS)
+def bench_layernorm2d(benchmark, provider, shape):
     x = torch.rand(shape, device=DEVICE, requires_grad=True)
     weight, bias = (torch.rand(shape[1], device=DEVICE, requires_grad=True) for _ in range(2))
-    measure(benchmark, (name, function, backend), [x, weight, bias], moved=5 * x.nbytes)
+    measure(benchmark, provider, [x, weight, bias], moved=5 * x.nbytes)

@@ -19,9 +19,9 @@ PROVIDERS = providers(
 
 
 @pytest.mark.parametrize("shape", [(8, 12, 64, 64), (8, 24, 32, 32), (8, 48, 16, 16), (4, 32, 128, 128)], ids=str)
-@pytest.mark.parametrize("name, function, backend", PROVIDERS)
-def bench_nafblock(benchmark, name, function, backend, shape):
+@pytest.mark.parametrize("provider", PROVIDERS)
+def bench_nafblock(benchmark, provider, shape):
     x = random(*shape)
     weights = NAFBlock(shape[1]).to(DEVICE).weights()
     # Two passes over x and the gate's input each way, at least.
-    measure(benchmark, (name, function, backend), [x, *weights], moved=13 * x.nbytes)
+    measure(benchmark, provider, [x, *weights], moved=13 * x.nbytes)

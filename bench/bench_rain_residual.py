@@ -15,9 +15,7 @@ def packed(op):
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
-@pytest.mark.parametrize(
-    "name, function, backend", providers("rain_residual", packed(rain_residual), {"plain": packed(reference)})
-)
-def bench_rain_residual(benchmark, name, function, backend, side):
+@pytest.mark.parametrize("provider", providers("rain_residual", packed(rain_residual), {"plain": packed(reference)}))
+def bench_rain_residual(benchmark, provider, side):
     images = [torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True) for _ in range(9)]
-    measure(benchmark, (name, function, backend), images, moved=30 * images[0].nbytes)
+    measure(benchmark, provider, images, moved=30 * images[0].nbytes)

@@ -19,9 +19,9 @@ PROVIDERS = providers(
 
 # The generator's, as preset small has them for three images' fakes and for one's, and at the paper's width.
 @pytest.mark.parametrize("shape", [(12, 16, 64, 64), (4, 16, 64, 64), (2, 64, 128, 128)], ids=str)
-@pytest.mark.parametrize("name, function, backend", PROVIDERS)
-def bench_residual_block(benchmark, name, function, backend, shape):
+@pytest.mark.parametrize("provider", PROVIDERS)
+def bench_residual_block(benchmark, provider, shape):
     images, c, height, width = shape
     inputs = [random(*shape), random(c, c, 3, 3), random(c), random(c, c, 3, 3), random(c)]
     work = 2 * 6 * inputs[1].numel() * images * height * width
-    measure(benchmark, (name, function, backend), inputs, 9 * inputs[0].nbytes, work)
+    measure(benchmark, provider, inputs, 9 * inputs[0].nbytes, work)

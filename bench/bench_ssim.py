@@ -10,8 +10,8 @@ from rgsud_fast.ops.ssim import reference, ssim
 
 
 @pytest.mark.parametrize("side", [64, 128, 256])
-@pytest.mark.parametrize("name, function, backend", providers("ssim", ssim, {"plain conv": reference}))
-def bench_ssim(benchmark, name, function, backend, side):
+@pytest.mark.parametrize("provider", providers("ssim", ssim, {"plain conv": reference}))
+def bench_ssim(benchmark, provider, side):
     x = torch.rand(4, 3, side, side, device=DEVICE, requires_grad=True)
     y = torch.rand(4, 3, side, side, device=DEVICE)
-    measure(benchmark, (name, function, backend), [x, y], moved=4 * x.nbytes)
+    measure(benchmark, provider, [x, y], moved=4 * x.nbytes)

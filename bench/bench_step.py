@@ -1,4 +1,4 @@
-"""A whole stage-1 iteration of the small preset: native ops against the reference, on random images.
+"""A whole stage-1 iteration of the small preset: native ops against plain PyTorch, on random images.
 
 All do everything the trainer does: forward, backward, clipping, both optimisers and the moving average.
 """
@@ -8,54 +8,46 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from op_cases import DEVICE
+from op_cases import COMPILE, DEVICE, Provider, race
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet
 from rgsud_fast.iqa import make_scorer
-from rgsud_fast.ops import use_backend
+from rgsud_fast.stages import Networks
 from rgsud_fast.trainer import Trainer
 
 SIZE, IMAGES = (160, 160), 4
-
-
 # Plain PyTorch in the layout it likes best: which one that is depends on the machine.
-PROVIDERS = {
-    "plain": ("reference", torch.contiguous_format),
-    "plain channels last": ("reference", torch.channels_last),
-    "native": ("auto", None),
-}
+PLAIN = {"plain": torch.contiguous_format, "plain channels last": torch.channels_last}
 
 
-@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("name", [*PLAIN, *(["compile"] if COMPILE else []), "native"])
 def bench_stage1_step(benchmark, name):
-    backend, layout = PROVIDERS[name]
-    trainer = small_trainer()
-    if layout:
-        for net in trainer.nets:
-            net.to(memory_format=layout)
-    sides = trainer.config.batch, 3, trainer.config.crop, trainer.config.crop
+    rivals = {plain: trainer_in(layout).iterate for plain, layout in PLAIN.items()}
+    if name in PLAIN:
+        provider = Provider(name, rivals[name], "reference", {})
+    elif name == "compile":
+        trainer = trainer_in(torch.channels_last)
+        trainer.called = Networks(*(torch.compile(net, dynamic=False) for net in trainer.called))
+        provider = Provider(name, trainer.iterate, "reference", rivals)
+    else:
+        provider = Provider(name, trainer_in(None).iterate, "auto", rivals)
+    config = Config(preset="small")
+    sides = [config.batch, 3, config.crop, config.crop]
     benchmark.extra_info.update(
-        case=f"stage-1 step of preset small, {list(sides)}",
-        provider=name,
-        bytes=2 * 4 * sides[0] * 3 * sides[2] * sides[3],
+        case=f"stage-1 step of preset small, {sides}", bytes=2 * 4 * sides[0] * 3 * sides[2] * sides[3]
     )
-
-    def step() -> None:
-        trainer.iterate()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-
-    with use_backend(backend):
-        benchmark.pedantic(step, rounds=30, iterations=1, warmup_rounds=5)
+    race(benchmark, provider, lambda iterate: iterate(), rounds=30, warm_up=5)
 
 
-def small_trainer() -> Trainer:
-    """The small preset on images of noise, so that it needs no data."""
+def trainer_in(layout: torch.memory_format | None) -> Trainer:
+    """The small preset, its weights in a memory layout, on images of noise, so that it needs no data."""
     generator = np.random.default_rng(0)
     arrays = [generator.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(IMAGES)]
     images = ImageSet.from_arrays([str(i) for i in range(IMAGES)], arrays)
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
-    return Trainer(
-        Config(preset="small", optim={"discriminator_warmup": 0}), Domains(images, images), scorer, torch.device(DEVICE)
-    )
+    config = Config(preset="small", optim={"discriminator_warmup": 0})
+    trainer = Trainer(config, Domains(images, images), scorer, torch.device(DEVICE))
+    for net in trainer.nets if layout else ():
+        net.to(memory_format=layout)
+    return trainer

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
-from op_cases import DEVICE, providers
+from op_cases import DEVICE, providers, race
 
 from rgsud_fast.data import draw, offsets_of, windows_of
-from rgsud_fast.ops import use_backend
 from rgsud_fast.ops.take_crops import reference, take_crops
 
 SIZES = [(321, 481), (481, 321)] * 8
 
 
 @pytest.mark.parametrize("batch, side", [(4, 64), (8, 256)])
-@pytest.mark.parametrize("name, function, backend", providers("take_crops", take_crops, {"plain": reference}))
-def bench_take_crops(benchmark, name, function, backend, batch, side):
+@pytest.mark.parametrize("provider", providers("take_crops", take_crops, {"plain": reference}))
+def bench_take_crops(benchmark, provider, batch, side):
     offsets = offsets_of(SIZES)
     pixels = torch.randint(0, 256, (offsets[-1],), dtype=torch.uint8, device=DEVICE)
     windows = windows_of(draw(0, 0, batch, SIZES, side, "rainy"), SIZES, offsets).to(DEVICE)
     shares = torch.ones(batch, 1, device=DEVICE)
 
-    def cut() -> None:
-        function(pixels, windows, side, pixels[None], shares)
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-
     benchmark.extra_info.update(
         case=f"take_crops {[batch, 3, side, side]} with rewards",
-        provider=name,
         bytes=batch * 3 * side * side * 2 * (1 + 4),
         flops=0,
         dtype="uint8",
     )
-    with use_backend(backend):
-        benchmark.pedantic(cut, rounds=50, iterations=1, warmup_rounds=10)
+    race(benchmark, provider, lambda cut: cut(pixels, windows, side, pixels[None], shares), rounds=50, warm_up=10)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Sequence
+from statistics import median
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,15 +16,29 @@ from torch import Tensor
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import use_backend
 
+# Whether torch.compile of the reference is measured: always on the GPU; on the CPU it takes a minute per operation.
+COMPILE = DEVICE == "cuda" or os.environ.get("RGSUD_COMPILE") == "1"
+
+
+class Provider(NamedTuple):
+    """One implementation of an op."""
+
+    name: str
+    function: Callable
+    backend: str  # for use_backend
+    rivals: dict[str, Callable]  # what a kernel is held against, round by round
+
 
 def providers(op: str, public: Callable, plain: dict[str, Callable]) -> list:
-    """Parameters (name, function, backend): every form of plain PyTorch, and every kernel that runs fast here."""
-    cases = [pytest.param(name, function, "auto", id=name) for name, function in plain.items()]
+    """Parameters: every form of plain PyTorch, where COMPILE the first compiled, every kernel that runs fast."""
+    found = [Provider(name, function, "auto", {}) for name, function in plain.items()]
+    if COMPILE:
+        found.append(Provider("compile", torch.compile(next(iter(plain.values())), dynamic=False), "reference", plain))
     for backend in backends.KERNELS[op].get(DEVICE, ()):
         interpreted = backend == "triton" and DEVICE == "cpu"
         if not interpreted and not backends.why_not(op, backend, DEVICE):
-            cases.append(pytest.param(backend, public, backend, id=backend))
-    return cases
+            found.append(Provider(backend, public, backend, plain))
+    return [pytest.param(provider, id=provider.name) for provider in found]
 
 
 def random(*shape: int) -> Tensor:
@@ -33,33 +51,57 @@ def last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def measure(
-    benchmark, provider: tuple[str, Callable, str], inputs: Sequence[Tensor], moved: int, work: int = 0
-) -> None:
-    """Time forward + backward, warmed up and synchronised.
+def measure(benchmark, provider: Provider, inputs: Sequence[Tensor], moved: int, work: int = 0) -> None:
+    """Time forward + backward.
 
     Args:
         benchmark: the fixture of pytest-benchmark.
-        provider: name, function and backend.
+        provider: what to time.
         inputs: arguments of the function; those that require a gradient get one.
         moved: bytes that forward + backward must read and write at least.
         work: floating-point operations of forward + backward, where these and not memory are the limit.
     """
-    name, function, backend = provider
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
 
-    def step() -> None:
+    def step(function: Callable) -> None:
         out = function(*inputs)
         torch.autograd.grad(out, wanted, torch.ones_like(out))
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
 
     benchmark.extra_info.update(
         case=f"{benchmark.name.partition('[')[0]} {list(inputs[0].shape)} forward + backward",
-        provider=name,
         bytes=moved,
         flops=work,
         dtype=str(inputs[0].dtype).removeprefix("torch."),
     )
-    with use_backend(backend):
-        benchmark.pedantic(step, rounds=50, iterations=1, warmup_rounds=10)
+    race(benchmark, provider, step, rounds=50, warm_up=10)
+
+
+def race(benchmark, provider: Provider, step: Callable[[Callable], None], rounds: int, warm_up: int) -> None:
+    """Time step(function), warmed up and synchronised, and in every round its rivals as well.
+
+    The speed beside a rival is the median over the rounds of the ratio of both times: what else the machine does in the
+    meantime slows both.
+    """
+    times: dict[str, list[float]] = {name: [] for name in provider.rivals}
+
+    def run(function: Callable) -> None:
+        step(function)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    def rivals() -> None:
+        for name, function in provider.rivals.items():
+            with use_backend("reference"):
+                began = time.perf_counter()
+                run(function)
+                times[name].append(time.perf_counter() - began)
+
+    with use_backend(provider.backend):
+        benchmark.pedantic(
+            run, args=(provider.function,), setup=rivals, rounds=rounds, iterations=1, warmup_rounds=warm_up
+        )
+    mine = benchmark.stats.stats.data
+    ratios = {
+        name: median(a / b for a, b in zip(found[-len(mine) :], mine, strict=True)) for name, found in times.items()
+    }
+    benchmark.extra_info.update(provider=provider.name, ratios=ratios)

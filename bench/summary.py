@@ -15,7 +15,7 @@ class Row(NamedTuple):
     seconds: float
     rate: str  # with its unit
     share: float  # of the limit that binds
-    ratio: float | None  # the fastest plain PyTorch's time over this one's
+    ratio: float | None  # the fastest plain PyTorch's time over this one's, in the same rounds where it is a kernel's
 
 
 def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
@@ -41,7 +41,8 @@ def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
                 )
             else:
                 rate, share = f"{bench['bytes'] / seconds / 1e9:.1f} GB/s", bench["bytes"] / seconds / limits["copy"]
-            ratio = plain / seconds if plain else None
+            against = bench.get("ratios") or ({"plain": plain / seconds} if plain else {})
+            ratio = min(against.values(), default=None)
             table.append(Row(case, bench["provider"], seconds, rate, share, ratio))
     return table
 
