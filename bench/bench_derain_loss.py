@@ -1,4 +1,4 @@
-"""derain_loss: native against plain PyTorch and against the two losses apart."""
+"""derain_loss: native against plain PyTorch."""
 
 from __future__ import annotations
 

@@ -1,53 +1,71 @@
-"""A whole stage-1 iteration of the small preset: native ops against plain PyTorch, on random images.
+"""A whole stage-1 iteration: native ops against plain PyTorch, on random images; on the GPU also of preset paper.
 
 All do everything the trainer does: forward, backward, clipping, both optimisers and the moving average.
 """
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from op_cases import COMPILE, DEVICE, Provider, race
+from torch.utils.flop_counter import FlopCounterMode
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet
 from rgsud_fast.iqa import make_scorer
+from rgsud_fast.ops import use_backend
 from rgsud_fast.stages import Networks
 from rgsud_fast.trainer import Trainer
 
-SIZE, IMAGES = (160, 160), 4
+IMAGES = 4
+GPU = DEVICE == "cuda"
 # Plain PyTorch in the layout it likes best: which one that is depends on the machine.
 PLAIN = {"plain": torch.contiguous_format, "plain channels last": torch.channels_last}
+NAMES = [*PLAIN, *(["compile"] if COMPILE else []), "native", *(["native as a graph"] if GPU else [])]
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *(["compile"] if COMPILE else []), "native"])
-def bench_stage1_step(benchmark, name):
-    rivals = {plain: trainer_in(layout).iterate for plain, layout in PLAIN.items()}
+@pytest.mark.parametrize("preset", ["small", *(["paper"] if GPU else [])])
+@pytest.mark.parametrize("name", NAMES)
+def bench_stage1_step(benchmark, name, preset):
+    rivals = {plain: trainer_in(layout, preset).iterate for plain, layout in PLAIN.items()}
     if name in PLAIN:
         provider = Provider(name, rivals[name], "reference", {})
     elif name == "compile":
-        trainer = trainer_in(torch.channels_last)
+        trainer = trainer_in(torch.channels_last, preset)
         trainer.called = Networks(*(torch.compile(net, dynamic=False) for net in trainer.called))
         provider = Provider(name, trainer.iterate, "reference", rivals)
     else:
-        provider = Provider(name, trainer_in(None).iterate, "auto", rivals)
-    config = Config(preset="small")
-    sides = [config.batch, 3, config.crop, config.crop]
+        trainer = trainer_in(None, preset, graphed=name == "native as a graph")
+        provider = Provider(name, trainer.iterate, "auto", rivals)
+    config = Config(preset=preset)
     benchmark.extra_info.update(
-        case=f"stage-1 step of preset small, {sides}", bytes=2 * 4 * sides[0] * 3 * sides[2] * sides[3]
+        case=f"stage-1 step of preset {preset}, {[config.batch, 3, config.crop, config.crop]}",
+        flops=operations(preset),
+        dtype="bfloat16" if GPU else "float32",
     )
     race(benchmark, provider, lambda iterate: iterate(), rounds=30, warm_up=5)
 
 
-def trainer_in(layout: torch.memory_format | None) -> Trainer:
-    """The small preset, its weights in a memory layout, on images of noise, so that it needs no data."""
-    generator = np.random.default_rng(0)
-    arrays = [generator.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(IMAGES)]
+def trainer_in(layout: torch.memory_format | None, preset: str = "small", graphed: bool = False) -> Trainer:
+    """A preset, its weights in a memory layout, on images of noise, so that it needs no data."""
+    config = Config(preset=preset, precision="auto", cuda_graph=graphed, optim={"discriminator_warmup": 0})
+    generator, side = np.random.default_rng(0), 2 * config.crop
+    arrays = [generator.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(IMAGES)]
     images = ImageSet.from_arrays([str(i) for i in range(IMAGES)], arrays)
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
-    config = Config(preset="small", optim={"discriminator_warmup": 0})
     trainer = Trainer(config, Domains(images, images), scorer, torch.device(DEVICE))
     for net in trainer.nets if layout else ():
         net.to(memory_format=layout)
     return trainer
+
+
+@functools.cache
+def operations(preset: str) -> int:
+    """Floating-point operations of the convolutions and matrix products of a step, counted as it runs."""
+    trainer = trainer_in(None, preset)
+    with use_backend("reference"), FlopCounterMode(display=False) as counter:
+        trainer.iterate()
+    return counter.get_total_flops()

@@ -11,6 +11,7 @@ from limits import DEVICE, THREADS, measured
 from summary import rows
 
 torch.set_num_threads(THREADS)
+torch.backends.cudnn.benchmark = True  # plain PyTorch at its best
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

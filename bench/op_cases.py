@@ -100,8 +100,19 @@ def race(benchmark, provider: Provider, step: Callable[[Callable], None], rounds
         benchmark.pedantic(
             run, args=(provider.function,), setup=rivals, rounds=rounds, iterations=1, warmup_rounds=warm_up
         )
+        peak = peak_of(lambda: run(provider.function))
     mine = benchmark.stats.stats.data
     ratios = {
         name: median(a / b for a, b in zip(found[-len(mine) :], mine, strict=True)) for name, found in times.items()
     }
-    benchmark.extra_info.update(provider=provider.name, ratios=ratios)
+    benchmark.extra_info.update(provider=provider.name, ratios=ratios, peak_bytes=peak)
+
+
+def peak_of(run: Callable[[], None]) -> int | None:
+    """Bytes of the GPU's memory that a run takes beyond what was taken before; None on the CPU."""
+    if DEVICE == "cpu":
+        return None
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return torch.cuda.max_memory_allocated() - before

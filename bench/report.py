@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from limits import DEVICE, THREADS, measured
+from shares import shares
 from summary import markdown, rows
 
 from rgsud_fast.files import write_text
@@ -38,7 +39,8 @@ def main() -> None:
     about = machine()
     name = "".join(c if c.isalnum() else "-" for c in about["device"]).strip("-").lower()
     target = HERE / "results" / name
-    figures = about | {"limits": limits, "benchmarks": benchmarks}
+    parts = shares()
+    figures = about | {"limits": limits, "shares": parts, "benchmarks": benchmarks}
     write_text(target.with_suffix(".json"), json.dumps(figures, indent=2) + "\n")
     heading = [
         f"# {about['device']}, {about['date']}",
@@ -47,7 +49,10 @@ def main() -> None:
         "",
         f"Limits, 100 %: a copy, {limits['copy'] / 1e9:.1f} GB/s; matrix products, "
         + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in limits.items() if name != "copy")
-        + ". Times are the best of each benchmark's rounds; speed is against the fastest plain PyTorch of the case.",
+        + ". Times are the best of each benchmark's rounds; a kernel's speed is the median, over the rounds, of plain"
+        " PyTorch's time over its own.",
+        "",
+        "A plain step of preset small: " + ", ".join(f"{kind} {share:.0%}" for kind, share in parts.items()) + ".",
         "",
     ]
     write_text(target.with_suffix(".md"), "\n".join([*heading, markdown(rows(benchmarks, limits)), ""]))

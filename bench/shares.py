@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from bench_step import trainer_in
 from limits import DEVICE, THREADS
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from rgsud_fast.ops import use_backend
@@ -16,8 +17,8 @@ STEPS, WARM_UP = 5, 3
 # Parts of the names of operations (on the GPU, of kernels), and what they are; the first that fits counts.
 KINDS = {
     "convolutions": ("conv", "cudnn", "xmma", "cutlass"),
+    "optimisers and clipping": ("adam", "Adam", "foreach", "vector_norm", "LpNorm"),
     "normalisation": ("norm",),
-    "optimisers and clipping": ("adam", "Adam", "foreach"),
     "blurs as matrix products": ("::mm", "bmm", "addmm", "matmul", "gemm"),
 }
 REST = "elementwise and the rest"
@@ -34,7 +35,10 @@ def shares(layout: torch.memory_format = torch.channels_last) -> dict[str, float
             for _ in range(STEPS):
                 trainer.iterate()
     sums = dict.fromkeys([*KINDS, REST], 0.0)
+    wanted = DeviceType.CUDA if DEVICE == "cuda" else DeviceType.CPU
     for event in record.key_averages():
+        if event.device_type != wanted or event.is_user_annotation:
+            continue
         kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), REST)
         sums[kind] += event.self_device_time_total if DEVICE == "cuda" else event.self_cpu_time_total
     return {kind: spent / sum(sums.values()) for kind, spent in sums.items()}

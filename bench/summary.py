@@ -15,6 +15,7 @@ class Row(NamedTuple):
     seconds: float
     rate: str  # with its unit
     share: float  # of the limit that binds
+    peak: int | None  # bytes of the GPU's memory, None on the CPU
     ratio: float | None  # the fastest plain PyTorch's time over this one's, in the same rounds where it is a kernel's
 
 
@@ -43,15 +44,16 @@ def rows(benchmarks: Iterable[dict], limits: dict[str, float]) -> list[Row]:
                 rate, share = f"{bench['bytes'] / seconds / 1e9:.1f} GB/s", bench["bytes"] / seconds / limits["copy"]
             against = bench.get("ratios") or ({"plain": plain / seconds} if plain else {})
             ratio = min(against.values(), default=None)
-            table.append(Row(case, bench["provider"], seconds, rate, share, ratio))
+            table.append(Row(case, bench["provider"], seconds, rate, share, bench.get("peak_bytes"), ratio))
     return table
 
 
 def markdown(table: list[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| case | provider | ms | rate | of the limit | speed |", "|---|---|---|---|---|---|"]
+    lines = ["| case | provider | ms | rate | of the limit | peak MiB | speed |", "|---|---|---|---|---|---|---|"]
     for row in table:
         ratio = f"{row.ratio:.2f}x" if row.ratio else ""
-        cells = [row.case, row.provider, f"{row.seconds * 1e3:.3f}", row.rate, f"{row.share:.0%}", ratio]
+        peak = "" if row.peak is None else f"{row.peak / 2**20:.0f}"
+        cells = [row.case, row.provider, f"{row.seconds * 1e3:.3f}", row.rate, f"{row.share:.0%}", peak, ratio]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -42,7 +42,7 @@ void high_pass_cpu(const std::string& dtype, uintptr_t in, uintptr_t out, int64_
                    bool adjoint, int64_t beside, int threads) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().high_pass(at<T>(in), at<T>(out), {planes, height, width}, adjoint, {beside}, threads);
+    cpu_kernels<T>().high_pass(at<T>(in), at<T>(out), {planes, height, width}, adjoint, beside, threads);
   });
 }
 
@@ -161,14 +161,17 @@ void nafblock_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t 
   });
 }
 
-void take_crops_cpu(const std::string& dtype, uintptr_t pixels, uintptr_t versions, uintptr_t windows, uintptr_t shares,
-                    uintptr_t crops, uintptr_t rewards, int64_t count, int64_t side, int64_t bytes, int64_t kept,
-                    int threads) {
-  with_dtype(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    cpu_kernels<T>().take_crops(at<uint8_t>(pixels), at<uint8_t>(versions), at<int64_t>(windows), at<T>(shares),
-                                at<T>(crops), at<T>(rewards), {count, side, bytes, kept}, threads);
-  });
+void take_crops_cpu(uintptr_t pixels, uintptr_t versions, uintptr_t windows, uintptr_t shares, uintptr_t crops,
+                    uintptr_t rewards, int64_t count, int64_t side, int64_t bytes, int64_t kept, int threads) {
+  const auto* window = at<Window>(windows);
+  for (int64_t n = 0; n < count; ++n) {
+    const Window& w = window[n];
+    const bool fits = w.offset >= 0 && w.height > 0 && w.width > 0 && w.top >= 0 && w.left >= 0 &&
+                      w.height <= bytes / 3 / w.width && w.offset <= bytes - 3 * w.height * w.width;
+    if (!fits) throw std::invalid_argument("window " + std::to_string(n) + " lies outside the pixels");
+  }
+  cpu_tables().take_crops(at<uint8_t>(pixels), at<uint8_t>(versions), window, at<float>(shares), at<float>(crops),
+                          at<float>(rewards), {count, side, bytes, kept}, threads);
 }
 
 void rain_residual_cpu(const std::string& dtype, uintptr_t clean, uintptr_t rainy, uintptr_t estimate, uintptr_t out,
@@ -187,7 +190,7 @@ void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, i
                         int64_t width, bool adjoint, int64_t beside, uintptr_t stream) {
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, {beside}, at<void>(stream));
+    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, beside, at<void>(stream));
   };
   if (dtype == "bfloat16")
     run(__nv_bfloat16{});

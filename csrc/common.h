@@ -25,20 +25,11 @@ struct Planes {
   int64_t pixels() const { return planes * height * width; }
 };
 
-// Where plane p of a stack lies in one of twice as many, in which each image's `channels` come twice: first the image,
-// then what was made of it. 0 channels: the stack is not doubled.
-struct Beside {
-  int64_t channels;
-
-#ifdef __CUDACC__
-  __host__ __device__
-#endif
-      int64_t made(int64_t p) const {
-    return channels ? p + (p / channels + 1) * channels : p;
-  }
-};
-
 inline namespace RGSUD_ISA {
+
+// A stack of planes beside one of twice as many, in which the `channels` of each image come twice: the image itself,
+// then what was made of it. Where plane p's result lies; its image lies `channels` planes before. 0: not doubled.
+RGSUD_HD int64_t beside_plane(int64_t p, int64_t channels) { return channels ? p + (p / channels + 1) * channels : p; }
 
 // Normalised Gaussian window, its centre at tap[Taps / 2].
 template <typename T, int Taps>

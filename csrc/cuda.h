@@ -8,7 +8,7 @@ namespace rgsud {
 using Stream = void*;  // cudaStream_t, without its header
 
 template <typename T>
-void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Beside beside, Stream stream);
+void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, int64_t beside, Stream stream);
 
 // `partials` holds ssim_cuda_partials(size) doubles, `squares`, where not null, as many: the sums of squared
 // differences of each tile. `moments` holds 4 * planes * (height - 10) * (width - 10) elements where a gradient is

@@ -200,7 +200,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": _TINY
     | {
         "data": {"demo": True},
-        "stage1_iterations": 1000,
+        "stage1_iterations": 1150,
         "stage2_iterations": 250,
         "val_every": 500,
         "save_every": 500,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from .device import memory_layout
 from .ops import take_crops
 from .pool import RewardPool
 
-SHARE = 0.25  # of a GPU's memory: a set of images that takes more stays on the host, where its crops are cut
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, for the images; a set that does not fit is cut on the host
 
 
 class Feed:
@@ -20,12 +22,18 @@ class Feed:
     Args:
         config: the run.
         domains: its images.
-        device: where the crops are put, and the images' bytes where there is room.
+        device: where the crops are put, and on a GPU the images' bytes where they take little of its free memory.
     """
 
     def __init__(self, config: Config, domains: Domains, device: torch.device) -> None:
         self.config, self.domains, self.device = config, domains, device
-        self._pixels = {name: _resident(getattr(domains, name), device) for name in ("rainy", "clean")}
+        self._pixels = {"rainy": _bytes_of(domains.rainy), "clean": _bytes_of(domains.clean)}
+        if device.type == "cuda":
+            room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+            for name, pixels in self._pixels.items():
+                if len(pixels) <= room:
+                    self._pixels[name] = pixels.to(device)
+                    room -= len(pixels)
 
     def pair(self, step: int) -> tuple[Tensor, Tensor]:
         """The rainy and the clean crops of an iteration, [batch, 3, crop, crop] in [0, 1]."""
@@ -56,16 +64,19 @@ class Feed:
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
         images, pixels = self._set(stream), self._pixels["clean" if stream == "clean" else "rainy"]
         windows = self._sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
-        batch = take_crops(pixels, windows, self.config.crop)[0]
-        return self._sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
+        return self._laid(take_crops(pixels, windows, self.config.crop)[0])
 
     def _rewarded(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
         images, pixels = self.domains.rainy, self._pixels["rainy"]
         windows = self._sent(windows_of(crops, images.sizes, images.offsets), self.device)
         indices = self._sent(torch.tensor([crop.index for crop in crops]), self.device)
-        here = pixels.device == self.device
+        here = pixels.device.type == self.device.type
         rainy, rewards, improved = pool.take(pixels if here else pool.arena[0], windows, indices, self.config.crop)
-        return {"rainy": rainy if here else self._cut("rainy", crops), "rewards": rewards, "improved": improved}
+        rainy = self._laid(rainy) if here else self._cut("rainy", crops)
+        return {"rainy": rainy, "rewards": self._laid(rewards), "improved": improved}
+
+    def _laid(self, batch: Tensor) -> Tensor:
+        return self._sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
 
     def _sent(self, value: Tensor, device: torch.device) -> Tensor:
         """On that device; from pinned memory the copy does not keep the host waiting."""
@@ -74,9 +85,8 @@ class Feed:
         return value.pin_memory().to(device, non_blocking=True)
 
 
-def _resident(images: ImageSet, device: torch.device) -> Tensor:
-    """The bytes of a set, on the device where they take little of its memory."""
-    pixels = torch.from_numpy(images.pixels)
-    if device.type == "cuda" and len(pixels) <= SHARE * torch.cuda.get_device_properties(device).total_memory:
-        return pixels.to(device)
-    return pixels
+def _bytes_of(images: ImageSet) -> Tensor:
+    """The bytes of a set, sharing its memory. They may be a file that can only be read: nothing here writes to them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images.pixels)

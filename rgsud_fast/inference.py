@@ -131,6 +131,7 @@ def rain(
     tile: int = TILE,
     overlap: int = OVERLAP,
     seed: int = 0,
+    derainer: nn.Module | None = None,
     watch: Watch | None = None,
 ) -> list[tuple[Path, Path]]:
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones, to train any derainer with.
@@ -147,16 +148,19 @@ def rain(
         output: folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
         device, tile, overlap, watch: see `derain`.
         seed: of the draw.
+        derainer: the run's derainer, where it is a network of your own, which no file can rebuild.
 
     Returns:
         The paths written: (rainy, clean) of each pair.
 
     Raises:
-        UserError: missing or wrong weights, or unusable folder or image.
+        UserError: missing or wrong weights, a derainer of your own that is needed and not given, or unusable folder or
+            image.
     """
     backgrounds, sources = gather(clean), gather(rainy)
     generator, where = _ready(run, device, "generator")
-    estimator, _ = _ready(run, device, read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet"))
+    kind = read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
+    estimator, _ = _ready(derainer if derainer is not None and kind == "derainer" else run, device, kind)
 
     def paint(both: Tensor) -> Tensor:
         background, source = both[:, :3], both[:, 3:]
@@ -164,7 +168,7 @@ def rain(
 
     names = flat_names([background.name for background in backgrounds])
     written = []
-    with torch.no_grad():
+    with evaluating(estimator):
         for i, source in enumerate(_draw(len(sources), len(backgrounds), seed)):
             background, wet = _common(backgrounds[i].load(), sources[source].load())
             painted = _run(paint, torch.cat([background, wet], dim=1), where, tile, overlap)

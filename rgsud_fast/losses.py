@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,8 +49,10 @@ def background_guidance(rainy: Tensor, clean: Tensor) -> Tensor:
     """Hold the background under the rain: sum over blurs of weight * L1(box(rainy), box(clean)) (SCPGabNet, CSUD).
 
     Boxes of 3, 9 and 15 pixels weigh 0.01, 0.1 and 1. A box is linear, so the difference is blurred once; windows lie
-    inside the image.
+    inside the image, whose sides must be 15 pixels at least.
     """
+    if min(rainy.shape[2:]) < GUIDANCE[-1][0]:
+        raise ValueError(f"images must be at least {GUIDANCE[-1][0]} pixels high and wide, got {list(rainy.shape)}")
     difference = (rainy - clean.detach()).float()
     return sum(weight * _box(difference, side).abs().mean() for side, weight in GUIDANCE)
 
@@ -65,10 +65,10 @@ def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:
 def _box(image: Tensor, side: int) -> Tensor:
     # Two matrix products: on the CPU they take a tenth of the time of F.avg_pool2d.
     height, width = image.shape[2:]
-    return _box_matrix(height, side, image.device) @ image @ _box_matrix(width, side, image.device).T
+    with torch.autocast(image.device.type, enabled=False):
+        return _box_matrix(height, side, image.device) @ image @ _box_matrix(width, side, image.device).T
 
 
-@functools.lru_cache(maxsize=16)
 def _box_matrix(size: int, side: int, device: torch.device) -> Tensor:
     """Means over windows of `side` pixels inside an axis of `size`, [windows, size]."""
     first = torch.arange(size - side + 1, device=device)[:, None]

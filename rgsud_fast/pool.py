@@ -71,8 +71,8 @@ class RewardPool:
 
         Args:
             pixels: the rainy images, uint8 [3 * pixels of the set], on the pool's device.
-            windows: of the crops, see `ops.take_crops`.
-            indices: of the images they belong to, int64 [N].
+            windows: of the crops as `ops.take_crops` wants them, int64 [N, 6], on the pool's device.
+            indices: of the images they belong to, int64 [N], on the pool's device.
             side: side of the crops, in pixels.
 
         Returns:
@@ -80,7 +80,7 @@ class RewardPool:
             zero.
         """
         filled = torch.isfinite(self.scores[indices])  # [N, keep]
-        shares = filled / filled.sum(dim=1, keepdim=True).clamp(min=1)
+        shares = filled.float() / filled.sum(dim=1, keepdim=True).clamp(min=1)
         rainy, rewards = take_crops(pixels, windows, side, self.arena, shares)
         return rainy, rewards, filled.any(dim=1)
 

@@ -16,7 +16,7 @@ from . import losses
 from .config import LossConfig
 from .ops import derain_loss, rain_residual
 
-Pair = tuple[Tensor, Tensor]
+Two = tuple[Tensor, Tensor]
 
 
 class Networks(NamedTuple):
@@ -88,7 +88,7 @@ def stage2(
     return Step(weigh(terms, weights), terms, fakes)
 
 
-def synthesise(nets: Networks, backgrounds: Pair, real: Pair, pseudo: Pair) -> Tensor:
+def synthesise(nets: Networks, backgrounds: Two, real: Two, pseudo: Two) -> Tensor:
     """Stack O_u1 with O_r1, O_r2 and O_u2, which do not depend on one another: one call of G. -> [4N, 3, H, W].
 
     Args:

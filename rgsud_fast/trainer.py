@@ -117,7 +117,6 @@ class Trainer:
         derainer: nn.Module | None = None,
     ) -> None:
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
-        self.feed = Feed(config, domains, device)
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
         self.stage1_metrics: dict[str, float] = {}
@@ -135,6 +134,7 @@ class Trainer:
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
         self._learn = {stage: Graphed(device, function) for stage, function in learn.items()} if graphed else learn
         self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
+        self.feed = Feed(config, domains, device)  # after what must be on the device
 
     @property
     def stage(self) -> int:
@@ -143,7 +143,7 @@ class Trainer:
 
     @property
     def switched(self) -> bool:
-        """Whether the generator has come to take rain from rewards (stage 2), no longer from the U-Net's estimates."""
+        """Whether stage 2 has begun to take rain from rewards, where there are any, and not from the U-Net."""
         return self.config.reward.switch and self.step > self.config.stage1_iterations
 
     @property

@@ -12,7 +12,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.installation import describe, info
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
 from rgsud_fast.ops import _backends as backends
-from rgsud_fast.ops import high_pass, layernorm2d, ssim, use_backend
+from rgsud_fast.ops import derain_loss, high_pass, layernorm2d, rain_residual, ssim, use_backend, with_high_pass
 
 
 def test_auto_takes_the_native_kernels_on_the_cpu():
@@ -85,10 +85,12 @@ def test_no_module_hides_a_public_function():
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_torch_compile_sees_the_ops_whole(backend):
     def loss(x, y, weight, bias):
-        return ssim(high_pass(x), y) + layernorm2d(x, weight, bias).square().mean()
+        detail = with_high_pass(x)[:, 3:]
+        scenes = rain_residual((x, y, x), (detail, high_pass(x), y))
+        return ssim(detail, y) + sum(derain_loss(x, y)) + (scenes * layernorm2d(scenes, weight, bias)).square().mean()
 
     torch.compiler.reset()
-    inputs = [torch.rand(1, 3, 20, 20, requires_grad=True), torch.rand(1, 3, 20, 20), torch.rand(3), torch.rand(3)]
+    inputs = [torch.rand(1, 3, 20, 20, requires_grad=True), torch.rand(1, 3, 20, 20), torch.rand(6), torch.rand(6)]
     with use_backend(backend):
         wanted = loss(*inputs)
         got = torch.compile(loss, fullgraph=True, backend="aot_eager")(*inputs)

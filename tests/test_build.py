@@ -57,7 +57,7 @@ KERNELS = [
     (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
-    (rain.residual_kernel, {"BLOCK": 256}, {}),
+    (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),
     (crops.crops_kernel, {"KEPT": 0, "BLOCK": 256}, CROPS),
     (crops.crops_kernel, {"KEPT": 2, "BLOCK": 256}, CROPS),
     (naf.norm_kernel, NORM, PARAMETERS),

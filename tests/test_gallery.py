@@ -27,6 +27,7 @@ from rgsud_fast.gallery import (
     write_gallery,
     write_run_gallery,
 )
+from rgsud_fast.gallery import run as gallery_run
 from rgsud_fast.gallery.curves import MOST_POINTS, collect
 from rgsud_fast.gallery.page import data_uri
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
@@ -147,7 +148,7 @@ def test_long_logs_are_thinned():
 
 
 @pytest.mark.parametrize("validated", [True, False], ids=["with pairs", "without pairs"])
-def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated):
+def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monkeypatch):
     class Images(list):
         names = ("first.png", "second.png", "third.png")
         sizes = ((40, 60), (36, 33), (40, 40))
@@ -180,8 +181,14 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated):
             figures = {"psnr_rgb": value, "ssim_rgb": 0.9, "psnr_y": value + 1, "ssim_y": 0.91}
             metrics |= {prefix + key: figure for key, figure in figures.items()}
 
+    estimates = []
+    paint = gallery_run._paint
+    monkeypatch.setattr(gallery_run, "_paint", lambda *args: estimates.append(args[3]) or paint(*args))
     write_run_gallery(trainer, folder, metrics)
 
+    # Painted from the reward where there is one and stage 2 takes it, else from the U-Net.
+    taken = [isinstance(estimate, torch.Tensor) for estimate in estimates]
+    assert taken == [validated, False, False]
     page = checked(folder.gallery)
     for text in (
         "RGSUD run small-7",

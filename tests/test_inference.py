@@ -215,6 +215,16 @@ def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
     assert (to_tensor(read_image(painted)) - expected[0]).abs().max() <= 0.5001 / 255
 
 
+def test_rain_of_a_run_with_a_derainer_of_the_users_own_takes_it_as_an_argument(run, folder, tmp_path):
+    from rgsud_fast.weights import RAIN_FROM
+
+    save_network(run / "derainer.safetensors", Darker(), "derainer")
+    save_network(run / "generator.safetensors", RainGenerator(4, 1), "generator", {RAIN_FROM: "derainer"})
+    with pytest.raises(UserError, match="a network of your own"):
+        rain(run, folder, folder, tmp_path / "out", device="cpu")
+    assert len(rain(run, folder, folder, tmp_path / "out", device="cpu", derainer=Darker())) == 3
+
+
 def test_rain_without_its_networks_says_which_is_missing(run, folder, tmp_path):
     (run / "unet.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no unet\.safetensors"):

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rgsud_fast import losses
 from rgsud_fast.ops import derain_loss
@@ -69,6 +70,21 @@ def test_background_guidance_sees_a_shift_but_hardly_a_fine_texture(pair):
     shift = losses.background_guidance(clean + 0.1, clean).item()
     assert shift == pytest.approx(0.1 * 1.11, rel=1e-4)
     assert losses.background_guidance(clean + checks, clean).item() < 0.02 * shift
+
+
+def test_background_guidance_is_the_distance_of_box_means(pair):
+    clean, rainy = pair[0].float(), pair[1].float().requires_grad_()
+    pooled = sum(
+        weight * (F.avg_pool2d(rainy, side, 1) - F.avg_pool2d(clean, side, 1)).abs().mean()
+        for side, weight in losses.GUIDANCE
+    )
+    loss = losses.background_guidance(rainy, clean)
+    torch.testing.assert_close(loss, pooled)
+    torch.testing.assert_close(*(torch.autograd.grad(value, rainy)[0] for value in (loss, pooled)))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(losses.background_guidance(rainy, clean), loss)
+    with pytest.raises(ValueError, match="at least 15 pixels"):
+        losses.background_guidance(rainy[:, :, :14], clean[:, :, :14])
 
 
 def test_losses_are_float32_for_half_precision_inputs(pair):

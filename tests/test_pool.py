@@ -32,7 +32,9 @@ def rainy_set():
 def take(pool, rainy, crops, side):
     """Rainy crops, reward crops, and which of these exist."""
     indices = torch.tensor([crop.index for crop in crops])
-    return pool.take(torch.from_numpy(rainy.pixels), windows_of(crops, rainy.sizes, rainy.offsets), indices, side)
+    return pool.take(
+        torch.from_numpy(rainy.pixels.copy()), windows_of(crops, rainy.sizes, rainy.offsets), indices, side
+    )
 
 
 def test_an_empty_pool_has_no_reward():

@@ -20,7 +20,9 @@ def images(count, shape=(2, 3, 17, 23), device="cpu", dtype=torch.float32):
 
 @each_kernel("rain_residual")
 @pytest.mark.parametrize("scenes", [1, 3])
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-7), (torch.float64, 1e-15)], ids=str)
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-7), (torch.float64, 1e-15), (torch.bfloat16, 4e-3)], ids=str
+)
 def test_matches_reference(device, backend, scenes, dtype, tolerance):
     assert_matches(flat, backend, images(3 * scenes, device=device, dtype=dtype), tolerance)
 

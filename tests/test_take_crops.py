@@ -10,6 +10,8 @@ from kernel_cases import each_kernel
 from rgsud_fast.data import Crop, draw, offsets_of, windows_of
 from rgsud_fast.ops import take_crops, use_backend
 
+CASES = [*each_kernel("take_crops").args[1], pytest.param("cpu", "reference", id="reference-cpu")]
+each_implementation = pytest.mark.parametrize("device, backend", CASES)
 SIZES = [(40, 60), (33, 35), (70, 50), (1, 9)]
 
 
@@ -35,7 +37,7 @@ def expected(image, crop, side):
     return torch.from_numpy((window[:, ::-1] if crop.flip else window) / np.float32(255)).permute(2, 0, 1)
 
 
-@each_kernel("take_crops")
+@each_implementation
 @pytest.mark.parametrize("side", [7, 32, 48, 70, 150])
 def test_crops_are_windows_reflected_and_mirrored(device, backend, images, side):
     crops = draw(0, 5, 6, SIZES, side, "rainy")
@@ -48,7 +50,7 @@ def test_crops_are_windows_reflected_and_mirrored(device, backend, images, side)
         assert torch.equal(got, expected(images[crop.index], crop, side))
 
 
-@each_kernel("take_crops")
+@each_implementation
 def test_of_versions_the_weighted_mean(device, backend, images):
     crops = draw(0, 5, 4, SIZES, 40, "rainy")
     versions = [flat([image // divisor for image in images], device) for divisor in (1, 2, 3)]
@@ -61,7 +63,7 @@ def test_of_versions_the_weighted_mean(device, backend, images):
     torch.testing.assert_close(rewards, mean)
 
 
-@each_kernel("take_crops")
+@each_implementation
 def test_a_version_of_no_weight_is_left_out_and_one_of_weight_1_is_exact(device, backend, images):
     crops = draw(1, 0, 4, SIZES, 40, "rainy")
     pixels = flat(images, device)
@@ -94,5 +96,23 @@ def test_refuses_other_types_and_shapes(images):
         take_crops(pixels[::2], table, 32)
     with pytest.raises(ValueError, match="versions must be"):
         take_crops(pixels, table, 32, pixels[None], torch.ones(1, 2))
+    with pytest.raises(ValueError, match="K at least 1"):
+        take_crops(pixels, table, 32, torch.zeros(0, len(pixels), dtype=torch.uint8), torch.ones(1, 0))
     with pytest.raises(ValueError, match="side must be positive"):
         take_crops(pixels, table, 0)
+
+
+@pytest.mark.parametrize("device, backend", [case for case in CASES if case.values[1] == "triton"])
+def test_the_triton_kernel_reads_zeros_outside_the_pixels(device, backend, images):
+    table = windows([Crop(0, 0, 0, False), Crop(1, 0, 0, False)], device)
+    table[0, 0], table[1, 0] = 10**9, -(10**6)
+    with use_backend(backend):
+        assert (take_crops(flat(images, device), table, 32)[0] == 0).all()
+
+
+def test_crops_are_float32_whatever_the_default(images):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert take_crops(flat(images), windows([Crop(0, 0, 0, False)]), 32)[0].dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

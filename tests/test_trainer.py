@@ -17,7 +17,7 @@ from tiny import TINY_NETWORKS
 import rgsud_fast.trainer as trainer_module
 from rgsud_fast import assembly
 from rgsud_fast.checkpoint import load_checkpoint
-from rgsud_fast.config import Config
+from rgsud_fast.config import Config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
 from rgsud_fast.schedule import learning_rate
@@ -86,7 +86,6 @@ def test_a_run_leaves_everything_its_user_needs(config, capsys):
     assert Config(**yaml.safe_load((result.run_dir / "config.yaml").read_text())) == Config(**config)
     assert any((result.run_dir / "events").iterdir())
     assert "fixed filter" in capsys.readouterr().out
-    assert read_metadata(result.run_dir / "generator.safetensors")[RAIN_FROM] == "derainer"
     stages = [row["stage"] for row in log_of(result) if "stage" in row]
     assert stages == [1, 1, 1, 2, 2]
 
@@ -267,3 +266,13 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
     fixed = len(changed) - len(list(Discriminator(4).parameters()))
     assert not any(changed[:fixed])
     assert any(changed[fixed:])
+
+
+@pytest.mark.parametrize(
+    "change, source",
+    [({}, "derainer"), ({"reward": {"switch": False}}, "unet"), ({"stage2_iterations": 0}, "unet")],
+    ids=["both stages", "no switch", "stage 1 alone"],
+)
+def test_the_generator_remembers_whose_estimates_it_has_learned_to_read(config, change, source):
+    result = train(merge(config, change), scorer=darkness, quiet=True)
+    assert read_metadata(result.run_dir / "generator.safetensors")[RAIN_FROM] == source

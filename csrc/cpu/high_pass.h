@@ -80,13 +80,6 @@ void blur_row(const T* weight, const T* plane, int64_t y, Planes size, T* line) 
   blur_down(row, weight + y * kBlurTaps, line, size.width);
 }
 
-// out = in - blurred, one row.
-template <typename T>
-void subtract(const T* __restrict in, const T* __restrict blurred, T* __restrict out, int64_t width) {
-#pragma omp simd
-  for (int64_t x = 0; x < width; ++x) out[x] = in[x] - blurred[x];
-}
-
 template <typename T>
 void add(const T* __restrict from, T* __restrict to, int64_t width) {
 #pragma omp simd
@@ -95,7 +88,7 @@ void add(const T* __restrict from, T* __restrict to, int64_t width) {
 
 // With `beside`, `out` holds image and detail of all channels; for the adjoint, `in` holds both gradients.
 template <typename T>
-void high_pass(const T* in, T* out, Planes size, bool adjoint, Beside beside, int threads) {
+void high_pass(const T* in, T* out, Planes size, bool adjoint, int64_t beside, int threads) {
   const BlurWindow<T> window(kBlurSigma);
   const int64_t room = 2 * kBlurRadius, pitch = size.width + 2 * room;
   Scratch<T> weight_memory(size.height * kBlurTaps);
@@ -112,7 +105,7 @@ void high_pass(const T* in, T* out, Planes size, bool adjoint, Beside beside, in
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < size.planes * groups; ++task) {
       const int64_t top = task % groups * kRowsTogether, pixels = size.height * size.width;
-      const int64_t single = task / groups * pixels, doubled = beside.made(task / groups) * pixels;
+      const int64_t single = task / groups * pixels, doubled = beside_plane(task / groups, beside) * pixels;
       const T* from = in + (adjoint ? doubled : single);
       T* to = out + (adjoint ? single : doubled);
       const int64_t rows = size.height - top < kRowsTogether ? size.height - top : kRowsTogether;
@@ -124,7 +117,7 @@ void high_pass(const T* in, T* out, Planes size, bool adjoint, Beside beside, in
         else
           blur_reflected(window, line + r * pitch, blurred, size.width);
 
-        const int64_t here = (top + r) * size.width, image = beside.channels * pixels;
+        const int64_t here = (top + r) * size.width, image = beside * pixels;
         subtract(from + here, blurred, to + here, size.width);
         if (!image) continue;
         if (adjoint)

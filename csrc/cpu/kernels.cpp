@@ -23,11 +23,12 @@ const CpuTables tables = {
     {high_pass<float>, ssim<float>, derain_loss_forward<float>, derain_loss_backward<float>, layernorm2d_forward<float>,
      layernorm2d_backward<float>, conv_bias_lrelu_forward<float>, conv_bias_lrelu_backward<float>,
      instance_norm_lrelu_forward<float>, instance_norm_lrelu_backward<float>, nafblock_forward<float>,
-     nafblock_backward<float>, take_crops<float>, rain_residual<float>},
+     nafblock_backward<float>, rain_residual<float>},
     {high_pass<double>, ssim<double>, derain_loss_forward<double>, derain_loss_backward<double>,
      layernorm2d_forward<double>, layernorm2d_backward<double>, conv_bias_lrelu_forward<double>,
      conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>, instance_norm_lrelu_backward<double>,
-     nafblock_forward<double>, nafblock_backward<double>, take_crops<double>, rain_residual<double>},
+     nafblock_forward<double>, nafblock_backward<double>, rain_residual<double>},
+    take_crops,
     RGSUD_NAME(RGSUD_ISA),
 };
 

@@ -15,6 +15,11 @@ struct CropSize {
   int64_t count, side, bytes, versions;
 };
 
+// One crop: where its image begins in the bytes, the image's sides, the first pixel, and whether it is mirrored.
+struct Window {
+  int64_t offset, height, width, top, left, flip;
+};
+
 // NAFNet's block: sizes, and its 18 parameters in the order in which they are used and in which gradients lie.
 struct NafSize {
   int64_t images, channels, height, width;
@@ -32,8 +37,9 @@ struct NafWeights {
 // All pointers are to contiguous data; `threads` is how many OpenMP threads may work.
 template <typename T>
 struct CpuKernels {
-  // detail = image - blur(image), or with `adjoint` v_image = v_detail - blur^T(v_detail).
-  void (*high_pass)(const T* in, T* out, Planes size, bool adjoint, Beside beside, int threads);
+  // detail = image - blur(image), or with `adjoint` v_image = v_detail - blur^T(v_detail). With channels `beside` the
+  // larger stack holds the image as well, see `beside_plane`.
+  void (*high_pass)(const T* in, T* out, Planes size, bool adjoint, int64_t beside, int threads);
   // Writes the mean SSIM to `value`, and where v_x or v_y is not null the mean's gradient there; the sum of squared
   // differences of each plane, where asked for, to `squares`.
   void (*ssim)(const T* x, const T* y, T* value, T* v_x, T* v_y, double* squares, Planes size, int threads);
@@ -65,10 +71,6 @@ struct CpuKernels {
                            int threads);
   void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
                             T* v_weights, NafSize size, double eps, int threads);
-  // windows: [count, 6]; shares: [count, versions]; crops and, where versions are given, rewards: [count, 3, side,
-  // side].
-  void (*take_crops)(const uint8_t* pixels, const uint8_t* versions, const int64_t* windows, const T* shares, T* crops,
-                     T* rewards, CropSize size, int threads);
   // out: [count, 6, pixels] of one part: `clean`, then rainy - estimate; each of these [count, 3, pixels].
   void (*rain_residual)(const T* clean, const T* rainy, const T* estimate, T* out, int64_t count, int64_t pixels,
                         int threads);
@@ -77,6 +79,9 @@ struct CpuKernels {
 struct CpuTables {
   CpuKernels<float> float32;
   CpuKernels<double> float64;
+  // windows: [count]; shares: [count, versions]; crops and, where versions are given, rewards: [count, 3, side, side].
+  void (*take_crops)(const uint8_t* pixels, const uint8_t* versions, const Window* windows, const float* shares,
+                     float* crops, float* rewards, CropSize size, int threads);
   const char* instruction_set;
 };
 

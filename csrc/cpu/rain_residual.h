@@ -4,15 +4,10 @@
 #include <cstring>
 
 #include "scratch.h"
+#include "vector.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
-
-template <typename T>
-void difference(const T* __restrict a, const T* __restrict b, T* __restrict to, int64_t count) {
-#pragma omp simd
-  for (int64_t i = 0; i < count; ++i) to[i] = a[i] - b[i];
-}
 
 template <typename T>
 void rain_residual(const T* clean, const T* rainy, const T* estimate, T* out, int64_t count, int64_t pixels,
@@ -22,7 +17,7 @@ void rain_residual(const T* clean, const T* rainy, const T* estimate, T* out, in
   for (int64_t image = 0; image < count; ++image) {
     const int64_t here = image * half;
     std::memcpy(out + 2 * here, clean + here, half * sizeof(T));
-    difference(rainy + here, estimate + here, out + 2 * here + half, half);
+    subtract(rainy + here, estimate + here, out + 2 * here + half, half);
   }
 }
 

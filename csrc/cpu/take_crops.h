@@ -1,8 +1,6 @@
 // CPU kernel of take_crops: bytes of whole images to float crops, mirrored and reflected on the way.
 #pragma once
 
-#include <stdexcept>
-
 #include "kernels.h"
 #include "scratch.h"
 
@@ -17,22 +15,8 @@ inline int64_t reflected(int64_t at, int64_t size) {
   return at < size ? at : 2 * (size - 1) - at;
 }
 
-// One window: where its image begins in the bytes, the image's sides, the first pixel, and whether it is mirrored.
-struct Window {
-  int64_t offset, height, width, top, left, flip;
-};
-
-template <typename T>
-void take_crops(const uint8_t* pixels, const uint8_t* versions, const int64_t* table, const T* shares, T* crops,
-                T* rewards, CropSize size, int threads) {
-  const auto* windows = reinterpret_cast<const Window*>(table);
-  for (int64_t n = 0; n < size.count; ++n) {
-    const Window& w = windows[n];
-    const bool fits = w.offset >= 0 && w.height > 0 && w.width > 0 && w.top >= 0 && w.left >= 0 &&
-                      w.height <= size.bytes / 3 / w.width && w.offset <= size.bytes - 3 * w.height * w.width;
-    if (!fits) throw std::invalid_argument("window " + std::to_string(n) + " lies outside the pixels");
-  }
-
+inline void take_crops(const uint8_t* pixels, const uint8_t* versions, const Window* windows, const float* shares,
+                       float* crops, float* rewards, CropSize size, int threads) {
   const int64_t area = size.side * size.side;
 #pragma omp parallel for schedule(static) num_threads(useful_threads(threads, size.count * area * (size.versions + 1)))
   for (int64_t task = 0; task < size.count * size.side; ++task) {
@@ -43,11 +27,11 @@ void take_crops(const uint8_t* pixels, const uint8_t* versions, const int64_t* t
       const int64_t at = row + 3 * reflected(w.left + (w.flip ? size.side - 1 - c : c), w.width);
       for (int64_t channel = 0; channel < 3; ++channel) {
         const int64_t here = to + channel * area + c;
-        crops[here] = static_cast<T>(pixels[at + channel]) / 255;
+        crops[here] = static_cast<float>(pixels[at + channel]) / 255;
         if (!rewards) continue;
-        T sum = 0;
+        float sum = 0;
         for (int64_t k = 0; k < size.versions; ++k)
-          sum += shares[n * size.versions + k] * (static_cast<T>(versions[k * size.bytes + at + channel]) / 255);
+          sum += shares[n * size.versions + k] * (static_cast<float>(versions[k * size.bytes + at + channel]) / 255);
         rewards[here] = sum;
       }
     }

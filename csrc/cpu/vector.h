@@ -41,6 +41,13 @@ inline void store(T* to, V value) {
   std::memcpy(to, &value, sizeof(V));
 }
 
+// to = a - b
+template <typename T>
+void subtract(const T* __restrict a, const T* __restrict b, T* __restrict to, int64_t count) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) to[i] = a[i] - b[i];
+}
+
 // Keep a vector in its register: a compiler that reads it from memory again with every product waits for memory.
 template <typename V>
 inline V keep(V value) {

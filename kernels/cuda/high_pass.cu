@@ -27,7 +27,7 @@ template <typename T>
 __global__ void __launch_bounds__(kTileX* kThreadsY)
     fwd_kernel(const T* __restrict__ in,  // [planes, height, width], twice the planes for an adjoint `beside`
                T* __restrict__ out,       // the same, twice the planes for a forward `beside`
-               Planes size, Beside beside, int64_t tiles_x, int64_t tiles_y, BlurWindow<typename Wide<T>::Type> window,
+               Planes size, int64_t beside, int64_t tiles_x, int64_t tiles_y, BlurWindow<typename Wide<T>::Type> window,
                bool adjoint) {
   using W = typename Wide<T>::Type;
   __shared__ W pixel[kTileRows][kTileColumns];
@@ -37,9 +37,9 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
   // One tile per block: blockIdx.x counts them all, as planes may outnumber the grid's other axes.
   const int64_t tile = blockIdx.x;
   const int64_t left = tile % tiles_x * kTileX, top = tile / tiles_x % tiles_y * kTileY;
-  const int64_t pixels = size.height * size.width, image = beside.channels * pixels;
+  const int64_t pixels = size.height * size.width, image = beside * pixels;
   const int64_t single = tile / (tiles_x * tiles_y) * pixels,
-                doubled = beside.made(tile / (tiles_x * tiles_y)) * pixels;
+                doubled = beside_plane(tile / (tiles_x * tiles_y), beside) * pixels;
   const T* from = in + (adjoint ? doubled : single);
   T* to = out + (adjoint ? single : doubled);
   const int thread = threadIdx.y * kTileX + threadIdx.x;
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
 }  // namespace RGSUD_ISA
 
 template <typename T>
-void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Beside beside, Stream stream) {
+void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, int64_t beside, Stream stream) {
   const int64_t tiles_x = tiles(size.width, kTileX), tiles_y = tiles(size.height, kTileY);
   const BlurWindow<typename Wide<T>::Type> window(kBlurSigma);
   fwd_kernel<T><<<static_cast<unsigned>(size.planes * tiles_x * tiles_y), dim3(kTileX, kThreadsY), 0,
@@ -100,8 +100,8 @@ void high_pass_cuda(const T* in, T* out, Planes size, bool adjoint, Beside besid
   check_launch("high_pass");
 }
 
-template void high_pass_cuda<float>(const float*, float*, Planes, bool, Beside, Stream);
-template void high_pass_cuda<double>(const double*, double*, Planes, bool, Beside, Stream);
-template void high_pass_cuda<__nv_bfloat16>(const __nv_bfloat16*, __nv_bfloat16*, Planes, bool, Beside, Stream);
+template void high_pass_cuda<float>(const float*, float*, Planes, bool, int64_t, Stream);
+template void high_pass_cuda<double>(const double*, double*, Planes, bool, int64_t, Stream);
+template void high_pass_cuda<__nv_bfloat16>(const __nv_bfloat16*, __nv_bfloat16*, Planes, bool, int64_t, Stream);
 
 }  // namespace rgsud

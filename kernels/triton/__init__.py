@@ -1,1 +1,1 @@
-"""Triton kernels, one module per op; each has `forward` and `backward`."""
+"""Triton kernels, one module per op; each has `forward` and, where there is a gradient to compute, `backward`."""

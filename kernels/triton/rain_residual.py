@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._launch import on_device
+from ._launch import accumulator, on_device
 
 _PIXELS = 256  # of a program
 
@@ -27,12 +27,13 @@ def forward(images: Sequence[Tensor]) -> Tensor:
     with on_device(out):
         for scene, part in enumerate(out.chunk(scenes)):
             clean, rainy, estimate = images[3 * scene : 3 * scene + 3]
-            residual_kernel[(count, triton.cdiv(height * width, _PIXELS))](
+            residual_kernel[(triton.cdiv(height * width, _PIXELS), count)](
                 clean,
                 rainy,
                 estimate,
                 part,
                 height * width,
+                ACC=accumulator(out),
                 BLOCK=_PIXELS,
             )
     return out
@@ -45,14 +46,16 @@ def residual_kernel(
     estimate_ptr,  # as clean
     out_ptr,  # [N, 6, H, W], channels last
     pixels,  # per plane
+    ACC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    n = tl.program_id(0).to(tl.int64)
-    p = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.program_id(1).to(tl.int64)
+    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = p < pixels
     to = out_ptr + (n * pixels + p) * 6
     for channel in tl.static_range(3):
         at = (n * pixels + p) * 3 + channel
         tl.store(to + channel, tl.load(clean_ptr + at, mask=inside), mask=inside)
-        rain = tl.load(rainy_ptr + at, mask=inside) - tl.load(estimate_ptr + at, mask=inside)
-        tl.store(to + 3 + channel, rain, mask=inside)
+        rainy = tl.load(rainy_ptr + at, mask=inside).to(ACC)
+        estimate = tl.load(estimate_ptr + at, mask=inside).to(ACC)
+        tl.store(to + 3 + channel, (rainy - estimate).to(out_ptr.dtype.element_ty), mask=inside)

@@ -26,7 +26,7 @@ def forward(
     side, kept = crops.shape[2], 0 if versions is None else len(versions)
     shares = windows if shares is None else shares.contiguous()  # not read without versions
     with on_device(pixels):
-        crops_kernel[(len(windows), triton.cdiv(side * side, _PIXELS))](
+        crops_kernel[(triton.cdiv(side * side, _PIXELS), len(windows))](
             pixels,
             pixels if versions is None else versions,
             windows,
@@ -58,12 +58,12 @@ def crops_kernel(
     KEPT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    n = tl.program_id(0).to(tl.int64)
+    n = tl.program_id(1).to(tl.int64)
     window = windows_ptr + 6 * n
     offset, height, width = tl.load(window), tl.load(window + 1), tl.load(window + 2)
     top, left, flip = tl.load(window + 3), tl.load(window + 4), tl.load(window + 5)
 
-    p = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     r, c = p // side, p % side
     inside = p < side * side
     row = _reflected(top + r, height)

@@ -41,15 +41,14 @@ class ImageSet:
 
     def __getitem__(self, index: int) -> np.ndarray:
         index = range(len(self))[index]  # negative indices, and IndexError past the end
-        image = self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
-        image.flags.writeable = False
-        return image
+        return self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
 
     @classmethod
     def from_arrays(cls, names: Sequence[str], images: Iterable[np.ndarray]) -> ImageSet:
         """Hold images that are in memory already, uint8 [H, W, 3] each."""
         images = list(images)
         pixels = np.concatenate([image.reshape(-1) for image in images])
+        pixels.flags.writeable = False
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         return cls(pixels, list(names), sizes, [digest(image) for image in images])
 
@@ -89,8 +88,7 @@ class ImageSet:
     @classmethod
     def _open(cls, base: Path) -> ImageSet:
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
-        # Copy on write: PyTorch shares no memory that is read-only, and the file stays as it is.
-        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="c")
+        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
         sizes = [(height, width) for height, width in index["sizes"]]
         if pixels.size != sum(height * width * 3 for height, width in sizes):
             raise ValueError("the index and the pixels of this cache do not belong together")

@@ -1,7 +1,7 @@
 """Which implementation of an op runs: the only place that decides.
 
-A backend of an op is a module with two functions, `forward` and `backward`. The reference is plain PyTorch, needs
-neither, and is what `auto` takes where no kernel can run.
+A backend of an op is a module with `forward` and, where there is a gradient to compute, `backward`. The reference is
+plain PyTorch, needs neither, and is what `auto` takes where no kernel can run.
 """
 
 from __future__ import annotations

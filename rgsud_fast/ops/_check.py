@@ -27,8 +27,11 @@ def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
     """Demand the shape, dtype and device of another argument.
 
     Raises:
+        TypeError: not a tensor.
         ValueError: they differ; the message shows both.
     """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if (value.shape, value.dtype, value.device) != (other.shape, other.dtype, other.device):
         raise ValueError(
             f"{name} must match {other_name}: {list(other.shape)} {other.dtype} on {other.device}, "

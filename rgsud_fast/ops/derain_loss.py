@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from .ssim import TAPS
+from .ssim import TAPS, ssim
 from .ssim import reference as mean_ssim
 
 DECIBELS = 10 / math.log(10)  # turns a natural logarithm of a squared error into decibels; csrc/derain_loss.h too
@@ -36,8 +36,10 @@ def derain_loss(derained: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     check.image("derained", derained, least=TAPS)
     check.alike("clean", clean, "derained", derained)
     clean = clean.detach()
-    if not (impl := backends.choose("derain_loss", derained)) or impl is backends.COMPILED:
-        return reference(derained, clean)  # torch.compile fuses it by itself
+    if not (impl := backends.choose("derain_loss", derained)):
+        return reference(derained, clean)
+    if impl is backends.COMPILED:  # ssim is an op of the graph; the rest torch.compile fuses
+        return psnr_loss(squared_error(derained, clean)).mean(), 1 - ssim(derained, clean)
     wide = check.accumulate_dtype(derained.dtype)
     derained, clean = derained.to(wide).contiguous(), clean.to(wide).contiguous()
     return _DerainLoss.apply(derained, clean, impl).unbind()
@@ -48,10 +50,10 @@ def reference(derained: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     return psnr_loss(squared_error(derained, clean)).mean(), 1 - mean_ssim(derained, clean.detach())
 
 
-def squared_error(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error of each image, in float32 at least. [N, C, H, W] twice -> [N]."""
-    wide = check.accumulate_dtype(x.dtype)
-    return (x.to(wide) - y.detach().to(wide)).square().mean(dim=(1, 2, 3))
+def squared_error(derained: Tensor, clean: Tensor) -> Tensor:
+    """Mean squared error of each image, in float32 at least; no gradient reaches `clean`. [N, C, H, W] twice -> [N]."""
+    wide = check.accumulate_dtype(derained.dtype)
+    return (derained.to(wide) - clean.detach().to(wide)).square().mean(dim=(1, 2, 3))
 
 
 def psnr_loss(mse: Tensor) -> Tensor:

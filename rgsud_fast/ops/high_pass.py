@@ -81,9 +81,9 @@ class _WithHighPass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image, impl):
         ctx.impl = impl
-        return impl.beside_forward(image)
+        return impl.forward(image, beside=True)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, v_both):
-        return ctx.impl.beside_backward(v_both.contiguous()), None
+        return ctx.impl.backward(v_both.contiguous(), beside=True), None

@@ -21,7 +21,7 @@ def rain_residual(*scenes: Scene) -> Tensor:
         scenes: (clean, rainy, estimate), each [N, 3, H, W], all alike. Differentiable once.
 
     Returns:
-        [scenes * N, 6, H, W], dtype of the images.
+        [scenes * N, 6, H, W], dtype of the images; the difference is rounded once.
 
     Raises:
         TypeError, ValueError: no scene, or images that are not alike.
@@ -36,8 +36,7 @@ def rain_residual(*scenes: Scene) -> Tensor:
     first = scenes[0][0]
     if first.shape[1] != 3:
         raise ValueError(f"clean must be [N, 3, H, W], got {list(first.shape)}")
-    impl = backends.choose("rain_residual", first)
-    if not impl or impl is backends.COMPILED or first.dtype not in (torch.float32, torch.float64):
+    if not (impl := backends.choose("rain_residual", first)) or impl is backends.COMPILED:
         return reference(*scenes)
     return _RainResidual.apply(impl, *(image for scene in scenes for image in scene))
 

@@ -28,17 +28,19 @@ def take_crops(
 
     Returns:
         Crops of `pixels`, and of `versions` where given: float32 [N, 3, side, side] in [0, 1], on the device of
-        `pixels` (channels last on the GPU).
+        `pixels`.
 
     Raises:
-        TypeError, ValueError: an argument is not such a tensor; on the CPU also a window of an image that does not lie
-            inside the bytes. On the GPU such an image reads as zeros, since a check would wait for the device.
+        TypeError, ValueError: an argument is not such a tensor. The native kernel also raises ValueError for a window
+            of an image that does not lie inside the bytes. On the GPU nothing looks at the windows, since that would
+            wait for the device: the Triton kernel reads zeros for places outside the bytes, and the reference fails.
     """
     _check(pixels, windows, side, versions, shares)
     if not (impl := backends.choose("take_crops", pixels)) or impl is backends.COMPILED:
         return reference(pixels, windows, side, versions, shares)
     layout = torch.channels_last if pixels.is_cuda else torch.contiguous_format
-    crops = torch.empty(len(windows), 3, side, side, device=pixels.device, memory_format=layout)
+    sizes = len(windows), 3, side, side
+    crops = torch.empty(sizes, dtype=torch.float32, device=pixels.device, memory_format=layout)
     rewards = None if versions is None else torch.empty_like(crops)
     impl.forward(pixels, windows.contiguous(), versions, shares, crops, rewards)
     return crops, rewards
@@ -87,8 +89,8 @@ def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, 
         raise ValueError(f"side must be positive, got {side}")
     if versions is None:
         return
-    if versions.shape[1] != len(pixels) or tuple(shares.shape) != (len(windows), len(versions)):
+    if len(versions) < 1 or versions.shape[1] != len(pixels) or shares.shape != (len(windows), len(versions)):
         raise ValueError(
-            f"versions must be [K, {len(pixels)}] and shares [{len(windows)}, K], "
+            f"versions must be [K, {len(pixels)}] and shares [{len(windows)}, K], K at least 1, "
             f"got {list(versions.shape)} and {list(shares.shape)}"
         )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _C, address, dtype_name, on_device, stream, threads
-from .ssim import on_cuda
+from .ssim import launch
 
 
 def forward(x: Tensor, y: Tensor, at_x: bool) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -14,7 +14,7 @@ def forward(x: Tensor, y: Tensor, at_x: bool) -> tuple[Tensor, Tensor | None, Te
     values, mse = x.new_empty(2), x.new_empty(len(x), dtype=torch.float64)
     v_ssim = torch.empty_like(x) if at_x else None
     if x.is_cuda:
-        squares = on_cuda(x, y, values[1], v_ssim, None, errors=True)
+        squares = launch(x, y, values[1], v_ssim, None, errors=True)
         sizes = len(x), x[0].numel(), stream(x)
         with on_device(x):
             _C.derain_loss_forward_cuda(

@@ -14,14 +14,14 @@ def forward(x: Tensor, y: Tensor, at_x: bool, at_y: bool) -> tuple[Tensor, Tenso
     v_x = torch.empty_like(x) if at_x else None
     v_y = torch.empty_like(y) if at_y else None
     if x.is_cuda:
-        on_cuda(x, y, value, v_x, v_y)
+        launch(x, y, value, v_x, v_y)
     else:
         tensors = [address(tensor) for tensor in (x, y, value, v_x, v_y)]
         _C.ssim_cpu(dtype_name(x), *tensors, *planes(x), threads())
     return value, v_x, v_y
 
 
-def on_cuda(
+def launch(
     x: Tensor, y: Tensor, value: Tensor, v_x: Tensor | None, v_y: Tensor | None, errors: bool = False
 ) -> Tensor | None:
     """Fill value, v_x and v_y; returns the squared errors of the tiles where asked for, [images, tiles of an image]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from . import _C, address, dtype_name, threads
+from . import _C, address, threads
 
 
 def forward(
@@ -19,4 +19,4 @@ def forward(
     shares = None if shares is None else shares.contiguous()
     tensors = [address(tensor) for tensor in (pixels, versions, windows, shares, crops, rewards)]
     kept = 0 if versions is None else len(versions)
-    _C.take_crops_cpu(dtype_name(crops), *tensors, len(windows), crops.shape[2], len(pixels), kept, threads())
+    _C.take_crops_cpu(*tensors, len(windows), crops.shape[2], len(pixels), kept, threads())

@@ -1,0 +1,70 @@
+"""What an iteration learns from: the same crops wherever the images' bytes are, and rewards that go with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rgsud_fast.config import Config
+from rgsud_fast.data import Domains, ImageSet, to_tensor
+from rgsud_fast.feed import Feed
+from rgsud_fast.pool import RewardPool
+
+SIZES = [(40, 50), (64, 48), (33, 70)]
+
+
+@pytest.fixture
+def domains():
+    rng = np.random.default_rng(0)
+    sets = [[rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES] for _ in range(2)]
+    return Domains(*(ImageSet.from_arrays("abc", images) for images in sets))
+
+
+def feed_of(domains, device="cpu", reals=3):
+    return Feed(Config(preset="small", crop=32, optim={"discriminator_reals": reals}), domains, torch.device(device))
+
+
+@pytest.mark.parametrize("reals", [1, 3])
+def test_shapes_and_ranges(domains, reals):
+    images = feed_of(domains, reals=reals).images(0)
+    assert images.keys() == {"rainy", "clean", "reals"}
+    assert images["rainy"].shape == images["clean"].shape == (4, 3, 32, 32)
+    assert images["reals"].shape == (4 * reals, 3, 32, 32)
+    assert torch.equal(images["reals"][:4], images["rainy"])
+    assert 0 <= images["rainy"].min() < images["rainy"].max() <= 1
+
+
+def test_a_step_has_the_same_crops_every_time_and_the_next_has_others(domains):
+    first, again = feed_of(domains).images(7), feed_of(domains).images(7)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["rainy"], feed_of(domains).images(8)["rainy"])
+
+
+def test_rewards_are_crops_of_the_same_windows(domains):
+    pool, feed = RewardPool(domains.rainy.sizes), feed_of(domains)
+    for index in (0, 2):
+        pool.update(index, 1 - to_tensor(domains.rainy[index]), torch.tensor(1.0))
+    seen = set()
+    for step in range(6):
+        images = feed.images(step, pool)
+        assert torch.equal(images["rainy"], feed.images(step)["rainy"])
+        for rainy, reward, improved in zip(images["rainy"], images["rewards"], images["improved"], strict=True):
+            torch.testing.assert_close(reward, 1 - rainy if improved else torch.zeros_like(rainy))
+            seen.add(bool(improved))
+    assert seen == {False, True}
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("share", [0.25, 0.0], ids=["on the GPU", "on the host"])
+def test_the_gpu_gets_the_same_crops_wherever_the_bytes_are(domains, monkeypatch, share):
+    monkeypatch.setattr("rgsud_fast.feed.RESIDENT_SHARE", share)
+    here, there = feed_of(domains), feed_of(domains, "cuda")
+    pools = [RewardPool(domains.rainy.sizes, device=device) for device in ("cpu", "cuda")]
+    for pool in pools:
+        pool.update(1, to_tensor(domains.rainy[1]).to(pool.arena.device), torch.tensor(1.0, device=pool.arena.device))
+    for step in range(3):
+        mine, theirs = (feed.images(step, pool) for feed, pool in zip((here, there), pools, strict=True))
+        for name, value in mine.items():
+            assert theirs[name].is_cuda
+            assert torch.equal(theirs[name].cpu(), value), name
