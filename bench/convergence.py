@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def run(steps: int, backend: str, noise: int) -> tuple[list[float], float]:
-    """Train; returns the loss of every iteration and the validation PSNR. `noise` seeds that of the weights; 0: none."""
+    """Train; returns the loss of every iteration and the PSNR. `noise` seeds that of the first weights; 0: none."""
     config = Config(preset="small", data={"demo": True}, reward={"sweep_every": 10**6})
     device = pick_device(config.device)
     with tempfile.TemporaryDirectory() as cache:

@@ -174,6 +174,18 @@ void take_crops_cpu(uintptr_t pixels, uintptr_t versions, uintptr_t windows, uin
                           at<float>(rewards), {count, side, bytes, kept}, threads);
 }
 
+void nss_features_cpu(const std::string& dtype, uintptr_t images, uintptr_t features,
+                      const std::array<int64_t, 4>& size, const std::array<uintptr_t, 4>& tables, int64_t shapes,
+                      int threads) {
+  const Shapes table = {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]),
+                        shapes};
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().nss_features(at<T>(images), at<double>(features), {size[0], size[1], size[2], size[3]}, table,
+                                  threads);
+  });
+}
+
 void rain_residual_cpu(const std::string& dtype, uintptr_t clean, uintptr_t rainy, uintptr_t estimate, uintptr_t out,
                        int64_t count, int64_t pixels, int threads) {
   with_dtype(dtype, [&](auto zero) {
@@ -250,6 +262,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);
   m.def("nafblock_backward_cpu", &nafblock_backward_cpu, unlocked);
   m.def("take_crops_cpu", &take_crops_cpu, unlocked);
+  m.def("nss_features_cpu", &nss_features_cpu, unlocked);
   m.def("rain_residual_cpu", &rain_residual_cpu, unlocked);
 #ifdef RGSUD_CUDA
   m.def("high_pass_cuda", &high_pass_cuda_any, unlocked);

@@ -13,7 +13,7 @@ import torch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, NiqeScorer, fit_niqe_model, load_niqe_model, niqe
-from rgsud_fast.iqa.nss import halve, nss_features
+from rgsud_fast.ops.nss_features import halve, nss_features
 
 DATA = os.environ.get("RGSUD_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="RGSUD_DATA is not set: it names the folder of real images")

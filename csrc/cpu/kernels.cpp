@@ -8,6 +8,7 @@
 #include "layernorm2d.h"
 #include "nafblock.h"
 #include "nafblock_backward.h"
+#include "nss_features.h"
 #include "rain_residual.h"
 #include "ssim.h"
 #include "take_crops.h"
@@ -23,11 +24,11 @@ const CpuTables tables = {
     {high_pass<float>, ssim<float>, derain_loss_forward<float>, derain_loss_backward<float>, layernorm2d_forward<float>,
      layernorm2d_backward<float>, conv_bias_lrelu_forward<float>, conv_bias_lrelu_backward<float>,
      instance_norm_lrelu_forward<float>, instance_norm_lrelu_backward<float>, nafblock_forward<float>,
-     nafblock_backward<float>, rain_residual<float>},
+     nafblock_backward<float>, nss_features<float>, rain_residual<float>},
     {high_pass<double>, ssim<double>, derain_loss_forward<double>, derain_loss_backward<double>,
      layernorm2d_forward<double>, layernorm2d_backward<double>, conv_bias_lrelu_forward<double>,
      conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>, instance_norm_lrelu_backward<double>,
-     nafblock_forward<double>, nafblock_backward<double>, rain_residual<double>},
+     nafblock_forward<double>, nafblock_backward<double>, nss_features<double>, rain_residual<double>},
     take_crops,
     RGSUD_NAME(RGSUD_ISA),
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../common.h"
+#include "../nss.h"
 
 namespace rgsud {
 
@@ -18,6 +19,11 @@ struct CropSize {
 // One crop: where its image begins in the bytes, the image's sides, the first pixel, and whether it is mirrored.
 struct Window {
   int64_t offset, height, width, top, left, flip;
+};
+
+// RGB images and the side of the blocks, even, whose statistics are taken.
+struct NssSize {
+  int64_t images, height, width, block;
 };
 
 // NAFNet's block: sizes, and its 18 parameters in the order in which they are used and in which gradients lie.
@@ -71,6 +77,8 @@ struct CpuKernels {
                            int threads);
   void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
                             T* v_weights, NafSize size, double eps, int threads);
+  // images: [images, 3, height, width] in [0, 1]; features: [images, blocks, 36].
+  void (*nss_features)(const T* images, double* features, NssSize size, Shapes shapes, int threads);
   // out: [count, 6, pixels] of one part: `clean`, then rainy - estimate; each of these [count, 3, pixels].
   void (*rain_residual)(const T* clean, const T* rainy, const T* estimate, T* out, int64_t count, int64_t pixels,
                         int threads);

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .nss import block_sharpness, nss_features
+from ..ops.nss_features import block_sharpness, nss_features
 from .scorer import check_images, to_batch
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model

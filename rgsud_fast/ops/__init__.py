@@ -8,6 +8,7 @@ from .high_pass import high_pass, with_high_pass
 from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
 from .nafblock import NafWeights, nafblock
+from .nss_features import nss_features
 from .rain_residual import rain_residual
 from .residual_block import residual_block
 from .ssim import ssim
@@ -21,6 +22,7 @@ __all__ = [
     "instance_norm_lrelu",
     "layernorm2d",
     "nafblock",
+    "nss_features",
     "rain_residual",
     "residual_block",
     "ssim",

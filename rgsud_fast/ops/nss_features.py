@@ -10,10 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import _backends as backends
+from . import _check as check
+
 BLOCK = 96  # pixels, at full scale
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, columns) to the neighbour whose product with the pixel is fitted
 # MATLAB's rgb2gray in full: with 0.2989, 0.5870, 0.1140 other pixels are rounded up, and NIQE moves by up to 0.17.
 GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
+# In a flat area a pixel is its local mean; rounding must not put it on one side of 0, where it would be counted.
+LEVEL = 1e-9  # grey levels; whole ones differ by more than 1e-4 under the window
 FLAT = 1e-10  # mean square of normalised pixels; one pixel of 96 x 96 that differs by one grey level gives 1e-5
 
 
@@ -32,11 +37,27 @@ def nss_features(images: Tensor, block: int = BLOCK) -> Tensor:
 
     Returns:
         [N, (H // block) * (W // block), 36] float64. The features of a block that is flat, or to which no such
-        distribution can be fitted, are NaN.
+        distribution can be fitted, are NaN. No gradient.
+
+    Raises:
+        TypeError, ValueError: images is not such a tensor, or block is odd.
     """
-    rows, columns = images.shape[2] // block, images.shape[3] // block
-    if rows * columns == 0:
+    check.image("images", images)
+    if images.shape[1] != 3:
+        raise ValueError(f"images must be [N, 3, H, W], got {list(images.shape)}")
+    if block < 2 or block % 2:
+        raise ValueError(f"block must be even and positive, got {block}")
+    if (images.shape[2] // block) * (images.shape[3] // block) == 0:
         return images.new_zeros(len(images), 0, 36, dtype=torch.float64)
+    if not (impl := backends.choose("nss_features", images)) or impl is backends.COMPILED:
+        return reference(images, block)
+    wide = images.detach().to(check.accumulate_dtype(images.dtype)).contiguous()
+    return impl.forward(wide, block, _shapes(images.device))
+
+
+def reference(images: Tensor, block: int = BLOCK) -> Tensor:
+    """The definition, in plain PyTorch."""
+    rows, columns = images.shape[2] // block, images.shape[3] // block
     full = grey(images[:, :, : rows * block, : columns * block])
     scales = ((full, block), (halve(full), block // 2))
     return torch.cat([_block_features(_cut(normalise(x).pixels, side)) for x, side in scales], dim=2)
@@ -66,7 +87,9 @@ def normalise(x: Tensor) -> Normalised:
     """Subtract the local mean and divide by the local deviation + 1: [N, H, W] in 0...255."""
     mean, square = _gaussian(torch.stack([x, x * x]))
     deviation = square.addcmul_(mean, mean, value=-1).abs_().sqrt_()
-    return Normalised(((x - mean) / (deviation + 1)).float(), deviation)
+    away = x - mean
+    away = torch.where(away.abs() < LEVEL, 0.0, away)
+    return Normalised((away / (deviation + 1)).float(), deviation)
 
 
 def halve(x: Tensor) -> Tensor:
