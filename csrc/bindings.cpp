@@ -174,6 +174,19 @@ void take_crops_cpu(uintptr_t pixels, uintptr_t versions, uintptr_t windows, uin
                           at<float>(rewards), {count, side, bytes, kept}, threads);
 }
 
+void pool_update_cpu(uintptr_t arena, uintptr_t scores, uintptr_t images, uintptr_t values, uintptr_t places,
+                     uintptr_t entered, const std::array<int64_t, 6>& s, float margin, int threads) {
+  const PoolSize size = {s[0], s[1], s[2], s[3], s[4], s[5]};
+  const auto* place = at<int64_t>(places);
+  for (int64_t m = 0; m < size.count; ++m) {
+    const int64_t entry = place[2 * m], offset = place[2 * m + 1];
+    if (entry < 0 || entry >= size.entries || offset < 0 || offset > size.bytes - 3 * size.height * size.width)
+      throw std::invalid_argument("candidate " + std::to_string(m) + " has no place in the pool");
+  }
+  cpu_tables().pool_update(at<uint8_t>(arena), at<float>(scores), at<float>(images), at<float>(values), place,
+                           at<bool>(entered), size, margin, threads);
+}
+
 void nss_features_cpu(const std::string& dtype, uintptr_t images, uintptr_t features,
                       const std::array<int64_t, 4>& size, const std::array<uintptr_t, 4>& tables, int64_t shapes,
                       int threads) {
@@ -262,6 +275,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);
   m.def("nafblock_backward_cpu", &nafblock_backward_cpu, unlocked);
   m.def("take_crops_cpu", &take_crops_cpu, unlocked);
+  m.def("pool_update_cpu", &pool_update_cpu, unlocked);
   m.def("nss_features_cpu", &nss_features_cpu, unlocked);
   m.def("rain_residual_cpu", &rain_residual_cpu, unlocked);
 #ifdef RGSUD_CUDA

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .data.images import quantise
 from .data.sampler import offsets_of
-from .ops import take_crops
-
-EMPTY = float("-inf")  # score of a slot that holds nothing
+from .ops import pool_update, take_crops
+from .ops.pool_update import EMPTY
 
 
 class RewardPool:
@@ -40,28 +38,27 @@ class RewardPool:
         self.arena = torch.zeros(keep, self._offsets[-1], dtype=torch.uint8, device=device)
         self.scores = torch.full((len(self.sizes), keep), EMPTY, device=device)  # slots in no particular order
 
-    def update(self, index: int, image: Tensor, score: Tensor) -> Tensor:
-        """Offer a derained version; it enters where its score beats the image's worst slot.
+    def update(self, indices: Sequence[int], images: Tensor, scores: Tensor) -> Tensor:
+        """Offer derained versions; each enters where its score beats its image's worst slot.
 
         Args:
-            index: which rainy image.
-            image: its derained version, [3, H, W] in [0, 1], of that image's size.
-            score: scalar tensor, higher is better; a score that is not finite is refused.
+            indices: which rainy image each is a version of, N of them, all of one size.
+            images: the versions, [N, 3, H, W] in [0, 1].
+            scores: [N], higher is better; a score that is not finite is refused.
 
         Returns:
-            Whether it entered, a bool tensor without dimensions.
+            Which of them entered, [N] bool.
+
+        Raises:
+            ValueError: an image is not of its size.
         """
-        if tuple(image.shape) != (3, *self.sizes[index]):
-            raise ValueError(f"image {index} must be {[3, *self.sizes[index]]}, got {list(image.shape)}")
-        slot = self.scores[index].argmin()
-        worst = self.scores[index, slot]
-        entered = torch.isfinite(score) & (score > worst + torch.where(worst == EMPTY, 0.0, self.margin))
-        new = quantise(image).permute(1, 2, 0).reshape(1, -1)
-        stored = self.arena[:, self._offsets[index] : self._offsets[index + 1]]
-        at = slot.reshape(1)
-        stored.index_copy_(0, at, torch.where(entered, new, stored.index_select(0, at)))
-        self.scores[index].index_copy_(0, at, torch.where(entered, score.float(), worst).reshape(1))
-        return entered
+        for index in indices:
+            if tuple(images.shape[1:]) != (3, *self.sizes[index]):
+                raise ValueError(f"image {index} must be {[3, *self.sizes[index]]}, got {list(images.shape[1:])}")
+        places = torch.tensor([(index, self._offsets[index]) for index in indices])
+        if self.arena.is_cuda:  # from pinned memory the copy does not keep the host waiting
+            places = places.pin_memory().to(self.arena.device, non_blocking=True)
+        return pool_update(self.arena, self.scores, images, scores.float(), places, self.margin)
 
     def take(self, pixels: Tensor, windows: Tensor, indices: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut crops of the rainy images, and reward crops of the same windows and flips.

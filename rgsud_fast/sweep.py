@@ -54,11 +54,11 @@ def sweep(
         for index in indices:
             image = to_tensor(rainy[index])[None].to(device)
             derained = run_tiled(derainer, image).clamp(0, 1)
-            score = scorer.score(derained, rainy=image)[0]
-            accepted = plausible(derained, image, fidelity)[0] & torch.isfinite(score)
-            entered.append(pool.update(index, derained[0], torch.where(accepted, score, float("nan"))))
+            score = scorer.score(derained, rainy=image)
+            accepted = plausible(derained, image, fidelity) & torch.isfinite(score)
+            entered.append(pool.update([index], derained, torch.where(accepted, score, float("nan"))))
             refused.append(~accepted)
-    counts = torch.stack([torch.stack(entered).sum(), torch.stack(refused).sum()]).tolist()
+    counts = torch.stack([torch.cat(entered).sum(), torch.cat(refused).sum()]).tolist()
     return Sweep(len(indices), counts[0], counts[1], float(pool.mean_score()))
 
 

@@ -39,7 +39,7 @@ from triton import language as tl
 from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
-from rgsud_fast.kernels.triton import rain_residual as rain, take_crops as crops
+from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
 
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
@@ -48,6 +48,8 @@ CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "AC
         "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
 FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
 CROPS = dict.fromkeys(("pixels_ptr", "versions_ptr"), "*u8") | {"windows_ptr": "*i64", "size": "i64"}
+POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "places_ptr": "*i64", "slot_ptr": "*i32",
+        "entered_ptr": "*u8", "last_offset": "i64", "margin": "fp32"}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
@@ -58,6 +60,8 @@ KERNELS = [
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),
+    (pool.enter_kernel, {"SLOTS": 4}, POOL),
+    (pool.copy_kernel, {"BLOCK": 512}, POOL | {"size": "i64"}),
     (crops.crops_kernel, {"KEPT": 0, "BLOCK": 256}, CROPS),
     (crops.crops_kernel, {"KEPT": 2, "BLOCK": 256}, CROPS),
     (naf.norm_kernel, NORM, PARAMETERS),

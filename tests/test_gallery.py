@@ -158,7 +158,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
 
     rainy, clean = images(), images()
     pool = RewardPool(rainy.sizes)
-    pool.update(0, image(), torch.tensor(1.234))
+    pool.update([0], image()[None], torch.tensor([1.234]))
     torch.manual_seed(0)
     trainer = types.SimpleNamespace(
         config=load_config({"preset": "small", "out": "x"}),

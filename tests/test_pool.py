@@ -20,7 +20,7 @@ def image(seed: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def offer(pool: RewardPool, index: int, score: float, seed: int = 0) -> bool:
-    return bool(pool.update(index, image(seed, SIZES[index]), torch.tensor(score)))
+    return bool(pool.update([index], image(seed, SIZES[index])[None], torch.tensor([score])))
 
 
 def rainy_set():
@@ -93,7 +93,7 @@ def test_reward_crops_align_with_rainy_crops():
     # The trap of the spec: with pool = rainy image, rainy crop - reward crop is exactly zero for any crop.
     rainy, pool = rainy_set(), RewardPool(SIZES)
     for index in range(len(rainy)):
-        pool.update(index, to_tensor(rainy[index]), torch.tensor(1.0))
+        pool.update([index], to_tensor(rainy[index])[None], torch.tensor([1.0]))
     for side in (32, 45, 70):  # 45 and 70 are larger than some images: reflected
         for step in range(5):
             crops = draw(3, step, 4, SIZES, side, "rainy")
@@ -110,7 +110,7 @@ def test_of_several_versions_a_crop_is_their_mean():
     alone, rainy = [], rainy_set()
     for seed in (1, 2):
         single = RewardPool(SIZES)
-        single.update(index, image(seed, SIZES[index]), torch.tensor(1.0))
+        offer(single, index, 1.0, seed=seed)
         alone.append(take(single, rainy, crops, 32)[1])
         offer(pool, index, float(seed), seed=seed)
     torch.testing.assert_close(take(pool, rainy, crops, 32)[1], (alone[0] + alone[1]) / 2)
@@ -127,7 +127,7 @@ def test_state_restores_the_same_bits():
 
 def test_an_image_of_the_wrong_size_is_named():
     with pytest.raises(ValueError, match=r"image 1 must be \[3, 33, 35\]"):
-        RewardPool(SIZES).update(1, torch.zeros(3, 40, 50), torch.tensor(1.0))
+        RewardPool(SIZES).update([1], torch.zeros(1, 3, 40, 50), torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize("other", [RewardPool(SIZES, keep=2), RewardPool(SIZES[:2])], ids=["keep", "images"])

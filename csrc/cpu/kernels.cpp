@@ -9,6 +9,7 @@
 #include "nafblock.h"
 #include "nafblock_backward.h"
 #include "nss_features.h"
+#include "pool_update.h"
 #include "rain_residual.h"
 #include "ssim.h"
 #include "take_crops.h"
@@ -30,6 +31,7 @@ const CpuTables tables = {
      conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>, instance_norm_lrelu_backward<double>,
      nafblock_forward<double>, nafblock_backward<double>, nss_features<double>, rain_residual<double>},
     take_crops,
+    pool_update,
     RGSUD_NAME(RGSUD_ISA),
 };
 

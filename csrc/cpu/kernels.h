@@ -26,6 +26,11 @@ struct NssSize {
   int64_t images, height, width, block;
 };
 
+// Candidates of one size for a reward pool of `entries` images with `slots` versions each, `bytes` a slot of all.
+struct PoolSize {
+  int64_t count, height, width, entries, slots, bytes;
+};
+
 // NAFNet's block: sizes, and its 18 parameters in the order in which they are used and in which gradients lie.
 struct NafSize {
   int64_t images, channels, height, width;
@@ -90,6 +95,9 @@ struct CpuTables {
   // windows: [count]; shares: [count, versions]; crops and, where versions are given, rewards: [count, 3, side, side].
   void (*take_crops)(const uint8_t* pixels, const uint8_t* versions, const Window* windows, const float* shares,
                      float* crops, float* rewards, CropSize size, int threads);
+  // arena: [slots, bytes]; scores: [entries, slots]; images: [count, 3, height, width]; places: [count, 2].
+  void (*pool_update)(uint8_t* arena, float* scores, const float* images, const float* values, const int64_t* places,
+                      bool* entered, PoolSize size, float margin, int threads);
   const char* instruction_set;
 };
 

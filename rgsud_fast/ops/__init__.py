@@ -9,6 +9,7 @@ from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
 from .nafblock import NafWeights, nafblock
 from .nss_features import nss_features
+from .pool_update import pool_update
 from .rain_residual import rain_residual
 from .residual_block import residual_block
 from .ssim import ssim
@@ -23,6 +24,7 @@ __all__ = [
     "layernorm2d",
     "nafblock",
     "nss_features",
+    "pool_update",
     "rain_residual",
     "residual_block",
     "ssim",

@@ -20,6 +20,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "ssim": {"cpu": ("native",), "cuda": ("native",)},
     "derain_loss": {"cpu": ("native",), "cuda": ("native",)},
     "rain_residual": {"cpu": ("native", "triton"), "cuda": ("triton",)},
+    "pool_update": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "nss_features": {"cpu": ("native",)},
     "take_crops": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
