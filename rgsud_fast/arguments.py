@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from .config import Config, load_config, read_yaml
 from .errors import UserError
+from .preset import default_preset
 from .run_names import RUNS, newest_run
 
 _TRAIN = """Train RGSUD, both stages, on your rainy and clean photographs, or on embedded ones if you name none.
@@ -127,16 +128,10 @@ def _default_preset(args: list[str], given: dict[str, Any]) -> tuple[str, str]:
     data = given.get("data")
     named = [data.get(field) for field in ("rainy", "clean")] if isinstance(data, dict) else []
     named += [_value(args, "data.rainy"), _value(args, "data.clean")]
-    if not any(named):
-        return "demo", "preset demo: embedded photographs, since no --data.rainy and --data.clean are given"
-    device = _value(args, "device") or given.get("device", "auto")
-    if device == "auto" and not {"-h", "--help"} & set(args):
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if str(device).startswith("cuda"):
-        return "paper", "preset paper: a CUDA GPU trains; --preset small is the CPU-sized one"
-    return "small", "preset small: a CPU trains; --preset paper has the full sizes"
+    device = str(_value(args, "device") or given.get("device", "auto"))
+    if device == "auto" and {"-h", "--help"} & set(args):
+        device = "cpu"  # --help does not wait for torch
+    return default_preset(any(named), device)
 
 
 def _newest_run(preset: str | None) -> Path:

@@ -13,7 +13,7 @@ from .data import Domains
 from .device import memory_layout
 from .errors import UserError
 from .iqa import DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
-from .networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
+from .networks import Derainer, Discriminator, RainGenerator, UNet, evaluating, init_fan_in
 from .stages import Networks
 
 
@@ -24,6 +24,9 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
         config: names sizes, initialisation and seed.
         device: where they will train.
         derainer: a network of the user's own, [N, 3, H, W] -> the same, in place of NAFNet.
+
+    Raises:
+        UserError: that network is none, has nothing to train, or changes the shape.
     """
     sizes = config.network
     with torch.random.fork_rng(devices=[]):
@@ -40,7 +43,24 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
             for net in nets[1:]:
                 init_fan_in(net)
             nets.generator.start_grey()
+    if derainer is not None:
+        _check_derainer(derainer, config.crop)
     return Networks(*(net.to(device, memory_format=memory_layout(device)).train() for net in nets))
+
+
+def _check_derainer(derainer: nn.Module, side: int) -> None:
+    """Refuse a network of the user's own that cannot be trained as a derainer, before anything else fails on it."""
+    if not isinstance(derainer, nn.Module):
+        what = f"the class {derainer.__name__}" if isinstance(derainer, type) else type(derainer).__name__
+        raise UserError(f"derainer must be a torch.nn.Module, an object of such a class; got {what}")
+    parameters = [parameter for parameter in derainer.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise UserError(f"derainer {type(derainer).__name__} has no parameters to train")
+    with evaluating(derainer):
+        got = derainer(torch.zeros(1, 3, side, side, device=parameters[0].device))
+    if not isinstance(got, Tensor) or list(got.shape) != [1, 3, side, side]:
+        made = list(got.shape) if isinstance(got, Tensor) else type(got).__name__
+        raise UserError(f"derainer must keep the shape of its input: it made {made} of {[1, 3, side, side]}")
 
 
 def choose_scorer(

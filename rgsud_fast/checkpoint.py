@@ -36,7 +36,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"checkpoint {path}: {error.strerror}") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise UserError(f"checkpoint {path} is damaged or no checkpoint: {reason}; start a new run") from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise UserError(f"checkpoint {path} is not one of this version of rgsud_fast; start a new run")

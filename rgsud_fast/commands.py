@@ -103,7 +103,7 @@ def rain(
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
 
     Args:
-        run: Run folder with generator.safetensors and unet.safetensors.
+        run: Run folder with the weights of all networks.
         clean: Clean image or folder.
         rainy: Rainy image or folder, whose rain is taken.
         output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.

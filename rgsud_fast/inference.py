@@ -52,16 +52,25 @@ def derain(
         or a file), or a list of them. With `output`, the paths written.
 
     Raises:
-        UserError: weights, image or folder that cannot be used; the message names it.
+        UserError: weights, image or folder that cannot be used; the message names it. Of several images that are to be
+            written, those that can be read are written first.
         ValueError: tensor or array of another shape or type.
     """
     sources = gather(images)
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     network, where = _ready(weights, device)
     done: list[Any] = []
+    unreadable: list[str] = []
     with evaluating(network):
         for i, source in enumerate(sources):
-            derained = _run(network, source.load(), where, tile, overlap).clamp(0, 1)
+            try:
+                image = source.load()
+            except UserError as error:
+                if output is None or len(sources) == 1:
+                    raise
+                unreadable.append(str(error))
+                continue
+            derained = _run(network, image, where, tile, overlap).clamp(0, 1)
             if output is None:
                 done.append(derained if source.batched else derained[0])
             else:
@@ -70,6 +79,8 @@ def derain(
                     done.append(path)
             if watch is not None:
                 watch(i + 1, len(sources), source.name)
+    if unreadable:
+        raise UserError(f"{len(done)} images are written, {len(unreadable)} are left out: {'; '.join(unreadable[:5])}")
     return done[0] if output is None and is_single(images) else done
 
 

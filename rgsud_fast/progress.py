@@ -49,14 +49,16 @@ class Progress:
 
         Args:
             step: iterations done.
-            stage: of the method, 1 or 2.
+            stage: of the method, 1 or 2; or the name of what comes before.
             fields: what to show by name, in order, such as losses, images/s and the pool's state; numbers are
                 rounded to four digits.
         """
         if self.quiet:
             return
         now = time.monotonic()
-        if self._first is None:
+        if self._first is None and isinstance(
+            stage, int
+        ):  # what comes before the first stage says nothing of its speed
             self._first = (now, step)
         eta = self._eta(step, now)
         shown = [(name, _text(value)) for name, value in fields.items()]

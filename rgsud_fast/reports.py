@@ -72,6 +72,11 @@ class Book:
         self.since += seconds
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict()}
         self.folder.append_log(row)
+        if result.refused == result.images:
+            self.progress.say(
+                f"step {self.trainer.step:,}: none of {result.images} derained images may be a reward: they are blank, "
+                "another picture than the rainy one, or their score is not finite"
+            )
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
 
     def validated(self) -> dict[str, float]:

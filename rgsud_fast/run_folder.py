@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ class RunFolder:
         self.gallery = self.path / "gallery.html"
         self.events = self.path / "events"
         self.cache = self.path / "cache"
+
+    @contextlib.contextmanager
+    def gone_if_empty(self) -> Iterator[None]:
+        """Remove the folder again if what is done meanwhile fails and leaves nothing in it."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+            raise
 
     def weights(self, kind: str) -> Path:
         """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""

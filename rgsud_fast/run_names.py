@@ -18,19 +18,19 @@ def newest_run(root: Path, preset: str | None = None) -> Path | None:
 
     Args:
         root: where the folders are.
-        preset: whose runs; None takes every preset's.
+        preset: whose runs PRESET-N; None takes every folder, however it is called.
 
     Returns:
-        The run of the highest number; of several presets, whose numbers mean nothing to each other, the one whose
-        checkpoint was written last. None without any.
+        The run of the highest number; without a preset the one whose checkpoint was written last. None without any.
     """
-    runs = [(number, path) for number, path in _runs(root, preset) if (path / "checkpoint.pt").is_file()]
     if preset is None:
-        runs = [((path / "checkpoint.pt").stat().st_mtime_ns, path) for _, path in runs]
+        runs = [(path.stat().st_mtime_ns, path.parent) for path in root.glob("*/checkpoint.pt")]
+    else:
+        runs = [(number, path) for number, path in _runs(root, preset) if (path / "checkpoint.pt").is_file()]
     return max(runs)[1] if runs else None
 
 
-def _runs(root: Path, preset: str | None) -> list[tuple[int, Path]]:
-    pattern = re.compile(rf"{'.+' if preset is None else re.escape(preset)}-(\d+)")
+def _runs(root: Path, preset: str) -> list[tuple[int, Path]]:
+    pattern = re.compile(rf"{re.escape(preset)}-(\d+)")
     found = [(pattern.fullmatch(path.name), path) for path in root.glob("*")]
     return [(int(match.group(1)), path) for match, path in found if match]

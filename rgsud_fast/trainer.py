@@ -1,10 +1,9 @@
-"""Training: the loop around the stages, with sweeps, logs, validation, checkpoints and exact resume."""
+"""Training: the state of a run, what advances it by an iteration or a sweep, and its exact resume."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,20 +14,21 @@ from torch.optim.swa_utils import AveragedModel
 
 from . import reports
 from .assembly import build_networks, choose_scorer
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint
 from .config import Config, load_config, save_config
 from .data import Domains, load_domains
 from .device import pick_device
 from .errors import UserError
 from .feed import Feed
 from .graph import Graphed
-from .interrupt import Interruption
 from .iqa import Scorer
+from .loop import run
 from .ops import use_backend
 from .pool import RewardPool
 from .precision import lowered, pick_precision
+from .preset import with_preset
 from .progress import Progress
-from .run_folder import RunFolder, open_run
+from .run_folder import open_run
 from .schedule import ema_of, learning_rate, make_capturable, set_rate
 from .stages import Step, discriminator_loss, stage1, stage2
 from .sweep import Sweep, sweep
@@ -55,7 +55,8 @@ def train(
     """Train RGSUD, both stages, on unpaired rainy and clean photographs.
 
     Args:
-        config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo.
+        config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo. Where a dict or
+            file names no `preset`, the device chooses: small on a CPU, paper on a GPU.
         derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place.
         scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
             that returns N numbers, higher is better.
@@ -69,15 +70,20 @@ def train(
         UserError: something to mend, named in one line.
         KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
-    config = load_config(config)
+    given, line = with_preset(config)
+    config = load_config(given)
     folder = open_run(config, resume)
     device = pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
-    with Progress(config.iterations, quiet=quiet) as progress, backend:
+    with Progress(config.iterations, quiet=quiet) as progress, backend, folder.gone_if_empty():
+        if line:
+            progress.say(line)
         domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None
+        if saved is None:
+            progress.say(f"{len(domains.rainy)} rainy and {len(domains.clean)} clean images; preparing the score")
         judge = choose_scorer(config, domains, scorer, saved, device)
         trainer = Trainer(config, domains, judge, device, derainer)
         if saved is not None:
@@ -119,6 +125,7 @@ class Trainer:
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
+        self.warm = False  # whether the discriminator has had its warm-up
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
         together = [{"name": name, "params": list(getattr(self.nets, name).parameters())} for name in TRAINED_TOGETHER]
@@ -154,8 +161,7 @@ class Trainer:
     def iterate(self) -> Progressed:
         """Do one iteration: generator side, then discriminator."""
         self._set_learning_rates()
-        if self.step == 0:
-            self._warm_up()
+        self.warm_up()
         inputs = self.feed.images(self.step, self.pool if self.stage == 2 else None)
         outputs = self._learn[self.stage](inputs)
         if self.config.optim.ema_decay:
@@ -208,6 +214,7 @@ class Trainer:
             "step": self.step,
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
+            "sizes": self.config.network.model_dump(mode="json"),
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -225,6 +232,10 @@ class Trainer:
         """
         if state["images"] != self._images():
             raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
+        for field, now in self.config.network.model_dump(mode="json").items():
+            if state["sizes"][field] != now:
+                saved = state["sizes"][field]
+                raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
         try:
             for name, net in self.nets._asdict().items():
                 net.load_state_dict(state["networks"][name])
@@ -244,11 +255,18 @@ class Trainer:
         """What a checkpoint's rewards and crops belong to."""
         return [list(self.domains.rainy.digests), list(self.domains.clean.digests)]
 
-    def _warm_up(self) -> None:
-        """Teach the discriminator rainy from clean, which is where the generator starts, before anything else."""
+    def warm_up(self, watch: Callable[[int], None] | None = None) -> None:
+        """Teach the discriminator rainy from clean, which is where the generator starts, before the first iteration.
+
+        `watch` is called with the number of steps done after each.
+        """
+        if self.step or self.warm:
+            return
         for step in range(self.config.optim.discriminator_warmup):
-            rainy, clean = self.feed.pair(step)
-            self._teach_discriminator(rainy, clean)
+            self._teach_discriminator(*self.feed.pair(step))
+            if watch is not None:
+                watch(step + 1)
+        self.warm = True
 
     def _teach_discriminator(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
@@ -269,29 +287,3 @@ class Trainer:
         limit = self.config.optim.clip_norm or math.inf
         groups = optimizer.param_groups  # each holds one network
         return {f"norm_{group['name']}": nn.utils.clip_grad_norm_(group["params"], limit) for group in groups}
-
-
-def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
-    """Iterate until the end, with sweeps, logs, validations and checkpoints on the way.
-
-    Raises:
-        UserError: a loss stopped being finite; the last good checkpoint is kept.
-        KeyboardInterrupt: interrupted, after a checkpoint was saved.
-    """
-    config = trainer.config
-    with reports.Book(trainer, folder, progress) as book, Interruption() as interruption:
-        while trainer.step < config.iterations:
-            if trainer.sweep_due():
-                began = time.perf_counter()
-                book.swept(trainer.sweep(), time.perf_counter() - began)
-            book.iterated(trainer.iterate())
-            if trainer.step == config.stage1_iterations:
-                trainer.stage1_metrics = book.validated()
-            elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
-                book.validated()
-            if trainer.step % config.save_every == 0 or trainer.step == config.iterations or interruption.asked:
-                book.check_finite()
-                save_checkpoint(folder.checkpoint, trainer.state_dict())
-            if interruption.asked:
-                progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
-                raise KeyboardInterrupt

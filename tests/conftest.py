@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tiny import TINY_RUN
 
 # Before the package or triton is imported: without a GPU, Triton's kernels run in its interpreter.
 if not torch.cuda.is_available():
@@ -26,6 +28,19 @@ def _strict():
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A tiny run on images of noise, as a dict of its fields."""
+    generator = np.random.default_rng(0)
+    folders = {"rainy": (3, (40, 50)), "clean": (2, (48, 36)), "val_rainy": (1, (36, 44)), "val_clean": (1, (36, 44))}
+    for name, (count, size) in folders.items():
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            pixels = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return TINY_RUN | {"data": {name: str(tmp_path / name) for name in folders}, "out": str(tmp_path / "run")}
 
 
 @pytest.fixture

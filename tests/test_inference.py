@@ -158,6 +158,17 @@ def test_evaluate_gives_the_derained_the_input_and_the_fixed_filter(pairs):
     assert figures["input_psnr_rgb"] == pytest.approx(mean)
 
 
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path):
+    for name in ("a.png", "c.png"):
+        write_image(tmp_path / "in" / name, torch.rand(3, 40, 40))
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"2 images are written, 1 are left out: .*b\.png"):
+        derain(Darker(), tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    with pytest.raises(UserError, match=r"b\.png"):
+        derain(Darker(), tmp_path / "in")
+
+
 def test_evaluate_takes_images_in_memory(pairs):
     rainy, clean = ([read_image(path) for path in sorted(folder.iterdir())] for folder in pairs)
     assert evaluate(Darker(), rainy, clean)["psnr_y"] == evaluate(Darker(), *pairs)["psnr_y"]

@@ -44,6 +44,8 @@ def test_the_newest_of_all_presets_was_written_last(tmp_path, make):
     make("small-0", written=200)
     make("paper-3")
     assert newest_run(tmp_path) == tmp_path / "small-0"
+    make("mine", written=300)
+    assert newest_run(tmp_path) == tmp_path / "mine"
 
 
 def test_without_a_checkpoint_there_is_no_newest(tmp_path, make):

@@ -11,3 +11,24 @@ TINY_NETWORKS = {
     "generator_blocks": 1,
     "discriminator_width": 4,
 }
+
+# A whole run of ten iterations, beside its images and `out`.
+TINY_RUN = {
+    "preset": "small",
+    "batch": 2,
+    "crop": 32,
+    "device": "cpu",
+    "stage1_iterations": 6,
+    "stage2_iterations": 4,
+    "log_every": 2,
+    "val_every": 3,
+    "save_every": 100,
+    "network": TINY_NETWORKS,
+    "optim": {"ema_decay": 0.9, "hold": 0.0, "discriminator_reals": 2},
+    "reward": {"sweep_every": 2, "keep": 2},
+}
+
+
+def darkness(images):
+    """A score: darker is better."""
+    return -images.mean(dim=(1, 2, 3))

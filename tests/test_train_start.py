@@ -1,0 +1,91 @@
+"""How a run starts: what is refused before it, which preset it takes, the discriminator's warm-up."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+from tiny import darkness
+
+import rgsud_fast.trainer as trainer_module
+from rgsud_fast.errors import UserError
+from rgsud_fast.networks import Discriminator
+from rgsud_fast.preset import with_preset
+from rgsud_fast.run_folder import RunFolder
+from rgsud_fast.trainer import Trainer, train
+
+
+@pytest.mark.parametrize(
+    "derainer, message",
+    [
+        (torch.nn.Conv2d, r"an object of such a class; got the class Conv2d"),
+        (torch.nn.Identity(), "Identity has no parameters to train"),
+        (torch.nn.Conv2d(3, 4, 3), r"it made \[1, 4, 30, 30\] of \[1, 3, 32, 32\]"),
+    ],
+    ids=["class", "no parameters", "shape"],
+)
+def test_a_derainer_that_cannot_be_trained_is_refused_and_leaves_nothing(config, derainer, message):
+    with pytest.raises(UserError, match=message):
+        train(config, derainer=derainer, scorer=darkness, quiet=True)
+
+
+def test_a_start_that_fails_leaves_no_folder(config):
+    with pytest.raises(UserError, match=r"data\.rainy"):
+        train(config | {"data": config["data"] | {"rainy": "nowhere"}}, quiet=True)
+    assert not RunFolder(config["out"]).path.exists()
+
+
+def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, capsys):
+    taught = []
+
+    def teach(self, rainy, fakes):
+        taught.append(self.step)
+        os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr(Trainer, "_teach_discriminator", teach)
+    optim = config["optim"] | {"discriminator_warmup": 50}
+    with pytest.raises(KeyboardInterrupt):
+        train(config | {"optim": optim}, scorer=darkness)
+    assert len(taught) == 1
+    assert "stopped before the first step" in capsys.readouterr().out
+
+
+def test_a_score_that_is_never_finite_is_told(config, capsys):
+    result = train(config, scorer=lambda images: images.sum(dim=(1, 2, 3)) * float("nan"))
+    assert result.metrics["rewards"] == 0
+    assert "none of 3 derained images may be a reward" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["folders", "no folders"])
+def test_without_a_preset_the_device_chooses(config, named, monkeypatch):
+    given = {key: value for key, value in config.items() if key != "preset"}
+    chosen, line = with_preset(given if named else {"device": "cpu"})
+    assert chosen["preset"] == ("small" if named else "demo")
+    assert chosen["preset"] in line
+    assert with_preset({"preset": "paper"}) == ({"preset": "paper"}, "")
+    assert with_preset(given | {"device": "cuda"})[0]["preset"] == "paper"
+
+
+def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
+    before = None
+
+    def stage1(nets, *args):
+        nonlocal before
+        before = before or [parameter.detach().clone() for net in nets for parameter in net.parameters()]
+        return original(nets, *args)
+
+    original = trainer_module.stage1
+    monkeypatch.setattr(trainer_module, "stage1", stage1)
+    states = []
+    for steps in (0, 3):
+        before = None
+        optim = config["optim"] | {"discriminator_warmup": steps}
+        train(config | {"optim": optim, "out": f"{config['out']}-{steps}"}, scorer=darkness, quiet=True)
+        states.append(before)
+    changed = [not torch.equal(a, b) for a, b in zip(*states, strict=True)]
+    fixed = len(changed) - len(list(Discriminator(4).parameters()))
+    assert not any(changed[:fixed])
+    assert any(changed[fixed:])
