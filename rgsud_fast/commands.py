@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json as json_text
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,6 +122,50 @@ def rain(
     print(f"wrote {_counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
 
 
+def score(
+    images: Annotated[Path, arg(metavar="IMAGES")],
+    /,
+    metric: Path,
+    pairs: Path | None = None,
+    json: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Judge images without ground truth; higher is better.
+
+    Args:
+        images: Image or folder, searched recursively.
+        metric: Run folder or its scorer.safetensors, NIQE's parameters (.npz), or a file of fit-niqe.
+        pairs: Folder of clean versions, matched by sorted file name: in how many pairs does the clean one win?
+        json: File to write the scores to.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from .progress import counting
+    from .scoring import score_files
+
+    with counting("scored") as watch:
+        figures = score_files(images, metric, pairs, device=device, watch=watch)
+    print(_scores(figures))
+    if json is not None:
+        write_text(json, json_text.dumps(figures, indent=2) + "\n")
+
+
+def fit_niqe(
+    images: Annotated[Path, arg(metavar="PHOTOS")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+) -> None:
+    """Fit the natural-image model of the NIQE score to good photographs.
+
+    Args:
+        images: Folder of photographs, searched recursively; at most 300 of them are read.
+        output: File to write, for --metric of score.
+    """
+    from .scoring import fit_niqe
+
+    count = fit_niqe(images, output)
+    print(f"wrote {output}, fitted to {_counted(range(count), 'photograph')}")
+
+
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
     from .installation import describe
@@ -129,7 +173,7 @@ def info() -> None:
     print(describe())
 
 
-_TYPED = {command.__name__: command for command in (derain, evaluate, rain, info)}
+_TYPED = {command.__name__.replace("_", "-"): command for command in (derain, evaluate, rain, score, fit_niqe, info)}
 
 
 def run(command: str, args: list[str]) -> None:
@@ -172,5 +216,21 @@ def _table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _counted(things: list[Any], what: str) -> str:
+def _scores(figures: dict[str, Any]) -> str:
+    """A line per image, then the mean and the validity."""
+
+    def number(value: float | None) -> str:
+        return f"{value:>12.4f}" if value is not None else f"{'none':>12}"
+
+    lines = [f"{figures['metric']:>12}{'of the clean' * ('validity' in figures):>14}  higher is better"]
+    for row in figures["images"]:
+        clean = f"{number(row['clean_score']):>14}" if "clean_score" in row else ""
+        lines.append(f"{number(row['score'])}{clean}  {row['name']}")
+    lines.append(f"{number(figures['mean'])}  mean of {_counted(figures['images'], 'image')}")
+    if "validity" in figures:
+        lines.append(f"{figures['validity']:>12.1%}  of the pairs: the clean image scores higher")
+    return "\n".join(lines)
+
+
+def _counted(things: Sequence[Any], what: str) -> str:
     return f"{len(things)} {what}{'s' * (len(things) != 1)}"

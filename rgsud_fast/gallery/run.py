@@ -51,7 +51,10 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             "Training images",
             _training(trainer),
             "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
-            " and the best derained version so far, the reward that stage 2 learns from.",
+            " and the best derained version so far, the reward that stage 2 learns from. A good pseudo rainy image"
+            " has the photograph's streaks on an otherwise unchanged scene. Without streaks, train longer; where the"
+            " colour shifts or the other scene shows through, raise loss.channel_consistency and"
+            " loss.background_guidance.",
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
         facts("Configuration", _flat(config)),

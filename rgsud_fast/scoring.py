@@ -1,0 +1,98 @@
+"""Scoring image files without ground truth, and fitting NIQE's model to good photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data import list_images, read_image
+from .device import pick_device
+from .errors import UserError
+from .inference import Watch
+from .iqa import load_scorer, save_scorer
+from .iqa.niqe import NiqeScorer, fit_niqe_model
+from .sources import check_pairs, gather
+
+
+def score_files(
+    images: str | Path,
+    metric: str | Path,
+    clean: str | Path | None = None,
+    *,
+    device: str = "auto",
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Score an image or every image of a folder; higher is better.
+
+    Args:
+        images: image or folder, searched recursively.
+        metric: a run folder or its scorer.safetensors, NIQE's published parameters (.npz), a file of `fit_niqe`.
+        clean: clean versions of the images, matched by sorted file name.
+        device: auto, cpu, cuda or cuda:N.
+        watch: called after each image.
+
+    Returns:
+        `metric`, its name; `images`, one dict per image with `name`, `score` and, where there are clean versions,
+        `clean_score`; `mean` of the finite scores (None without any); with clean versions `validity`, the share of
+        pairs whose clean image scores higher. A score that is not finite, of an image that cannot be judged, is None.
+
+    Raises:
+        UserError: missing or wrong files, or pairs that do not match.
+    """
+    where = pick_device(device)
+    scorer = load_scorer(Path(metric) / "scorer.safetensors" if Path(metric).is_dir() else metric, where)
+    inputs = gather(images)
+    truths = gather(clean) if clean is not None else []
+    if clean is not None:
+        check_pairs(inputs, truths)
+    rows = []
+    for i, source in enumerate(inputs):
+        row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(source.load().to(where))[0])}
+        if truths:
+            row["clean_score"] = float(scorer.score(truths[i].load().to(where))[0])
+        rows.append(row)
+        if watch is not None:
+            watch(i + 1, len(inputs), source.name)
+    figures: dict[str, Any] = {"metric": scorer.name, "images": rows}
+    if truths:
+        figures["validity"] = sum(row["clean_score"] > row["score"] for row in rows) / len(rows)
+    for row in rows:
+        row.update({key: None for key in ("score", "clean_score") if key in row and not np.isfinite(row[key])})
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    return figures | {"mean": sum(scores) / len(scores) if scores else None}
+
+
+def fit_niqe(images: str | Path, output: str | Path) -> int:
+    """Learn NIQE's natural-image model from a folder of good photographs and write it to a safetensors file.
+
+    Args:
+        images: folder, searched recursively; at most 300 of its images are read.
+        output: the file; `score_files` and `score` take it as their metric.
+
+    Returns:
+        How many photographs the folder holds.
+
+    Raises:
+        UserError: unusable folder, or too few sharp blocks for a model.
+    """
+    if Path(output).is_dir():
+        raise UserError(f"{output} is a folder: give a file name such as niqe.safetensors")
+    photographs = _Photographs(list_images(Path(images)))
+    save_scorer(NiqeScorer(fit_niqe_model(photographs)), output)
+    return len(photographs)
+
+
+class _Photographs(Sequence):
+    """Image files as arrays, read when asked for."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return read_image(self.paths[index])

@@ -1,0 +1,47 @@
+"""`score` and `fit-niqe`, from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from rgsud_fast import cli
+from rgsud_fast.data import write_image
+
+
+def test_niqe_is_fitted_to_a_folder_and_scores_another(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    for folder, noise in (("good", 0), ("bad", 90)):
+        for i in range(8):
+            blocks = np.kron(rng.normal(128, 30, (12, 18, 3)), np.ones((16, 16, 1))) + rng.normal(0, 12, (192, 288, 3))
+            image = np.clip(blocks + rng.normal(0, noise + 1e-9, blocks.shape), 0, 255).astype(np.uint8)
+            write_image(tmp_path / folder / f"{i}.png", image)
+    good, bad, model = (str(tmp_path / name) for name in ("good", "bad", "niqe.safetensors"))
+    assert cli.main(["fit-niqe", good, model]) == 0
+    assert "fitted to 8 photographs" in capsys.readouterr().out
+    figures = str(tmp_path / "scores.json")
+    assert cli.main(["score", bad, "--metric", model, "--pairs", good, "--json", figures, "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "niqe" in printed and "100.0%" in printed and "mean of 8 images" in printed
+    with open(figures) as file:
+        written = json.load(file)
+    assert written["validity"] == 1
+    assert len(written["images"]) == 8
+    assert written["mean"] < min(row["clean_score"] for row in written["images"])
+
+
+def test_an_image_that_cannot_be_scored_is_told_and_spoils_no_mean(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        write_image(tmp_path / "good" / f"{i}.png", rng.integers(0, 256, (192, 288, 3), dtype=np.uint8))
+    write_image(tmp_path / "some" / "a.png", rng.integers(0, 256, (192, 288, 3), dtype=np.uint8))
+    write_image(tmp_path / "some" / "b.png", np.full((192, 288, 3), 90, dtype=np.uint8))
+    model = str(tmp_path / "niqe.safetensors")
+    assert cli.main(["fit-niqe", str(tmp_path / "good"), model]) == 0
+    assert cli.main(["score", str(tmp_path / "some"), "--metric", model, "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("none" in line and "b.png" in line for line in lines)
+    assert not any("nan" in line for line in lines)
+    assert cli.main(["score", str(tmp_path / "some"), "--metric", str(tmp_path / "nothing")]) == 2
+    assert "no such file" in capsys.readouterr().err
