@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from kernel_cases import assert_matches, convolution_arguments, each_kernel, run
 
 from rgsud_fast.ops import _backends as backends
-from rgsud_fast.ops import conv_bias_lrelu, use_backend
+from rgsud_fast.ops import conv_bias_lrelu, residual_block, use_backend
 
 # (channels in, out), window, (height, width): odd sizes, channels that fill no group, rows longer than the registers,
 # more channels than a program owns, more pixels than one part of a sum.
@@ -131,3 +131,15 @@ def test_threads_change_no_bit():
 def test_refuses_what_does_not_fit(weight, bias, slope, message):
     with pytest.raises(ValueError, match=message):
         conv_bias_lrelu(torch.rand(1, 4, 5, 5), torch.rand(weight), torch.rand(bias), slope)
+
+
+@pytest.mark.parametrize("channels, library", [(16, False), (64, True)])
+def test_auto_leaves_many_channels_to_pytorch_on_the_cpu(channels, library):
+    x, weight, bias = convolution_arguments((channels, channels), 3, (9, 20))
+    for op, inputs in ((conv_bias_lrelu, (weight, bias, 0.2)), (residual_block, (weight, bias, weight, bias, 0.2))):
+        results = {}
+        for backend in ("auto", "native", "reference"):
+            with use_backend(backend):
+                results[backend] = op(x, *inputs)
+        torch.testing.assert_close(results["native"], results["reference"], rtol=1e-4, atol=1e-3)
+        assert torch.equal(results["auto"], results["reference" if library else "native"])

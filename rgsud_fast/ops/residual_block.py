@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from . import _backends as backends
 from . import _check as check
 from ._layout import parameter, returned, working
-from .conv_bias_lrelu import check_convolution
+from .conv_bias_lrelu import check_convolution, left_to_pytorch
 from .conv_bias_lrelu import reference as convolve
 
 
@@ -37,7 +37,7 @@ def residual_block(
         check_convolution(x, weight, bias, slope, suffix)
         if weight.shape[0] != x.shape[1]:
             raise ValueError(f"weight{suffix} must keep the {x.shape[1]} channels, got {list(weight.shape)}")
-    if not (impl := backends.choose("conv_bias_lrelu", x)):
+    if not (impl := backends.choose("conv_bias_lrelu", x)) or left_to_pytorch(x, weight1):
         return reference(x, weight1, bias1, weight2, bias2, slope)
     inputs = [working(x), *(parameter(x, value) for value in (weight1, bias1, weight2, bias2)), slope]
     if impl is backends.COMPILED:
