@@ -233,8 +233,7 @@ class Trainer:
         if state["images"] != self._images():
             raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
         for field, now in self.config.network.model_dump(mode="json").items():
-            if state["sizes"][field] != now:
-                saved = state["sizes"][field]
+            if (saved := state.get("sizes", {}).get(field, now)) != now:
                 raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
         try:
             for name, net in self.nets._asdict().items():

@@ -35,7 +35,7 @@ def forward(
             slots,
             arena.shape[1] - 3 * pixels,
             margin,
-            SLOTS=triton.next_power_of_2(slots),
+            SLOTS=max(triton.next_power_of_2(slots), 2),
             num_warps=1,
         )
         copy_kernel[(triton.cdiv(pixels, _PIXELS), count)](
