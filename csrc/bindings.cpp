@@ -187,15 +187,41 @@ void pool_update_cpu(uintptr_t arena, uintptr_t scores, uintptr_t images, uintpt
                            at<bool>(entered), size, margin, threads);
 }
 
+Taps taps_at(const std::array<uintptr_t, 6>& t, int first) {
+  return {at<int64_t>(t[first]), at<double>(t[first + 1]), static_cast<int64_t>(t[first + 2])};
+}
+
+// sizes: images, plane height and width; heights, widths, block heights and block widths at both scales. taps: the
+// addresses of index and weights, and the count, down and across. form: grey weights, constant; cyclic, symmetric, whole.
+NssSize nss_size(const std::array<int64_t, 11>& s, const std::array<uintptr_t, 6>& t) {
+  return {s[0], s[1], s[2], {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}, {s[9], s[10]}, taps_at(t, 0), taps_at(t, 3)};
+}
+
+NssForm nss_form(const std::array<double, 7>& f) { return {f[0], f[1], f[2], f[3], f[4] != 0, f[5] != 0, f[6] != 0}; }
+
+Shapes nss_shapes(const std::array<uintptr_t, 4>& tables, int64_t count) {
+  return {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]), count};
+}
+
 void nss_features_cpu(const std::string& dtype, uintptr_t images, uintptr_t features,
-                      const std::array<int64_t, 4>& size, const std::array<uintptr_t, 4>& tables, int64_t shapes,
+                      const std::array<int64_t, 11>& sizes, const std::array<uintptr_t, 6>& taps,
+                      const std::array<double, 7>& form, const std::array<uintptr_t, 4>& tables, int64_t shapes,
                       int threads) {
-  const Shapes table = {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]),
-                        shapes};
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().nss_features(at<T>(images), at<double>(features), {size[0], size[1], size[2], size[3]}, table,
-                                  threads);
+    cpu_kernels<T>().nss_features(at<T>(images), at<double>(features), nss_size(sizes, taps), nss_form(form),
+                                  nss_shapes(tables, shapes), threads);
+  });
+}
+
+// sizes: images, height, width, side. colours: mean, then deviation, of red, green and blue.
+void clip_preprocess_cpu(const std::string& dtype, uintptr_t images, uintptr_t out, const std::array<int64_t, 4>& s,
+                         const std::array<uintptr_t, 6>& taps, const std::array<double, 6>& c, int threads) {
+  const ClipSize size = {s[0], s[1], s[2], s[3], taps_at(taps, 0), taps_at(taps, 3),
+                         {c[0], c[1], c[2]}, {c[3], c[4], c[5]}};
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().clip_preprocess(at<T>(images), at<T>(out), size, threads);
   });
 }
 
@@ -277,6 +303,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("take_crops_cpu", &take_crops_cpu, unlocked);
   m.def("pool_update_cpu", &pool_update_cpu, unlocked);
   m.def("nss_features_cpu", &nss_features_cpu, unlocked);
+  m.def("clip_preprocess_cpu", &clip_preprocess_cpu, unlocked);
   m.def("rain_residual_cpu", &rain_residual_cpu, unlocked);
 #ifdef RGSUD_CUDA
   m.def("high_pass_cuda", &high_pass_cuda_any, unlocked);

@@ -1,4 +1,4 @@
-// Natural-scene statistics: grey levels, the windows, and the fit of an asymmetric generalised Gaussian to its moments.
+// Natural-scene statistics: grey levels, sizes, and the fits of asymmetric generalised Gaussians to their moments.
 #pragma once
 
 #include "common.h"
@@ -6,41 +6,55 @@
 namespace rgsud {
 inline namespace RGSUD_ISA {
 
-// MATLAB's rgb2gray in full; see ops/nss_features.py for why all digits count.
-constexpr double kRed = 0.298936021293775, kGreen = 0.587043074451121, kBlue = 0.114020904255103;
 constexpr int kNssTaps = 7, kNssRadius = 3;
 constexpr double kNssSigma = 7.0 / 6.0;
 constexpr double kLevel = 1e-9;  // grey levels: a pixel this close to its local mean is its local mean
 constexpr double kFlat = 1e-10;  // mean square below which a block counts as flat
-constexpr int kHalvingTaps = 8;
+constexpr int kFits = 5;         // of one block: the pixels, and their products with each of four neighbours
+constexpr int kFeatures = 18;    // of one block at one scale
 
-// Brightness in whole grey levels of a pixel in [0, 1], ties to even.
-RGSUD_HD double grey_level(double red, double green, double blue) {
-  return rint(kRed * (red * 255) + kGreen * (green * 255) + kBlue * (blue * 255));
-}
+// Rows and columns to the neighbour of a pixel, by which it is multiplied; fit 0 is of the pixels alone.
+RGSUD_HD int row_shift(int fit) { return fit >= 2; }
+RGSUD_HD int column_shift(int fit) { return fit == 1 || fit == 3 ? 1 : fit == 4 ? -1 : 0; }
 
-// MATLAB's imresize(x, 0.5): bicubic (a = -0.5) stretched to 8 taps, the first 3 pixels before twice the place.
-struct Halving {
-  double tap[kHalvingTaps];
+// In what published implementations differ; ops/nss_features.py says who does what.
+struct NssForm {
+  double red, green, blue, constant;
+  bool cyclic, symmetric, whole;  // whole: one block, described by variances
 
-  RGSUD_HD Halving() {
-    double sum = 0;
-    for (int k = 0; k < kHalvingTaps; ++k) {
-      const double away = fabs(k - 3.5) / 2;
-      tap[k] = away <= 1 ? (1.5 * away - 2.5) * away * away + 1 : ((-0.5 * away + 2.5) * away - 4) * away + 2;
-      sum += tap[k];
-    }
-    for (int k = 0; k < kHalvingTaps; ++k) tap[k] /= sum;
+  // Brightness in whole grey levels of a pixel, clamped to [0, 1]; ties to even, NaN stays.
+  RGSUD_HD double grey_level(double r, double g, double b) const {
+    return rint(red * (unit(r) * 255) + green * (unit(g) * 255) + blue * (unit(b) * 255));
   }
+  RGSUD_HD static double unit(double x) { return x < 0 ? 0.0 : x > 1 ? 1.0 : x; }
 };
 
-// Place `at`, at most a side beyond, on an axis mirrored at its ends: -1 is 0, size is size - 1.
-RGSUD_HD int64_t mirrored(int64_t at, int64_t size) { return at < 0 ? -1 - at : at < size ? at : 2 * size - 1 - at; }
+// A line resized: pixel i of it is the sum over k < count of weight[i * count + k] * line[index[i * count + k]].
+struct Taps {
+  const int64_t* index;
+  const double* weight;
+  int64_t count;
+};
+
+// Sizes at full scale and at half: of what is described, and of the blocks it is cut into.
+struct NssSize {
+  int64_t images, plane_height, plane_width;  // of the RGB images
+  int64_t height[2], width[2], block_height[2], block_width[2];
+  Taps down, across;
+
+  int64_t rows() const { return height[0] / block_height[0]; }
+  int64_t columns() const { return width[0] / block_width[0]; }
+};
 
 // What a fit needs of the numbers: sums of squares and counts on both sides of 0, the sum of absolute values.
 struct Tails {
   double below, above, absolute;
   int64_t count_below, count_above;
+
+  RGSUD_HD void add(const Tails& other) {
+    below += other.below, above += other.above, absolute += other.absolute;
+    count_below += other.count_below, count_above += other.count_above;
+  }
 };
 
 // The shapes tried and what follows from each; the tables of ops/nss_features.py. `between` has count - 1 entries.
@@ -49,28 +63,35 @@ struct Shapes {
   int64_t count;
 };
 
-struct Fitted {
-  double shape, left, right, mean;
-};
+// The 18 features of a block at one scale, from the tails of its five fits (Lasmar et al., 2009). The shape of
+// a flat block is NaN.
+RGSUD_HD void describe(const Tails* tails, int64_t count, const NssForm& form, const Shapes& shapes, double* features) {
+  for (int fit = 0; fit < kFits; ++fit) {
+    const Tails& t = tails[fit];
+    const double square = (t.below + t.above) / count, absolute = t.absolute / count;
+    const bool one = form.whole && form.symmetric && fit == 0;
+    const double below = sqrt(one ? square : t.below / t.count_below);
+    const double above = sqrt(one ? square : t.above / t.count_above);
+    const double skew = below / above, spread = skew * skew + 1;
+    double ratio = absolute * absolute / square * (skew * skew * skew + 1) * (skew + 1) / (spread * spread);
+    if (!(square > kFlat)) ratio = NAN;
 
-// The distribution whose moments are those of `count` numbers (Lasmar et al., 2009); its shape is NaN for a flat block.
-RGSUD_HD Fitted fit_tails(const Tails& t, int64_t count, const Shapes& shapes) {
-  const double below = sqrt(t.below / t.count_below), above = sqrt(t.above / t.count_above);
-  const double square = (t.below + t.above) / count, absolute = t.absolute / count, skew = below / above;
-  const double spread = skew * skew + 1;
-  double ratio = absolute * absolute / square * (skew * skew * skew + 1) * (skew + 1) / (spread * spread);
-  if (!(square > kFlat)) ratio = NAN;
-
-  int64_t low = 0, high = shapes.count - 1;  // the first shape whose upper boundary is not below the ratio
-  while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    if (shapes.between[middle] >= ratio)
-      high = middle;
-    else
-      low = middle + 1;
+    int64_t low = 0, high = shapes.count - 1;  // the first shape whose upper boundary is not below the ratio
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (shapes.between[middle] >= ratio)
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    double left = below * shapes.scale[low], right = above * shapes.scale[low];
+    const double mean = (right - left) * shapes.centre[low];
+    if (form.whole) left = below * below, right = above * above;
+    double* to = features + (fit == 0 ? 0 : 4 * fit - 2);
+    *to++ = ratio - ratio == 0 ? shapes.shape[low] : NAN;
+    *to++ = fit == 0 ? (left + right) / 2 : mean;
+    if (fit > 0) to[0] = left, to[1] = right;
   }
-  const double left = below * shapes.scale[low], right = above * shapes.scale[low];
-  return {ratio - ratio == 0 ? shapes.shape[low] : NAN, left, right, (right - left) * shapes.centre[low]};
 }
 
 }  // namespace RGSUD_ISA

@@ -37,7 +37,8 @@ COMPILE_TRITON = """
 import triton
 from triton import language as tl
 from triton.backends.compiler import GPUTarget
-from rgsud_fast.kernels.triton import conv_bias_lrelu as conv, instance_norm_lrelu as instance
+from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as conv
+from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
 
@@ -50,6 +51,8 @@ FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_p
 CROPS = dict.fromkeys(("pixels_ptr", "versions_ptr"), "*u8") | {"windows_ptr": "*i64", "size": "i64"}
 POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "places_ptr": "*i64", "slot_ptr": "*i32",
         "entered_ptr": "*u8", "last_offset": "i64", "margin": "fp32"}
+CLIP = {f"{axis}_{part}_ptr": kind for axis in ("down", "across") for part, kind in (("index", "*i64"), ("weight", "*fp64"))}
+CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
@@ -62,6 +65,7 @@ KERNELS = [
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),
     (pool.enter_kernel, {"SLOTS": 4}, POOL),
     (pool.copy_kernel, {"BLOCK": 512}, POOL | {"size": "i64"}),
+    (clip.resize_kernel, {"ROWS": 9, "COLUMNS": 9, "CHUNK": 16, "ACC": tl.float32, "BLOCK": 256}, CLIP),
     (crops.crops_kernel, {"KEPT": 0, "BLOCK": 256}, CROPS),
     (crops.crops_kernel, {"KEPT": 2, "BLOCK": 256}, CROPS),
     (naf.norm_kernel, NORM, PARAMETERS),

@@ -13,7 +13,7 @@ import torch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, NiqeScorer, fit_niqe_model, load_niqe_model, niqe
-from rgsud_fast.ops.nss_features import halve, nss_features
+from rgsud_fast.ops.nss_features import MATLAB, _layout, halve, nss_features
 
 DATA = os.environ.get("RGSUD_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="RGSUD_DATA is not set: it names the folder of real images")
@@ -108,7 +108,8 @@ def naive_halve(line: np.ndarray) -> np.ndarray:
 def test_halving_matches_a_naive_computation(size):
     x = np.random.default_rng(0).uniform(0, 255, size)
     expected = np.array([naive_halve(row) for row in np.array([naive_halve(column) for column in x.T]).T])
-    np.testing.assert_allclose(halve(torch.from_numpy(x)[None])[0], expected, rtol=0, atol=1e-9)
+    layout = _layout(torch.zeros(1, 3, *size), None, MATLAB)
+    np.testing.assert_allclose(halve(torch.from_numpy(x)[None], layout)[0], expected, rtol=0, atol=1e-9)
 
 
 def test_an_image_that_cannot_be_described_is_rejected_alone():

@@ -21,9 +21,11 @@ struct Window {
   int64_t offset, height, width, top, left, flip;
 };
 
-// RGB images and the side of the blocks, even, whose statistics are taken.
-struct NssSize {
-  int64_t images, height, width, block;
+// Images of one size, and the square of `side` pixels that is made of each; mean and deviation of red, green and blue.
+struct ClipSize {
+  int64_t count, height, width, side;
+  Taps down, across;
+  double mean[3], deviation[3];
 };
 
 // Candidates of one size for a reward pool of `entries` images with `slots` versions each, `bytes` a slot of all.
@@ -82,8 +84,11 @@ struct CpuKernels {
                            int threads);
   void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
                             T* v_weights, NafSize size, double eps, int threads);
-  // images: [images, 3, height, width] in [0, 1]; features: [images, blocks, 36].
-  void (*nss_features)(const T* images, double* features, NssSize size, Shapes shapes, int threads);
+  // images: [images, 3, plane_height, plane_width] in [0, 1]; features: [images, blocks, 36].
+  void (*nss_features)(const T* images, double* features, const NssSize& size, const NssForm& form,
+                       const Shapes& shapes, int threads);
+  // images: [count, 3, height, width]; out: [count, 3, side, side].
+  void (*clip_preprocess)(const T* images, T* out, const ClipSize& size, int threads);
   // out: [count, 6, pixels] of one part: `clean`, then rainy - estimate; each of these [count, 3, pixels].
   void (*rain_residual)(const T* clean, const T* rainy, const T* estimate, T* out, int64_t count, int64_t pixels,
                         int threads);

@@ -1,60 +1,34 @@
-// CPU kernel of nss_features: the grey image at both scales, then block row after block row, normalised in the cache.
+// CPU kernel of nss_features: the grey image at both scales, then strip after strip, normalised in the cache.
 #pragma once
 
 #include <cstring>
 
 #include "../nss.h"
 #include "kernels.h"
+#include "resize.h"
 #include "scratch.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
 
-constexpr int kShifts[4][2] = {{0, 1}, {1, 0}, {1, 1}, {1, -1}};  // rows and columns to the neighbour
-constexpr int kFeatures = 18;                                     // of one scale
+constexpr int64_t kStripRows = 64;  // of a block that is a whole image
 
 // Rows [first, last) of the grey image of one RGB image, cut to `width`. `pitch` and `plane` are the image's.
 template <typename T>
-void grey_rows(const T* image, int64_t plane, int64_t pitch, int64_t first, int64_t last, int64_t width, double* grey) {
+void grey_rows(const T* image, const NssForm& form, int64_t plane, int64_t pitch, int64_t first, int64_t last,
+               int64_t width, double* grey) {
   for (int64_t y = first; y < last; ++y) {
     const T *red = image + y * pitch, *green = red + plane, *blue = green + plane;
     double* to = grey + y * width;
 #pragma omp simd
-    for (int64_t x = 0; x < width; ++x) to[x] = grey_level(red[x], green[x], blue[x]);
+    for (int64_t x = 0; x < width; ++x) to[x] = form.grey_level(red[x], green[x], blue[x]);
   }
 }
 
-// Rows [first, last) of the half-size image. `line` has room for a row of the larger one with its border.
-inline void halve_rows(const double* grey, int64_t height, int64_t width, int64_t first, int64_t last, double* line,
-                       double* half) {
-  const Halving window;
-  for (int64_t y = first; y < last; ++y) {
-    double* along = line + kHalvingTaps;
-    const double* row[kHalvingTaps];
-    for (int k = 0; k < kHalvingTaps; ++k) row[k] = grey + mirrored(2 * y - 3 + k, height) * width;
-#pragma omp simd
-    for (int64_t x = 0; x < width; ++x) {
-      double sum = 0;
-      for (int k = 0; k < kHalvingTaps; ++k) sum += window.tap[k] * row[k][x];
-      along[x] = sum;
-    }
-    for (int64_t k = 1; k < kHalvingTaps; ++k) {
-      along[-k] = along[mirrored(-k, width)];
-      along[width - 1 + k] = along[mirrored(width - 1 + k, width)];
-    }
-    double* to = half + y * (width / 2);
-    for (int64_t x = 0; x < width / 2; ++x) {
-      double sum = 0;
-      for (int k = 0; k < kHalvingTaps; ++k) sum += window.tap[k] * along[2 * x - 3 + k];
-      to[x] = sum;
-    }
-  }
-}
-
-// n = (x - mean) / (deviation + 1) of one row, mean and deviation under the Gaussian. `line` has room for two rows with
+// n = (x - mean) / (deviation + constant) of one row, mean and deviation under the Gaussian. `line` has room for two rows with
 // their borders.
 inline void normalise_row(const Gaussian<double, kNssTaps>& window, const double* grey, int64_t height, int64_t width,
-                          int64_t y, double* line, float* to) {
+                          int64_t y, double constant, double* line, float* to) {
   double *mean = line + kNssRadius, *square = mean + width + 2 * kNssRadius;
   const double* row[kNssTaps];
   for (int k = 0; k < kNssTaps; ++k) {
@@ -85,7 +59,7 @@ inline void normalise_row(const Gaussian<double, kNssTaps>& window, const double
       s += window.tap[k] * square[x + k - kNssRadius];
     }
     const double away = here[x] - m, kept = std::fabs(away) < kLevel ? 0.0 : away;
-    to[x] = static_cast<float>(kept / (std::sqrt(std::fabs(s - m * m)) + 1));
+    to[x] = static_cast<float>(kept / (std::sqrt(std::fabs(s - m * m)) + constant));
   }
 }
 
@@ -110,70 +84,92 @@ inline void add_products(const float* __restrict row, const float* __restrict ot
   tails.count_above += count_above;
 }
 
-// The 18 features of one block of normalised pixels, [side, side + 2] with the last and the first column beside it.
-inline void block_features(const float* block, int64_t side, const Shapes& shapes, double* features) {
-  const int64_t pitch = side + 2;
-  Tails alone = {}, shifted[4] = {};
-  for (int64_t y = 0; y < side; ++y) {
-    const float* row = block + y * pitch + 1;
-    add_products(row, nullptr, side, alone);
-    for (int k = 0; k < 4; ++k) {
-      const int64_t from = kShifts[k][0] && y == 0 ? side - 1 : y - kShifts[k][0];
-      add_products(row, block + from * pitch + 1 - kShifts[k][1], side, shifted[k]);
-    }
-  }
-  const Fitted fitted = fit_tails(alone, side * side, shapes);
-  features[0] = fitted.shape;
-  features[1] = (fitted.left + fitted.right) / 2;
-  for (int k = 0; k < 4; ++k) {
-    const Fitted pair = fit_tails(shifted[k], side * side, shapes);
-    double* to = features + 2 + 4 * k;
-    to[0] = pair.shape, to[1] = pair.mean, to[2] = pair.left, to[3] = pair.right;
+// Adds the tails of one strip of a block. `strip`: [rows + 1, width + 2], the row above first, the neighbouring column on
+// either side. Without a row above, the first row has no neighbour there.
+inline void add_tails(const float* strip, int64_t rows, int64_t width, bool above, Tails* tails) {
+  const int64_t pitch = width + 2;
+  for (int64_t y = 1; y <= rows; ++y) {
+    const float* row = strip + y * pitch + 1;
+    add_products(row, nullptr, width, tails[0]);
+    for (int fit = 1; fit < kFits; ++fit)
+      if (y > 1 || above || !row_shift(fit))
+        add_products(row, row - row_shift(fit) * pitch - column_shift(fit), width, tails[fit]);
   }
 }
 
-// images: [images, 3, height, width]; features: [images, rows of blocks * columns of blocks, 36].
+// images: [images, 3, plane_height, plane_width]; features: [images, rows of blocks * columns of blocks, 36].
 template <typename T>
-void nss_features(const T* images, double* features, NssSize size, Shapes shapes, int threads) {
-  const int64_t rows = size.height / size.block, columns = size.width / size.block, half_block = size.block / 2;
-  const int64_t height = rows * size.block, width = columns * size.block, half_width = width / 2;
-  const int64_t pixels = height * width, plane = size.height * size.width, tasks = size.images * rows;
+void nss_features(const T* images, double* features, const NssSize& size, const NssForm& form, const Shapes& shapes,
+                  int threads) {
+  const int64_t rows = size.rows(), columns = size.columns(), plane = size.plane_height * size.plane_width;
+  const int64_t height = size.height[0], width = size.width[0], pixels = height * width;
+  const int64_t half_height = size.height[1], half_width = size.width[1], half_pixels = half_height * half_width;
+  // A strip is a row of blocks; of a whole image, 64 rows: however many threads there are, the same sums.
+  const int64_t strip[2] = {form.whole ? kStripRows : size.block_height[0],
+                            form.whole ? kStripRows : size.block_height[1]};
+  const int64_t strips[2] = {(height + strip[0] - 1) / strip[0], (half_height + strip[1] - 1) / strip[1]};
+  const int64_t tasks = strips[0] + strips[1];  // of an image
   const Gaussian<double, kNssTaps> window(kNssSigma);
-  Scratch<double> grey(size.images * pixels), half(size.images * pixels / 4);
+  Scratch<double> grey(size.images * pixels), half(size.images * half_pixels);
+  Scratch<Tails> tails(size.images * tasks * columns * kFits);
 
 #pragma omp parallel num_threads(useful_threads(threads, size.images * pixels * 8))
   {
-    Scratch<double> line(2 * (width + 2 * kHalvingTaps));
-    Scratch<float> normal(size.block * width), block(size.block * (size.block + 2));
+    Scratch<double> line(2 * (width + 2 * kNssRadius));
+    Scratch<float> normal((strip[0] + 1) * width), block((strip[0] + 1) * (size.block_width[0] + 2));
 #pragma omp for schedule(static)
-    for (int64_t task = 0; task < tasks; ++task) {
-      const int64_t image = task / rows, top = task % rows * size.block;
-      grey_rows(images + image * 3 * plane, plane, size.width, top, top + size.block, width,
+    for (int64_t task = 0; task < size.images * strips[0]; ++task) {
+      const int64_t image = task / strips[0], top = task % strips[0] * strip[0];
+      const int64_t end = top + strip[0] < height ? top + strip[0] : height;
+      grey_rows(images + image * 3 * plane, form, plane, size.plane_width, top, end, width,
                 grey.data() + image * pixels);
     }
 #pragma omp for schedule(static)
-    for (int64_t task = 0; task < tasks; ++task) {
-      const int64_t image = task / rows, top = task % rows * half_block;
-      halve_rows(grey.data() + image * pixels, height, width, top, top + half_block, line.data(),
-                 half.data() + image * pixels / 4);
+    for (int64_t task = 0; task < size.images * half_height; ++task) {
+      const int64_t image = task / half_height, y = task % half_height;
+      resize_row(grey.data() + image * pixels, width, size.down, size.across, y, 0, width, half_width, line.data(),
+                 half.data() + image * half_pixels + y * half_width, [](double level) { return level; });
+    }
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < size.images * tasks; ++task) {
+      const int64_t image = task / tasks, scale = task % tasks >= strips[0], at = task % tasks - scale * strips[0];
+      const int64_t across = size.width[scale], down = size.height[scale], top = at * strip[scale];
+      const int64_t count = top + strip[scale] < down ? strip[scale] : down - top;
+      const double* from = scale ? half.data() + image * half_pixels : grey.data() + image * pixels;
+      for (int64_t y = 0; y < count; ++y)
+        normalise_row(window, from, down, across, top + y, form.constant, line.data(),
+                      normal.data() + (y + 1) * across);
+      // The row above: of the strip before, or beyond the border the block's last row.
+      const bool first = !form.whole || at == 0, above = !first || form.cyclic;
+      if (above && form.whole)
+        normalise_row(window, from, down, across, first ? down - 1 : top - 1, form.constant, line.data(),
+                      normal.data());
+      else if (above)
+        std::memcpy(normal.data(), normal.data() + count * across, across * sizeof(float));
+      const int64_t side = size.block_width[scale];
+      for (int64_t column = 0; column < columns; ++column) {
+        for (int64_t y = above ? 0 : 1; y <= count; ++y) {
+          const float* pixel = normal.data() + y * across + column * side;
+          float* to = block.data() + y * (side + 2);
+          std::memcpy(to + 1, pixel, side * sizeof(float));
+          to[0] = form.cyclic ? pixel[side - 1] : 0.0f, to[side + 1] = form.cyclic ? pixel[0] : 0.0f;
+        }
+        Tails* of = tails.data() + (task * columns + column) * kFits;
+        for (int fit = 0; fit < kFits; ++fit) of[fit] = {};
+        add_tails(block.data(), count, side, above, of);
+      }
     }
 #pragma omp for schedule(static)
-    for (int64_t task = 0; task < 2 * tasks; ++task) {
-      const int64_t scale = task % 2, image = task / 2 / rows, row = task / 2 % rows;
-      const int64_t side = scale ? half_block : size.block, across = scale ? half_width : width;
-      const double* plane_of = scale ? half.data() + image * pixels / 4 : grey.data() + image * pixels;
-      for (int64_t y = 0; y < side; ++y)
-        normalise_row(window, plane_of, rows * side, across, row * side + y, line.data(), normal.data() + y * across);
-      for (int64_t column = 0; column < columns; ++column) {
-        for (int64_t y = 0; y < side; ++y) {
-          const float* from = normal.data() + y * across + column * side;
-          float* to = block.data() + y * (side + 2);
-          std::memcpy(to + 1, from, side * sizeof(float));
-          to[0] = from[side - 1], to[side + 1] = from[0];
-        }
-        double* to = features + ((image * rows + row) * columns + column) * 2 * kFeatures + scale * kFeatures;
-        block_features(block.data(), side, shapes, to);
+    for (int64_t task = 0; task < size.images * rows * columns * 2; ++task) {
+      const int64_t scale = task % 2, block_of = task / 2 % (rows * columns), image = task / 2 / (rows * columns);
+      const int64_t row = block_of / columns, column = block_of % columns;
+      Tails sum[kFits] = {};
+      for (int64_t at = form.whole ? 0 : row; at < (form.whole ? strips[scale] : row + 1); ++at) {
+        const int64_t strip_of = image * tasks + scale * strips[0] + at;
+        for (int fit = 0; fit < kFits; ++fit) sum[fit].add(tails.data()[(strip_of * columns + column) * kFits + fit]);
       }
+      describe(sum, size.block_height[scale] * size.block_width[scale], form, shapes,
+               features + (task / 2 * 2 + scale) * kFeatures);
     }
   }
 }

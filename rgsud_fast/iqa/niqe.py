@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..ops.nss_features import block_sharpness, nss_features
-from .scorer import check_images, to_batch
+from ..ops.nss_features import MATLAB, Form, block_sharpness, nss_features
+from .scorer import check_images, finite, to_batch
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
 MOST_IMAGES = 300  # enough for 36 x 36 numbers; more cost 50 ms each on two cores
@@ -25,7 +25,7 @@ class NiqeModel(NamedTuple):
     cov: Tensor  # [36, 36] float64
 
 
-def niqe(images: Tensor, model: NiqeModel) -> Tensor:
+def niqe(images: Tensor, model: NiqeModel, form: Form = MATLAB) -> Tensor:
     """Distance of each image's statistics from the model; lower is better (Mittal et al., 2013).
 
     sqrt((mu - mu')^T pinv((cov + cov') / 2) (mu - mu')), with mu' and cov' the mean and covariance over its blocks.
@@ -33,13 +33,14 @@ def niqe(images: Tensor, model: NiqeModel) -> Tensor:
     Args:
         images: [N, 3, H, W] in [0, 1].
         model: what good photographs look like.
+        form: `MATLAB`, as published, or `YIQ`: the luma that pyiqa takes.
 
     Returns:
         [N] float32. NaN for an image with fewer than two blocks of 96 x 96 that can be described, or with a pixel
         that is not finite; the others are not touched by it.
     """
-    usable = images.isfinite().all(dim=1).all(dim=1).all(dim=1)  # [N]
-    features = nss_features(torch.where(usable[:, None, None, None], images, 0).clamp(0, 1))
+    usable = finite(images)  # [N]
+    features = nss_features(images, form=form)
     described = features.isfinite().all(2) & usable[:, None]  # [N, blocks]
     mu, cov = _moments(features, described)
     usable &= described.sum(1) >= 2

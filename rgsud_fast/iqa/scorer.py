@@ -87,6 +87,11 @@ def check_images(images: Tensor, rainy: Tensor | None = None) -> None:
         raise ValueError(f"rainy must have the shape of images, {list(images.shape)}, got {list(rainy.shape)}")
 
 
+def finite(images: Tensor) -> Tensor:
+    """Which images hold finite numbers alone, [N, 3, H, W] -> [N] bool: one pass, as any other number spoils the sum."""
+    return images.sum(dim=(1, 2, 3)).isfinite()
+
+
 def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """One uint8 [H, W, 3] image as a float32 [1, 3, H, W] batch in [0, 1]."""
     return to_tensor(image).to(device)[None]

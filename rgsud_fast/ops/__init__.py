@@ -2,6 +2,7 @@
 
 from . import _library  # noqa: F401 - enters the ops for torch.compile
 from ._backends import use_backend
+from .clip_preprocess import clip_preprocess
 from .conv_bias_lrelu import conv_bias_lrelu
 from .derain_loss import derain_loss
 from .high_pass import high_pass, with_high_pass
@@ -17,6 +18,7 @@ from .take_crops import take_crops
 
 __all__ = [
     "NafWeights",
+    "clip_preprocess",
     "conv_bias_lrelu",
     "derain_loss",
     "high_pass",

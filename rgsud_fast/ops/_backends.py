@@ -22,6 +22,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "rain_residual": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "pool_update": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "nss_features": {"cpu": ("native",)},
+    "clip_preprocess": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "take_crops": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it

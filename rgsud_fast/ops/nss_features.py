@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,32 +12,50 @@ from torch import Tensor
 
 from . import _backends as backends
 from . import _check as check
+from ._taps import Taps, matlab_half, opencv_half
 
 BLOCK = 96  # pixels, at full scale
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, columns) to the neighbour whose product with the pixel is fitted
-# MATLAB's rgb2gray in full: with 0.2989, 0.5870, 0.1140 other pixels are rounded up, and NIQE moves by up to 0.17.
-GREY = (0.298936021293775, 0.587043074451121, 0.114020904255103)
 # In a flat area a pixel is its local mean; rounding must not put it on one side of 0, where it would be counted.
 LEVEL = 1e-9  # grey levels; whole ones differ by more than 1e-4 under the window
 FLAT = 1e-10  # mean square of normalised pixels; one pixel of 96 x 96 that differs by one grey level gives 1e-5
 
 
-def nss_features(images: Tensor, block: int = BLOCK) -> Tensor:
-    """Describe each block of each image by 36 parameters of fitted distributions (Mittal et al., NIQE, 2013).
+class Form(NamedTuple):
+    """In what published implementations differ."""
+
+    grey: tuple[float, float, float]  # weights of red, green and blue
+    resize: Literal["matlab", "plain"]  # to half scale: imresize, antialiased; or OpenCV's bicubic, which is not
+    cyclic: bool  # beyond the border of a block lies its other side; else zeros, which count on neither side
+    symmetric: bool  # over a whole image, the pixels themselves are fitted by one scale for both sides
+    constant: float = 1.0  # added to the deviation, in grey levels
+
+
+# MATLAB's rgb2gray in full: with 0.2989, 0.5870, 0.1140 other pixels are rounded up, and NIQE moves by up to 0.17.
+MATLAB = Form((0.298936021293775, 0.587043074451121, 0.114020904255103), "matlab", cyclic=True, symmetric=True)
+YIQ = MATLAB._replace(grey=(0.299, 0.587, 0.114))  # pyiqa's default
+# OpenCV's weights are whole 1/32768. It takes data in [0, 1] and adds 1/255, which is the same as 1 grey level.
+OPENCV = Form((9798 / 32768, 19235 / 32768, 3735 / 32768), "plain", cyclic=False, symmetric=False)
+
+
+def nss_features(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB) -> Tensor:
+    """Describe images by 36 parameters of fitted distributions (Mittal et al.: NIQE, 2013; BRISQUE, 2012).
 
     At full and at half scale, with x the grey image in 0...255, rounded: n = (x - m) / (d + 1), where m and d are mean
     and deviation under a 7 x 7 Gaussian of sigma 7/6 with replicated borders. An asymmetric generalised Gaussian is
-    fitted to n (shape, mean scale) and to each product of n with a neighbour, cyclic within the block (shape, mean,
-    left scale, right scale): 18 parameters. Half scale is MATLAB's antialiased bicubic. n is computed in float64,
-    because d comes of a difference of squares that float32 loses in flat areas, and kept in float32.
+    fitted to n and to each product of n with one of four neighbours. In blocks, as NIQE wants them: shape and mean
+    scale of n; shape, mean, left scale and right scale of each product. Over a whole image, as BRISQUE does: with
+    variances for scales. n is computed in float64, because d comes of a difference of squares that float32 loses in
+    flat areas, and kept in float32.
 
     Args:
-        images: [N, 3, H, W] in [0, 1]. What exceeds whole blocks at the right and bottom is left out.
-        block: side of the blocks in pixels, even.
+        images: [N, 3, H, W], clamped to [0, 1]. What exceeds whole blocks at the right and bottom is left out.
+        block: side of the blocks in pixels, even; None for one block that is the whole image.
+        form: whose published implementation to follow: `MATLAB`, `YIQ` or `OPENCV`.
 
     Returns:
-        [N, (H // block) * (W // block), 36] float64. The features of a block that is flat, or to which no such
-        distribution can be fitted, are NaN. No gradient.
+        [N, (H // block) * (W // block), 36] float64, or [N, 36] without blocks. The features of a block that is flat,
+        or to which no such distribution can be fitted, are NaN. No gradient.
 
     Raises:
         TypeError, ValueError: images is not such a tensor, or block is odd.
@@ -45,35 +63,41 @@ def nss_features(images: Tensor, block: int = BLOCK) -> Tensor:
     check.image("images", images)
     if images.shape[1] != 3:
         raise ValueError(f"images must be [N, 3, H, W], got {list(images.shape)}")
-    if block < 2 or block % 2:
+    if block is not None and (block < 2 or block % 2):
         raise ValueError(f"block must be even and positive, got {block}")
-    if (images.shape[2] // block) * (images.shape[3] // block) == 0:
+    if block is None and min(images.shape[2:]) < 2:
+        raise ValueError(f"images must have two pixels a side at least, got {list(images.shape)}")
+    if block is not None and (images.shape[2] // block) * (images.shape[3] // block) == 0:
         return images.new_zeros(len(images), 0, 36, dtype=torch.float64)
     if not (impl := backends.choose("nss_features", images)) or impl is backends.COMPILED:
-        return reference(images, block)
+        return reference(images, block, form)
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).contiguous()
-    return impl.forward(wide, block, _shapes(images.device))
+    features = impl.forward(wide, _layout(images, block, form), form, _shapes(images.device))
+    return features if block else features[:, 0]
 
 
-def reference(images: Tensor, block: int = BLOCK) -> Tensor:
+def reference(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB) -> Tensor:
     """The definition, in plain PyTorch."""
-    rows, columns = images.shape[2] // block, images.shape[3] // block
-    full = grey(images[:, :, : rows * block, : columns * block])
-    scales = ((full, block), (halve(full), block // 2))
-    return torch.cat([_block_features(_cut(normalise(x).pixels, side)) for x, side in scales], dim=2)
+    layout = _layout(images, block, form)
+    full = grey(images[:, :, : layout.sizes[0][0], : layout.sizes[0][1]], form)
+    features = [
+        _block_features(_cut(normalise(x, form.constant).pixels, side), form, layout.whole)
+        for x, side in zip((full, halve(full, layout)), layout.blocks, strict=True)
+    ]
+    return torch.cat(features, dim=2) if block else torch.cat(features, dim=2)[:, 0]
 
 
 def block_sharpness(images: Tensor, block: int = BLOCK) -> Tensor:
     """Mean local deviation of each block, [N, 3, H, W] in [0, 1] -> [N, blocks]: which blocks are in focus."""
     rows, columns = images.shape[2] // block, images.shape[3] // block
-    full = grey(images[:, :, : rows * block, : columns * block])
-    return _cut(normalise(full).deviation, block).mean((2, 3))
+    full = grey(images[:, :, : rows * block, : columns * block], MATLAB)
+    return _cut(normalise(full).deviation, (block, block)).mean((2, 3))
 
 
-def grey(images: Tensor) -> Tensor:
-    """Brightness in whole grey levels as MATLAB sees it: [N, 3, H, W] in [0, 1] -> [N, H, W] float64 in 0...255."""
-    red, green, blue = images.double().mul(255).unbind(1)
-    return (GREY[0] * red + GREY[1] * green + GREY[2] * blue).round()
+def grey(images: Tensor, form: Form) -> Tensor:
+    """Brightness in whole grey levels: [N, 3, H, W], clamped to [0, 1] -> [N, H, W] float64 in 0...255."""
+    red, green, blue = images.double().clamp(0, 1).mul(255).unbind(1)
+    return (form.grey[0] * red + form.grey[1] * green + form.grey[2] * blue).round()
 
 
 class Normalised(NamedTuple):
@@ -83,18 +107,39 @@ class Normalised(NamedTuple):
     deviation: Tensor
 
 
-def normalise(x: Tensor) -> Normalised:
-    """Subtract the local mean and divide by the local deviation + 1: [N, H, W] in 0...255."""
+def normalise(x: Tensor, constant: float = 1.0) -> Normalised:
+    """Subtract the local mean and divide by the local deviation + constant: [N, H, W] in 0...255."""
     mean, square = _gaussian(torch.stack([x, x * x]))
     deviation = square.addcmul_(mean, mean, value=-1).abs_().sqrt_()
     away = x - mean
     away = torch.where(away.abs() < LEVEL, 0.0, away)
-    return Normalised((away / (deviation + 1)).float(), deviation)
+    return Normalised((away / (deviation + constant)).float(), deviation)
 
 
-def halve(x: Tensor) -> Tensor:
-    """MATLAB's imresize(x, 0.5): bicubic (a = -0.5) stretched to 8 taps, mirrored borders; [N, H, W]."""
-    return _halving(x.shape[1], x) @ x @ _halving(x.shape[2], x).T
+class Layout(NamedTuple):
+    """Sizes in pixels, (rows, columns), at full and at half scale; and how half scale is made."""
+
+    sizes: tuple[tuple[int, int], tuple[int, int]]  # of what is described
+    blocks: tuple[tuple[int, int], tuple[int, int]]
+    whole: bool  # one block, the whole image
+    down: Taps  # along the columns
+    across: Taps  # along the rows
+
+
+def halve(x: Tensor, layout: Layout) -> Tensor:
+    """[N, H, W] at full scale -> half scale."""
+    return layout.down.matrix(x.shape[1]) @ x @ layout.across.matrix(x.shape[2]).T
+
+
+def _layout(images: Tensor, block: int | None, form: Form) -> Layout:
+    height, width = images.shape[2:]
+    if block is not None:
+        height, width = height // block * block, width // block * block
+    taps = matlab_half if form.resize == "matlab" else opencv_half
+    down, across = (taps(size, images.device) for size in (height, width))
+    half = len(down.index), len(across.index)
+    blocks = ((height, width), half) if block is None else ((block, block), (block // 2, block // 2))
+    return Layout(((height, width), half), blocks, block is None, down, across)
 
 
 def _gaussian(x: Tensor) -> Tensor:
@@ -114,44 +159,42 @@ def _weighted(x: Tensor, weights: Sequence[float], dim: int) -> Tensor:
     return total
 
 
-def _halving(size: int, like: Tensor) -> Tensor:
-    """The [ceil(size / 2), size] matrix that halves one side."""
-    out = (size + 1) // 2
-    centre = 2 * torch.arange(out, dtype=torch.float64)[:, None] + 0.5
-    tap = (2 * torch.arange(out)[:, None] - 3) + torch.arange(8)  # [out, 8]
-    away = ((tap - centre) / 2).abs()
-    near = (1.5 * away - 2.5) * away**2 + 1
-    far = ((-0.5 * away + 2.5) * away - 4) * away + 2
-    weight = torch.where(away <= 1, near, torch.where(away <= 2, far, 0.0))
-    weight = weight / weight.sum(1, keepdim=True)
-    mirrored = tap.remainder(2 * size)
-    mirrored = torch.where(mirrored < size, mirrored, 2 * size - 1 - mirrored)
-    matrix = torch.zeros(out, size, dtype=torch.float64).scatter_add_(1, mirrored, weight)
-    return matrix.to(like)
-
-
-def _cut(x: Tensor, side: int) -> Tensor:
-    """[N, H, W] -> [N, blocks, side, side], row by row."""
+def _cut(x: Tensor, block: tuple[int, int]) -> Tensor:
+    """[N, H, W] -> [N, blocks, rows, columns], row by row."""
     images, height, width = x.shape
-    blocks = x.reshape(images, height // side, side, width // side, side).transpose(2, 3)
-    return blocks.reshape(images, -1, side, side)
+    rows, columns = block
+    blocks = x.reshape(images, height // rows, rows, width // columns, columns).transpose(2, 3)
+    return blocks.reshape(images, -1, rows, columns)
 
 
-def _block_features(pixels: Tensor) -> Tensor:
-    """[N, blocks, side, side] normalised pixels -> [N, blocks, 18]."""
-    shape, left, right, _ = _fit(pixels)
-    features = [shape, (left + right) / 2]
+def _block_features(pixels: Tensor, form: Form, whole: bool) -> Tensor:
+    """[N, blocks, rows, columns] normalised pixels -> [N, blocks, 18]."""
+    power = 2 if whole else 1  # variances in place of scales
+    shape, left, right, _ = _fit(pixels, whole, symmetric=whole and form.symmetric)
+    features = [shape, (left**power + right**power) / 2]
     for shift in SHIFTS:
-        shape, left, right, mean = _fit(pixels * pixels.roll(shift, (2, 3)))
-        features += [shape, mean, left, right]
+        shape, left, right, mean = _fit(pixels * _neighbour(pixels, shift, form.cyclic), whole)
+        features += [shape, mean, left**power, right**power]
     return torch.stack(features, dim=2)
 
 
-def _fit(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _neighbour(pixels: Tensor, shift: tuple[int, int], cyclic: bool) -> Tensor:
+    """Each pixel's neighbour before it by that many rows and columns, beyond the border by the other side or zeros."""
+    rolled = pixels.roll(shift, (2, 3))
+    if not cyclic:
+        rolled[:, :, : shift[0]] = 0
+        edge = slice(0, 1) if shift[1] == 1 else slice(-1, None) if shift[1] == -1 else slice(0, 0)
+        rolled[:, :, :, edge] = 0
+    return rolled
+
+
+def _fit(x: Tensor, whole: bool, symmetric: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Fit an asymmetric generalised Gaussian to each block by its moments (Lasmar et al., 2009).
 
     Args:
-        x: [N, blocks, side, side].
+        x: [N, blocks, rows, columns].
+        whole: give deviations in place of scales.
+        symmetric: fit one deviation for both sides.
 
     Returns:
         Shape, left scale, right scale and mean, [N, blocks] each.
@@ -159,10 +202,10 @@ def _fit(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = x.flatten(2)
     below, above = x.clamp_max(0), x.clamp_min(0)
     squares_below, squares_above = below.square().sum(2).double(), above.square().sum(2).double()
-    deviation_below = (squares_below / (x < 0).sum(2)).sqrt()
-    deviation_above = (squares_above / (x > 0).sum(2)).sqrt()
     square = (squares_below + squares_above) / x.shape[2]
     absolute = x.abs().sum(2).double() / x.shape[2]
+    deviation_below = square.sqrt() if symmetric else (squares_below / (x < 0).sum(2)).sqrt()
+    deviation_above = square.sqrt() if symmetric else (squares_above / (x > 0).sum(2)).sqrt()
     skew = deviation_below / deviation_above
     ratio = absolute**2 / square * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
     ratio = torch.where(square > FLAT, ratio, torch.nan)
@@ -171,10 +214,11 @@ def _fit(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     index = torch.bucketize(ratio, grid.between).clamp_max(len(grid.shape) - 1)
     shape = torch.where(ratio.isfinite(), grid.shape[index], torch.nan)
     left, right = deviation_below * grid.scale[index], deviation_above * grid.scale[index]
-    return shape, left, right, (right - left) * grid.centre[index]
+    mean = (right - left) * grid.centre[index]
+    return (shape, deviation_below, deviation_above, mean) if whole else (shape, left, right, mean)
 
 
-class _Shapes(NamedTuple):
+class Shapes(NamedTuple):
     """The shapes tried, 0.2, 0.201, ... 10, and what follows from each, [9801] float64."""
 
     shape: Tensor
@@ -184,9 +228,9 @@ class _Shapes(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _shapes(device: torch.device) -> _Shapes:
+def _shapes(device: torch.device) -> Shapes:
     shape = 0.2 + 0.001 * torch.arange(9801, dtype=torch.float64)
     one, two, three = (torch.lgamma(k / shape) for k in (1, 2, 3))
     ratio = torch.exp(2 * two - one - three)
     tables = shape, (ratio[1:] + ratio[:-1]) / 2, torch.exp((one - three) / 2), torch.exp(two - one)
-    return _Shapes(*(table.to(device) for table in tables))
+    return Shapes(*(table.to(device) for table in tables))

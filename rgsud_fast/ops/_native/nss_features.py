@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from . import _C, address, dtype_name, threads
 
+if TYPE_CHECKING:
+    from ..nss_features import Form, Layout, Shapes
 
-def forward(images: Tensor, block: int, tables: Sequence[Tensor]) -> Tensor:
-    """[N, 3, H, W] -> [N, blocks, 36]; `tables` are shape, boundaries, scale and centre of the shapes tried."""
-    count, _, height, width = images.shape
-    features = images.new_empty(count, (height // block) * (width // block), 36, dtype=torch.float64)
-    sizes, addresses = [count, height, width, block], [address(table) for table in tables]
-    arguments = dtype_name(images), address(images), address(features), sizes, addresses
-    _C.nss_features_cpu(*arguments, len(tables[0]), threads())
+
+def forward(images: Tensor, layout: Layout, form: Form, shapes: Shapes) -> Tensor:
+    """[N, 3, H, W] -> [N, blocks, 36]."""
+    (height, width), (block_height, block_width) = layout.sizes[0], layout.blocks[0]
+    blocks = (height // block_height) * (width // block_width)
+    features = images.new_empty(len(images), blocks, 36, dtype=torch.float64)
+    by_scale = [side for pair in (layout.sizes, layout.blocks) for sides in zip(*pair, strict=True) for side in sides]
+    flags = [float(flag) for flag in (form.cyclic, form.symmetric, layout.whole)]
+    _C.nss_features_cpu(
+        dtype_name(images),
+        address(images),
+        address(features),
+        [len(images), *images.shape[2:], *by_scale],
+        [*layout.down.numbers, *layout.across.numbers],
+        [*form.grey, form.constant, *flags],
+        [address(table) for table in shapes],
+        len(shapes.shape),
+        threads(),
+    )
     return features
