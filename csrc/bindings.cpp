@@ -192,12 +192,14 @@ Taps taps_at(const std::array<uintptr_t, 6>& t, int first) {
 }
 
 // sizes: images, plane height and width; heights, widths, block heights and block widths at both scales. taps: the
-// addresses of index and weights, and the count, down and across. form: grey weights, constant; cyclic, symmetric, whole.
+// addresses of index and weights, and the count, down and across. form and flags: the fields of NssForm in order.
 NssSize nss_size(const std::array<int64_t, 11>& s, const std::array<uintptr_t, 6>& t) {
   return {s[0], s[1], s[2], {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}, {s[9], s[10]}, taps_at(t, 0), taps_at(t, 3)};
 }
 
-NssForm nss_form(const std::array<double, 7>& f) { return {f[0], f[1], f[2], f[3], f[4] != 0, f[5] != 0, f[6] != 0}; }
+NssForm nss_form(const std::array<double, 6>& f, const std::array<int, 5>& is) {
+  return {f[0], f[1], f[2], f[3], f[4], f[5], is[0] != 0, is[1] != 0, is[2] != 0, is[3] != 0, is[4] != 0};
+}
 
 Shapes nss_shapes(const std::array<uintptr_t, 4>& tables, int64_t count) {
   return {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]), count};
@@ -205,11 +207,11 @@ Shapes nss_shapes(const std::array<uintptr_t, 4>& tables, int64_t count) {
 
 void nss_features_cpu(const std::string& dtype, uintptr_t images, uintptr_t features,
                       const std::array<int64_t, 11>& sizes, const std::array<uintptr_t, 6>& taps,
-                      const std::array<double, 7>& form, const std::array<uintptr_t, 4>& tables, int64_t shapes,
-                      int threads) {
+                      const std::array<double, 6>& form, const std::array<int, 5>& flags,
+                      const std::array<uintptr_t, 4>& tables, int64_t shapes, int threads) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu_kernels<T>().nss_features(at<T>(images), at<double>(features), nss_size(sizes, taps), nss_form(form),
+    cpu_kernels<T>().nss_features(at<T>(images), at<double>(features), nss_size(sizes, taps), nss_form(form, flags),
                                   nss_shapes(tables, shapes), threads);
   });
 }
@@ -217,8 +219,8 @@ void nss_features_cpu(const std::string& dtype, uintptr_t images, uintptr_t feat
 // sizes: images, height, width, side. colours: mean, then deviation, of red, green and blue.
 void clip_preprocess_cpu(const std::string& dtype, uintptr_t images, uintptr_t out, const std::array<int64_t, 4>& s,
                          const std::array<uintptr_t, 6>& taps, const std::array<double, 6>& c, int threads) {
-  const ClipSize size = {s[0], s[1], s[2], s[3], taps_at(taps, 0), taps_at(taps, 3),
-                         {c[0], c[1], c[2]}, {c[3], c[4], c[5]}};
+  const ClipSize size = {
+      s[0], s[1], s[2], s[3], taps_at(taps, 0), taps_at(taps, 3), {c[0], c[1], c[2]}, {c[3], c[4], c[5]}};
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu_kernels<T>().clip_preprocess(at<T>(images), at<T>(out), size, threads);

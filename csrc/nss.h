@@ -8,10 +8,12 @@ inline namespace RGSUD_ISA {
 
 constexpr int kNssTaps = 7, kNssRadius = 3;
 constexpr double kNssSigma = 7.0 / 6.0;
-constexpr double kLevel = 1e-9;  // grey levels: a pixel this close to its local mean is its local mean
 constexpr double kFlat = 1e-10;  // mean square below which a block counts as flat
-constexpr int kFits = 5;         // of one block: the pixels, and their products with each of four neighbours
-constexpr int kFeatures = 18;    // of one block at one scale
+// Rounded to float, kept as double: a product and a sum of such numbers is rounded once, as fused ones are.
+RGSUD_HD double rounded(double x) { return static_cast<float>(x); }
+
+constexpr int kFits = 5;       // of one block: the pixels, and their products with each of four neighbours
+constexpr int kFeatures = 18;  // of one block at one scale
 
 // Rows and columns to the neighbour of a pixel, by which it is multiplied; fit 0 is of the pixels alone.
 RGSUD_HD int row_shift(int fit) { return fit >= 2; }
@@ -19,12 +21,19 @@ RGSUD_HD int column_shift(int fit) { return fit == 1 || fit == 3 ? 1 : fit == 4 
 
 // In what published implementations differ; ops/nss_features.py says who does what.
 struct NssForm {
-  double red, green, blue, constant;
-  bool cyclic, symmetric, whole;  // whole: one block, described by variances
+  double red, green, blue, constant, gain, level;
+  bool cyclic, symmetric, whole, single_grey, single;  // whole: one block, described by variances
 
-  // Brightness in whole grey levels of a pixel, clamped to [0, 1]; ties to even, NaN stays.
+  // Brightness in whole grey levels of a pixel, clamped to [0, 1]; ties to even, NaN stays. For `single` levels / 255.
   RGSUD_HD double grey_level(double r, double g, double b) const {
-    return rint(red * (unit(r) * 255) + green * (unit(g) * 255) + blue * (unit(b) * 255));
+    if (single_grey) {
+      const float some = static_cast<float>(rounded(unit(r)) * rounded(red));
+      const float more = static_cast<float>(rounded(unit(g)) * rounded(green) + some);
+      const float luma = static_cast<float>(rounded(unit(b)) * rounded(blue) + more);
+      return rint(rounded(luma * 255.0));
+    }
+    const double grey = rint(red * (unit(r) * 255) + green * (unit(g) * 255) + blue * (unit(b) * 255));
+    return single ? rounded(grey * static_cast<float>(1.0 / 255)) : grey;
   }
   RGSUD_HD static double unit(double x) { return x < 0 ? 0.0 : x > 1 ? 1.0 : x; }
 };

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import Config
+from .config import Config, RewardConfig
 from .data import Domains
 from .device import memory_layout
 from .errors import UserError
-from .iqa import DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
+from .iqa import DaclipScorer, DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
 from .networks import Derainer, Discriminator, RainGenerator, UNet, evaluating, init_fan_in
+from .scorer_names import name_of
 from .stages import Networks
 
 
@@ -84,13 +85,20 @@ def choose_scorer(
     """
     if own is None and saved is not None:
         name, state = saved["scorer"]["name"], saved["scorer"]["state"]
-        if name != config.reward.scorer:
+        if name != name_of(config.reward.scorer):
             raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
-        scorer = restore_scorer(name, state, device)
+        scorer = restore_scorer(config.reward.scorer, state, device)
     else:
         wanted = config.reward.scorer if own is None else own
         scorer = make_scorer(wanted, domains.rainy, domains.clean, config.seed, device)
-    if own is None and isinstance(scorer, DomainScorer):
-        reward = config.reward
-        scorer.plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
+    if own is None:
+        for part in [scorer, *getattr(scorer, "members", ())]:
+            _set_options(part, config.reward)
     return scorer
+
+
+def _set_options(scorer: Scorer, reward: RewardConfig) -> None:
+    if isinstance(scorer, DomainScorer):
+        scorer.plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
+    elif isinstance(scorer, DaclipScorer):
+        scorer.tiles, scorer.raindrops = reward.daclip_tiles, reward.daclip_raindrops

@@ -125,7 +125,7 @@ def rain(
 def score(
     images: Annotated[Path, arg(metavar="IMAGES")],
     /,
-    metric: Path,
+    metric: str,
     pairs: Path | None = None,
     json: Path | None = None,
     device: str = "auto",
@@ -134,7 +134,8 @@ def score(
 
     Args:
         images: Image or folder, searched recursively.
-        metric: Run folder or its scorer.safetensors, NIQE's parameters (.npz), or a file of fit-niqe.
+        metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
+            daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
         pairs: Folder of clean versions, matched by sorted file name: in how many pairs does the clean one win?
         json: File to write the scores to.
         device: auto, cpu, cuda or cuda:N.
@@ -166,6 +167,23 @@ def fit_niqe(
     print(f"wrote {output}, fitted to {_counted(range(count), 'photograph')}")
 
 
+def convert_daclip(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+) -> None:
+    """Keep of DA-CLIP's checkpoint what the daclip score needs.
+
+    Args:
+        checkpoint: The file daclip_ViT-B-32.pt, 1.74 GB.
+        output: Safetensors file to write, about 350 MB.
+    """
+    from .iqa import convert_daclip
+
+    convert_daclip(checkpoint, output)
+    print(f"wrote {output}")
+
+
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
     from .installation import describe
@@ -173,7 +191,8 @@ def info() -> None:
     print(describe())
 
 
-_TYPED = {command.__name__.replace("_", "-"): command for command in (derain, evaluate, rain, score, fit_niqe, info)}
+_COMMANDS = (derain, evaluate, rain, score, fit_niqe, convert_daclip, info)
+_TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 
 def run(command: str, args: list[str]) -> None:

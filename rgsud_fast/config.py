@@ -7,9 +7,10 @@ from types import NoneType
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import UserError
+from .scorer_names import check_scorer
 
 
 class _Section(BaseModel):
@@ -99,7 +100,13 @@ class OptimConfig(_Section):
 class RewardConfig(_Section):
     """Reward recycling: how derained versions are scored, kept and fed back."""
 
-    scorer: Literal["domain", "niqe"] = Field("domain", description="Image-quality score; higher is better.")
+    scorer: str = Field(
+        "domain",
+        description="Image-quality score: domain, niqe, niqe:FILE, brisque:FILE, daclip, daclip:FILE, pyiqa:METRIC or "
+        "ensemble:[A,B].",
+    )
+    daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
+    daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
     keep: int = Field(1, ge=1, description="Best derained versions kept per rainy image (1 is the paper).")
     sweep_start: float = Field(0.1, ge=0, le=1, description="Share of stage 1 after which sweeps begin.")
     sweep_every: int = Field(
@@ -114,6 +121,15 @@ class RewardConfig(_Section):
     low_frequency: float = Field(50.0, ge=0, description="Its penalty on a change of large areas.")
     negative: float = Field(200.0, ge=0, description="Its penalty on a layer that darkens.")
     switch: bool = Field(True, description="Stage 2 takes the reward as the clean estimate of the rainy image.")
+
+    @field_validator("scorer")
+    @classmethod
+    def _known_scorer(cls, value: str) -> str:
+        try:
+            check_scorer(value)
+        except UserError as error:
+            raise ValueError(error) from None
+        return value
 
 
 class Config(_Section):

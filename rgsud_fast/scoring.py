@@ -12,8 +12,7 @@ from .data import list_images, read_image
 from .device import pick_device
 from .errors import UserError
 from .inference import Watch
-from .iqa import load_scorer, save_scorer
-from .iqa.niqe import NiqeScorer, fit_niqe_model
+from .iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
 from .sources import check_pairs, gather
 
 
@@ -29,7 +28,8 @@ def score_files(
 
     Args:
         images: image or folder, searched recursively.
-        metric: a run folder or its scorer.safetensors, NIQE's published parameters (.npz), a file of `fit_niqe`.
+        metric: a run folder or its scorer.safetensors, NIQE's published parameters (.npz), a file of `fit_niqe`, or a
+            name that `iqa.make_scorer` takes and that needs no fitting; an ensemble ranks among these very images.
         clean: clean versions of the images, matched by sorted file name.
         device: auto, cpu, cuda or cuda:N.
         watch: called after each image.
@@ -43,11 +43,11 @@ def score_files(
         UserError: missing or wrong files, or pairs that do not match.
     """
     where = pick_device(device)
-    scorer = load_scorer(Path(metric) / "scorer.safetensors" if Path(metric).is_dir() else metric, where)
     inputs = gather(images)
     truths = gather(clean) if clean is not None else []
     if clean is not None:
         check_pairs(inputs, truths)
+    scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *truths]]))
     rows = []
     for i, source in enumerate(inputs):
         row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(source.load().to(where))[0])}

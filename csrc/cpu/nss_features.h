@@ -25,10 +25,10 @@ void grey_rows(const T* image, const NssForm& form, int64_t plane, int64_t pitch
   }
 }
 
-// n = (x - mean) / (deviation + constant) of one row, mean and deviation under the Gaussian. `line` has room for two rows with
-// their borders.
-inline void normalise_row(const Gaussian<double, kNssTaps>& window, const double* grey, int64_t height, int64_t width,
-                          int64_t y, double constant, double* line, float* to) {
+// n = (x - mean) / (deviation + constant) of one row, mean and deviation under the Gaussian. `line` has room for two
+// rows with their borders.
+inline void normalise_row(const Gaussian<double, kNssTaps>& window, const NssForm& form, const double* grey,
+                          int64_t height, int64_t width, int64_t y, double* line, float* to) {
   double *mean = line + kNssRadius, *square = mean + width + 2 * kNssRadius;
   const double* row[kNssTaps];
   for (int k = 0; k < kNssTaps; ++k) {
@@ -58,8 +58,54 @@ inline void normalise_row(const Gaussian<double, kNssTaps>& window, const double
       m += window.tap[k] * mean[x + k - kNssRadius];
       s += window.tap[k] * square[x + k - kNssRadius];
     }
-    const double away = here[x] - m, kept = std::fabs(away) < kLevel ? 0.0 : away;
-    to[x] = static_cast<float>(kept / (std::sqrt(std::fabs(s - m * m)) + constant));
+    m *= form.gain, s *= form.gain;
+    const double away = here[x] - m, kept = std::fabs(away) < form.level ? 0.0 : away;
+    to[x] = static_cast<float>(kept / (std::sqrt(std::fabs(s - m * m)) + form.constant));
+  }
+}
+
+// The same in OpenCV's float: along rows by fused multiply-adds, then down columns by pairs.
+inline void normalise_row_single(const Gaussian<double, kNssTaps>& window, const NssForm& form, const double* grey,
+                                 int64_t height, int64_t width, int64_t y, double* line, float* to) {
+  double *mean = line, *square = line + width, *padded = line + 2 * width + kNssRadius;
+  const double constant = rounded(form.constant);
+  double tap[kNssTaps];
+  for (int k = 0; k < kNssTaps; ++k) tap[k] = rounded(window.tap[k]);
+  // Rows in the order in which they are added: the middle one, then pairs around it.
+  for (int step = 0; step <= kNssRadius; ++step) {
+    double* pair = padded + width + 2 * kNssRadius;  // of pixels, then of squares
+    for (int side = 0; side < (step ? 2 : 1); ++side) {
+      const int64_t at = y + (side ? step : -step);
+      const double* row = grey + (at < 0 ? 0 : at < height ? at : height - 1) * width;
+      for (int64_t x = 0; x < width; ++x) padded[x] = row[x];
+      for (int k = 1; k <= kNssRadius; ++k) padded[-k] = row[0], padded[width - 1 + k] = row[width - 1];
+#pragma omp simd
+      for (int64_t x = 0; x < width; ++x) {
+        double sum = 0, squares = 0;
+        for (int k = 0; k < kNssTaps; ++k) {
+          const double value = padded[x + k - kNssRadius];
+          sum = rounded(value * tap[k] + sum);
+          squares = rounded(rounded(value * value) * tap[k] + squares);
+        }
+        pair[x] = side ? rounded(pair[x] + sum) : sum;
+        pair[width + x] = side ? rounded(pair[width + x] + squares) : squares;
+      }
+    }
+    const double weight = tap[kNssRadius + step];
+#pragma omp simd
+    for (int64_t x = 0; x < width; ++x) {
+      mean[x] = rounded(pair[x] * weight + (step ? mean[x] : 0.0));
+      square[x] = rounded(pair[width + x] * weight + (step ? square[x] : 0.0));
+    }
+  }
+  // By way of memory: else the compiler may fuse this product with the difference below, and round once.
+  for (int64_t x = 0; x < width; ++x) padded[x] = rounded(mean[x] * mean[x]);
+  const double* here = grey + y * width;
+  for (int64_t x = 0; x < width; ++x) {
+    const double variance = rounded(square[x] - padded[x]);
+    const double deviation = rounded(std::sqrt(variance));  // NaN where rounding made it negative: neither side
+    const double value = rounded(rounded(here[x] - mean[x]) / rounded(deviation + constant));
+    to[x] = static_cast<float>(variance < 0 ? 0.0 : value);
   }
 }
 
@@ -84,8 +130,8 @@ inline void add_products(const float* __restrict row, const float* __restrict ot
   tails.count_above += count_above;
 }
 
-// Adds the tails of one strip of a block. `strip`: [rows + 1, width + 2], the row above first, the neighbouring column on
-// either side. Without a row above, the first row has no neighbour there.
+// Adds the tails of one strip of a block. `strip`: [rows + 1, width + 2], the row above first, the neighbouring column
+// on either side. Without a row above, the first row has no neighbour there.
 inline void add_tails(const float* strip, int64_t rows, int64_t width, bool above, Tails* tails) {
   const int64_t pitch = width + 2;
   for (int64_t y = 1; y <= rows; ++y) {
@@ -110,12 +156,13 @@ void nss_features(const T* images, double* features, const NssSize& size, const 
   const int64_t strips[2] = {(height + strip[0] - 1) / strip[0], (half_height + strip[1] - 1) / strip[1]};
   const int64_t tasks = strips[0] + strips[1];  // of an image
   const Gaussian<double, kNssTaps> window(kNssSigma);
+  const auto normalise = form.single ? normalise_row_single : normalise_row;
   Scratch<double> grey(size.images * pixels), half(size.images * half_pixels);
   Scratch<Tails> tails(size.images * tasks * columns * kFits);
 
 #pragma omp parallel num_threads(useful_threads(threads, size.images * pixels * 8))
   {
-    Scratch<double> line(2 * (width + 2 * kNssRadius));
+    Scratch<double> line(5 * (width + 2 * kNssRadius));
     Scratch<float> normal((strip[0] + 1) * width), block((strip[0] + 1) * (size.block_width[0] + 2));
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < size.images * strips[0]; ++task) {
@@ -129,6 +176,11 @@ void nss_features(const T* images, double* features, const NssSize& size, const 
       const int64_t image = task / half_height, y = task % half_height;
       resize_row(grey.data() + image * pixels, width, size.down, size.across, y, 0, width, half_width, line.data(),
                  half.data() + image * half_pixels + y * half_width, [](double level) { return level; });
+      if (form.single)
+        for (int64_t x = 0; x < half_width; ++x) {
+          double& pixel = half.data()[image * half_pixels + y * half_width + x];
+          pixel = rounded(pixel);
+        }
     }
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < size.images * tasks; ++task) {
@@ -137,13 +189,11 @@ void nss_features(const T* images, double* features, const NssSize& size, const 
       const int64_t count = top + strip[scale] < down ? strip[scale] : down - top;
       const double* from = scale ? half.data() + image * half_pixels : grey.data() + image * pixels;
       for (int64_t y = 0; y < count; ++y)
-        normalise_row(window, from, down, across, top + y, form.constant, line.data(),
-                      normal.data() + (y + 1) * across);
+        normalise(window, form, from, down, across, top + y, line.data(), normal.data() + (y + 1) * across);
       // The row above: of the strip before, or beyond the border the block's last row.
       const bool first = !form.whole || at == 0, above = !first || form.cyclic;
       if (above && form.whole)
-        normalise_row(window, from, down, across, first ? down - 1 : top - 1, form.constant, line.data(),
-                      normal.data());
+        normalise(window, form, from, down, across, first ? down - 1 : top - 1, line.data(), normal.data());
       else if (above)
         std::memcpy(normal.data(), normal.data() + count * across, across * sizeof(float));
       const int64_t side = size.block_width[scale];

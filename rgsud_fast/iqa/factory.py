@@ -15,10 +15,16 @@ from torch import Tensor
 from ..data import read_image
 from ..errors import UserError
 from ..files import replacing
+from ..scorer_names import NAMES, check_scorer, members_of, parse_scorer
+from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
+from .daclip import load_daclip
 from .domain import DomainScorer, fit_domain_scorer
+from .ensemble import EnsembleScorer, fit_ensemble
+from .from_pyiqa import PyiqaScorer
+from .niqe import NiqeScorer, fit_niqe_model, load_niqe_model
 from .scorer import CallableScorer, Scorer, check_images, to_batch
 
-NAMES = ("domain", "niqe")
+_FITTED = {"domain": DomainScorer, "niqe": NiqeScorer, "brisque": BrisqueScorer}  # whose state says everything
 
 
 def make_scorer(
@@ -28,47 +34,62 @@ def make_scorer(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Scorer:
-    """Fit the scorer of that name to the user's photographs, or take the user's own.
+    """Make the score of that name, fitted to the user's photographs where it is a fitted one; or take the user's own.
 
     Args:
-        scorer: "domain" (fitted to both sets), "niqe" (its natural-image model fitted to the clean set), a Scorer, or
-            a function `images [N, 3, H, W] -> N numbers, higher is better`.
+        scorer: `domain` (fitted to both sets); `niqe` (its natural-image model fitted to the clean set) or
+            `niqe:FILE.npz` (published parameters); `brisque:brisque_model_live.yml`; `daclip` or `daclip:FILE`;
+            `pyiqa:METRIC`; `ensemble:[A,B]` of any of these (ranks among both sets); a Scorer; or a function
+            `images [N, 3, H, W] -> N numbers, higher is better`.
         rainy: the rainy photographs, uint8 [H, W, 3] each.
         clean: the clean ones, of other scenes.
         seed: of everything drawn while fitting.
         device: where images will be scored.
 
     Raises:
-        UserError: no such scorer, or photographs it cannot be fitted to.
+        UserError: no such scorer, a file or package it needs is missing, or photographs it cannot be fitted to.
     """
-    if isinstance(scorer, str):
-        if scorer == "domain":
-            return fit_domain_scorer(rainy, clean, seed, device=device)
-        if scorer == "niqe":
-            from .niqe import NiqeScorer, fit_niqe_model
-
-            return NiqeScorer(fit_niqe_model(clean, device))
-        raise _unknown(scorer)
     if isinstance(scorer, Scorer):
         return scorer
     if callable(scorer):
         return CallableScorer(scorer)
-    raise UserError(f"scorer must be one of {', '.join(NAMES)} or a function of images, got {scorer!r}")
+    if not isinstance(scorer, str):
+        raise UserError(f"scorer must be one of {', '.join(NAMES)} or a function of images, got {scorer!r}")
+    check_scorer(scorer)
+    name, argument = parse_scorer(scorer)
+    if name == "ensemble":
+        members = [make_scorer(member, rainy, clean, seed, device) for member in members_of(scorer)]
+        return fit_ensemble(members, [*rainy, *clean], device)
+    if name == "pyiqa":
+        return PyiqaScorer(argument, device)
+    if name == "daclip":
+        return load_daclip(argument or None, device)
+    if name == "brisque":
+        return BrisqueScorer(BrisqueModel(*(part.to(device) for part in load_brisque_model(argument))))
+    if name == "niqe":
+        return NiqeScorer(load_niqe_model(argument, device) if argument else fit_niqe_model(clean, device))
+    return fit_domain_scorer(rainy, clean, seed, device=device)
 
 
-def restore_scorer(name: str, state: dict[str, Tensor], device: torch.device | str = "cpu") -> Scorer:
-    """Rebuild the fitted scorer whose `state()` this is; for a resumed run.
+def restore_scorer(scorer: str, state: dict[str, Tensor], device: torch.device | str = "cpu") -> Scorer:
+    """Rebuild the scorer of this name whose `state()` this is; for a resumed run.
 
     Raises:
-        UserError: no scorer of that name is ever fitted.
+        UserError: there is no such scorer, or a file or package it needs is missing.
     """
-    if name == "domain":
-        return DomainScorer.from_state(state, device)
-    if name == "niqe":
-        from .niqe import NiqeScorer
+    name = parse_scorer(scorer)[0]
+    if name == "ensemble":
+        members = members_of(scorer)
+        states = [_below(state, f"{i}.") for i in range(len(members))]
+        made = [restore_scorer(m, _below(s, "state."), device) for m, s in zip(members, states, strict=True)]
+        return EnsembleScorer(made, [s["reference"] for s in states])
+    if name in _FITTED:
+        return _FITTED[name].from_state(state, device)
+    return make_scorer(scorer, (), (), device=device)
 
-        return NiqeScorer.from_state(state, device)
-    raise _unknown(name)
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def save_scorer(scorer: Scorer, path: str | Path) -> None:
@@ -78,17 +99,17 @@ def save_scorer(scorer: Scorer, path: str | Path) -> None:
 
 
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
-    """Read a scorer from a run's `scorer.safetensors`, or NIQE's published parameters from an .npz file.
+    """Read a scorer from a run folder or its `scorer.safetensors`, or NIQE's published parameters from an .npz file.
 
     Raises:
         UserError: the file is missing or holds no scorer.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "scorer.safetensors"
     if not path.is_file():
         raise UserError(f"scorer {path}: no such file; give a run's scorer.safetensors or NIQE's parameters (.npz)")
     if path.suffix == ".npz":
-        from .niqe import NiqeScorer, load_niqe_model
-
         return NiqeScorer(load_niqe_model(path, device))
     try:
         with safe_open(path, "pt") as file:
@@ -109,7 +130,8 @@ def score(
     Args:
         images: [N, 3, H, W] or [3, H, W] float RGB in [0, 1]; or uint8 [H, W, 3] arrays, or paths of image files, one
             or a list, of any sizes.
-        scorer: a Scorer, a function of images, or the path of a run's `scorer.safetensors` or of NIQE parameters.
+        scorer: a Scorer, a function of images, the path of a run, its `scorer.safetensors` or NIQE parameters, or a
+            name that `make_scorer` takes and that needs no fitting.
         rainy: the inputs the images were derained from, [N, 3, H, W]; then what was removed must be plausible as rain.
             For tensors only.
 
@@ -119,10 +141,8 @@ def score(
     Raises:
         UserError: no such scorer or image file. ValueError: images of another form.
     """
-    if isinstance(scorer, str) and scorer in NAMES:
-        raise UserError(f"scorer {scorer} must be fitted first: give the path of a run's scorer.safetensors")
     if isinstance(scorer, (str, Path)):
-        scorer = load_scorer(scorer, images.device if isinstance(images, Tensor) else "cpu")
+        scorer = open_scorer(scorer, images.device if isinstance(images, Tensor) else "cpu")
     scorer = make_scorer(scorer, (), ())
     if isinstance(images, Tensor):
         images = images[None] if images.dim() == 3 else images
@@ -132,6 +152,29 @@ def score(
     if isinstance(images, (str, Path, np.ndarray)):
         images = [images]
     return torch.cat([scorer.score(to_batch(_pixels(image))).cpu() for image in images])
+
+
+def open_scorer(
+    scorer: str | Path, device: torch.device | str = "cpu", photographs: Sequence[np.ndarray] = ()
+) -> Scorer:
+    """The scorer that a user names: a run folder or a file, or one of NAMES that needs no fitting.
+
+    Args:
+        scorer: name or path.
+        device: where it will score.
+        photographs: what an ensemble takes its ranks among, uint8 [H, W, 3] each.
+
+    Raises:
+        UserError: no such file or name, or a score that must be fitted first.
+    """
+    text = str(scorer)
+    if Path(scorer).exists() or text.partition(":")[0] not in {name.partition(":")[0] for name in NAMES}:
+        return load_scorer(scorer, device)
+    parts = members_of(text) if text.startswith("ensemble") else [text]
+    for part in parts:
+        if part in ("domain", "niqe"):
+            raise UserError(f"scorer {part} must be fitted first: give the path of a run or its scorer.safetensors")
+    return make_scorer(text, photographs, (), device=device)
 
 
 def validity(scorer: Scorer, pairs: Iterable[Any], device: torch.device | str = "cpu") -> float:
@@ -155,7 +198,3 @@ def validity(scorer: Scorer, pairs: Iterable[Any], device: torch.device | str = 
 
 def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
     return image if isinstance(image, np.ndarray) else read_image(Path(image))
-
-
-def _unknown(name: str) -> UserError:
-    return UserError(f"scorer {name}: no such score; choose one of {', '.join(NAMES)}, or give a function in Python")

@@ -69,5 +69,3 @@ def middle(height: int, width: int, side: int) -> Window:
     longer = int(side * max(height, width) / min(height, width))
     height, width = (longer, side) if height > width else (side, longer)
     return Window(height, width, round((height - side) / 2), round((width - side) / 2))
-
-

@@ -18,24 +18,36 @@ BLOCK = 96  # pixels, at full scale
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, columns) to the neighbour whose product with the pixel is fitted
 # In a flat area a pixel is its local mean; rounding must not put it on one side of 0, where it would be counted.
 LEVEL = 1e-9  # grey levels; whole ones differ by more than 1e-4 under the window
+_UNIT = torch.tensor(1 / 255, dtype=torch.float32).item()
 FLAT = 1e-10  # mean square of normalised pixels; one pixel of 96 x 96 that differs by one grey level gives 1e-5
 
 
 class Form(NamedTuple):
-    """In what published implementations differ."""
+    """In what published implementations differ. Rounding included: it decides on which side of 0 flat areas count."""
 
     grey: tuple[float, float, float]  # weights of red, green and blue
-    resize: Literal["matlab", "plain"]  # to half scale: imresize, antialiased; or OpenCV's bicubic, which is not
-    cyclic: bool  # beyond the border of a block lies its other side; else zeros, which count on neither side
-    symmetric: bool  # over a whole image, the pixels themselves are fitted by one scale for both sides
-    constant: float = 1.0  # added to the deviation, in grey levels
+    resize: Literal["matlab", "plain"] = "matlab"  # to half scale: imresize, antialiased; or OpenCV's, which is not
+    cyclic: bool = True  # beyond the border of a block lies its other side; else zeros, which count on neither side
+    symmetric: bool = True  # over a whole image, the pixels themselves are fitted by one scale for both sides
+    constant: float = 1.0  # added to the deviation
+    gain: float = 1.0  # sum of the window's weights
+    level: float = LEVEL
+    single_grey: bool = False  # brightness is computed in float32
+    single: bool = False  # all is computed in float32, of levels / 255
 
 
 # MATLAB's rgb2gray in full: with 0.2989, 0.5870, 0.1140 other pixels are rounded up, and NIQE moves by up to 0.17.
-MATLAB = Form((0.298936021293775, 0.587043074451121, 0.114020904255103), "matlab", cyclic=True, symmetric=True)
-YIQ = MATLAB._replace(grey=(0.299, 0.587, 0.114))  # pyiqa's default
-# OpenCV's weights are whole 1/32768. It takes data in [0, 1] and adds 1/255, which is the same as 1 grey level.
-OPENCV = Form((9798 / 32768, 19235 / 32768, 3735 / 32768), "plain", cyclic=False, symmetric=False)
+MATLAB = Form((0.298936021293775, 0.587043074451121, 0.114020904255103))
+# pyiqa's default. Its window is rounded to float32, so that the weights sum to a little more than 1.
+YIQ = MATLAB._replace(grey=(0.299, 0.587, 0.114), gain=1 + 1.1350493878e-8, level=0.0, single_grey=True)
+# OpenCV's weights are whole 1/32768.
+OPENCV = Form(
+    (9798 / 32768, 19235 / 32768, 3735 / 32768),
+    *("plain", False, False),
+    constant=1 / 255,
+    level=0.0,
+    single=True,
+)
 
 
 def nss_features(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB) -> Tensor:
@@ -46,7 +58,7 @@ def nss_features(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB)
     fitted to n and to each product of n with one of four neighbours. In blocks, as NIQE wants them: shape and mean
     scale of n; shape, mean, left scale and right scale of each product. Over a whole image, as BRISQUE does: with
     variances for scales. n is computed in float64, because d comes of a difference of squares that float32 loses in
-    flat areas, and kept in float32.
+    flat areas, and kept in float32; `OPENCV` computes in float32 as OpenCV does, of x / 255 and with d + 1/255.
 
     Args:
         images: [N, 3, H, W], clamped to [0, 1]. What exceeds whole blocks at the right and bottom is left out.
@@ -81,7 +93,7 @@ def reference(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB) ->
     layout = _layout(images, block, form)
     full = grey(images[:, :, : layout.sizes[0][0], : layout.sizes[0][1]], form)
     features = [
-        _block_features(_cut(normalise(x, form.constant).pixels, side), form, layout.whole)
+        _block_features(_cut(normalise(x, form).pixels, side), form, layout.whole)
         for x, side in zip((full, halve(full, layout)), layout.blocks, strict=True)
     ]
     return torch.cat(features, dim=2) if block else torch.cat(features, dim=2)[:, 0]
@@ -91,13 +103,24 @@ def block_sharpness(images: Tensor, block: int = BLOCK) -> Tensor:
     """Mean local deviation of each block, [N, 3, H, W] in [0, 1] -> [N, blocks]: which blocks are in focus."""
     rows, columns = images.shape[2] // block, images.shape[3] // block
     full = grey(images[:, :, : rows * block, : columns * block], MATLAB)
-    return _cut(normalise(full).deviation, (block, block)).mean((2, 3))
+    return _cut(normalise(full, MATLAB).deviation, (block, block)).mean((2, 3))
 
 
 def grey(images: Tensor, form: Form) -> Tensor:
-    """Brightness in whole grey levels: [N, 3, H, W], clamped to [0, 1] -> [N, H, W] float64 in 0...255."""
-    red, green, blue = images.double().clamp(0, 1).mul(255).unbind(1)
-    return (form.grey[0] * red + form.grey[1] * green + form.grey[2] * blue).round()
+    """Brightness in whole grey levels: [N, 3, H, W], clamped to [0, 1] -> [N, H, W] float64 in 0...255.
+
+    For `form.single` levels / 255, every number rounded to float32.
+    """
+    red, green, blue = images.double().clamp(0, 1).unbind(1)
+    if form.single_grey:
+        weights = [_single(torch.tensor(weight, dtype=torch.float64)) for weight in form.grey]
+        luma = _single(_single(red) * weights[0])
+        for part, weight in ((green, weights[1]), (blue, weights[2])):
+            luma = _single(_single(part) * weight + luma)
+        return _single(luma * 255).round()
+    red, green, blue = 255 * red, 255 * green, 255 * blue
+    levels = (form.grey[0] * red + form.grey[1] * green + form.grey[2] * blue).round()
+    return _single(levels * _UNIT) if form.single else levels
 
 
 class Normalised(NamedTuple):
@@ -107,13 +130,39 @@ class Normalised(NamedTuple):
     deviation: Tensor
 
 
-def normalise(x: Tensor, constant: float = 1.0) -> Normalised:
-    """Subtract the local mean and divide by the local deviation + constant: [N, H, W] in 0...255."""
-    mean, square = _gaussian(torch.stack([x, x * x]))
+def normalise(x: Tensor, form: Form) -> Normalised:
+    """Subtract the local mean and divide by the local deviation + constant: [N, H, W] grey levels."""
+    if form.single:
+        return _normalise_single(x, form)
+    mean, square = _gaussian(torch.stack([x, x * x])) * form.gain
     deviation = square.addcmul_(mean, mean, value=-1).abs_().sqrt_()
     away = x - mean
-    away = torch.where(away.abs() < LEVEL, 0.0, away)
-    return Normalised((away / (deviation + constant)).float(), deviation)
+    away = torch.where(away.abs() < form.level, 0.0, away)
+    return Normalised((away / (deviation + form.constant)).float(), deviation)
+
+
+def _normalise_single(x: Tensor, form: Form) -> Normalised:
+    """The same in OpenCV's float32: along rows by fused multiply-adds, then down columns by pairs."""
+    weights = _single(_window())
+    along = F.pad(torch.stack([x, _single(x * x)]), (3, 3, 3, 3), mode="replicate")
+    width = x.shape[2]
+    total = _single(along[..., :width] * weights[0])
+    for k in range(1, 7):
+        total = _single(along[..., k : k + width] * weights[k] + total)
+    rows = [total[:, :, k : k + x.shape[1]] for k in range(7)]
+    total = _single(rows[3] * weights[3])
+    for k in (1, 2, 3):
+        total = _single(_single(rows[3 - k] + rows[3 + k]) * weights[3 + k] + total)
+    mean, square = total
+    deviation = _single(_single(square - _single(mean * mean)).sqrt())  # NaN where rounding made it negative
+    constant = _single(torch.tensor(form.constant, dtype=torch.float64))
+    pixels = _single(_single(x - mean) / _single(deviation + constant))
+    return Normalised(torch.where(x.isfinite(), pixels.nan_to_num(nan=0.0), x).float(), deviation)
+
+
+def _single(x: Tensor) -> Tensor:
+    """Rounded to float32, kept as float64: a product and a sum of such numbers is rounded once, as fused ones are."""
+    return x.float().double()
 
 
 class Layout(NamedTuple):
@@ -122,13 +171,15 @@ class Layout(NamedTuple):
     sizes: tuple[tuple[int, int], tuple[int, int]]  # of what is described
     blocks: tuple[tuple[int, int], tuple[int, int]]
     whole: bool  # one block, the whole image
+    single: bool  # half scale is rounded to float32
     down: Taps  # along the columns
     across: Taps  # along the rows
 
 
 def halve(x: Tensor, layout: Layout) -> Tensor:
     """[N, H, W] at full scale -> half scale."""
-    return layout.down.matrix(x.shape[1]) @ x @ layout.across.matrix(x.shape[2]).T
+    half = layout.down.matrix(x.shape[1]) @ x @ layout.across.matrix(x.shape[2]).T
+    return _single(half) if layout.single else half
 
 
 def _layout(images: Tensor, block: int | None, form: Form) -> Layout:
@@ -139,15 +190,20 @@ def _layout(images: Tensor, block: int | None, form: Form) -> Layout:
     down, across = (taps(size, images.device) for size in (height, width))
     half = len(down.index), len(across.index)
     blocks = ((height, width), half) if block is None else ((block, block), (block // 2, block // 2))
-    return Layout(((height, width), half), blocks, block is None, down, across)
+    return Layout(((height, width), half), blocks, block is None, form.single, down, across)
 
 
 def _gaussian(x: Tensor) -> Tensor:
     """7 x 7 Gaussian of sigma 7/6, borders replicated: [2, N, H, W]."""
-    weights = torch.exp(-0.5 * (torch.arange(-3.0, 4.0, dtype=torch.float64) / (7 / 6)) ** 2)
-    weights = (weights / weights.sum()).tolist()
+    weights = _window().tolist()
     padded = F.pad(x, (3, 3, 3, 3), mode="replicate")
     return _weighted(_weighted(padded, weights, 2), weights, 3)
+
+
+def _window() -> Tensor:
+    """[7] float64, of sum 1."""
+    weights = torch.exp(-0.5 * (torch.arange(-3.0, 4.0, dtype=torch.float64) / (7 / 6)) ** 2)
+    return weights / weights.sum()
 
 
 def _weighted(x: Tensor, weights: Sequence[float], dim: int) -> Tensor:

@@ -19,14 +19,15 @@ def forward(images: Tensor, layout: Layout, form: Form, shapes: Shapes) -> Tenso
     blocks = (height // block_height) * (width // block_width)
     features = images.new_empty(len(images), blocks, 36, dtype=torch.float64)
     by_scale = [side for pair in (layout.sizes, layout.blocks) for sides in zip(*pair, strict=True) for side in sides]
-    flags = [float(flag) for flag in (form.cyclic, form.symmetric, layout.whole)]
+    flags = (form.cyclic, form.symmetric, layout.whole, form.single_grey, form.single)
     _C.nss_features_cpu(
         dtype_name(images),
         address(images),
         address(features),
         [len(images), *images.shape[2:], *by_scale],
         [*layout.down.numbers, *layout.across.numbers],
-        [*form.grey, form.constant, *flags],
+        [*form.grey, form.constant, form.gain, form.level],
+        [int(flag) for flag in flags],
         [address(table) for table in shapes],
         len(shapes.shape),
         threads(),

@@ -1,0 +1,80 @@
+"""Several scores as one: the mean of an image's ranks among known photographs. No single metric then rules the rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .scorer import Scorer, to_batch
+
+MOST = 64  # photographs that a member's ranks are taken among
+
+
+class EnsembleScorer:
+    """Psi = the mean over members of the image's rank among reference photographs, 0 the worst and 1 the best of them.
+
+    A rank among fixed photographs and not among the other candidates: so a score means the same in every sweep. Beyond
+    the photographs' scores it goes on along a straight line, and between them from one to the next.
+
+    Args:
+        members: the scorers.
+        references: of each, its scores of the reference photographs in order, [M].
+    """
+
+    def __init__(self, members: Sequence[Scorer], references: Sequence[Tensor]):
+        self.members, self.references = list(members), list(references)
+        self.name = f"ensemble:[{','.join(member.name for member in members)}]"
+
+    def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
+        """Score each image by itself; see `Scorer.score`. What any member rejects is rejected."""
+        ranks = [
+            rank(member.score(images, rainy), reference.to(images.device))
+            for member, reference in zip(self.members, self.references, strict=True)
+        ]
+        return torch.stack(ranks).mean(0)
+
+    def state(self) -> dict[str, Tensor]:
+        """The references and the members' states, each under its member's number."""
+        state = {f"{i}.reference": reference.cpu() for i, reference in enumerate(self.references)}
+        for i, member in enumerate(self.members):
+            state |= {f"{i}.state.{name}": value for name, value in member.state().items()}
+        return state
+
+
+def fit_ensemble(
+    members: Sequence[Scorer], photographs: Sequence[np.ndarray], device: torch.device | str = "cpu"
+) -> EnsembleScorer:
+    """Score photographs by every member, to have something that ranks mean.
+
+    Args:
+        members: the scorers.
+        photographs: uint8 [H, W, 3] each, good and bad ones; at most 64 are used, evenly spread.
+        device: where to score.
+
+    Raises:
+        UserError: a member gives fewer than two different scores.
+    """
+    chosen = np.unique(np.linspace(0, len(photographs) - 1, min(len(photographs), MOST)).round().astype(int))
+    references = []
+    for member in members:
+        scores = [member.score(to_batch(photographs[int(index)], device)) for index in chosen]
+        scores = torch.cat(scores) if scores else torch.zeros(0)
+        reference = scores[scores.isfinite()].float().unique()  # in order
+        if len(reference) < 2:
+            raise UserError(f"scorer ensemble: {member.name} tells the {len(chosen)} photographs not apart")
+        references.append(reference)
+    return EnsembleScorer(members, references)
+
+
+def rank(scores: Tensor, reference: Tensor) -> Tensor:
+    """Where scores [N] lie among the reference [M], in order and all different: 0 at the first, 1 at the last."""
+    steps = len(reference) - 1
+    right = torch.searchsorted(reference, scores.contiguous()).clamp(1, steps)
+    left, gap = reference[right - 1], reference[right] - reference[right - 1]
+    between = (right - 1 + (scores - left) / gap) / steps
+    overall = (scores - reference[0]) / (reference[-1] - reference[0])  # outside: the slope of the whole
+    return torch.where((scores < reference[0]) | (scores > reference[-1]), overall, between)

@@ -1,0 +1,153 @@
+"""Any no-reference metric of pyiqa as a score, with a guard for each of its pitfalls.
+
+pyiqa is an optional extra under the PolyForm-Noncommercial licence: pip install 'rgsud-fast[iqa]'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .scorer import check_images, finite
+
+HUB, REACH = "huggingface.co", 3.0  # where most weights come from, and the seconds it is given to answer
+
+
+class PyiqaScorer:
+    """A metric of pyiqa, turned so that higher is better.
+
+    Images go in one by one, in float32: so a score depends on no other image, and one that the metric cannot judge is
+    rejected alone.
+
+    Args:
+        metric: pyiqa's name of it, such as "piqe".
+        device: where it runs.
+        options: for pyiqa.create_metric, such as pretrained_model_path.
+
+    Raises:
+        UserError: pyiqa or the metric's weights are missing, there is no such metric, or it needs a reference.
+    """
+
+    def __init__(self, metric: str, device: torch.device | str = "cpu", **options: Any):
+        self.name = f"pyiqa:{metric}"
+        pyiqa = _import_pyiqa()
+        if metric not in pyiqa.list_models():
+            raise UserError(f"scorer {self.name}: pyiqa has no such metric; pyiqa.list_models() names them")
+        if metric not in pyiqa.list_models(metric_mode="NR"):
+            raise UserError(f"scorer {self.name} compares with a clean image; choose one that needs none")
+        fixed = {"as_loss": False, "check_input_range": False}  # one score per image; and the check waits for the GPU
+        try:
+            with _quick_to_fail():
+                self.metric = pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"scorer {self.name} could not be made ({type(error).__name__}: {reason}). Its weights come from a hub "
+                "at its first use: run it once with a network, or copy pyiqa's cache folder from where it runs"
+            ) from None
+        self.sign = -1.0 if self.metric.lower_better else 1.0
+        remember_texts(self.metric.net)
+
+    def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
+        """Score each image by itself; see `Scorer.score`. `rainy` is not used."""
+        check_images(images, rainy)
+        with torch.no_grad():
+            scores = torch.stack([self._one(image[None].float().clamp(0, 1)) for image in images])
+        return torch.where(finite(images), scores, torch.nan)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: pyiqa keeps the weights."""
+        return {}
+
+    def _one(self, image: Tensor) -> Tensor:
+        try:
+            value = self.metric(image)
+            value = value[0] if isinstance(value, tuple) else value
+            return self.sign * value.float().reshape(()).to(image.device)
+        except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
+            text = " ".join(str(error).split())[:160]
+            warnings.warn(f"{self.name} cannot judge an image of {list(image.shape)}: {text}", stacklevel=3)
+            return torch.full((), torch.nan, device=image.device)
+
+
+def remember_texts(network: nn.Module) -> None:
+    """Let a CLIP model inside encode each batch of words once: pyiqa's metrics ask for the same words on every call.
+
+    Args:
+        network: of a metric; CLIP models are found as attributes, also inside lists.
+    """
+    for holder in network.modules():
+        for value in list(vars(holder).values()):
+            for model in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(model, nn.Module) and callable(getattr(model, "encode_text", None)):
+                    model.encode_text = _remembering(model.encode_text)
+    for model in network.modules():
+        if callable(getattr(model, "encode_text", None)) and "encode_text" not in vars(model):
+            model.encode_text = _remembering(model.encode_text)
+
+
+def _remembering(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    seen: dict[bytes, Tensor] = {}
+
+    def encode_text(text: Tensor, *args: Any, **options: Any) -> Tensor:
+        if args or options or torch.is_grad_enabled():
+            return encode(text, *args, **options)
+        key = text.cpu().numpy().tobytes()
+        if key not in seen:
+            seen[key] = encode(text)
+        return seen[key]
+
+    return encode_text
+
+
+def _import_pyiqa() -> types.ModuleType:
+    _offer_pkg_resources()
+    try:
+        import pyiqa
+    except ImportError as error:
+        raise UserError(
+            f"pyiqa does not import ({error}); pip install 'rgsud-fast[iqa]' (its licence is PolyForm-Noncommercial)"
+        ) from None
+    return pyiqa
+
+
+def _offer_pkg_resources() -> None:
+    """openai-clip imports pkg_resources for its copy of packaging alone, and setuptools 82 no longer has it."""
+    try:
+        import pkg_resources  # noqa: F401
+    except ImportError:
+        with contextlib.suppress(ImportError):
+            import packaging.version
+
+            shim = types.ModuleType("pkg_resources")
+            shim.packaging = packaging
+            sys.modules["pkg_resources"] = shim
+
+
+@contextlib.contextmanager
+def _quick_to_fail() -> Iterator[None]:
+    """Where the hub does not answer, tell its client so: it would try for most of a minute."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        constants = types.SimpleNamespace(HF_HUB_OFFLINE=False)
+    before, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    try:
+        socket.create_connection((HUB, 443), REACH).close()
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    socket.setdefaulttimeout(timeout or 10.0)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        socket.setdefaulttimeout(timeout)
