@@ -1,8 +1,9 @@
-"""What a run is made of, from its configuration: the four networks and the scorer."""
+"""What a run is made of, from its configuration: the four networks, the scorer and the reward pool."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from .device import memory_layout
 from .errors import UserError
 from .iqa import DaclipScorer, DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
 from .networks import Derainer, Discriminator, RainGenerator, UNet, evaluating, init_fan_in
+from .pool import RewardPool
 from .scorer_names import name_of
 from .stages import Networks
 
@@ -62,6 +64,26 @@ def _check_derainer(derainer: nn.Module, side: int) -> None:
     if not isinstance(got, Tensor) or list(got.shape) != [1, 3, side, side]:
         made = list(got.shape) if isinstance(got, Tensor) else type(got).__name__
         raise UserError(f"derainer must keep the shape of its input: it made {made} of {[1, 3, side, side]}")
+
+
+def build_pool(config: Config, domains: Domains, device: torch.device, scratch: Path | None = None) -> RewardPool:
+    """Make the empty reward pool of a run within its budgets of memory; what exceeds them goes to a file in `scratch`.
+
+    Raises:
+        UserError: it fits nowhere.
+    """
+    reward = config.reward
+    budgets = (None if gib is None else int(gib * 2**30) for gib in (reward.pool_device_gib, reward.pool_host_gib))
+    device_bytes, host_bytes = budgets
+    return RewardPool(
+        domains.rainy.sizes,
+        reward.keep,
+        reward.margin,
+        device,
+        device_bytes=device_bytes,
+        host_bytes=host_bytes,
+        file=None if scratch is None else scratch / "pool.bytes",
+    )
 
 
 def choose_scorer(

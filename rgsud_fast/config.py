@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import UserError
+from .presets import PRESETS
 from .scorer_names import check_scorer
 
 
@@ -114,8 +115,24 @@ class RewardConfig(_Section):
     )
     sweep_images: int = Field(1000, ge=1, description="Most rainy images per sweep; larger sets roll over.")
     margin: float = Field(0.0, ge=0, description="A new version must beat the stored score by more than this.")
+    mirror: bool = Field(
+        False, description="A reward is the mean of the derained image and of its mirror image's, mirrored back."
+    )
+    grey_layer: bool = Field(False, description="What a reward takes away is made grey and nowhere negative.")
     fidelity: float = Field(
         0.1, gt=0, description="Largest mean low-frequency change that may enter, in [0, 1]; heavy rain may need more."
+    )
+    implausible: float = Field(
+        float("inf"), gt=0, description="Largest penalty (below) of a removed layer that may enter, for any score."
+    )
+    decay: float = Field(0.0, ge=0, description="Taken off every stored score at each sweep, so that old ones yield.")
+    evict: bool = Field(False, description="A sweep drops versions that score below the present derainer's.")
+    rescore: bool = Field(False, description="A sweep scores stored versions anew, for scores that change.")
+    pool_device_gib: float | None = Field(
+        None, ge=0, description="Most of the device's memory for rewards, GiB; default: a quarter of what is free."
+    )
+    pool_host_gib: float | None = Field(
+        None, ge=0, description="Most of the host's pinned memory for the rest (GPU only); beyond it, a mapped file."
     )
     spread: float = Field(50.0, ge=0, description="The domain score's penalty on a coloured rain layer.")
     low_frequency: float = Field(50.0, ge=0, description="Its penalty on a change of large areas.")
@@ -176,53 +193,6 @@ class Config(_Section):
     def iterations(self) -> int:
         """Iterations of both stages together."""
         return self.stage1_iterations + self.stage2_iterations
-
-
-# Narrow networks that two cores train. With N(0, 0.02) their generator adds nothing for hundreds of iterations, and a
-# discriminator that has not warmed up lets the guidance terms switch its rain information off.
-_TINY: dict[str, Any] = {
-    "batch": 4,
-    "crop": 64,
-    "network": {
-        "derainer_width": 12,
-        "derainer_encoder": [1, 1],
-        "derainer_middle": 1,
-        "derainer_decoder": [1, 1],
-        "unet_width": 8,
-        "unet_levels": 2,
-        "generator_width": 16,
-        "generator_blocks": 3,
-        "discriminator_width": 16,
-        "initialization": "fan_in",
-    },
-    "loss": {"channel_consistency": 10.0, "background_guidance": 2.0, "reward_form": "sum"},
-    "optim": {
-        "learning_rate": 5e-4,
-        "stage2_learning_rate": 2e-4,
-        "final_learning_rate": 1e-5,
-        "hold": 0.6,
-        "discriminator_ratio": 2.0,
-        "discriminator_reals": 2,
-        "discriminator_warmup": 500,
-        "ema_decay": 0.995,
-    },
-    "reward": {"sweep_every": 200},  # a sweep of 50 images costs as much as about 20 iterations
-}
-
-# What each preset changes of the paper's recipe.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "small": _TINY | {"stage1_iterations": 2600, "stage2_iterations": 600, "val_every": 400, "save_every": 500},
-    "demo": _TINY
-    | {
-        "data": {"demo": True},
-        "stage1_iterations": 1150,
-        "stage2_iterations": 250,
-        "val_every": 500,
-        "save_every": 500,
-        "reward": {"sweep_every": 300},
-    },
-}
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

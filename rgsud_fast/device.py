@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from .errors import UserError
 
@@ -31,3 +32,10 @@ def pick_device(name: str = "auto") -> torch.device:
 def memory_layout(device: torch.device) -> torch.memory_format:
     """How images and weights lie in memory: the GPU's convolutions want the channels last, the CPU kernels first."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """The tensor on that device; from pinned memory the copy to a GPU does not keep the host waiting."""
+    if device.type != "cuda" or value.is_cuda:
+        return value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .config import Config
 from .data import Crop, Domains, ImageSet, Stream, draw, windows_of
-from .device import memory_layout
+from .device import memory_layout, sent
 from .ops import take_crops
 from .pool import RewardPool
 
@@ -63,26 +63,18 @@ class Feed:
 
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
         images, pixels = self._set(stream), self._pixels["clean" if stream == "clean" else "rainy"]
-        windows = self._sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
+        windows = sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
         return self._laid(take_crops(pixels, windows, self.config.crop)[0])
 
     def _rewarded(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
-        images, pixels = self.domains.rainy, self._pixels["rainy"]
-        windows = self._sent(windows_of(crops, images.sizes, images.offsets), self.device)
-        indices = self._sent(torch.tensor([crop.index for crop in crops]), self.device)
+        pixels = self._pixels["rainy"]
         here = pixels.device.type == self.device.type
-        rainy, rewards, improved = pool.take(pixels if here else pool.arena[0], windows, indices, self.config.crop)
-        rainy = self._laid(rainy) if here else self._cut("rainy", crops)
+        rainy, rewards, improved = pool.take(pixels if here else None, crops, self.config.crop)
+        rainy = self._cut("rainy", crops) if rainy is None else self._laid(rainy)
         return {"rainy": rainy, "rewards": self._laid(rewards), "improved": improved}
 
     def _laid(self, batch: Tensor) -> Tensor:
-        return self._sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
-
-    def _sent(self, value: Tensor, device: torch.device) -> Tensor:
-        """On that device; from pinned memory the copy does not keep the host waiting."""
-        if device.type != "cuda" or value.is_cuda:
-            return value
-        return value.pin_memory().to(device, non_blocking=True)
+        return sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
 
 
 def _bytes_of(images: ImageSet) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,13 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import RewardConfig
 from .data import ImageSet, to_tensor
-from .iqa import Scorer
+from .device import sent
+from .iqa import Plausibility, Scorer
 from .networks import evaluating
+from .ops.pool_update import EMPTY
 from .pool import RewardPool
 from .tiles import run_tiled
 
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
+# What becomes of a candidate, in the order in which the guards are asked.
+OUTCOMES = ("entered", "no better", "not finite", "blank", "another picture", "not like rain", "not scored")
 
 
 class Sweep(NamedTuple):
@@ -25,6 +31,15 @@ class Sweep(NamedTuple):
     entered: int  # taken into the pool
     refused: int  # stopped by the guards, or with a score that is not finite
     mean_score: float  # mean of the pool's best scores afterwards
+    reasons: dict[str, int]  # of OUTCOMES, how often; what never happened is left out
+
+
+class Judged(NamedTuple):
+    """A candidate for the pool, [1, 3, H, W], its score [1] (NaN where refused) and its place in OUTCOMES [1] int64."""
+
+    image: Tensor
+    score: Tensor
+    outcome: Tensor  # "no better" until it is offered
 
 
 def sweep(
@@ -34,8 +49,8 @@ def sweep(
     scorer: Scorer,
     pool: RewardPool,
     device: torch.device,
-    fidelity: float,
-) -> Sweep:
+    reward: RewardConfig,
+) -> tuple[Sweep, list[int]]:
     """Offer the derainer's present output on whole images to the pool.
 
     One image at a time, so that a score never depends on its neighbours; the host waits once, at the end.
@@ -47,33 +62,87 @@ def sweep(
         scorer: image-quality score, higher is better.
         pool: is updated.
         device: where networks and pool live.
-        fidelity: largest mean low-frequency change that may enter, in [0, 1].
+        reward: the guards, what is done to a candidate, and what becomes of older versions.
+
+    Returns:
+        What it did, and the place in OUTCOMES of each image.
     """
-    entered, refused = [], []
+    outcomes = []
+    if reward.decay:
+        pool.decay(reward.decay)
     with evaluating(derainer):
         for index in indices:
-            image = to_tensor(rainy[index])[None].to(device)
-            derained = run_tiled(derainer, image).clamp(0, 1)
-            score = scorer.score(derained, rainy=image)
-            accepted = plausible(derained, image, fidelity) & torch.isfinite(score)
-            entered.append(pool.update([index], derained, torch.where(accepted, score, float("nan"))))
-            refused.append(~accepted)
-    counts = torch.stack([torch.cat(entered).sum(), torch.cat(refused).sum()]).tolist()
-    return Sweep(len(indices), counts[0], counts[1], float(pool.mean_score()))
+            image = sent(to_tensor(rainy[index])[None], device)
+            if reward.rescore:
+                pool.rescore(index, _scores_of(pool.versions(index), image, scorer))
+            judged = judge(derainer, image, scorer, reward)
+            if reward.evict:
+                pool.evict(index, torch.where(torch.isfinite(judged.score), judged.score, EMPTY)[0])
+            entered = pool.update([index], judged.image, judged.score)
+            outcomes.append(torch.where(entered, 0, judged.outcome))
+    places = torch.cat(outcomes).tolist()
+    reasons = {name: places.count(place) for place, name in enumerate(OUTCOMES) if place in places}
+    refused = sum(place > 1 for place in places)
+    return Sweep(len(indices), places.count(0), refused, float(pool.mean_score()), reasons), places
 
 
-def plausible(derained: Tensor, rainy: Tensor, fidelity: float) -> Tensor:
-    """Guard the pool against gamed scores: same low frequencies as the rainy image, not blank, finite.
+def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
+    """Derain one image, [1, 3, H, W], and say whether the result may be a reward. Does not wait for the device."""
+    derained = candidate(derainer, rainy, reward)
+    score = scorer.score(derained, rainy=rainy)
+    outcome = guard(derained, rainy, score, reward)
+    return Judged(derained, torch.where(outcome == 1, score, torch.nan), outcome)
+
+
+def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> Tensor:
+    """What is offered as the reward of a rainy image [1, 3, H, W]: the derainer's output, made better where asked for.
+
+    With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
+    part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
+    the same two properties that the plausibility penalties ask for).
+    """
+    derained = run_tiled(derainer, rainy).clamp(0, 1)
+    if reward.mirror:
+        derained = (derained + run_tiled(derainer, rainy.flip(3)).clamp(0, 1).flip(3)) / 2
+    if reward.grey_layer:
+        derained = (rainy - (rainy - derained).mean(dim=1, keepdim=True).clamp(min=0)).clamp(0, 1)
+    return derained
+
+
+def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) -> Tensor:
+    """Keep gamed scores out: which guard stops a candidate.
 
     Args:
         derained: candidates, [N, 3, H, W].
         rainy: the images they were made from, same shape.
-        fidelity: largest mean low-frequency change, in [0, 1], that rain removal explains; more is another picture.
+        score: of each, [N].
+        reward: `fidelity`, the largest mean low-frequency change that rain removal explains, in [0, 1] (more is another
+            picture); `implausible`, the largest plausibility penalty of the removed layer.
 
     Returns:
-        Which candidates may enter, [N] bool.
+        The place of each in OUTCOMES, [N] int64; 1 where none stops it.
     """
-    change = F.avg_pool2d(rainy - derained, 15, stride=4)
-    faithful = change.abs().mean(dim=(1, 2, 3)) < fidelity
-    alive = derained.var(dim=(1, 2, 3)) > VARIANCE
-    return faithful & alive & torch.isfinite(derained).all(dim=(1, 2, 3))
+    change = F.avg_pool2d(rainy - derained, 15, stride=4, ceil_mode=True, count_include_pad=False)
+    tests = [
+        ~torch.isfinite(derained.sum(dim=(1, 2, 3))),
+        ~(derained.var(dim=(1, 2, 3)) > VARIANCE),
+        ~(change.abs().mean(dim=(1, 2, 3)) < reward.fidelity),
+        _penalty(derained, rainy, reward) > reward.implausible,
+        ~torch.isfinite(score),
+    ]
+    outcome = torch.ones(len(derained), dtype=torch.int64, device=derained.device)
+    for place, stops in reversed(list(enumerate(tests, OUTCOMES.index("not finite")))):
+        outcome = torch.where(stops, place, outcome)
+    return outcome
+
+
+def _penalty(derained: Tensor, rainy: Tensor, reward: RewardConfig) -> Tensor:
+    if math.isinf(reward.implausible):
+        return derained.new_zeros(len(derained))
+    return Plausibility(reward.spread, reward.low_frequency, reward.negative).penalty(rainy, derained)
+
+
+def _scores_of(versions: Tensor, rainy: Tensor, scorer: Scorer) -> Tensor:
+    """Present scores of stored versions [keep, H, W, 3] -> [keep]; what empty slots hold is scored for nothing."""
+    images = sent(versions, rainy.device).permute(0, 3, 1, 2).float() / 255
+    return torch.cat([scorer.score(image[None], rainy=rainy) for image in images])

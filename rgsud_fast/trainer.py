@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from . import reports
-from .assembly import build_networks, choose_scorer
+from .assembly import build_networks, build_pool, choose_scorer
 from .checkpoint import load_checkpoint
 from .config import Config, load_config, save_config
 from .data import Domains, load_domains
@@ -24,7 +24,6 @@ from .graph import Graphed
 from .iqa import Scorer
 from .loop import run
 from .ops import use_backend
-from .pool import RewardPool
 from .precision import lowered, pick_precision
 from .preset import with_preset
 from .progress import Progress
@@ -85,7 +84,9 @@ def train(
         if saved is None:
             progress.say(f"{len(domains.rainy)} rainy and {len(domains.clean)} clean images; preparing the score")
         judge = choose_scorer(config, domains, scorer, saved, device)
-        trainer = Trainer(config, domains, judge, device, derainer)
+        trainer = Trainer(config, domains, judge, device, derainer, folder.cache)
+        if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
+            progress.say(trainer.pool.where())
         if saved is not None:
             trainer.load_state_dict(saved)
             del saved
@@ -112,6 +113,7 @@ class Trainer:
         scorer: judges derained images in sweeps.
         device: where everything lives.
         derainer: a network of the user's own instead of NAFNet.
+        scratch: folder for rewards that no memory holds.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Trainer:
         scorer: Scorer,
         device: torch.device,
         derainer: nn.Module | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
         self.step = 0  # iterations done
@@ -140,7 +143,8 @@ class Trainer:
         self.called = lowered(self.nets, pick_precision(config.precision, device))
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
         self._learn = {stage: Graphed(device, function) for stage, function in learn.items()} if graphed else learn
-        self.pool = RewardPool(domains.rainy.sizes, config.reward.keep, config.reward.margin, device)
+        self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
+        self.pool = build_pool(config, domains, device, scratch)
         self.feed = Feed(config, domains, device)  # after what must be on the device
 
     @property
@@ -205,8 +209,10 @@ class Trainer:
         count = min(images, self.config.reward.sweep_images)
         indices = [(self.sweeps * count + i) % images for i in range(count)]
         self.sweeps += 1
-        fidelity = self.config.reward.fidelity
-        return sweep(self.derainer, self.domains.rainy, indices, self.scorer, self.pool, self.device, fidelity)
+        judged = self.scorer, self.pool, self.device, self.config.reward
+        done, outcomes = sweep(self.derainer, self.domains.rainy, indices, *judged)
+        self.outcomes |= dict(zip(indices, outcomes, strict=True))
+        return done
 
     def state_dict(self) -> dict[str, Any]:
         """Everything an exact resume needs."""
@@ -220,6 +226,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "pool": self.pool.state_dict(),
+            "outcomes": self.outcomes,
             "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
             "images": self._images(),
         }
@@ -249,6 +256,7 @@ class Trainer:
         make_capturable((self.optimizer, self.discriminator_optimizer), graphed, self.device)
         self.step, self.sweeps = state["step"], state["sweeps"]
         self.stage1_metrics = state["stage1_metrics"]
+        self.outcomes = dict(state.get("outcomes", {}))
 
     def _images(self) -> list[list[str]]:
         """What a checkpoint's rewards and crops belong to."""

@@ -51,7 +51,7 @@ FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_p
 CROPS = dict.fromkeys(("pixels_ptr", "versions_ptr"), "*u8") | {"windows_ptr": "*i64", "size": "i64"}
 POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "places_ptr": "*i64", "slot_ptr": "*i32",
         "entered_ptr": "*u8", "last_offset": "i64", "margin": "fp32"}
-CLIP = {f"{axis}_{part}_ptr": kind for axis in ("down", "across") for part, kind in (("index", "*i64"), ("weight", "*fp64"))}
+CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr": "*fp64", "across_weight_ptr": "*fp64"}
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [

@@ -61,7 +61,7 @@ def test_matches_pillow():
     got = clip_preprocess(torch.from_numpy(np.asarray(smooth).copy()).permute(2, 0, 1)[None].float() / 255, 64)
     np.testing.assert_allclose(
         got[0].permute(1, 2, 0), expected, rtol=0, atol=3 / 255 / min(DEVIATION)
-    )  # 8 bits, three times
+    )  # rounded thrice
 
 
 def test_refuses_other_channels():

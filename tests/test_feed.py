@@ -63,7 +63,7 @@ def test_the_gpu_gets_the_same_crops_wherever_the_bytes_are(domains, monkeypatch
     pools = [RewardPool(domains.rainy.sizes, device=device) for device in ("cpu", "cuda")]
     for pool in pools:
         image, score = to_tensor(domains.rainy[1])[None], torch.tensor([1.0])
-        pool.update([1], image.to(pool.arena.device), score.to(pool.arena.device))
+        pool.update([1], image.to(pool.device), score.to(pool.device))
     for step in range(3):
         mine, theirs = (feed.images(step, pool) for feed, pool in zip((here, there), pools, strict=True))
         for name, value in mine.items():

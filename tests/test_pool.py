@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import ImageSet, draw, to_tensor, windows_of
+from rgsud_fast.data import ImageSet, draw, to_tensor
 from rgsud_fast.data.images import quantise
+from rgsud_fast.errors import UserError
 from rgsud_fast.pool import RewardPool
 
 SIZES = [(40, 50), (33, 35), (64, 48)]
@@ -31,10 +32,7 @@ def rainy_set():
 
 def take(pool, rainy, crops, side):
     """Rainy crops, reward crops, and which of these exist."""
-    indices = torch.tensor([crop.index for crop in crops])
-    return pool.take(
-        torch.from_numpy(rainy.pixels.copy()), windows_of(crops, rainy.sizes, rainy.offsets), indices, side
-    )
+    return pool.take(torch.from_numpy(rainy.pixels.copy()), crops, side)
 
 
 def test_an_empty_pool_has_no_reward():
@@ -121,7 +119,7 @@ def test_state_restores_the_same_bits():
     offer(pool, 0, 1.0, seed=5)
     offer(pool, 2, 2.0, seed=6)
     again.load_state_dict(pool.state_dict())
-    assert torch.equal(pool.arena, again.arena)
+    assert torch.equal(pool.tiers[0].arena, again.tiers[0].arena)
     assert torch.equal(pool.scores, again.scores)
 
 
@@ -134,3 +132,95 @@ def test_an_image_of_the_wrong_size_is_named():
 def test_the_state_of_another_pool_is_refused(other):
     with pytest.raises(ValueError, match="the pool's"):
         RewardPool(SIZES).load_state_dict(other.state_dict())
+
+
+def total():
+    return sum(3 * height * width for height, width in SIZES)
+
+
+@pytest.fixture(params=[0, 1, 2, 3], ids=lambda images: f"{images} in memory")
+def cut_pool(request, tmp_path):
+    """Makes pools of which so many images fit the memory; the others lie in a file."""
+    room = sum(3 * height * width for height, width in SIZES[: request.param])
+    return lambda keep=1: RewardPool(SIZES, keep, device_bytes=keep * room, file=tmp_path / "pool.bytes")
+
+
+def test_where_the_bytes_lie_changes_nothing(cut_pool):
+    plain, cut, rainy = RewardPool(SIZES, keep=2), cut_pool(keep=2), rainy_set()
+    generator = np.random.default_rng(1)
+    for number in range(20):
+        index, score = int(generator.integers(3)), float(generator.normal())
+        assert offer(plain, index, score, seed=number) == offer(cut, index, score, seed=number)
+        crops = draw(0, number, 4, SIZES, 40, "rainy")
+        for one, other in zip(take(plain, rainy, crops, 40), take(cut, rainy, crops, 40), strict=True):
+            assert torch.equal(one, other)
+    assert torch.equal(plain.scores, cut.scores)
+    for index in range(3):
+        assert torch.equal(plain.best(index)[0], cut.best(index)[0])
+    assert plain.mean_score() == cut.mean_score()
+
+
+def test_candidates_of_one_batch_may_lie_in_several_places(tmp_path):
+    sizes = [(40, 50)] * 3
+    pool = RewardPool(sizes, device_bytes=2 * 40 * 50 * 3, file=tmp_path / "pool.bytes")
+    images = torch.stack([image(seed, sizes[0]) for seed in range(4)])
+    scores = torch.tensor([1.0, float("nan"), 2.0, 3.0])
+    assert pool.update([0, 1, 2, 2], images, scores).tolist() == [True, False, True, True]
+    assert pool.scores.flatten().tolist() == [1.0, float("-inf"), 3.0]
+    assert torch.equal(pool.best(2)[0].permute(2, 0, 1), quantise(images[3]))
+
+
+def test_a_pool_is_resumed_with_other_budgets(cut_pool):
+    pool, again = RewardPool(SIZES, keep=2), cut_pool(keep=2)
+    for index, seed in ((0, 5), (2, 6), (2, 7), (1, 8)):
+        offer(pool, index, float(seed), seed=seed)
+    again.load_state_dict(pool.state_dict())
+    back = RewardPool(SIZES, keep=2)
+    back.load_state_dict(again.state_dict())
+    for index in range(3):
+        assert torch.equal(pool.versions(index), again.versions(index))
+        assert torch.equal(pool.versions(index), back.versions(index))
+    assert offer(again, 1, 9.0, seed=9)  # and goes on
+
+
+def test_without_a_file_too_small_a_budget_is_named():
+    with pytest.raises(UserError, match="reward pool lacks"):
+        RewardPool(SIZES, device_bytes=total() - 1)
+
+
+def test_says_what_it_takes(cut_pool):
+    assert "MiB in" in cut_pool().where()
+
+
+def test_decay_lets_a_slightly_worse_version_in(cut_pool):
+    pool = cut_pool()
+    for index in range(3):
+        offer(pool, index, 1.0)
+    assert not offer(pool, 2, 0.8)
+    pool.decay(0.5)
+    assert pool.scores.tolist() == [[0.5]] * 3
+    assert offer(pool, 2, 0.8) and offer(pool, 0, 0.6)
+    empty = cut_pool()
+    empty.decay(1.0)
+    assert not empty.filled.any()
+
+
+def test_evicting_empties_what_is_below_and_nothing_else(cut_pool):
+    pool = cut_pool(keep=2)
+    for score in (1.0, 3.0):
+        for index in range(3):
+            offer(pool, index, score)
+    pool.evict(1, torch.tensor(2.0))
+    assert pool.scores[1].sort().values.tolist() == [float("-inf"), 3.0]
+    assert torch.isfinite(pool.scores[[0, 2]]).all()
+    pool.evict(1, torch.tensor(4.0))
+    assert pool.filled.tolist() == [True, False, True]
+
+
+def test_rescoring_replaces_scores_and_leaves_empty_slots_empty(cut_pool):
+    pool = cut_pool(keep=2)
+    offer(pool, 2, 1.0)
+    pool.rescore(2, torch.tensor([7.0, 7.0]))
+    assert sorted(pool.scores[2].tolist()) == [float("-inf"), 7.0]
+    pool.rescore(2, torch.tensor([float("nan"), float("nan")]))
+    assert not pool.filled.any()

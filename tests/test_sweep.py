@@ -7,13 +7,15 @@ import pytest
 import torch
 from torch import nn
 
+from rgsud_fast.config import RewardConfig
 from rgsud_fast.data import ImageSet
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.pool import RewardPool
-from rgsud_fast.sweep import plausible, sweep
+from rgsud_fast.sweep import OUTCOMES, candidate, guard, judge, sweep
 
 SIZES = [(40, 50), (64, 48), (40, 50)]
 CPU = torch.device("cpu")
+PAPER = RewardConfig()
 
 
 class Darken(nn.Module):
@@ -43,11 +45,11 @@ def darkness(rainy):
 def test_a_sweep_fills_the_pool_and_a_better_derainer_replaces_the_entries(rainy, darkness):
     pool = RewardPool(rainy.sizes)
     derainer = Darken(0.95).train()
-    first = sweep(derainer, rainy, range(3), darkness, pool, CPU, 0.1)
+    first = sweep(derainer, rainy, range(3), darkness, pool, CPU, PAPER)[0]
     assert (first.images, first.entered, first.refused) == (3, 3, 0)
     assert derainer.training
-    worse = sweep(Darken(0.99), rainy, range(3), darkness, pool, CPU, 0.1)
-    better = sweep(Darken(0.9), rainy, [2, 0], darkness, pool, CPU, 0.1)
+    worse = sweep(Darken(0.99), rainy, range(3), darkness, pool, CPU, PAPER)[0]
+    better = sweep(Darken(0.9), rainy, [2, 0], darkness, pool, CPU, PAPER)[0]
     assert (worse.entered, better.entered) == (0, 2)
     assert worse.mean_score == first.mean_score < better.mean_score
     expected = (torch.from_numpy(rainy[1].copy()).float() * 0.95).round()
@@ -56,19 +58,100 @@ def test_a_sweep_fills_the_pool_and_a_better_derainer_replaces_the_entries(rainy
 
 def test_scores_do_not_depend_on_the_other_images(rainy, darkness):
     alone, together = RewardPool(rainy.sizes), RewardPool(rainy.sizes)
-    sweep(Darken(0.9), rainy, [1], darkness, alone, CPU, 0.1)
-    sweep(Darken(0.9), rainy, [0, 1, 2], darkness, together, CPU, 0.1)
+    sweep(Darken(0.9), rainy, [1], darkness, alone, CPU, PAPER)
+    sweep(Darken(0.9), rainy, [0, 1, 2], darkness, together, CPU, PAPER)
     assert torch.equal(alone.scores[1], together.scores[1])
 
 
-def test_another_picture_a_blank_one_and_a_broken_one_are_refused():
+def outcomes_of(candidates, rainy, score=None, **guards):
+    score = torch.zeros(len(candidates)) if score is None else score
+    places = guard(candidates, rainy.expand(len(candidates), -1, -1, -1), score, RewardConfig(**guards))
+    return [OUTCOMES[place] for place in places.tolist()]
+
+
+def test_each_guard_gives_its_reason():
     rainy = torch.rand(1, 3, 64, 64) * 0.5
-    candidates = torch.cat([rainy * 0.9, rainy + 0.4, torch.full_like(rainy, 0.25), rainy * float("nan")])
-    assert plausible(candidates, rainy.expand(4, -1, -1, -1), 0.1).tolist() == [True, False, False, False]
+    damaged = rainy * 0.9
+    damaged[0, 0, 3, 3] = torch.nan
+    candidates = torch.cat([rainy * 0.9, rainy + 0.4, torch.full_like(rainy, 0.25), damaged, rainy * 0.9])
+    score = torch.tensor([1.0, 1.0, 1.0, 1.0, torch.inf])
+    expected = ["no better", "another picture", "blank", "not finite", "not scored"]
+    assert outcomes_of(candidates, rainy, score) == expected
+
+
+def test_a_layer_that_is_not_like_rain_may_be_refused():
+    rainy = 0.2 + 0.5 * torch.rand(1, 3, 64, 64)
+    streaks = torch.zeros(1, 1, 64, 64)
+    streaks[..., ::9] = 0.1
+    grey, coloured, darker = (
+        rainy - streaks,
+        rainy - streaks * torch.tensor([1.0, 0, 0])[:, None, None],
+        rainy + streaks,
+    )
+    candidates = torch.cat([grey, coloured, darker])
+    assert outcomes_of(candidates, rainy) == ["no better"] * 3
+    assert outcomes_of(candidates, rainy, implausible=1.0) == ["no better", "not like rain", "not like rain"]
+
+
+def test_a_candidate_may_be_the_mean_with_the_mirrored_image():
+    class Leaning(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shade = nn.Parameter(torch.linspace(-0.1, 0.1, 40))
+
+        def forward(self, image):
+            return image + self.shade
+
+    rainy = 0.4 + 0.2 * torch.rand(1, 3, 32, 40)
+    plain, mirrored = (candidate(Leaning(), rainy, RewardConfig(mirror=mirror)) for mirror in (False, True))
+    assert (plain - rainy).abs().max() > 0.05
+    torch.testing.assert_close(mirrored, rainy)
+
+
+def test_a_grey_layer_is_grey_and_nowhere_negative():
+    class Tint(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noise = nn.Parameter(0.1 * torch.randn(1, 3, 32, 40))
+
+        def forward(self, image):
+            return image + self.noise
+
+    rainy = 0.4 + 0.2 * torch.rand(1, 3, 32, 40)
+    layer = rainy - candidate(Tint(), rainy, RewardConfig(grey_layer=True))
+    assert layer.min() >= 0
+    assert layer.max() > 0.05
+    assert (layer.max(dim=1).values - layer.min(dim=1).values).max() < 1e-6
+
+
+def test_old_versions_may_be_dropped_decay_or_be_scored_anew(rainy):
+    brightness = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), rainy, rainy)
+    darkness = make_scorer(lambda images: -images.mean(dim=(1, 2, 3)), rainy, rainy)
+    pools = {name: RewardPool(rainy.sizes, keep=2) for name in ("plain", "evict", "decay", "rescore")}
+    options = {"evict": {"evict": True}, "decay": {"decay": 0.5}, "rescore": {"rescore": True}}
+    for name, pool in pools.items():
+        reward = RewardConfig(fidelity=0.5, **options.get(name, {}))
+        sweep(Darken(0.8), rainy, range(3), brightness, pool, CPU, reward)
+        sweep(Darken(0.9), rainy, range(3), darkness if name == "rescore" else brightness, pool, CPU, reward)
+    assert torch.isfinite(pools["plain"].scores).all()
+    assert torch.isfinite(pools["evict"].scores).sum(dim=1).tolist() == [1, 1, 1]
+    old = [pools[name].scores.min(dim=1).values for name in ("plain", "decay")]
+    torch.testing.assert_close(old[0] - old[1], torch.full((3,), 0.5))
+    assert (pools["rescore"].scores < 0).all()
+
+
+def test_a_judged_candidate_is_what_enters(rainy, darkness):
+    pool = RewardPool(rainy.sizes)
+    image = torch.from_numpy(rainy[0].copy()).permute(2, 0, 1)[None].float() / 255
+    judged = judge(Darken(0.9).eval(), image, darkness, PAPER)
+    sweep(Darken(0.9), rainy, [0], darkness, pool, CPU, PAPER)
+    stored, score = pool.best(0)
+    assert torch.equal(stored, (judged.image[0] * 255).round().byte().permute(1, 2, 0))
+    assert score == judged.score[0]
 
 
 def test_refused_images_never_enter(rainy, darkness):
     pool = RewardPool(rainy.sizes)
-    result = sweep(Darken(0.0), rainy, range(3), darkness, pool, CPU, 0.1)  # black: the best score of all
-    assert (result.entered, result.refused) == (0, 3)
+    result = sweep(Darken(0.0), rainy, range(3), darkness, pool, CPU, PAPER)[0]  # black: the best score of all
+    assert (result.entered, result.refused, result.reasons) == (0, 3, {"blank": 3})
     assert not pool.filled.any()

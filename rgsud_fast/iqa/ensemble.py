@@ -1,4 +1,4 @@
-"""Several scores as one: the mean of an image's ranks among known photographs. No single metric then rules the rewards."""
+"""Several scores as one, so that no single metric rules the rewards: the mean of ranks among known photographs."""
 
 from __future__ import annotations
 

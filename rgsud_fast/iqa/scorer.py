@@ -88,7 +88,7 @@ def check_images(images: Tensor, rainy: Tensor | None = None) -> None:
 
 
 def finite(images: Tensor) -> Tensor:
-    """Which images hold finite numbers alone, [N, 3, H, W] -> [N] bool: one pass, as any other number spoils the sum."""
+    """Which images hold finite numbers alone, [N, 3, H, W] -> [N] bool: any other number spoils the sum."""
     return images.sum(dim=(1, 2, 3)).isfinite()
 
 

@@ -1,0 +1,235 @@
+"""How good rewards are: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
+
+    python bench/reward_quality.py choice --data DIR    # each score, on rain rendered over half of the clean images
+    python bench/reward_quality.py gain --data DIR      # stage 2 of `small` with rewards and without, on Rain100L
+
+DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered
+rain and the other half of the clean images, so that the truth behind every training image is known; no validation scene
+is there. `gain` trains stage 1 once per seed, and two stages 2 of equal length from it. Stage 1 is kept in --out and
+not trained again. Prints Markdown tables; --json also writes the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ablation import paired, snapshot
+from torch import Tensor
+
+from rgsud_fast.config import Config, load_config, merge
+from rgsud_fast.data import Domains, ImageSet, Pair, load_domains, read_image, to_tensor
+from rgsud_fast.data.demo import near_rain
+from rgsud_fast.data.images import list_images
+from rgsud_fast.data.rain import render_rain
+from rgsud_fast.device import pick_device
+from rgsud_fast.files import write_text
+from rgsud_fast.iqa import Scorer, make_scorer, validity
+from rgsud_fast.metrics import psnr
+from rgsud_fast.networks import evaluating
+from rgsud_fast.reports import validate
+from rgsud_fast.sweep import candidate, sweep
+from rgsud_fast.trainer import Trainer
+
+WITHOUT: dict[str, Any] = {"loss": {"reward": 0.0}, "reward": {"switch": False}}
+PLAIN: dict[str, Any] = {"reward": {"mirror": False, "grey_layer": False}}  # rewards as the derainer leaves them
+
+
+def main() -> None:
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    if args.read:
+        figures = [figure for path in args.read for figure in json.loads(path.read_text(encoding="utf-8"))]
+    elif args.what == "choice":
+        figures = choice(args)
+    else:
+        figures = [gain(args, seed) for seed in args.seeds]
+    if args.json:
+        write_text(args.json, json.dumps(figures, indent=2) + "\n")
+    print((choice_table if args.what == "choice" else gain_table)(figures))
+
+
+def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Per score: validity, rank correlation with PSNR over snapshots, PSNR of its choice beside last, mean, oracle."""
+    domains = rendered(args.data)
+    truths = [pair.clean for pair in domains.val or []]
+    config = load_config({"preset": "small"})
+    trainer = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
+    snapshots = stage1(trainer, args.out / "choice")
+    scorers = {name: made(name, domains, config) for name in args.scorers}
+    psnrs = torch.zeros(len(snapshots), len(truths))
+    scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
+    for row, weights in enumerate(snapshots):
+        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
+        with evaluating(trainer.derainer) as derainer:
+            for i, truth in enumerate(truths):
+                rainy, clean = (to_tensor(image)[None].to(trainer.device) for image in (domains.rainy[i], truth))
+                derained = candidate(derainer, rainy, config.reward)
+                psnrs[row, i] = psnr(derained, clean)
+                for name, scorer in scorers.items():
+                    scores[name][row, i] = scorer.score(derained, rainy=rainy)
+        print(f"{weights.name}: {psnrs[row].mean():.2f} dB", flush=True)
+    found = []
+    for name, scorer in scorers.items():
+        print(f"validity of {name}", flush=True)
+        found.append({"scorer": name, "validity": validity(scorer, domains.val or [], trainer.device)})
+        found[-1] |= chosen(scores[name], psnrs)
+    return found
+
+
+def chosen(scores: Tensor, psnrs: Tensor) -> dict[str, float]:
+    """What a score chooses of the versions of each image: figures from scores and PSNRs, [versions, images] each."""
+    scores = scores.nan_to_num(nan=-torch.inf)
+    ranks = [values.argsort(0).argsort(0).double() for values in (scores, psnrs)]
+    centred = [rank - rank.mean(0) for rank in ranks]
+    along = (centred[0] * centred[1]).sum(0) / (centred[0].square().sum(0) * centred[1].square().sum(0)).sqrt()
+    best_so_far = psnrs.gather(0, scores.argmax(0, keepdim=True))
+    return {
+        "versions": len(scores),
+        "images": scores.shape[1],
+        "rank correlation": along.mean().item(),
+        "chosen": best_so_far.mean().item(),
+        "last": psnrs[-1].mean().item(),
+        "mean": psnrs.mean().item(),
+        "oracle": psnrs.max(0).values.mean().item(),
+    }
+
+
+def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Validation PSNR after stage 2 with rewards, with plain ones, and without, from the same stage 1."""
+    data = {
+        "rainy": args.data / "rain100l/train_rainy",
+        "clean": args.data / "clean",
+        "val_rainy": args.data / "rain100l/val/rainy",
+        "val_clean": args.data / "rain100l/val/clean",
+    }
+    base = {"preset": "small", "seed": seed, "data": data}
+    config = load_config(base)
+    domains = load_domains(config.data, args.out / f"cache-{seed}", print)
+    first = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
+    folder = args.out / f"gain-{seed}"
+    snapshots = stage1(first, folder)
+    state = torch.load(folder / "state.pt", weights_only=False)
+    figures: dict[str, Any] = {"seed": seed}
+    for name, change in {"with rewards": {}, "with plain rewards": PLAIN, "without": WITHOUT}.items():
+        if name not in args.branches:
+            continue
+        config = load_config(merge(base, change))
+        trainer = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
+        trainer.load_state_dict(snapshot(state) | {"pool": trainer.pool.state_dict()})
+        if "end of stage 1" not in figures:
+            figures["end of stage 1"] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
+        if config.loss.reward:
+            replay(trainer, snapshots)
+            figures[f"{name}: images"] = int(trainer.pool.filled.sum()) / len(domains.rainy)
+        while trainer.step < config.iterations:
+            if trainer.sweep_due() and config.loss.reward:
+                trainer.sweep()
+            trainer.iterate()
+        figures[name] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
+        print(f"seed {seed}, {name}: {figures[name]:.3f} dB", flush=True)
+    return figures
+
+
+def stage1(trainer: Trainer, folder: Path) -> list[Path]:
+    """Train stage 1 and keep the derainer of every sweep and of the end; the sweeps themselves change no weight."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "state.pt").exists():
+        while trainer.step < trainer.config.stage1_iterations:
+            if trainer.sweep_due():
+                torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
+            trainer.iterate()
+        torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
+        torch.save(trainer.state_dict(), folder / "state.pt")
+    return sorted(folder.glob("step-*.pt"))
+
+
+def replay(trainer: Trainer, snapshots: list[Path]) -> None:
+    """Do the sweeps of stage 1 by the derainers they were done by."""
+    now = snapshot(trainer.derainer.state_dict())
+    for weights in snapshots[:-1]:  # the last is the end of stage 1, where no sweep is due
+        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
+        everything = range(len(trainer.domains.rainy))
+        judged = trainer.scorer, trainer.pool, trainer.device, trainer.config.reward
+        sweep(trainer.derainer, trainer.domains.rainy, everything, *judged)
+    trainer.derainer.load_state_dict(now)
+
+
+def rendered(data: Path) -> Domains:
+    """Rain over every second clean image, the other half as the clean domain, and the pairs of both."""
+    images = [read_image(path) for path in list_images(data / "clean")]
+    rng = np.random.default_rng(0)
+    wet, dry = images[::2], images[1::2]
+    angles = rng.permutation(np.linspace(-35, 35, len(wet)))
+    rainy = [render_rain(image, near_rain(rng, angle), seed) for seed, (image, angle) in enumerate(zip(wet, angles))]
+    names = [str(i) for i in range(len(images))]
+    pairs = [Pair(name, one, other) for name, one, other in zip(names, rainy, wet)]
+    return Domains(ImageSet.from_arrays(names[::2], rainy), ImageSet.from_arrays(names[1::2], dry), pairs)
+
+
+def made(name: str, domains: Domains, config: Config) -> Scorer:
+    """The scorer of that name, fitted to the domains where it is a fitted one."""
+    return make_scorer(name, domains.rainy, domains.clean, config.seed, pick_device(config.device))
+
+
+def choice_table(figures: list[dict[str, Any]]) -> str:
+    """One line per score."""
+    first = figures[0]
+    lines = [
+        f"{first['images']} training images of known truth, {first['versions']} snapshots: last {first['last']:.2f} dB,"
+        f" mean {first['mean']:.2f}, oracle {first['oracle']:.2f}.",
+        "",
+        "| score | valid pairs | rank correlation with PSNR | PSNR of its choice | against the last |",
+        "|---|---|---|---|---|",
+    ]
+    for row in figures:
+        lines.append(
+            f"| `{row['scorer']}` | {row['validity']:.0%} | {row['rank correlation']:.2f} | {row['chosen']:.2f} | "
+            f"{row['chosen'] - row['last']:+.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def gain_table(figures: list[dict[str, Any]]) -> str:
+    """One line per branch, with its paired difference to the same iterations without rewards."""
+    figures = sorted(figures, key=lambda run: run["seed"])
+    lines = [
+        f"Preset small, Rain100L, seeds {', '.join(str(run['seed']) for run in figures)}, validation PSNR-RGB in dB.",
+        "",
+        "| stage 2 | per seed | mean | against without |",
+        "|---|---|---|---|",
+    ]
+    against = [run["without"] for run in figures]
+    for name in ("end of stage 1", "without", "with plain rewards", "with rewards"):
+        values = [run[name] for run in figures if name in run]
+        if len(values) == len(figures):
+            seeds = ", ".join(f"{value:.2f}" for value in values)
+            lines.append(f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired(values, against)} |")
+    return "\n".join(lines)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    data = os.environ.get("RGSUD_DATA")
+    parser.add_argument("what", choices=["choice", "gain"])
+    parser.add_argument("--data", type=Path, default=data, help="default: $RGSUD_DATA")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
+    parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
+    parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--read", type=Path, nargs="+", help="files of --json to print together, training nothing")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    args = parser.parse_args()
+    if args.data is None and not args.read:
+        parser.error("give --data, or set RGSUD_DATA")
+    return args
+
+
+if __name__ == "__main__":
+    main()
