@@ -166,9 +166,10 @@ def rendered(data: Path) -> Domains:
     rng = np.random.default_rng(0)
     wet, dry = images[::2], images[1::2]
     angles = rng.permutation(np.linspace(-35, 35, len(wet)))
-    rainy = [render_rain(image, near_rain(rng, angle), seed) for seed, (image, angle) in enumerate(zip(wet, angles))]
+    styles = [near_rain(rng, angle) for angle in angles]
+    rainy = [render_rain(image, style, seed) for seed, (image, style) in enumerate(zip(wet, styles, strict=True))]
     names = [str(i) for i in range(len(images))]
-    pairs = [Pair(name, one, other) for name, one, other in zip(names, rainy, wet)]
+    pairs = [Pair(name, one, other) for name, one, other in zip(names[::2], rainy, wet, strict=True)]
     return Domains(ImageSet.from_arrays(names[::2], rainy), ImageSet.from_arrays(names[1::2], dry), pairs)
 
 

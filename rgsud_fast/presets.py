@@ -45,6 +45,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage2_iterations": 250,
         "val_every": 500,
         "save_every": 500,
-        "reward": {"sweep_every": 300},
+        "reward": {"sweep_every": 300, "mirror": True, "grey_layer": True},
     },
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Pair, to_tensor
+from .drift import LOOKS, HeldOut, Look, drifting, looks_of
 from .errors import UserError
 from .iqa import save_scorer, validity
 from .metrics import average, evaluate_pair, fixed_filter
@@ -42,6 +43,8 @@ class Book:
         self.counted = 0
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
+        self.held_out = HeldOut(trainer)
+        self.looks = looks_of(folder.read_log() if trainer.step else ())
 
     def iterated(self, done: Progressed) -> None:
         """Book one iteration; every `log_every` of them make a line."""
@@ -70,12 +73,17 @@ class Book:
     def swept(self, result: Sweep, seconds: float) -> None:
         """Book one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds
-        row = {"step": self.trainer.step, "event": "sweep", **result._asdict()}
+        began = time.perf_counter()
+        held_out = self.held_out.measure()
+        self.since += time.perf_counter() - began
+        row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
         self.folder.append_log(row)
+        if held_out is not None:
+            self._watch_drift(Look(result.mean_score, held_out))
         if result.refused == result.images:
             self.progress.say(
-                f"step {self.trainer.step:,}: none of {result.images} derained images may be a reward: they are blank, "
-                "another picture than the rainy one, or their score is not finite"
+                f"step {self.trainer.step:,}: none of {result.images} derained images may be a reward: "
+                + ", ".join(f"{count} {reason}" for reason, count in result.reasons.items())
             )
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
 
@@ -93,6 +101,20 @@ class Book:
         )
         self.since += time.perf_counter() - began
         return figures
+
+    def _watch_drift(self, look: Look) -> None:
+        """Warn where the score is being gamed, then look anew."""
+        self.looks.append(look)
+        if not drifting(self.looks):
+            return
+        first, name = self.looks[-LOOKS], self.held_out.name
+        self.progress.say(
+            f"step {self.trainer.step:,}: the rewards score higher and higher ({first.score:.3g} to {look.score:.3g}) "
+            f"while {name} falls ({first.held_out:.4g} to {look.held_out:.4g}): the score {self.trainer.scorer.name} "
+            "may be gamed; look at the gallery, choose another reward.scorer, or tighten reward.fidelity"
+        )
+        self.folder.append_log({"step": self.trainer.step, "event": "drift", "metric": name})
+        self.looks.clear()
 
     def __enter__(self) -> Book:
         return self

@@ -30,6 +30,7 @@ from rgsud_fast.gallery import (
 from rgsud_fast.gallery import run as gallery_run
 from rgsud_fast.gallery.curves import MOST_POINTS, collect
 from rgsud_fast.gallery.page import data_uri
+from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
 from rgsud_fast.pool import RewardPool
 from rgsud_fast.run_folder import RunFolder
@@ -165,6 +166,8 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         step=4000,
         device=torch.device("cpu"),
         switched=validated,
+        scorer=CallableScorer(lambda images: images.mean(dim=(1, 2, 3))),
+        outcomes={0: 0, 1: 3, 2: 1},
         derainer=Derainer(4, [1], 1, [1]).train(),
         nets=types.SimpleNamespace(unet=UNet(4, 2), generator=RainGenerator(4, 1)),
         pool=pool,
@@ -175,6 +178,8 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
     folder = RunFolder(tmp_path / "small-7")
     folder.path.mkdir()
     folder.append_log({"step": 100, "event": "train", "adversarial": 1.5})
+    for step in (1, 2):
+        folder.append_log({"step": step, "event": "sweep", "reasons": {"entered": 2, "blank": 1}})
     metrics = {"rewards": 1}
     if validated:
         for prefix, value in (("", 29.0), ("input_", 25.0), ("filter_", 28.0), ("stage1_", 28.5)):
@@ -197,6 +202,9 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         "pseudo rainy",
         "third.png",
         "ema_decay",
+        "first.png: entered",
+        "second.png: blank",
+        "in all sweeps: 4 entered, 2 blank",
     ):
         assert text in page.text, text
     assert ("+4.00 dB" in page.text) == ("pair.png" in page.text) == validated

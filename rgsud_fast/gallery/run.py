@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from ..data import to_tensor
 from ..metrics import psnr
 from ..networks import evaluating
 from ..ops import rain_residual
+from ..sweep import OUTCOMES, judge
 from ..tiles import run_tiled
 from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 SHOWN = 8  # validation pairs, and training images
+SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
 _COLUMNS = {"PSNR-RGB": "psnr_rgb", "SSIM-RGB": "ssim_rgb", "PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y"}
 _LINES = {
     "rainy input": "input_",
@@ -55,6 +58,12 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             " has the photograph's streaks on an otherwise unchanged scene. Without streaks, train longer; where the"
             " colour shifts or the other scene shows through, raise loss.channel_consistency and"
             " loss.background_guidance.",
+        ),
+        rows(
+            "What became of rewards",
+            _rewards(trainer),
+            f"The present candidates of images that the last sweep saw, {_reasons(folder.read_log())}. What scored "
+            "too low to enter is no better than what is stored; what a guard stopped says which.",
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
         facts("Configuration", _flat(config)),
@@ -115,6 +124,34 @@ def _training(trainer: Trainer) -> list[Row]:
         ]
         shown.append(Row(domains.rainy.names[i], panels))
     return shown
+
+
+@torch.no_grad()
+def _rewards(trainer: Trainer) -> list[Row]:
+    """Of each outcome a few images: the photograph, the present candidate, and what the pool holds."""
+    shown = []
+    for place, name in enumerate(OUTCOMES):
+        for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
+            rainy = to_tensor(trainer.domains.rainy[index])[None].to(trainer.device)
+            with evaluating(trainer.derainer) as network:
+                judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
+            now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
+            stored = Panel("stored", None, "nothing")
+            if bool(trainer.pool.filled[index]):
+                reward, score = (value.cpu() for value in trainer.pool.best(index))
+                stored = Panel("stored", reward.numpy(), f"score {float(score):.3f}")
+            image = judged.image[0].cpu().nan_to_num()
+            panels = [Panel("rainy", rainy[0].cpu()), Panel("candidate", image, now), stored]
+            shown.append(Row(f"{trainer.domains.rainy.names[index]}: {name}", panels))
+    return shown
+
+
+def _reasons(log: list[dict[str, Any]]) -> str:
+    """How often what happened in all sweeps."""
+    total: Counter[str] = Counter()
+    for row in log:
+        total.update(row.get("reasons", {}))
+    return "in all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
 
 
 def _derain(trainer: Trainer, rainy: Tensor) -> Tensor:

@@ -1,0 +1,87 @@
+"""The drift alarm: when it rings, what it measures, and that a run tells it."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import TINY_RUN
+from torch import nn
+
+from rgsud_fast import train
+from rgsud_fast.data import ImageSet, Pair
+from rgsud_fast.drift import LOOKS, HeldOut, Look, drifting, looks_of
+from rgsud_fast.metrics import psnr
+
+
+def looks(scores, held_out):
+    return [Look(score, held) for score, held in zip(scores, held_out, strict=True)]
+
+
+def test_rings_only_when_rewards_rise_and_the_held_out_metric_falls():
+    rising, falling, steady = [1.0, 2.0, 3.0, 4.0], [25.0, 24.5, 24.2, 24.0], [25.0, 25.1, 25.0, 24.9]
+    assert drifting(looks(rising, falling))
+    assert not drifting(looks(rising, steady))
+    assert not drifting(looks(rising, falling[::-1]))
+    assert not drifting(looks([1.0, 2.0, 1.5, 4.0], falling))
+    assert not drifting(looks(rising[: LOOKS - 1], falling[: LOOKS - 1]))
+    assert drifting(looks([9.0, *rising], [30.0, *falling]))
+    assert drifting(looks(rising, [-3.0, -3.1, -3.2, -3.3]))  # -NIQE
+
+
+def test_the_log_gives_the_looks_back():
+    log = [{"step": 1, "event": "train"}, {"mean_score": 1.0, "held_out": 25.0}, {"mean_score": 2.0, "held_out": None}]
+    assert looks_of(log) == [Look(1.0, 25.0)]
+
+
+def run_of(scorer="domain", val=None, side=40):
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(6)]
+    images = ImageSet.from_arrays([str(i) for i in range(6)], arrays)
+    return types.SimpleNamespace(
+        device=torch.device("cpu"),
+        derainer=nn.Identity(),
+        scorer=types.SimpleNamespace(name=scorer),
+        domains=types.SimpleNamespace(rainy=images, clean=images, val=val),
+    )
+
+
+def test_with_pairs_it_is_their_psnr():
+    rng = np.random.default_rng(1)
+    pairs = [Pair(str(i), *rng.integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)) for i in range(2)]
+    held_out = HeldOut(run_of(val=pairs))
+    tensors = [[torch.from_numpy(x).permute(2, 0, 1)[None] / 255 for x in (p.rainy, p.clean)] for p in pairs]
+    assert held_out.name == "validation PSNR"
+    assert held_out.measure() == pytest.approx(sum(psnr(*pair).item() for pair in tensors) / 2, abs=1e-4)
+
+
+def test_without_pairs_it_is_niqe_unless_niqe_is_the_score_or_has_no_model():
+    assert HeldOut(run_of(side=40)).measure() is None
+    held_out = HeldOut(run_of(side=400))
+    assert held_out.name == "-NIQE"
+    assert held_out.measure() < 0
+    assert HeldOut(run_of("niqe", side=400)).measure() is None
+
+
+def write_images(folder, count, first=0):
+    folder.mkdir()
+    for seed in range(first, first + count):
+        array = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(array).save(folder / f"{seed}.png")
+
+
+def test_a_gamed_run_is_told_and_logged(tmp_path, capsys, monkeypatch):
+    falling, rising = iter(range(100, 0, -5)), iter(range(10**6))
+    monkeypatch.setattr("rgsud_fast.drift.HeldOut.measure", lambda self: next(falling))
+    write_images(tmp_path / "rainy", 3)
+    write_images(tmp_path / "clean", 3, first=3)
+    data = {"rainy": tmp_path / "rainy", "clean": tmp_path / "clean"}
+    more = {"data": data, "out": tmp_path / "run", "reward": {"sweep_start": 0.0, "sweep_every": 1, "fidelity": 9.0}}
+    train(TINY_RUN | more, scorer=lambda images: torch.full((len(images),), float(next(rising))))
+    assert "may be gamed" in capsys.readouterr().out
+    events = [json.loads(line)["event"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert 1 <= events.count("drift") <= 3
