@@ -198,7 +198,10 @@ def choice_table(figures: list[dict[str, Any]]) -> str:
 
 def gain_table(figures: list[dict[str, Any]]) -> str:
     """One line per branch, with its paired difference to the same iterations without rewards."""
-    figures = sorted(figures, key=lambda run: run["seed"])
+    by_seed: dict[int, dict[str, Any]] = {}
+    for run in figures:  # branches may have been trained apart
+        by_seed.setdefault(run["seed"], {}).update(run)
+    figures = [by_seed[seed] for seed in sorted(by_seed)]
     lines = [
         f"Preset small, Rain100L, seeds {', '.join(str(run['seed']) for run in figures)}, validation PSNR-RGB in dB.",
         "",

@@ -1,39 +1,14 @@
-// The Python module rgsud_fast._C: addresses, sizes and a stream in; it knows no PyTorch.
-#include <pybind11/pybind11.h>
+// The Python module rgsud_fast._C: addresses, sizes and a stream in; it knows no PyTorch. CUDA: bindings_cuda.cpp.
+#include "bindings.h"
+
 #include <pybind11/stl.h>
 
-#include <array>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "cpu/kernels.h"
-#ifdef RGSUD_CUDA
-#include <cuda_bf16.h>
-
-#include "cuda.h"
-#endif
-
-namespace py = pybind11;
 
 namespace rgsud {
 namespace {
-
-template <typename T>
-T* at(uintptr_t address) {
-  return reinterpret_cast<T*>(address);
-}
-
-// Calls run(T{}) with the element type of that name.
-template <typename Run>
-void with_dtype(const std::string& dtype, Run run) {
-  if (dtype == "float32")
-    run(float{});
-  else if (dtype == "float64")
-    run(double{});
-  else
-    throw std::invalid_argument("no kernel for dtype " + dtype);
-}
 
 // images, channels in, channels out, height, width, taps
 ConvSize conv_size(const std::array<int64_t, 6>& s) { return {s[0], s[1], s[2], s[3], s[4], s[5]}; }
@@ -187,24 +162,6 @@ void pool_update_cpu(uintptr_t arena, uintptr_t scores, uintptr_t images, uintpt
                            at<bool>(entered), size, margin, threads);
 }
 
-Taps taps_at(const std::array<uintptr_t, 6>& t, int first) {
-  return {at<int64_t>(t[first]), at<double>(t[first + 1]), static_cast<int64_t>(t[first + 2])};
-}
-
-// sizes: images, plane height and width; heights, widths, block heights and block widths at both scales. taps: the
-// addresses of index and weights, and the count, down and across. form and flags: the fields of NssForm in order.
-NssSize nss_size(const std::array<int64_t, 11>& s, const std::array<uintptr_t, 6>& t) {
-  return {s[0], s[1], s[2], {s[3], s[4]}, {s[5], s[6]}, {s[7], s[8]}, {s[9], s[10]}, taps_at(t, 0), taps_at(t, 3)};
-}
-
-NssForm nss_form(const std::array<double, 6>& f, const std::array<int, 5>& is) {
-  return {f[0], f[1], f[2], f[3], f[4], f[5], is[0] != 0, is[1] != 0, is[2] != 0, is[3] != 0, is[4] != 0};
-}
-
-Shapes nss_shapes(const std::array<uintptr_t, 4>& tables, int64_t count) {
-  return {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]), count};
-}
-
 void nss_features_cpu(const std::string& dtype, uintptr_t images, uintptr_t features,
                       const std::array<int64_t, 11>& sizes, const std::array<uintptr_t, 6>& taps,
                       const std::array<double, 6>& form, const std::array<int, 5>& flags,
@@ -238,49 +195,6 @@ void rain_residual_cpu(const std::string& dtype, uintptr_t clean, uintptr_t rain
 // Compiled CUDA architectures as numbers, the lowest first: {80, 90}. Empty without CUDA.
 std::vector<int> cuda_architectures() { return {RGSUD_CUDA_BUILT}; }
 
-#ifdef RGSUD_CUDA
-void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height,
-                        int64_t width, bool adjoint, int64_t beside, uintptr_t stream) {
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
-    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, beside, at<void>(stream));
-  };
-  if (dtype == "bfloat16")
-    run(__nv_bfloat16{});
-  else
-    with_dtype(dtype, run);
-}
-
-void ssim_cuda_any(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t value, uintptr_t v_x, uintptr_t v_y,
-                   uintptr_t moments, uintptr_t partials, uintptr_t squares, int64_t planes, int64_t height,
-                   int64_t width, uintptr_t stream) {
-  with_dtype(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    ssim_cuda<T>(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), at<T>(moments), at<double>(partials),
-                 at<double>(squares), {planes, height, width}, at<void>(stream));
-  });
-}
-
-void derain_loss_forward_cuda_any(const std::string& dtype, uintptr_t squares, int64_t tiles, uintptr_t values,
-                                  uintptr_t mse, int64_t images, int64_t elements, uintptr_t stream) {
-  with_dtype(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    derain_loss_forward_cuda<T>(at<double>(squares), tiles, at<T>(values), at<double>(mse), images, elements,
-                                at<void>(stream));
-  });
-}
-
-void derain_loss_backward_cuda_any(const std::string& dtype, uintptr_t v_values, uintptr_t x, uintptr_t y,
-                                   uintptr_t v_ssim, uintptr_t mse, uintptr_t v_x, int64_t images, int64_t elements,
-                                   uintptr_t stream) {
-  with_dtype(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    derain_loss_backward_cuda<T>(at<T>(v_values), at<T>(x), at<T>(y), at<T>(v_ssim), at<double>(mse), at<T>(v_x),
-                                 images, elements, at<void>(stream));
-  });
-}
-#endif
-
 }  // namespace
 }  // namespace rgsud
 
@@ -308,11 +222,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("clip_preprocess_cpu", &clip_preprocess_cpu, unlocked);
   m.def("rain_residual_cpu", &rain_residual_cpu, unlocked);
 #ifdef RGSUD_CUDA
-  m.def("high_pass_cuda", &high_pass_cuda_any, unlocked);
-  m.def("ssim_cuda", &ssim_cuda_any, unlocked);
-  m.def("derain_loss_forward_cuda", &derain_loss_forward_cuda_any, unlocked);
-  m.def("derain_loss_backward_cuda", &derain_loss_backward_cuda_any, unlocked);
-  m.def("ssim_cuda_partials",
-        [](int64_t planes, int64_t height, int64_t width) { return ssim_cuda_partials({planes, height, width}); });
+  bind_cuda(m);
 #endif
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common.h"
+#include "nss.h"
 
 namespace rgsud {
 
@@ -17,6 +18,13 @@ template <typename T>
 void ssim_cuda(const T* x, const T* y, T* value, T* v_x, T* v_y, T* moments, double* partials, double* squares,
                Planes size, Stream stream);
 int64_t ssim_cuda_partials(Planes size);
+
+// Scratch memory: `grey` and `half` hold an image at full and at half scale, `normal` one at full scale, for every
+// image; `tails` nss_features_cuda_tails(size) of them.
+template <typename T>
+void nss_features_cuda(const T* images, float* grey, double* half, float* normal, Tails* tails, double* features,
+                       const NssSize& size, const NssForm& form, const Shapes& shapes, Stream stream);
+int64_t nss_features_cuda_tails(const NssSize& size);
 
 // From what ssim_cuda left: values[0] the negative PSNR, values[1] from the mean SSIM to 1 - SSIM, and each image's
 // mse.

@@ -72,35 +72,33 @@ struct Shapes {
   int64_t count;
 };
 
-// The 18 features of a block at one scale, from the tails of its five fits (Lasmar et al., 2009). The shape of
-// a flat block is NaN.
-RGSUD_HD void describe(const Tails* tails, int64_t count, const NssForm& form, const Shapes& shapes, double* features) {
-  for (int fit = 0; fit < kFits; ++fit) {
-    const Tails& t = tails[fit];
-    const double square = (t.below + t.above) / count, absolute = t.absolute / count;
-    const bool one = form.whole && form.symmetric && fit == 0;
-    const double below = sqrt(one ? square : t.below / t.count_below);
-    const double above = sqrt(one ? square : t.above / t.count_above);
-    const double skew = below / above, spread = skew * skew + 1;
-    double ratio = absolute * absolute / square * (skew * skew * skew + 1) * (skew + 1) / (spread * spread);
-    if (!(square > kFlat)) ratio = NAN;
+// Fit an asymmetric generalised Gaussian to the tails of `count` numbers (Lasmar et al., 2009) and write what it gives
+// of the 18 features of a block at one scale. The shape of a flat block is NaN.
+RGSUD_HD void describe(int fit, const Tails& t, int64_t count, const NssForm& form, const Shapes& shapes,
+                       double* features) {
+  const double square = (t.below + t.above) / count, absolute = t.absolute / count;
+  const bool one = form.whole && form.symmetric && fit == 0;
+  const double below = sqrt(one ? square : t.below / t.count_below);
+  const double above = sqrt(one ? square : t.above / t.count_above);
+  const double skew = below / above, spread = skew * skew + 1;
+  double ratio = absolute * absolute / square * (skew * skew * skew + 1) * (skew + 1) / (spread * spread);
+  if (!(square > kFlat)) ratio = NAN;
 
-    int64_t low = 0, high = shapes.count - 1;  // the first shape whose upper boundary is not below the ratio
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (shapes.between[middle] >= ratio)
-        high = middle;
-      else
-        low = middle + 1;
-    }
-    double left = below * shapes.scale[low], right = above * shapes.scale[low];
-    const double mean = (right - left) * shapes.centre[low];
-    if (form.whole) left = below * below, right = above * above;
-    double* to = features + (fit == 0 ? 0 : 4 * fit - 2);
-    *to++ = ratio - ratio == 0 ? shapes.shape[low] : NAN;
-    *to++ = fit == 0 ? (left + right) / 2 : mean;
-    if (fit > 0) to[0] = left, to[1] = right;
+  int64_t low = 0, high = shapes.count - 1;  // the first shape whose upper boundary is not below the ratio
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (shapes.between[middle] >= ratio)
+      high = middle;
+    else
+      low = middle + 1;
   }
+  double left = below * shapes.scale[low], right = above * shapes.scale[low];
+  const double mean = (right - left) * shapes.centre[low];
+  if (form.whole) left = below * below, right = above * above;
+  double* to = features + (fit == 0 ? 0 : 4 * fit - 2);
+  to[0] = ratio - ratio == 0 ? shapes.shape[low] : NAN;
+  to[1] = fit == 0 ? (left + right) / 2 : mean;
+  if (fit > 0) to[2] = left, to[3] = right;
 }
 
 }  // namespace RGSUD_ISA

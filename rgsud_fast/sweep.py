@@ -122,7 +122,7 @@ def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) 
     Returns:
         The place of each in OUTCOMES, [N] int64; 1 where none stops it.
     """
-    change = F.avg_pool2d(rainy - derained, 15, stride=4, ceil_mode=True, count_include_pad=False)
+    change = F.avg_pool2d(rainy - derained, min(15, *rainy.shape[2:]), stride=8)
     tests = [
         ~torch.isfinite(derained.sum(dim=(1, 2, 3))),
         ~(derained.var(dim=(1, 2, 3)) > VARIANCE),

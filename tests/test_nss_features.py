@@ -7,7 +7,7 @@ import torch
 from kernel_cases import each_kernel
 
 from rgsud_fast.ops import nss_features, use_backend
-from rgsud_fast.ops.nss_features import reference
+from rgsud_fast.ops.nss_features import MATLAB, OPENCV, YIQ, reference
 
 
 def photographs(count, height, width, device="cpu"):
@@ -19,22 +19,31 @@ def photographs(count, height, width, device="cpu"):
     return (images.clamp(0, 1) * 255).round().to(device) / 255
 
 
+# OpenCV's form is float32 arithmetic, of which a compiler may fuse more than the reference does.
+FORMS = {"MATLAB": (MATLAB, 1e-6), "YIQ": (YIQ, 1e-6), "OPENCV": (OPENCV, 2e-5)}
+
+
 @each_kernel("nss_features")
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "shape, block", [((2, 192, 288), 96), ((1, 100, 250), 96), ((3, 37, 50), 12), ((1, 24, 33), 6)], ids=str
+    "shape, block",
+    [((2, 192, 288), 96), ((1, 100, 250), 96), ((3, 37, 50), 12), ((1, 24, 33), 6), ((2, 150, 171), None)],
+    ids=str,
 )
-def test_matches_reference(device, backend, shape, block):
+def test_matches_reference(device, backend, shape, block, form):
+    form, tolerance = FORMS[form]
     images = photographs(*shape, device)
     with use_backend(backend):
-        got = nss_features(images, block)
-    wanted = reference(images, block)
-    assert got.shape == wanted.shape == (shape[0], (shape[1] // block) * (shape[2] // block), 36)
+        got = nss_features(images, block, form)
+    wanted = reference(images, block, form)
+    blocks = () if block is None else ((shape[1] // block) * (shape[2] // block),)
+    assert got.shape == wanted.shape == (shape[0], *blocks, 36)
     assert wanted.isfinite().float().mean() > 0.5
     assert torch.equal(got.isnan(), wanted.isnan())
     apart = (got - wanted).nan_to_num().abs()
     # A shape half-way between two steps of the grid of 0.001 may be taken for either.
-    assert apart.max() < 1.1e-3
-    assert (apart > 1e-6).float().mean() < 0.002
+    assert apart.max() < (3.1e-3 if form.single else 1.1e-3)
+    assert (apart > tolerance).float().mean() < (0.02 if form.single else 0.006)
 
 
 @each_kernel("nss_features")

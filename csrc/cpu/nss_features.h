@@ -213,13 +213,13 @@ void nss_features(const T* images, double* features, const NssSize& size, const 
     for (int64_t task = 0; task < size.images * rows * columns * 2; ++task) {
       const int64_t scale = task % 2, block_of = task / 2 % (rows * columns), image = task / 2 / (rows * columns);
       const int64_t row = block_of / columns, column = block_of % columns;
-      Tails sum[kFits] = {};
-      for (int64_t at = form.whole ? 0 : row; at < (form.whole ? strips[scale] : row + 1); ++at) {
-        const int64_t strip_of = image * tasks + scale * strips[0] + at;
-        for (int fit = 0; fit < kFits; ++fit) sum[fit].add(tails.data()[(strip_of * columns + column) * kFits + fit]);
+      double* to = features + (task / 2 * 2 + scale) * kFeatures;
+      for (int fit = 0; fit < kFits; ++fit) {
+        Tails sum = {};
+        for (int64_t at = form.whole ? 0 : row; at < (form.whole ? strips[scale] : row + 1); ++at)
+          sum.add(tails.data()[((image * tasks + scale * strips[0] + at) * columns + column) * kFits + fit]);
+        describe(fit, sum, size.block_height[scale] * size.block_width[scale], form, shapes, to);
       }
-      describe(sum, size.block_height[scale] * size.block_width[scale], form, shapes,
-               features + (task / 2 * 2 + scale) * kFeatures);
     }
   }
 }

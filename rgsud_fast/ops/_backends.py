@@ -21,7 +21,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "derain_loss": {"cpu": ("native",), "cuda": ("native",)},
     "rain_residual": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "pool_update": {"cpu": ("native", "triton"), "cuda": ("triton",)},
-    "nss_features": {"cpu": ("native",)},
+    "nss_features": {"cpu": ("native",), "cuda": ("native",)},
     "clip_preprocess": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "take_crops": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},

@@ -1,4 +1,4 @@
-"""nss_features by csrc/cpu/nss_features.h."""
+"""nss_features by csrc/cpu/nss_features.h or kernels/cuda/nss_features.cu."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from . import _C, address, dtype_name, threads
+from . import _C, address, dtype_name, on_device, stream, threads
 
 if TYPE_CHECKING:
     from ..nss_features import Form, Layout, Shapes
@@ -19,17 +19,22 @@ def forward(images: Tensor, layout: Layout, form: Form, shapes: Shapes) -> Tenso
     blocks = (height // block_height) * (width // block_width)
     features = images.new_empty(len(images), blocks, 36, dtype=torch.float64)
     by_scale = [side for pair in (layout.sizes, layout.blocks) for sides in zip(*pair, strict=True) for side in sides]
+    sizes = [len(images), *images.shape[2:], *by_scale]
+    taps = [*layout.down.numbers, *layout.across.numbers]
     flags = (form.cyclic, form.symmetric, layout.whole, form.single_grey, form.single)
-    _C.nss_features_cpu(
-        dtype_name(images),
-        address(images),
-        address(features),
-        [len(images), *images.shape[2:], *by_scale],
-        [*layout.down.numbers, *layout.across.numbers],
-        [*form.grey, form.constant, form.gain, form.level],
-        [int(flag) for flag in flags],
-        [address(table) for table in shapes],
-        len(shapes.shape),
-        threads(),
-    )
+    numbers = [*form.grey, form.constant, form.gain, form.level], [int(flag) for flag in flags]
+    tables = [address(table) for table in shapes], len(shapes.shape)
+    if not images.is_cuda:
+        arguments = dtype_name(images), address(images), address(features), sizes, taps, *numbers, *tables
+        _C.nss_features_cpu(*arguments, threads())
+        return features
+    with on_device(images):
+        scratch = [
+            images.new_empty(len(images), height, width, dtype=torch.float32),
+            images.new_empty(len(images), *layout.sizes[1], dtype=torch.float64),
+            images.new_empty(len(images), height, width, dtype=torch.float32),
+            images.new_empty(5 * _C.nss_features_cuda_tails(sizes, taps), dtype=torch.float64),
+        ]
+        arguments = dtype_name(images), address(images), [address(part) for part in scratch], address(features)
+        _C.nss_features_cuda(*arguments, sizes, taps, *numbers, *tables, stream(images))
     return features
