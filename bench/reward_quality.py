@@ -32,6 +32,7 @@ from rgsud_fast.files import write_text
 from rgsud_fast.iqa import Scorer, make_scorer, validity
 from rgsud_fast.metrics import psnr
 from rgsud_fast.networks import evaluating
+from rgsud_fast.pool import RewardPool
 from rgsud_fast.reports import validate
 from rgsud_fast.sweep import candidate, sweep
 from rgsud_fast.trainer import Trainer
@@ -62,6 +63,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     trainer = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
     scorers = {name: made(name, domains, config) for name in args.scorers}
+    pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
     for row, weights in enumerate(snapshots):
@@ -72,32 +74,62 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
                 derained = candidate(derainer, rainy, config.reward)
                 psnrs[row, i] = psnr(derained, clean)
                 for name, scorer in scorers.items():
-                    scores[name][row, i] = scorer.score(derained, rainy=rainy)
+                    score = scorer.score(derained, rainy=rainy)
+                    pools[name].update([i], derained, score)
+                    scores[name][row, i] = score
         print(f"{weights.name}: {psnrs[row].mean():.2f} dB", flush=True)
     found = []
     for name, scorer in scorers.items():
         print(f"validity of {name}", flush=True)
-        found.append({"scorer": name, "validity": validity(scorer, domains.val or [], trainer.device)})
-        found[-1] |= chosen(scores[name], psnrs)
+        found.append({"scorer": shortened(name), "validity": validity(scorer, domains.val or [], trainer.device)})
+        rewards = [psnr(reward_of(pools[name], i), to_tensor(truth)[None]) for i, truth in enumerate(truths)]
+        found[-1] |= chosen(scores[name], psnrs) | {
+            "keep": config.reward.keep,
+            "rewards": torch.cat(rewards).mean().item(),
+        }
     return found
 
 
+def reward_of(pool: RewardPool, index: int) -> Tensor:
+    """What stage 2 takes as the reward of an image, whole: the mean of its versions, [1, 3, H, W] on the CPU."""
+    filled = torch.isfinite(pool.scores[index])
+    versions = pool.versions(index)[filled].cpu().permute(0, 3, 1, 2).float() / 255
+    return versions.mean(0, keepdim=True)
+
+
+def shortened(name: str) -> str:
+    """A scorer's name without its files' folders."""
+    kind, _, argument = name.partition(":")
+    return name if argument.startswith("[") or not argument else f"{kind}:{Path(argument).name}"
+
+
 def chosen(scores: Tensor, psnrs: Tensor) -> dict[str, float]:
-    """What a score chooses of the versions of each image: figures from scores and PSNRs, [versions, images] each."""
-    scores = scores.nan_to_num(nan=-torch.inf)
-    ranks = [values.argsort(0).argsort(0).double() for values in (scores, psnrs)]
-    centred = [rank - rank.mean(0) for rank in ranks]
-    along = (centred[0] * centred[1]).sum(0) / (centred[0].square().sum(0) * centred[1].square().sum(0)).sqrt()
-    best_so_far = psnrs.gather(0, scores.argmax(0, keepdim=True))
+    """What a score chooses of the versions of each image: figures from scores and PSNRs, [versions, images] each.
+
+    The rank correlation (Spearman, ties at their mean rank) is over images whose scores are finite and not all equal.
+    """
+    best_so_far = psnrs.gather(0, scores.nan_to_num(nan=-torch.inf).argmax(0, keepdim=True))
+    found = []
+    for score, truth in zip(scores.T, psnrs.T, strict=True):
+        if torch.isfinite(score).all() and score.std() > 0:
+            ranks = torch.stack([mean_ranks(score), mean_ranks(truth)])
+            found.append(torch.corrcoef(ranks)[0, 1])
     return {
         "versions": len(scores),
         "images": scores.shape[1],
-        "rank correlation": along.mean().item(),
+        "ranked": len(found),
+        "rank correlation": torch.stack(found).mean().item() if found else float("nan"),
         "chosen": best_so_far.mean().item(),
         "last": psnrs[-1].mean().item(),
         "mean": psnrs.mean().item(),
         "oracle": psnrs.max(0).values.mean().item(),
     }
+
+
+def mean_ranks(values: Tensor) -> Tensor:
+    """The rank of each, [N]; equal ones share the mean of theirs."""
+    below, up_to = ((values[:, None] > values).sum(1), (values[:, None] >= values).sum(1))
+    return (below + up_to + 1).double() / 2
 
 
 def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -183,15 +215,15 @@ def choice_table(figures: list[dict[str, Any]]) -> str:
     first = figures[0]
     lines = [
         f"{first['images']} training images of known truth, {first['versions']} snapshots: last {first['last']:.2f} dB,"
-        f" mean {first['mean']:.2f}, oracle {first['oracle']:.2f}.",
+        f" mean {first['mean']:.2f}, oracle {first['oracle']:.2f}. Rewards: the mean of the {first['keep']} best.",
         "",
-        "| score | valid pairs | rank correlation with PSNR | PSNR of its choice | against the last |",
-        "|---|---|---|---|---|",
+        "| score | valid pairs | rank correlation with PSNR | best one | rewards | against the last |",
+        "|---|---|---|---|---|---|",
     ]
     for row in figures:
         lines.append(
-            f"| `{row['scorer']}` | {row['validity']:.0%} | {row['rank correlation']:.2f} | {row['chosen']:.2f} | "
-            f"{row['chosen'] - row['last']:+.2f} |"
+            f"| `{row['scorer']}` | {row['validity']:.0%} | {row['rank correlation']:.2f} ({row['ranked']}) | "
+            f"{row['chosen']:.2f} | {row['rewards']:.2f} | {row['rewards'] - row['last']:+.2f} |"
         )
     return "\n".join(lines)
 
@@ -214,6 +246,9 @@ def gain_table(figures: list[dict[str, Any]]) -> str:
         if len(values) == len(figures):
             seeds = ", ".join(f"{value:.2f}" for value in values)
             lines.append(f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired(values, against)} |")
+    shares = [run["with rewards: images"] for run in figures if "with rewards: images" in run]
+    if shares:
+        lines += ["", f"Of the rainy images {min(shares):.0%} or more had a reward when stage 2 began."]
     return "\n".join(lines)
 
 

@@ -32,7 +32,12 @@ _TINY: dict[str, Any] = {
         "discriminator_warmup": 500,
         "ema_decay": 0.995,
     },
-    "reward": {"sweep_every": 200, "mirror": True, "grey_layer": True},  # a sweep of 50 images: about 40 iterations
+    "reward": {
+        "sweep_every": 200,
+        "keep": 3,
+        "mirror": True,
+        "grey_layer": True,
+    },  # a sweep of 50 images: about 40 iterations
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -45,6 +50,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "stage2_iterations": 250,
         "val_every": 500,
         "save_every": 500,
-        "reward": {"sweep_every": 300, "mirror": True, "grey_layer": True},
+        "reward": {"sweep_every": 300, "keep": 3, "mirror": True, "grey_layer": True},
     },
 }

@@ -20,8 +20,12 @@ from .pool import RewardPool
 from .tiles import run_tiled
 
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
+REMOVED = 1e-3  # smallest mean change, in [0, 1]: a quarter of a grey level. A rainy reward would teach to do nothing.
 # What becomes of a candidate, in the order in which the guards are asked.
-OUTCOMES = ("entered", "no better", "not finite", "blank", "another picture", "not like rain", "not scored")
+OUTCOMES = (
+    *("entered", "no better", "not finite", "blank", "another picture"),
+    *("nothing removed", "not like rain", "not scored"),
+)
 
 
 class Sweep(NamedTuple):
@@ -101,12 +105,17 @@ def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> Tenso
     part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
     the same two properties that the plausibility penalties ask for).
     """
-    derained = run_tiled(derainer, rainy).clamp(0, 1)
+    derained = _in_range(run_tiled(derainer, rainy))
     if reward.mirror:
-        derained = (derained + run_tiled(derainer, rainy.flip(3)).clamp(0, 1).flip(3)) / 2
+        derained = (derained + _in_range(run_tiled(derainer, rainy.flip(3))).flip(3)) / 2
     if reward.grey_layer:
         derained = (rainy - (rainy - derained).mean(dim=1, keepdim=True).clamp(min=0)).clamp(0, 1)
     return derained
+
+
+def _in_range(image: Tensor) -> Tensor:
+    """Clamped to [0, 1]; what is infinite becomes NaN, so that a guard sees it."""
+    return image.clamp(0, 1) + 0 * image
 
 
 def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) -> Tensor:
@@ -127,6 +136,7 @@ def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) 
         ~torch.isfinite(derained.sum(dim=(1, 2, 3))),
         ~(derained.var(dim=(1, 2, 3)) > VARIANCE),
         ~(change.abs().mean(dim=(1, 2, 3)) < reward.fidelity),
+        ~((rainy - derained).abs().mean(dim=(1, 2, 3)) > REMOVED),
         _penalty(derained, rainy, reward) > reward.implausible,
         ~torch.isfinite(score),
     ]

@@ -73,9 +73,9 @@ def test_each_guard_gives_its_reason():
     rainy = torch.rand(1, 3, 64, 64) * 0.5
     damaged = rainy * 0.9
     damaged[0, 0, 3, 3] = torch.nan
-    candidates = torch.cat([rainy * 0.9, rainy + 0.4, torch.full_like(rainy, 0.25), damaged, rainy * 0.9])
-    score = torch.tensor([1.0, 1.0, 1.0, 1.0, torch.inf])
-    expected = ["no better", "another picture", "blank", "not finite", "not scored"]
+    candidates = [rainy * 0.9, rainy + 0.4, torch.full_like(rainy, 0.25), damaged, rainy * 0.9, rainy]
+    candidates, score = torch.cat(candidates), torch.tensor([1.0, 1.0, 1.0, 1.0, torch.inf, 1.0])
+    expected = ["no better", "another picture", "blank", "not finite", "not scored", "nothing removed"]
     assert outcomes_of(candidates, rainy, score) == expected
 
 
@@ -106,6 +106,23 @@ def test_a_candidate_may_be_the_mean_with_the_mirrored_image():
     plain, mirrored = (candidate(Leaning(), rainy, RewardConfig(mirror=mirror)) for mirror in (False, True))
     assert (plain - rainy).abs().max() > 0.05
     torch.testing.assert_close(mirrored, rainy)
+
+
+@pytest.mark.parametrize("change, reason", [(0.05, "nothing removed"), (float("inf"), "not finite")])
+def test_what_projection_and_clamping_would_hide_is_refused(darkness, change, reason):
+    class Brighten(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.change = nn.Parameter(torch.zeros(1, 1, 32, 40))
+            self.change.data[..., 5, 5:] = change
+
+        def forward(self, image):
+            return image + self.change
+
+    rainy = 0.4 + 0.2 * torch.rand(1, 3, 32, 40)
+    judged = judge(Brighten(), rainy, darkness, RewardConfig(grey_layer=True, mirror=True))
+    assert OUTCOMES[int(judged.outcome)] == reason
+    assert judged.score.isnan()
 
 
 def test_a_grey_layer_is_grey_and_nowhere_negative():

@@ -6,6 +6,7 @@ pyiqa is an optional extra under the PolyForm-Noncommercial licence: pip install
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import socket
 import sys
 import types
@@ -122,9 +123,7 @@ def _import_pyiqa() -> types.ModuleType:
 
 def _offer_pkg_resources() -> None:
     """openai-clip imports pkg_resources for its copy of packaging alone, and setuptools 82 no longer has it."""
-    try:
-        import pkg_resources  # noqa: F401
-    except ImportError:
+    if "pkg_resources" not in sys.modules and importlib.util.find_spec("pkg_resources") is None:
         with contextlib.suppress(ImportError):
             import packaging.version
 

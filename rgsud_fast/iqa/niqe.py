@@ -39,14 +39,19 @@ def niqe(images: Tensor, model: NiqeModel, form: Form = MATLAB) -> Tensor:
         [N] float32. NaN for an image with fewer than two blocks of 96 x 96 that can be described, or with a pixel
         that is not finite; the others are not touched by it.
     """
-    usable = finite(images)  # [N]
     features = nss_features(images, form=form)
-    described = features.isfinite().all(2) & usable[:, None]  # [N, blocks]
+    described = features.isfinite().all(2) & finite(images)[:, None]  # [N, blocks]
+    # One by one: in another batch a product may be summed in another order, and a score must not change with it.
+    return torch.cat([_distance(f, d, model) for f, d in zip(features.split(1), described.split(1), strict=True)])
+
+
+def _distance(features: Tensor, described: Tensor, model: NiqeModel) -> Tensor:
+    """One image's distance from the model, [1, blocks, 36] and which blocks count, [1, blocks] -> [1] float32."""
     mu, cov = _moments(features, described)
-    usable &= described.sum(1) >= 2
+    usable = described.sum(1) >= 2
     mu = torch.where(usable[:, None], mu, 0)
     cov = torch.where(usable[:, None, None], cov, 0)
-    away = mu - model.mu.to(mu)  # [N, 36]
+    away = mu - model.mu.to(mu)  # [1, 36]
     spread = torch.linalg.pinv((cov + model.cov.to(mu)) / 2, hermitian=True)
     distance = (away[:, None] @ spread @ away[:, :, None]).flatten().clamp_min(0).sqrt()
     return torch.where(usable, distance, torch.nan).float()
@@ -103,15 +108,14 @@ class NiqeScorer:
 
     name = "niqe"
 
-    def __init__(self, model: NiqeModel):
-        self.model = model
+    def __init__(self, model: NiqeModel, form: Form = MATLAB):
+        self.model, self.form = model, form
 
     def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
         """Score each image by itself; see `Scorer.score`. `rainy` is not used."""
         check_images(images, rainy)
         with torch.no_grad():
-            # One by one: in another batch sums may be taken in another order, and a score must not change with it.
-            return -torch.cat([niqe(one[None], self.model) for one in images])
+            return -niqe(images, self.model, self.form)
 
     def state(self) -> dict[str, Tensor]:
         """The natural-image model, on the CPU."""

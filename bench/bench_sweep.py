@@ -1,0 +1,49 @@
+"""What a sweep costs beyond the derainer's forward passes in it: preset small, eight images of 480 x 320."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from bench_niqe import photographs
+from op_cases import DEVICE, Provider, race
+
+from rgsud_fast.assembly import build_networks
+from rgsud_fast.config import load_config
+from rgsud_fast.data import ImageSet, to_tensor
+from rgsud_fast.data.rain import RainStyle, render_rain
+from rgsud_fast.iqa import make_scorer
+from rgsud_fast.networks import evaluating
+from rgsud_fast.ops import use_backend
+from rgsud_fast.pool import RewardPool
+from rgsud_fast.sweep import sweep
+from rgsud_fast.tiles import run_tiled
+
+
+@pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
+@pytest.mark.parametrize("name", ["domain", "niqe"])
+def bench_sweep(benchmark, name, mirror):
+    config = load_config({"preset": "small", "reward": {"mirror": mirror}})
+    clean = photographs()[:, :, :320]
+    wet = [np.ascontiguousarray(render_rain(image, RainStyle(), seed)) for seed, image in enumerate(clean)]
+    rainy = ImageSet.from_arrays([str(i) for i in range(len(wet))], wet)
+    device = torch.device(DEVICE)
+    derainer = build_networks(config, device).derainer
+    scorer = make_scorer(name, rainy, clean, device=device)
+    pool = RewardPool(rainy.sizes, device=device)
+    batches = [to_tensor(image)[None].to(device) for image in wet]
+
+    def whole() -> None:
+        pool.scores.fill_(-torch.inf)  # every candidate enters
+        sweep(derainer, rainy, range(len(wet)), scorer, pool, device, config.reward)
+
+    def forward() -> None:
+        with evaluating(derainer), use_backend("auto"):  # a rival would run on the references
+            for image in batches:
+                for _ in range(1 + mirror):
+                    run_tiled(derainer, image)
+
+    provider = Provider(f"sweep, {name}", whole, "auto", {"forward passes alone": forward})
+    moved = sum(image.nbytes for image in batches)
+    benchmark.extra_info.update(case=f"sweep, {'mirrored' if mirror else 'plain'}", bytes=moved, dtype="float32")
+    race(benchmark, provider, lambda function: function(), rounds=10, warm_up=2)
