@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from op_cases import DEVICE, Provider, race
 
-from rgsud_fast.iqa import NiqeModel, NiqeScorer, fit_niqe_model
+from rgsud_fast.iqa import NiqeModel, fit_niqe_model, niqe
 from rgsud_fast.ops.nss_features import YIQ
 
 COUNT, SIDE = 8, 480
@@ -37,7 +39,7 @@ def bench_niqe(benchmark, tmp_path):
     arrays = photographs()
     model = fit_niqe_model(arrays, DEVICE)
     images = torch.from_numpy(arrays).to(DEVICE).permute(0, 3, 1, 2).float() / 255
-    scorer = NiqeScorer(model, YIQ)
-    provider = Provider("native", scorer.score, "auto", {"pyiqa": theirs(model, tmp_path)})
+    ours = functools.partial(niqe, model=model, form=YIQ)
+    provider = Provider("native", ours, "auto", {"pyiqa": theirs(model, tmp_path)})
     benchmark.extra_info.update(case=f"niqe {list(images.shape)}", bytes=images.nbytes, dtype="float32")
     race(benchmark, provider, lambda score: score(images), rounds=5, warm_up=1)

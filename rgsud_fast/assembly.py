@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,11 @@ def choose_scorer(
             raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
         scorer = restore_scorer(config.reward.scorer, state, device)
     else:
+        configure = functools.partial(_set_options, reward=config.reward)
         wanted = config.reward.scorer if own is None else own
-        scorer = make_scorer(wanted, domains.rainy, domains.clean, config.seed, device)
-    if own is None:
-        for part in [scorer, *getattr(scorer, "members", ())]:
-            _set_options(part, config.reward)
+        return make_scorer(wanted, domains.rainy, domains.clean, config.seed, device, configure)
+    for part in [scorer, *getattr(scorer, "members", ())]:
+        _set_options(part, config.reward)
     return scorer
 
 

@@ -32,7 +32,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read or is not a checkpoint of this version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except OSError as error:
         raise UserError(f"checkpoint {path}: {error.strerror}") from None
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:

@@ -85,8 +85,14 @@ class HeldOut:
 
 
 def looks_of(log: Iterable[dict]) -> list[Look]:
-    """The looks that a run's log holds, so that a resumed run goes on with them."""
-    return [Look(row["mean_score"], row["held_out"]) for row in log if row.get("held_out") is not None]
+    """The looks since the last alarm that a run's log holds, so that a resumed run goes on with them."""
+    looks: list[Look] = []
+    for row in log:
+        if row.get("event") == "drift":
+            looks.clear()
+        elif row.get("held_out") is not None:
+            looks.append(Look(row["mean_score"], row["held_out"]))
+    return looks
 
 
 def _spread(count: int) -> list[int]:

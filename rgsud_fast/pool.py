@@ -111,7 +111,7 @@ class RewardPool:
         windows = windows_of(crops, self.sizes, self._offsets)
         indices = sent(torch.tensor([crop.index for crop in crops]), self.device)
         filled, shares = _shares(self.scores[indices])
-        if len(self.tiers) == 1:
+        if len(self.tiers) == 1 and self.tiers[0].scores is None:
             arena = self.tiers[0].arena
             source = arena[0] if pixels is None else pixels
             rainy, rewards = take_crops(source, sent(windows, self.device), side, arena, shares)

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from .data import Pair, to_tensor
 from .drift import LOOKS, HeldOut, Look, drifting, looks_of
 from .errors import UserError
-from .iqa import save_scorer, validity
+from .iqa import CallableScorer, save_scorer, validity
 from .metrics import average, evaluate_pair, fixed_filter
 from .networks import evaluating
 from .progress import Progress
 from .run_folder import RunFolder
+from .scorer_names import name_of
 from .sweep import Sweep
 from .tiles import run_tiled
 from .weights import RAIN_FROM, save_network
@@ -185,8 +186,10 @@ def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     text[RAIN_FROM] = "derainer" if trainer.switched else "unet"
     for kind, network in trainer.nets._asdict().items():
         save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
-    if trainer.scorer.state():
-        save_scorer(trainer.scorer, folder.path / "scorer.safetensors")
+    if not isinstance(trainer.scorer, CallableScorer):
+        name = trainer.config.reward.scorer
+        own = name_of(name) != trainer.scorer.name  # a scorer object of the user's
+        save_scorer(trainer.scorer, folder.path / "scorer.safetensors", None if own else name)
 
 
 def final_metrics(trainer: Trainer) -> dict[str, Any]:

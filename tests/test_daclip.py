@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from rgsud_fast.errors import UserError
-from rgsud_fast.iqa import convert_daclip, load_daclip, make_scorer
+from rgsud_fast.iqa import convert_daclip, load_daclip, load_scorer, make_scorer, save_scorer
 from rgsud_fast.iqa.daclip import HOME, RAINDROP, RAINY, WORDS
+from rgsud_fast.iqa.scorer import to_batch
 from rgsud_fast.ops import clip_preprocess
 
 SIDE, PATCH, WIDTH, DEPTH, OUT, CONTEXT = 64, 16, 64, 2, 32, 77
@@ -105,3 +107,31 @@ def test_files_of_something_else_are_refused(checkpoint, tmp_path):
         (tmp_path / name).write_bytes(b"\x80\x04noise")
         with pytest.raises(UserError, match="DACLIP weights"):
             load_daclip(tmp_path / name)
+
+
+def test_a_saved_run_scores_alike_with_its_file_and_options(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("RGSUD_WEIGHTS", str(tmp_path / "nothing here"))
+    name = f"daclip:{checkpoint[0]}"
+    scorer = make_scorer(name, (), ())
+    scorer.tiles, scorer.raindrops = True, True
+    save_scorer(scorer, tmp_path / "scorer.safetensors", name)
+    images = torch.rand(1, 3, 100, 130)
+    assert torch.equal(load_scorer(tmp_path / "scorer.safetensors").score(images), scorer.score(images))
+    checkpoint_gone = "daclip:" + str(tmp_path / "gone.pt")
+    save_scorer(scorer, tmp_path / "scorer.safetensors", checkpoint_gone)
+    with pytest.raises(UserError, match=r"gone\.pt: no such file"):
+        load_scorer(tmp_path / "scorer.safetensors")
+
+
+def test_an_ensemble_is_fitted_to_members_as_they_will_score(checkpoint):
+    rng = np.random.default_rng(0)
+    photographs = [rng.integers(0, 256, (100, 110, 3), dtype=np.uint8) for _ in range(5)]
+
+    def configure(member):
+        member.raindrops = True
+
+    name = f"daclip:{checkpoint[0]}"
+    ensemble = make_scorer(f"ensemble:[{name},{name}]", photographs, (), configure=configure)
+    alone = make_scorer(name, (), (), configure=configure)
+    scores = torch.cat([alone.score(to_batch(image)) for image in photographs])
+    assert torch.equal(ensemble.references[0], scores.sort().values)

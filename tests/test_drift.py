@@ -36,6 +36,8 @@ def test_rings_only_when_rewards_rise_and_the_held_out_metric_falls():
 def test_the_log_gives_the_looks_back():
     log = [{"step": 1, "event": "train"}, {"mean_score": 1.0, "held_out": 25.0}, {"mean_score": 2.0, "held_out": None}]
     assert looks_of(log) == [Look(1.0, 25.0)]
+    assert looks_of([*log, {"event": "drift"}, *log]) == [Look(1.0, 25.0)]
+    assert looks_of([*log, {"event": "drift"}]) == []
 
 
 def run_of(scorer="domain", val=None, side=40):

@@ -36,7 +36,7 @@ def test_a_better_image_never_ranks_lower():
 
 def test_is_the_mean_of_the_members_ranks():
     members = [CallableScorer(brightness), CallableScorer(twice_as_dark)]
-    scorer = fit_ensemble(members, PHOTOGRAPHS)
+    scorer = fit_ensemble(members, [PHOTOGRAPHS])
     assert scorer.name == "ensemble:[brightness,twice_as_dark]"
     grey = torch.full((2, 3, 8, 8), 0.4)
     grey[1] = torch.nan
@@ -48,7 +48,8 @@ def test_is_the_mean_of_the_members_ranks():
 def test_no_member_rules_by_its_scale():
     louder = CallableScorer(lambda images: 1000 * images.mean((1, 2, 3)))
     quiet = [
-        fit_ensemble([CallableScorer(brightness), other], PHOTOGRAPHS) for other in (CallableScorer(brightness), louder)
+        fit_ensemble([CallableScorer(brightness), other], [PHOTOGRAPHS])
+        for other in (CallableScorer(brightness), louder)
     ]
     images = torch.rand(3, 3, 8, 8)
     torch.testing.assert_close(quiet[0].score(images), quiet[1].score(images))
@@ -58,7 +59,7 @@ def test_a_member_that_tells_nothing_apart_is_named():
     constant = CallableScorer(lambda images: torch.ones(len(images)))
     constant.name = "constant"
     with pytest.raises(UserError, match="constant tells the 5 photographs not apart"):
-        fit_ensemble([CallableScorer(brightness), constant], PHOTOGRAPHS)
+        fit_ensemble([CallableScorer(brightness), constant], [PHOTOGRAPHS])
 
 
 def test_is_made_by_name_and_restored_from_its_file(tmp_path):

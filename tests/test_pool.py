@@ -224,3 +224,11 @@ def test_rescoring_replaces_scores_and_leaves_empty_slots_empty(cut_pool):
     assert sorted(pool.scores[2].tolist()) == [float("-inf"), 7.0]
     pool.rescore(2, torch.tensor([float("nan"), float("nan")]))
     assert not pool.filled.any()
+
+
+def test_a_pool_wholly_off_the_device_still_cuts_where_its_bytes_are(tmp_path):
+    # On a device without memory at all: what lies in the file is cut there, and only then sent.
+    pool = RewardPool(SIZES, device="meta", device_bytes=0, host_bytes=0, file=tmp_path / "pool.bytes")
+    _, rewards, improved = pool.take(None, draw(0, 0, 4, SIZES, 32, "rainy"), 32)
+    assert rewards.shape == (4, 3, 32, 32)
+    assert rewards.device.type == improved.device.type == "meta"

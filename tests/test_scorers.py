@@ -11,6 +11,8 @@ import torch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import DomainScorer, load_scorer, make_scorer, restore_scorer, save_scorer, score, validity
 from rgsud_fast.iqa.domain import RainNet
+from rgsud_fast.iqa.niqe import NiqeModel, NiqeScorer
+from rgsud_fast.iqa.scorer import finite
 
 
 def brightness(images):
@@ -70,6 +72,24 @@ def test_a_saved_scorer_scores_alike(tmp_path):
     save_scorer(scorer, tmp_path / "scorer.safetensors")
     assert torch.equal(score(images, tmp_path / "scorer.safetensors"), scorer.score(images))
     assert torch.equal(restore_scorer("domain", scorer.state()).score(images), scorer.score(images))
+
+
+def test_niqe_by_a_file_of_fit_niqe_and_a_scorer_of_another_kind_there(tmp_path):
+    model = NiqeModel(torch.linspace(0, 1, 36, dtype=torch.float64), torch.eye(36, dtype=torch.float64))
+    save_scorer(NiqeScorer(model), tmp_path / "niqe.safetensors")
+    images = torch.rand(1, 3, 192, 192)
+    scorer = make_scorer(f"niqe:{tmp_path}/niqe.safetensors", (), ())
+    assert torch.equal(scorer.score(images), NiqeScorer(model).score(images))
+    save_scorer(DomainScorer(RainNet()), tmp_path / "domain.safetensors")
+    with pytest.raises(UserError, match="holds the score domain"):
+        make_scorer(f"niqe:{tmp_path}/domain.safetensors", (), ())
+
+
+def test_finite_looks_at_numbers_and_not_at_their_sum_in_half_precision():
+    images = torch.full((3, 3, 480, 320), 0.5, dtype=torch.float16)
+    images[1, 0, 0, 0] = torch.nan
+    images[2, 2, 5, 5] = torch.inf
+    assert finite(images).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.cuda)])

@@ -62,8 +62,9 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
         rows(
             "What became of rewards",
             _rewards(trainer),
-            f"The present candidates of images that the last sweep saw, {_reasons(folder.read_log())}. What scored "
-            "too low to enter is no better than what is stored; what a guard stopped says which.",
+            "The present candidates of a few images of each outcome of their last sweep; "
+            f"{_reasons(folder.read_log())}. What scored too low to enter is no better than what is stored; what a "
+            "guard stopped says which.",
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
         facts("Configuration", _flat(config)),

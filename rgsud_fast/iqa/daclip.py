@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files import replacing
-from ..ops.clip_preprocess import DEVIATION, MEAN, clip_preprocess
-from .scorer import check_images, finite
+from ..ops.clip_preprocess import clip_preprocess
+from .scorer import below, check_images, finite
 
 WORDS = (
     *("motion-blurry", "hazy", "jpeg-compressed", "low-light", "noisy"),
@@ -67,8 +67,8 @@ class DaclipScorer:
         return (SHARPNESS * cosines).softmax(1).mean(0)
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: the weights have their own file."""
-        return {}
+        """The options; the weights have their own file."""
+        return {"options": torch.tensor([self.tiles, self.raindrops])}
 
 
 def load_daclip(path: str | Path | None = None, device: torch.device | str = "cpu") -> DaclipScorer:
@@ -139,17 +139,13 @@ def _from_checkpoint(path: Path) -> tuple[dict[str, Tensor], Tensor]:
     # The controller's transformer is wrapped in another that adds what only restoration needs.
     controller = {
         name.replace("transformer.transformer.", "transformer."): value.float()
-        for name, value in _below(saved, "visual_control.").items()
+        for name, value in below(saved, "visual_control.").items()
         if "zero_modules" not in name
     }
-    text = _below(saved, "clip.")
+    text = below(saved, "clip.")
     if not controller or "token_embedding.weight" not in text:
         raise UserError(f"DACLIP weights {path} hold no controller and text encoder: daclip_ViT-B-32.pt does")
     return controller, _text_features(text, path)
-
-
-def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def _encoder(weights: dict[str, Tensor], path: Path) -> nn.Module:
@@ -207,8 +203,7 @@ def _squares(image: Tensor, side: int) -> Tensor:
         return clip_preprocess(image, side)
     places = [_spread(size, side) for size in image.shape[2:]]
     squares = [image[:, :, y : y + side, x : x + side] for y in places[0] for x in places[1]]
-    mean, deviation = (torch.tensor(values).to(image)[:, None, None] for values in (MEAN, DEVIATION))
-    return (torch.cat(squares).clamp(0, 1) - mean) / deviation
+    return torch.cat([clip_preprocess(square, side) for square in squares])  # of this side already: normalised alone
 
 
 def _spread(size: int, side: int) -> list[int]:

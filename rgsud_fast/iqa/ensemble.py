@@ -46,24 +46,30 @@ class EnsembleScorer:
 
 
 def fit_ensemble(
-    members: Sequence[Scorer], photographs: Sequence[np.ndarray], device: torch.device | str = "cpu"
+    members: Sequence[Scorer], photographs: Sequence[Sequence[np.ndarray]], device: torch.device | str = "cpu"
 ) -> EnsembleScorer:
     """Score photographs by every member, to have something that ranks mean.
 
     Args:
-        members: the scorers.
-        photographs: uint8 [H, W, 3] each, good and bad ones; at most 64 are used, evenly spread.
+        members: the scorers, as they will score later.
+        photographs: sets of good and of bad ones, uint8 [H, W, 3] each; at most 64 are read, evenly spread.
         device: where to score.
 
     Raises:
         UserError: a member gives fewer than two different scores.
     """
-    chosen = np.unique(np.linspace(0, len(photographs) - 1, min(len(photographs), MOST)).round().astype(int))
+    places = [(which, index) for which, images in enumerate(photographs) for index in range(len(images))]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), MOST)).round().astype(int))
+    scores: list[list[Tensor]] = [[] for _ in members]
+    for place in chosen:
+        which, index = places[int(place)]
+        image = to_batch(photographs[which][index], device)
+        for found, member in zip(scores, members, strict=True):
+            found.append(member.score(image))
     references = []
-    for member in members:
-        scores = [member.score(to_batch(photographs[int(index)], device)) for index in chosen]
-        scores = torch.cat(scores) if scores else torch.zeros(0)
-        reference = scores[scores.isfinite()].float().unique()  # in order
+    for member, found in zip(members, scores, strict=True):
+        values = torch.cat(found) if found else torch.zeros(0)
+        reference = values[values.isfinite()].float().unique()  # in order
         if len(reference) < 2:
             raise UserError(f"scorer ensemble: {member.name} tells the {len(chosen)} photographs not apart")
         references.append(reference)

@@ -17,12 +17,12 @@ from ..errors import UserError
 from ..files import replacing
 from ..scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
-from .daclip import load_daclip
+from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer
 from .ensemble import EnsembleScorer, fit_ensemble
 from .from_pyiqa import PyiqaScorer
 from .niqe import NiqeScorer, fit_niqe_model, load_niqe_model
-from .scorer import CallableScorer, Scorer, check_images, to_batch
+from .scorer import CallableScorer, Scorer, below, check_images, to_batch
 
 _FITTED = {"domain": DomainScorer, "niqe": NiqeScorer, "brisque": BrisqueScorer}  # whose state says everything
 
@@ -33,6 +33,7 @@ def make_scorer(
     clean: Sequence[np.ndarray],
     seed: int = 0,
     device: torch.device | str = "cpu",
+    configure: Callable[[Scorer], None] = lambda scorer: None,
 ) -> Scorer:
     """Make the score of that name, fitted to the user's photographs where it is a fitted one; or take the user's own.
 
@@ -45,6 +46,7 @@ def make_scorer(
         clean: the clean ones, of other scenes.
         seed: of everything drawn while fitting.
         device: where images will be scored.
+        configure: called with each scorer that is made by name, an ensemble's members before they are fitted.
 
     Raises:
         UserError: no such scorer, a file or package it needs is missing, or photographs it cannot be fitted to.
@@ -56,10 +58,22 @@ def make_scorer(
     if not isinstance(scorer, str):
         raise UserError(f"scorer must be one of {', '.join(NAMES)} or a function of images, got {scorer!r}")
     check_scorer(scorer)
-    name, argument = parse_scorer(scorer)
-    if name == "ensemble":
-        members = [make_scorer(member, rainy, clean, seed, device) for member in members_of(scorer)]
-        return fit_ensemble(members, [*rainy, *clean], device)
+    if scorer.startswith("ensemble"):
+        members = [make_scorer(member, rainy, clean, seed, device, configure) for member in members_of(scorer)]
+        return fit_ensemble(members, (rainy, clean), device)
+    made = _make(*parse_scorer(scorer), rainy, clean, seed, device)
+    configure(made)
+    return made
+
+
+def _make(
+    name: str,
+    argument: str,
+    rainy: Sequence[np.ndarray],
+    clean: Sequence[np.ndarray],
+    seed: int,
+    device: torch.device | str,
+) -> Scorer:
     if name == "pyiqa":
         return PyiqaScorer(argument, device)
     if name == "daclip":
@@ -67,8 +81,18 @@ def make_scorer(
     if name == "brisque":
         return BrisqueScorer(BrisqueModel(*(part.to(device) for part in load_brisque_model(argument))))
     if name == "niqe":
-        return NiqeScorer(load_niqe_model(argument, device) if argument else fit_niqe_model(clean, device))
+        return _niqe(argument, device) if argument else NiqeScorer(fit_niqe_model(clean, device))
     return fit_domain_scorer(rainy, clean, seed, device=device)
+
+
+def _niqe(path: str, device: torch.device | str) -> Scorer:
+    """NIQE by published parameters, or by a model of `rgsud-fast fit-niqe`."""
+    if Path(path).suffix == ".npz":
+        return NiqeScorer(load_niqe_model(path, device))
+    scorer = load_scorer(path, device)
+    if not isinstance(scorer, NiqeScorer):
+        raise UserError(f"scorer niqe:{path}: the file holds the score {scorer.name}")
+    return scorer
 
 
 def restore_scorer(scorer: str, state: dict[str, Tensor], device: torch.device | str = "cpu") -> Scorer:
@@ -80,22 +104,27 @@ def restore_scorer(scorer: str, state: dict[str, Tensor], device: torch.device |
     name = parse_scorer(scorer)[0]
     if name == "ensemble":
         members = members_of(scorer)
-        states = [_below(state, f"{i}.") for i in range(len(members))]
-        made = [restore_scorer(m, _below(s, "state."), device) for m, s in zip(members, states, strict=True)]
-        return EnsembleScorer(made, [s["reference"] for s in states])
+        states = [below(state, f"{i}.") for i in range(len(members))]
+        made = [restore_scorer(m, below(s, "state."), device) for m, s in zip(members, states, strict=True)]
+        return EnsembleScorer(made, [s["reference"].to(device) for s in states])
     if name in _FITTED:
         return _FITTED[name].from_state(state, device)
-    return make_scorer(scorer, (), (), device=device)
+    made = make_scorer(scorer, (), (), device=device)
+    if isinstance(made, DaclipScorer) and "options" in state:
+        made.tiles, made.raindrops = state["options"].tolist()
+    return made
 
 
-def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> None:
+    """Write a scorer to a safetensors file that `load_scorer` reads.
 
-
-def save_scorer(scorer: Scorer, path: str | Path) -> None:
-    """Write a fitted scorer to a safetensors file that `load_scorer` reads."""
+    Args:
+        scorer: any that `make_scorer` makes of a name.
+        path: the file.
+        name: what it was made of, where that says more than the scorer's name: a file that is not part of its state.
+    """
     with replacing(path) as temporary:
-        safetensors.torch.save_file(scorer.state(), temporary, metadata={"scorer": scorer.name})
+        safetensors.torch.save_file(scorer.state(), temporary, metadata={"scorer": name or scorer.name})
 
 
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
@@ -111,13 +140,18 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
         raise UserError(f"scorer {path}: no such file; give a run's scorer.safetensors or NIQE's parameters (.npz)")
     if path.suffix == ".npz":
         return NiqeScorer(load_niqe_model(path, device))
+    wrong = f"scorer {path} holds no fitted scorer; give a run's scorer.safetensors"
     try:
         with safe_open(path, "pt") as file:
             name = (file.metadata() or {}).get("scorer", "")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        parse_scorer(name)
+    except (SafetensorError, OSError, UserError):
+        raise UserError(wrong) from None
+    try:
         return restore_scorer(name, state, device)
-    except (SafetensorError, OSError, RuntimeError, KeyError, UserError):
-        raise UserError(f"scorer {path} holds no fitted scorer; give a run's scorer.safetensors") from None
+    except (RuntimeError, KeyError, TypeError):
+        raise UserError(wrong) from None
 
 
 def score(

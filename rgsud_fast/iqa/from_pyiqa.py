@@ -10,6 +10,8 @@ import importlib.util
 import socket
 import sys
 import types
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .scorer import check_images, finite
 
-HUB, REACH = "huggingface.co", 3.0  # where most weights come from, and the seconds it is given to answer
+HUB, REACH = "https://huggingface.co", 3.0  # where most weights come from; the seconds it is given to answer
 
 
 class PyiqaScorer:
@@ -98,14 +100,17 @@ def remember_texts(network: nn.Module) -> None:
 
 def _remembering(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
     seen: dict[bytes, Tensor] = {}
+    last: list[Tensor] = []  # the words of the last call and their features: the same tensor needs no look at its bytes
 
     def encode_text(text: Tensor, *args: Any, **options: Any) -> Tensor:
         if args or options or torch.is_grad_enabled():
             return encode(text, *args, **options)
-        key = text.cpu().numpy().tobytes()
-        if key not in seen:
-            seen[key] = encode(text)
-        return seen[key]
+        if not last or last[0] is not text:
+            key = text.cpu().numpy().tobytes()
+            if key not in seen:
+                seen[key] = encode(text)
+            last[:] = text, seen[key]
+        return last[1]
 
     return encode_text
 
@@ -140,10 +145,13 @@ def _quick_to_fail() -> Iterator[None]:
     except ImportError:
         constants = types.SimpleNamespace(HF_HUB_OFFLINE=False)
     before, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
-    try:
-        socket.create_connection((HUB, 443), REACH).close()
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
+    hub = urllib.parse.urlsplit(getattr(constants, "ENDPOINT", HUB))
+    if not urllib.request.getproxies():  # a proxy answers for the hub, or not, in its own time
+        try:
+            port = hub.port or (80 if hub.scheme == "http" else 443)
+            socket.create_connection((hub.hostname, port), REACH).close()
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
     socket.setdefaulttimeout(timeout or 10.0)
     try:
         yield

@@ -52,9 +52,19 @@ def _distance(features: Tensor, described: Tensor, model: NiqeModel) -> Tensor:
     mu = torch.where(usable[:, None], mu, 0)
     cov = torch.where(usable[:, None, None], cov, 0)
     away = mu - model.mu.to(mu)  # [1, 36]
-    spread = torch.linalg.pinv((cov + model.cov.to(mu)) / 2, hermitian=True)
+    spread = _inverse((cov + model.cov.to(mu)) / 2)
     distance = (away[:, None] @ spread @ away[:, :, None]).flatten().clamp_min(0).sqrt()
     return torch.where(usable, distance, torch.nan).float()
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """The inverse of a covariance [1, 36, 36]; on a CPU the pseudo-inverse, as published.
+
+    On a GPU that would wait for the device. The model's own covariance makes the sum regular, where both are one.
+    """
+    if matrix.is_cuda:
+        return torch.linalg.inv_ex(matrix, check_errors=False).inverse
+    return torch.linalg.pinv(matrix, hermitian=True)
 
 
 def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cpu") -> NiqeModel:
@@ -108,14 +118,14 @@ class NiqeScorer:
 
     name = "niqe"
 
-    def __init__(self, model: NiqeModel, form: Form = MATLAB):
-        self.model, self.form = model, form
+    def __init__(self, model: NiqeModel):
+        self.model = model
 
     def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
         """Score each image by itself; see `Scorer.score`. `rainy` is not used."""
         check_images(images, rainy)
         with torch.no_grad():
-            return -niqe(images, self.model, self.form)
+            return -niqe(images, self.model)
 
     def state(self) -> dict[str, Tensor]:
         """The natural-image model, on the CPU."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -89,9 +89,14 @@ def check_images(images: Tensor, rainy: Tensor | None = None) -> None:
 
 def finite(images: Tensor) -> Tensor:
     """Which images hold finite numbers alone, [N, 3, H, W] -> [N] bool: any other number spoils the sum."""
-    return images.sum(dim=(1, 2, 3)).isfinite()
+    return images.sum(dim=(1, 2, 3), dtype=torch.float32).isfinite()
 
 
 def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """One uint8 [H, W, 3] image as a float32 [1, 3, H, W] batch in [0, 1]."""
     return to_tensor(image).to(device)[None]
+
+
+def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -25,7 +25,7 @@ class Taps(NamedTuple):
         return self.index.data_ptr(), self.weight.data_ptr(), self.index.shape[1]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def matlab_half(size: int, device: torch.device) -> Taps:
     """MATLAB's imresize(x, 0.5): bicubic, a = -0.5, stretched to 8 taps, borders mirrored."""
     tap, weight = _bicubic((size + 1) // 2, step=2.0, stretch=2.0, a=-0.5)
@@ -33,7 +33,7 @@ def matlab_half(size: int, device: torch.device) -> Taps:
     return _taps(torch.where(mirrored < size, mirrored, 2 * size - 1 - mirrored), weight, device)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def opencv_half(size: int, device: torch.device) -> Taps:
     """OpenCV's resize to size // 2, INTER_CUBIC: a = -0.75, 4 taps whatever the size, borders replicated."""
     count = size // 2
@@ -41,7 +41,7 @@ def opencv_half(size: int, device: torch.device) -> Taps:
     return _taps(tap.clamp(0, size - 1), weight, device)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def antialiased(size: int, out: int, first: int, count: int, device: torch.device) -> Taps:
     """Pixels first ... first + count of a side resized to `out`, as PyTorch's and Pillow's antialiased bicubic do.
 
@@ -68,4 +68,11 @@ def _bicubic(count: int, step: float, stretch: float, a: float) -> tuple[Tensor,
 
 
 def _taps(index: Tensor, weight: Tensor, device: torch.device) -> Taps:
-    return Taps(index.contiguous().to(device), weight.contiguous().to(device))
+    return Taps(*(sent(part.contiguous(), device) for part in (index, weight)))
+
+
+def sent(table: Tensor, device: torch.device) -> Tensor:
+    """A table on that device; from pinned memory the copy to a GPU does not keep the host waiting."""
+    if device.type != "cuda":
+        return table.to(device)
+    return table.pin_memory().to(device, non_blocking=True)

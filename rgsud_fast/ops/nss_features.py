@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _backends as backends
 from . import _check as check
-from ._taps import Taps, matlab_half, opencv_half
+from ._taps import Taps, matlab_half, opencv_half, sent
 
 BLOCK = 96  # pixels, at full scale
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, columns) to the neighbour whose product with the pixel is fitted
@@ -289,4 +289,4 @@ def _shapes(device: torch.device) -> Shapes:
     one, two, three = (torch.lgamma(k / shape) for k in (1, 2, 3))
     ratio = torch.exp(2 * two - one - three)
     tables = shape, (ratio[1:] + ratio[:-1]) / 2, torch.exp((one - three) / 2), torch.exp(two - one)
-    return Shapes(*(table.to(device) for table in tables))
+    return Shapes(*(sent(table, device) for table in tables))
