@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
-from rgsud_fast.data import ImageSet
+from rgsud_fast.data import ImageSet, to_tensor
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.pool import RewardPool
 from rgsud_fast.sweep import OUTCOMES, candidate, guard, judge, sweep
@@ -172,3 +172,26 @@ def test_refused_images_never_enter(rainy, darkness):
     result = sweep(Darken(0.0), rainy, range(3), darkness, pool, CPU, PAPER)[0]  # black: the best score of all
     assert (result.entered, result.refused, result.reasons) == (0, 3, {"blank": 3})
     assert not pool.filled.any()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["domain", "niqe"])
+def test_on_a_gpu_the_host_waits_once_at_the_end(name):
+    """No synchronisation while images are derained, judged and offered; the first sweep compiles and fills caches."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(8)]
+    images = ImageSet.from_arrays([str(i) for i in range(8)], arrays)
+    device = torch.device("cuda")
+    scorer = make_scorer(name, images, images, device=device)
+    pool, derainer = RewardPool(images.sizes, device=device), Darken(0.9).to(device)
+    reward = RewardConfig(mirror=True, grey_layer=True)
+    sweep(derainer, images, range(8), scorer, pool, device, reward)
+    batches = [to_tensor(image)[None].to(device) for image in arrays]
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for index, batch in enumerate(batches):
+            judged = judge(derainer.eval(), batch, scorer, reward)
+            pool.update([index], judged.image, judged.score)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,6 +1,6 @@
-// CUDA on a CPU, for tests: the threads of a block are fibers that take turns, and switch where the kernel synchronises.
-// Found in place of CUDA's own header. Blocks run one after another, so __shared__ memory is plain static memory, filled
-// with NaN before each. It knows what the kernels here use and no more.
+// CUDA on a CPU, for tests: the threads of a block are fibers that take turns, and switch where the kernel
+// synchronises. Found in place of CUDA's own header. Blocks run one after another, so __shared__ memory is plain static
+// memory, filled with NaN before each. It knows what the kernels here use and no more.
 #pragma once
 
 #include <ucontext.h>
@@ -40,7 +40,8 @@ inline const std::function<void()>* kernel = nullptr;
 
 inline void place(size_t thread) {
   running = thread;
-  thread_index = dim3(thread % block_size.x, thread / block_size.x % block_size.y, thread / block_size.x / block_size.y);
+  thread_index =
+      dim3(thread % block_size.x, thread / block_size.x % block_size.y, thread / block_size.x / block_size.y);
 }
 
 inline void start() { (*kernel)(); }
@@ -65,9 +66,9 @@ inline void run_block() {
     fibers[t].uc_stack.ss_size = kStack;
     fibers[t].uc_link = &scheduler;
     makecontext(&fibers[t], static_cast<void (*)()>([] {
-                  start();
-                  (*finished)[running] = true;
-                }),
+      start();
+      (*finished)[running] = true;
+    }),
                 0);
   }
   for (bool some = true; some;) {
@@ -103,7 +104,8 @@ T __shfl_down_sync(unsigned, T value, int away) {
   const size_t thread = emulated::running, lane = thread % 32;
   emulated::lanes[thread] = value;
   emulated::wait();
-  const T other = lane + away < 32 && thread + away < emulated::lanes.size() ? T(emulated::lanes[thread + away]) : value;
+  const T other =
+      lane + away < 32 && thread + away < emulated::lanes.size() ? T(emulated::lanes[thread + away]) : value;
   emulated::wait();
   return other;
 }
