@@ -66,11 +66,16 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
+    plain = torch.zeros(len(truths))
     for row, weights in enumerate(snapshots):
         trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
+        for pool in pools.values():
+            pool.decay(config.reward.decay)
         with evaluating(trainer.derainer) as derainer:
             for i, truth in enumerate(truths):
                 rainy, clean = (to_tensor(image)[None].to(trainer.device) for image in (domains.rainy[i], truth))
+                if row == len(snapshots) - 1:
+                    plain[i] = psnr(derainer(rainy).clamp(0, 1), clean)
                 derained = candidate(derainer, rainy, config.reward)
                 psnrs[row, i] = psnr(derained, clean)
                 for name, scorer in scorers.items():
@@ -82,11 +87,11 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name, scorer in scorers.items():
         print(f"validity of {name}", flush=True)
         found.append({"scorer": shortened(name), "validity": validity(scorer, domains.val or [], trainer.device)})
-        rewards = [psnr(reward_of(pools[name], i), to_tensor(truth)[None]) for i, truth in enumerate(truths)]
-        found[-1] |= chosen(scores[name], psnrs) | {
-            "keep": config.reward.keep,
-            "rewards": torch.cat(rewards).mean().item(),
-        }
+        pool, clean = pools[name], [to_tensor(truth)[None] for truth in truths]
+        rewards = torch.cat([psnr(reward_of(pool, i), truth) for i, truth in enumerate(clean)])
+        best = torch.cat([psnr(to_tensor(pool.best(i)[0].cpu().numpy())[None], t) for i, t in enumerate(clean)])
+        found[-1] |= ranking(scores[name], psnrs) | {"keep": config.reward.keep, "plain": plain.mean().item()}
+        found[-1] |= {"rewards": rewards.mean().item(), "chosen": best.mean().item()}
     return found
 
 
@@ -103,12 +108,11 @@ def shortened(name: str) -> str:
     return name if argument.startswith("[") or not argument else f"{kind}:{Path(argument).name}"
 
 
-def chosen(scores: Tensor, psnrs: Tensor) -> dict[str, float]:
-    """What a score chooses of the versions of each image: figures from scores and PSNRs, [versions, images] each.
+def ranking(scores: Tensor, psnrs: Tensor) -> dict[str, float]:
+    """How a score ranks the versions of each image: figures from scores and PSNRs, [versions, images] each.
 
     The rank correlation (Spearman, ties at their mean rank) is over images whose scores are finite and not all equal.
     """
-    best_so_far = psnrs.gather(0, scores.nan_to_num(nan=-torch.inf).argmax(0, keepdim=True))
     found = []
     for score, truth in zip(scores.T, psnrs.T, strict=True):
         if torch.isfinite(score).all() and score.std() > 0:
@@ -119,7 +123,6 @@ def chosen(scores: Tensor, psnrs: Tensor) -> dict[str, float]:
         "images": scores.shape[1],
         "ranked": len(found),
         "rank correlation": torch.stack(found).mean().item() if found else float("nan"),
-        "chosen": best_so_far.mean().item(),
         "last": psnrs[-1].mean().item(),
         "mean": psnrs.mean().item(),
         "oracle": psnrs.max(0).values.mean().item(),
@@ -214,10 +217,11 @@ def choice_table(figures: list[dict[str, Any]]) -> str:
     """One line per score."""
     first = figures[0]
     lines = [
-        f"{first['images']} training images of known truth, {first['versions']} snapshots: last {first['last']:.2f} dB,"
-        f" mean {first['mean']:.2f}, oracle {first['oracle']:.2f}. Rewards: the mean of the {first['keep']} best.",
+        f"{first['images']} training images of known truth, {first['versions']} snapshots. The last snapshot's output "
+        f"{first['plain']:.2f} dB; candidates: the last {first['last']:.2f}, mean {first['mean']:.2f}, oracle "
+        f"{first['oracle']:.2f}. Rewards: the mean of the {first['keep']} best.",
         "",
-        "| score | valid pairs | rank correlation with PSNR | best one | rewards | against the last |",
+        "| score | valid pairs | rank correlation with PSNR | best one | rewards | against the last candidate |",
         "|---|---|---|---|---|---|",
     ]
     for row in figures:
