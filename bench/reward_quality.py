@@ -244,7 +244,7 @@ def gain_table(figures: list[dict[str, Any]]) -> str:
         "| stage 2 | per seed | mean | against without |",
         "|---|---|---|---|",
     ]
-    against = [run["without"] for run in figures]
+    against = [run.get("without", float("nan")) for run in figures]
     for name in ("end of stage 1", "without", "with plain rewards", "with rewards"):
         values = [run[name] for run in figures if name in run]
         if len(values) == len(figures):

@@ -16,6 +16,8 @@ namespace py = pybind11;
 
 void bind_cuda(py::module_& m);  // in bindings_cuda.cpp, where CUDA kernels are built
 
+inline namespace RGSUD_ISA {
+
 template <typename T>
 T* at(uintptr_t address) {
   return reinterpret_cast<T*>(address);
@@ -50,4 +52,5 @@ inline Shapes nss_shapes(const std::array<uintptr_t, 4>& tables, int64_t count) 
   return {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]), count};
 }
 
+}  // namespace RGSUD_ISA
 }  // namespace rgsud
