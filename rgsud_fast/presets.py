@@ -36,12 +36,7 @@ _TINY: dict[str, Any] = {
         "discriminator_warmup": 500,
         "ema_decay": 0.995,
     },
-    "reward": {
-        "sweep_every": 200,
-        "keep": 3,
-        "mirror": True,
-        "grey_layer": True,
-    },  # a sweep of 50 images: about 40 iterations
+    "reward": {"sweep_every": 200, **_REWARDS},  # a sweep of 50 images: about 40 iterations
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
