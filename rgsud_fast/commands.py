@@ -245,9 +245,16 @@ def _scores(figures: dict[str, Any]) -> str:
     for row in figures["images"]:
         clean = f"{number(row['clean_score']):>14}" if "clean_score" in row else ""
         lines.append(f"{number(row['score'])}{clean}  {row['name']}")
-    lines.append(f"{number(figures['mean'])}  mean of {_counted(figures['images'], 'image')}")
-    if "validity" in figures:
-        lines.append(f"{figures['validity']:>12.1%}  of the pairs: the clean image scores higher")
+    judged = sum(row["score"] is not None for row in figures["images"])
+    of = "" if judged == len(figures["images"]) else f"{judged} of "
+    lines.append(f"{number(figures['mean'])}  mean of {of}{_counted(figures['images'], 'image')}")
+    if of:
+        lines.append(f"{'':>12}  none: this score cannot judge the image (too small, flat or damaged)")
+    if figures.get("validity") is not None:
+        pairs = figures["pairs"]
+        lines.append(
+            f"{figures['validity']:>12.1%}  of {pairs} pair{'s' * (pairs != 1)}: the clean image scores higher"
+        )
     return "\n".join(lines)
 
 

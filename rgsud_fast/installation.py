@@ -66,3 +66,10 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def missing_kernels(device: torch.device) -> str | None:
+    """Why no compiled kernel can run on this device though the choice is free; None where they run."""
+    if backends.asked_for() != "auto":
+        return None
+    return backends.why_not("high_pass", "native", device.type)

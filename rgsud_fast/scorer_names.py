@@ -33,6 +33,8 @@ def check_scorer(scorer: str) -> None:
         UserError: there is no such scorer, or it needs an argument that is not given.
     """
     name, argument = parse_scorer(scorer)
+    if scorer.endswith(":") and name not in NEEDS:
+        raise UserError(f"scorer {scorer}: name a file after the colon, or leave the colon out")
     if name in NEEDS and not argument:
         raise UserError(f"scorer {scorer}: {name} needs {NEEDS[name]}")
     for member in members_of(scorer) if name == "ensemble" else ():

@@ -13,7 +13,7 @@ from .device import pick_device
 from .errors import UserError
 from .inference import Watch
 from .iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
-from .sources import check_pairs, gather
+from .sources import check_pairs, gather, size_of
 
 
 def score_files(
@@ -36,8 +36,9 @@ def score_files(
 
     Returns:
         `metric`, its name; `images`, one dict per image with `name`, `score` and, where there are clean versions,
-        `clean_score`; `mean` of the finite scores (None without any); with clean versions `validity`, the share of
-        pairs whose clean image scores higher. A score that is not finite, of an image that cannot be judged, is None.
+        `clean_score`; `mean` of the finite scores (None without any); with clean versions `pairs`, how many could be
+        judged, and `validity`, the share of these whose clean image scores higher (None without any). The score of an
+        image that cannot be judged is None.
 
     Raises:
         UserError: missing or wrong files, or pairs that do not match.
@@ -50,15 +51,24 @@ def score_files(
     scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *truths]]))
     rows = []
     for i, source in enumerate(inputs):
-        row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(source.load().to(where))[0])}
+        image = source.load()
+        row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(image.to(where))[0])}
         if truths:
-            row["clean_score"] = float(scorer.score(truths[i].load().to(where))[0])
+            truth = truths[i].load()
+            if truth.shape != image.shape:
+                raise UserError(
+                    f"pair {i + 1}: {source.name} is {size_of(image)} pixels and {truths[i].name} {size_of(truth)}; a "
+                    "pair is the same scene at the same size, matched by sorted file name"
+                )
+            row["clean_score"] = float(scorer.score(truth.to(where))[0])
         rows.append(row)
         if watch is not None:
             watch(i + 1, len(inputs), source.name)
     figures: dict[str, Any] = {"metric": scorer.name, "images": rows}
     if truths:
-        figures["validity"] = sum(row["clean_score"] > row["score"] for row in rows) / len(rows)
+        judged = [row for row in rows if np.isfinite(row["score"]) and np.isfinite(row["clean_score"])]
+        right = sum(row["clean_score"] > row["score"] for row in judged)
+        figures |= {"pairs": len(judged), "validity": right / len(judged) if judged else None}
     for row in rows:
         row.update({key: None for key in ("score", "clean_score") if key in row and not np.isfinite(row[key])})
     scores = [row["score"] for row in rows if row["score"] is not None]

@@ -21,6 +21,7 @@ from .device import pick_device
 from .errors import UserError
 from .feed import Feed
 from .graph import Graphed
+from .installation import missing_kernels
 from .iqa import Scorer
 from .loop import run
 from .ops import use_backend
@@ -79,6 +80,8 @@ def train(
     with Progress(config.iterations, quiet=quiet) as progress, backend, folder.gone_if_empty():
         if line:
             progress.say(line)
+        if config.backend == "auto" and (reason := missing_kernels(device)):
+            progress.say(f"without compiled kernels training is slower: {reason}")
         domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:

@@ -204,7 +204,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         "ema_decay",
         "first.png: entered",
         "second.png: blank",
-        "in all sweeps: 4 entered, 2 blank",
+        "In all sweeps: 4 entered, 2 blank",
     ):
         assert text in page.text, text
     assert ("+4.00 dB" in page.text) == ("pair.png" in page.text) == validated

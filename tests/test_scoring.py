@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
+import torch
 
 from rgsud_fast import cli
 from rgsud_fast.data import write_image
+from rgsud_fast.errors import UserError
+from rgsud_fast.iqa import NiqeModel, NiqeScorer, save_scorer
+from rgsud_fast.scoring import score_files
 
 
 def test_niqe_is_fitted_to_a_folder_and_scores_another(capsys, tmp_path):
@@ -45,3 +50,23 @@ def test_an_image_that_cannot_be_scored_is_told_and_spoils_no_mean(capsys, tmp_p
     assert not any("nan" in line for line in lines)
     assert cli.main(["score", str(tmp_path / "some"), "--metric", str(tmp_path / "nothing")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_what_cannot_be_judged_is_left_out_of_the_figures(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name, sides in (("a.png", (200, 200)), ("b.png", (40, 40))):
+        for folder in ("rainy", "clean"):
+            write_image(tmp_path / folder / name, rng.integers(0, 256, (*sides, 3), dtype=np.uint8))
+    save_scorer(NiqeScorer(NiqeModel(torch.zeros(36).double(), torch.eye(36).double())), tmp_path / "niqe.safetensors")
+    figures = score_files(tmp_path / "rainy", tmp_path / "niqe.safetensors", tmp_path / "clean")
+    assert [row["score"] is None for row in figures["images"]] == [False, True]
+    assert figures["pairs"] == 1
+    assert figures["validity"] in (0.0, 1.0)
+    arguments = [str(tmp_path / "rainy"), "--metric", str(tmp_path / "niqe.safetensors")]
+    assert cli.main(["score", *arguments, "--pairs", str(tmp_path / "clean")]) == 0
+    told = capsys.readouterr().out
+    assert "mean of 1 of 2 images" in told
+    assert "of 1 pair: " in told
+    write_image(tmp_path / "clean" / "b.png", rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
+    with pytest.raises(UserError, match=r"pair 2: b\.png is 40 x 40 pixels and b\.png 60 x 50"):
+        score_files(tmp_path / "rainy", tmp_path / "niqe.safetensors", tmp_path / "clean")

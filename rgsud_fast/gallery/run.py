@@ -62,9 +62,10 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
         rows(
             "What became of rewards",
             _rewards(trainer),
-            "The present candidates of a few images of each outcome of their last sweep; "
-            f"{_reasons(folder.read_log())}. What scored too low to enter is no better than what is stored; what a "
-            "guard stopped says which.",
+            "A few images of each outcome of their last sweep: the photograph, the candidate that the finished"
+            " derainer makes of it now, and the best version stored. A candidate entered when it was among the best"
+            " kept, and was no better when it scored below all of them; any other word names what refused it. "
+            + _reasons(folder.read_log()),
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
         facts("Configuration", _flat(config)),
@@ -137,13 +138,13 @@ def _rewards(trainer: Trainer) -> list[Row]:
             with evaluating(trainer.derainer) as network:
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
-            stored = Panel("stored", None, "nothing")
+            stored = Panel("best stored", None, "nothing")
             if bool(trainer.pool.filled[index]):
                 reward, score = (value.cpu() for value in trainer.pool.best(index))
-                stored = Panel("stored", reward.numpy(), f"score {float(score):.3f}")
+                stored = Panel("best stored", reward.numpy(), f"score {float(score):.3f}")
             image = judged.image[0].cpu().nan_to_num()
-            panels = [Panel("rainy", rainy[0].cpu()), Panel("candidate", image, now), stored]
-            shown.append(Row(f"{trainer.domains.rainy.names[index]}: {name}", panels))
+            panels = [Panel("rainy", rainy[0].cpu()), Panel("candidate now", image, now), stored]
+            shown.append(Row(f"{trainer.domains.rainy.names[index]}: {name} in its last sweep", panels))
     return shown
 
 
@@ -152,7 +153,7 @@ def _reasons(log: list[dict[str, Any]]) -> str:
     total: Counter[str] = Counter()
     for row in log:
         total.update(row.get("reasons", {}))
-    return "in all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
+    return "In all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
 
 
 def _derain(trainer: Trainer, rainy: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def _read(path: Path) -> Any:
             "brisque_range_live.yml in modules/quality/samples"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"BRISQUE model {path}: {error}") from None
+        raise UserError(f"BRISQUE model {path} cannot be read as OpenCV's YAML: {error}") from None
     try:
         return yaml.load(text.removeprefix("%YAML:1.0"), _Loader)  # a header that is no YAML
     except (yaml.YAMLError, ValueError, RecursionError) as error:

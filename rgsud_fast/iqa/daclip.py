@@ -7,6 +7,7 @@ paper's name as 1 - P(rainy) is inferred from it. The network is open_clip's; th
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -131,9 +132,10 @@ def _find(path: str | Path | None) -> Path:
 def _from_checkpoint(path: Path) -> tuple[dict[str, Tensor], Tensor]:
     """The controller's weights under open_clip's names, and the words' features [10, D]."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a pickle can fail in any way
-        raise UserError(f"DACLIP weights {path} cannot be read: {' '.join(str(error).split())[:160]}") from None
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"DACLIP weights {path} are no PyTorch checkpoint, or a damaged one ({reason})") from None
     saved = saved.get("state_dict", saved) if isinstance(saved, Mapping) else {}
     saved = {str(name).removeprefix("module."): value for name, value in saved.items() if isinstance(value, Tensor)}
     # The controller's transformer is wrapped in another that adds what only restoration needs.

@@ -137,7 +137,10 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
     if path.is_dir():
         path = path / "scorer.safetensors"
     if not path.is_file():
-        raise UserError(f"scorer {path}: no such file; give a run's scorer.safetensors or NIQE's parameters (.npz)")
+        raise UserError(
+            f"scorer {path}: no such file; give a run, its scorer.safetensors, NIQE's parameters (.npz), or one of "
+            f"{', '.join(NAMES[1:])}"
+        )
     if path.suffix == ".npz":
         return NiqeScorer(load_niqe_model(path, device))
     wrong = f"scorer {path} holds no fitted scorer; give a run's scorer.safetensors"

@@ -137,7 +137,8 @@ def _missing_native(device: str) -> str | None:
     try:
         from .. import _C
     except ImportError as error:
-        return f"the compiled extension rgsud_fast._C does not import ({error}); run pip install -e . to build it"
+        build = "run pip install -e . to build it (RGSUD_CUDA=0 in front: its CPU part alone)"
+        return f"the compiled extension rgsud_fast._C does not import ({error}); {build}"
     if device == "cpu":
         return None
     built = _C.cuda_architectures()
