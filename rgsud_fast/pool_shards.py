@@ -70,7 +70,7 @@ class ShardedPool:
         dist.all_gather_object(asked, [tuple(crop) for crop in crops], group=self.group)
         wanted = [Crop(*crop) for rank in asked for crop in rank]
         mine = [n for n, crop in enumerate(wanted) if crop.index % self.ranks == self.rank]
-        # One row more than the image: whether it exists. Every row has one owner, so the sum over ranks is a gathering.
+        # One number more than a crop has: whether it exists. Each row has one owner: the sum over ranks gathers them.
         rows = torch.zeros(len(wanted), 3 * side * side + 1, device=self.shard.device)
         if mine:
             local = [wanted[n]._replace(index=self._place(wanted[n].index)) for n in mine]

@@ -56,9 +56,8 @@ class Progress:
         if self.quiet:
             return
         now = time.monotonic()
-        if self._first is None and isinstance(
-            stage, int
-        ):  # what comes before the first stage says nothing of its speed
+        staged = isinstance(stage, int)  # what comes before the first stage says nothing of its speed
+        if self._first is None and staged:
             self._first = (now, step)
         eta = self._eta(step, now)
         shown = [(name, _text(value)) for name, value in fields.items()]

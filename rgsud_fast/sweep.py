@@ -131,12 +131,13 @@ def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) 
     Returns:
         The place of each in OUTCOMES, [N] int64; 1 where none stops it.
     """
-    change = F.avg_pool2d(rainy - derained, min(15, *rainy.shape[2:]), stride=8)
+    removed = rainy - derained
+    change = F.avg_pool2d(removed, min(15, *rainy.shape[2:]), stride=8)
     tests = [
         ~torch.isfinite(derained.sum(dim=(1, 2, 3))),
         ~(derained.var(dim=(1, 2, 3)) > VARIANCE),
         ~(change.abs().mean(dim=(1, 2, 3)) < reward.fidelity),
-        ~((rainy - derained).abs().mean(dim=(1, 2, 3)) > REMOVED),
+        ~(removed.abs().mean(dim=(1, 2, 3)) > REMOVED),
         _penalty(derained, rainy, reward) > reward.implausible,
         ~torch.isfinite(score),
     ]

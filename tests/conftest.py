@@ -43,7 +43,7 @@ def config(tmp_path):
     return TINY_RUN | {"data": {name: str(tmp_path / name) for name in folders}, "out": str(tmp_path / "run")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rgsud_data() -> Path:
     """The folder of real images, where there is one."""
     folder = os.environ.get("RGSUD_DATA")

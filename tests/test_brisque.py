@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,15 +14,13 @@ from rgsud_fast.iqa.scorer import to_batch
 from rgsud_fast.ops import nss_features
 from rgsud_fast.ops.nss_features import OPENCV
 
-DATA = os.environ.get("RGSUD_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="RGSUD_DATA is not set: it names the folder of real images")
 SHAPES = [0, 2, 6, 10, 14, 18, 20, 24, 28, 32]  # among the features; on a grid of 0.001
 OPENCV_SCORES = {"I03": 84.463, "I04": 0.0, "I06": 1.295}  # cv2's QualityBRISQUE_compute
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load_brisque_model(Path(DATA) / "iqa/brisque_model_live.yml")
+def model(rgsud_data):
+    return load_brisque_model(rgsud_data / "iqa/brisque_model_live.yml")
 
 
 def opencv_features(array):
@@ -45,23 +40,20 @@ def test_features_are_opencvs(size):
     assert apart.max() < 2e-3  # OpenCV computes in float32
 
 
-@needs_data
 @pytest.mark.parametrize("name", OPENCV_SCORES)
-def test_scores_and_features_of_published_images(model, name):
-    array = read_image(Path(DATA) / f"iqa/images/{name}.bmp")
+def test_scores_and_features_of_published_images(model, name, rgsud_data):
+    array = read_image(rgsud_data / f"iqa/images/{name}.bmp")
     got = brisque(to_batch(array), model)
     assert abs(got.item() - OPENCV_SCORES[name]) < 0.05
     assert (nss_features(to_batch(array), None, OPENCV)[0] - opencv_features(array)).abs().max() < 2e-3
 
 
-@needs_data
-def test_without_the_clamp_the_best_images_still_differ(model):
-    image = to_batch(read_image(Path(DATA) / "iqa/images/I04.bmp"))
+def test_without_the_clamp_the_best_images_still_differ(model, rgsud_data):
+    image = to_batch(read_image(rgsud_data / "iqa/images/I04.bmp"))
     assert brisque(image, model).item() == 0.0
     assert brisque(image, model, clamp=False).item() < 0
 
 
-@needs_data
 def test_images_it_cannot_describe_are_rejected_alone(model):
     images = photographs(4, 96, 128)
     images[0] = 0.5
@@ -73,9 +65,8 @@ def test_images_it_cannot_describe_are_rejected_alone(model):
     assert brisque(photographs(2, 15, 40), model).isnan().all()
 
 
-@needs_data
-def test_the_scorer_is_made_by_name_and_restored(model):
-    scorer = make_scorer(f"brisque:{DATA}/iqa/brisque_model_live.yml", (), ())
+def test_the_scorer_is_made_by_name_and_restored(model, rgsud_data):
+    scorer = make_scorer(f"brisque:{rgsud_data}/iqa/brisque_model_live.yml", (), ())
     images = photographs(2, 80, 90)
     scores = scorer.score(images)
     assert torch.equal(scores, -brisque(images, model, clamp=False))

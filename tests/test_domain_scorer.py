@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +11,6 @@ import torch
 from rgsud_fast.iqa import DomainScorer, Plausibility, fit_domain_scorer, validity
 from rgsud_fast.iqa._augment import crops, mix, spoil, vary
 from rgsud_fast.iqa.domain import RainNet
-
-DATA = os.environ.get("RGSUD_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="RGSUD_DATA is not set: it names the folder of real images")
 
 
 def scene(seed: int, height: int = 100, width: int = 120) -> np.ndarray:
@@ -116,12 +111,11 @@ def test_mixing_keeps_targets_in_step_with_images():
     assert ((share > 0) & (share < 1)).any()
 
 
-@needs_data
-def test_real_rain_is_told_from_clean_after_a_short_fit():
+def test_real_rain_is_told_from_clean_after_a_short_fit(rgsud_data):
     from rgsud_fast.data import list_images, read_image
 
     def read(folder: str, step: int = 1) -> list[np.ndarray]:
-        return [read_image(path) for path in list_images(Path(DATA) / folder)[::step]]
+        return [read_image(path) for path in list_images(rgsud_data / folder)[::step]]
 
     scorer = fit_domain_scorer(read("rain100l/train_rainy", 4), read("clean", 4), seed=0, iterations=40)
     pairs = zip(read("rain100l/val/rainy"), read("rain100l/val/clean"), strict=True)

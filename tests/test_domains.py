@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -143,14 +142,11 @@ def test_a_long_list_is_cut_short(folders, load):
     assert "and 13 more;" in warnings[0]
 
 
-def test_real_validation_pairs_load_without_a_warning(load):
-    root = os.environ.get("RGSUD_DATA")
-    if not root:
-        pytest.skip("RGSUD_DATA is not set: the real images are not here")
-    rain = Path(root) / "rain100l"
+def test_real_validation_pairs_load_without_a_warning(load, rgsud_data):
+    rain = rgsud_data / "rain100l"
     data = DataConfig(
         rainy=rain / "val" / "rainy",
-        clean=Path(root) / "clean",
+        clean=rgsud_data / "clean",
         val_rainy=rain / "val" / "rainy",
         val_clean=rain / "val" / "clean",
     )

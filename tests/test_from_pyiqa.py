@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +17,6 @@ from rgsud_fast.iqa.from_pyiqa import remember_texts
 from rgsud_fast.iqa.scorer import to_batch
 from rgsud_fast.ops.nss_features import YIQ
 
-DATA = os.environ.get("RGSUD_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="RGSUD_DATA is not set: it names the folder of real images")
-
 
 @pytest.fixture(scope="module")
 def pyiqa():
@@ -29,12 +24,12 @@ def pyiqa():
 
 
 @pytest.fixture(scope="module")
-def niqe_file(pyiqa, tmp_path_factory):
+def niqe_file(pyiqa, rgsud_data, tmp_path_factory):
     """The shared parameters in the form pyiqa reads."""
     from scipy.io import savemat
 
     path = tmp_path_factory.mktemp("niqe") / "niqe.mat"
-    with np.load(Path(DATA) / "iqa/niqe_pris_params.npz") as file:
+    with np.load(rgsud_data / "iqa/niqe_pris_params.npz") as file:
         savemat(path, {"mu_prisparam": file["mu_pris_param"], "cov_prisparam": file["cov_pris_param"]})
     return path
 
@@ -57,8 +52,7 @@ def test_exact_ones_in_bfloat16_and_numbers_beyond_the_range_are_judged(pyiqa):
     assert make_scorer("pyiqa:piqe", (), ()).score(images.bfloat16()).isfinite().all()
 
 
-@needs_data
-def test_an_image_that_the_metric_cannot_judge_is_rejected_alone(niqe_file):
+def test_an_image_that_the_metric_cannot_judge_is_rejected_alone(niqe_file, rgsud_data):
     scorer = PyiqaScorer("niqe", pretrained_model_path=str(niqe_file))
     images = photographs(3, 192, 200)
     alone = scorer.score(images[2:])
@@ -72,11 +66,10 @@ def test_an_image_that_the_metric_cannot_judge_is_rejected_alone(niqe_file):
         assert not scorer.score(torch.rand(1, 3, 40, 40)).isfinite().any()
 
 
-@needs_data
-def test_our_niqe_on_their_definition(niqe_file):
-    model = load_niqe_model(Path(DATA) / "iqa/niqe_pris_params.npz")
+def test_our_niqe_on_their_definition(niqe_file, rgsud_data):
+    model = load_niqe_model(rgsud_data / "iqa/niqe_pris_params.npz")
     scorer = PyiqaScorer("niqe", pretrained_model_path=str(niqe_file))
-    for path in [*list_images(Path(DATA) / "clean"), *list_images(Path(DATA) / "iqa/images")]:
+    for path in [*list_images(rgsud_data / "clean"), *list_images(rgsud_data / "iqa/images")]:
         image = to_batch(read_image(path))
         assert abs(niqe(image, model, YIQ).item() + scorer.score(image).item()) < 1e-3, path
 

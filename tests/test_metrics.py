@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -103,12 +102,10 @@ def test_fixed_filter_agrees_with_scipy():
     np.testing.assert_array_equal(metrics.fixed_filter(noisy).numpy(), theirs)
 
 
-def test_known_figures_of_rain100l():
-    if not os.environ.get("RGSUD_DATA"):
-        pytest.skip("RGSUD_DATA is unset: no real images to measure")
+def test_known_figures_of_rain100l(rgsud_data):
     from PIL import Image
 
-    folder = Path(os.environ["RGSUD_DATA"]) / "rain100l" / "val"
+    folder = rgsud_data / "rain100l" / "val"
 
     def read(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)[None] / 255

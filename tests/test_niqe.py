@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +12,6 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, NiqeScorer, fit_niqe_model, load_niqe_model, niqe
 from rgsud_fast.ops.nss_features import MATLAB, _layout, halve, nss_features
-
-DATA = os.environ.get("RGSUD_DATA")
-needs_data = pytest.mark.skipif(not DATA, reason="RGSUD_DATA is not set: it names the folder of real images")
 
 # From the MATLAB release; the tolerance covers its other order of sums.
 PUBLISHED = {"I03": 15.7536, "I04": 3.6549, "I06": 3.2355}
@@ -157,12 +152,11 @@ def test_parameters_that_are_none_are_named(tmp_path):
             load_niqe_model(path)
 
 
-@needs_data
-def test_published_scores_are_reached():
+def test_published_scores_are_reached(rgsud_data):
     from PIL import Image
 
-    model = load_niqe_model(Path(DATA) / "iqa" / "niqe_pris_params.npz")
+    model = load_niqe_model(rgsud_data / "iqa" / "niqe_pris_params.npz")
     for name, expected in PUBLISHED.items():
-        (path,) = (Path(DATA) / "iqa" / "images").glob(f"{name}.*")
+        (path,) = (rgsud_data / "iqa" / "images").glob(f"{name}.*")
         image = np.asarray(Image.open(path).convert("RGB"))
         assert float(niqe(batch(image), model)[0]) == pytest.approx(expected, abs=TOLERANCE)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .scorer import Scorer, to_batch
+from .scorer import Scorer, evenly, to_batch
 
 MOST = 64  # photographs that a member's ranks are taken among
 
@@ -59,10 +59,10 @@ def fit_ensemble(
         UserError: a member gives fewer than two different scores.
     """
     places = [(which, index) for which, images in enumerate(photographs) for index in range(len(images))]
-    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), MOST)).round().astype(int))
+    chosen = evenly(len(places), MOST)
     scores: list[list[Tensor]] = [[] for _ in members]
     for place in chosen:
-        which, index = places[int(place)]
+        which, index = places[place]
         image = to_batch(photographs[which][index], device)
         for found, member in zip(scores, members, strict=True):
             found.append(member.score(image))

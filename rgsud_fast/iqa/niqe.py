@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..ops.nss_features import MATLAB, Form, block_sharpness, nss_features
-from .scorer import check_images, finite, to_batch
+from .scorer import check_images, evenly, finite, to_batch
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
 MOST_IMAGES = 300  # enough for 36 x 36 numbers; more cost 50 ms each on two cores
@@ -81,8 +81,8 @@ def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cp
         UserError: too few blocks for a covariance of 36 features.
     """
     kept = []
-    for index in np.unique(np.linspace(0, len(clean) - 1, min(len(clean), MOST_IMAGES)).round().astype(int)):
-        image = to_batch(clean[int(index)], device)
+    for index in evenly(len(clean), MOST_IMAGES):
+        image = to_batch(clean[index], device)
         features = nss_features(image)[0]  # [blocks, 36]
         if len(features):
             sharpness = block_sharpness(image)[0]

@@ -97,6 +97,11 @@ def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     return to_tensor(image).to(device)[None]
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of the places 0 ... count - 1, evenly spread and in order."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+
+
 def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..device import sent
+
 
 class Taps(NamedTuple):
     """Each pixel of a resized line as a weighted sum of pixels of the line."""
@@ -69,10 +71,3 @@ def _bicubic(count: int, step: float, stretch: float, a: float) -> tuple[Tensor,
 
 def _taps(index: Tensor, weight: Tensor, device: torch.device) -> Taps:
     return Taps(*(sent(part.contiguous(), device) for part in (index, weight)))
-
-
-def sent(table: Tensor, device: torch.device) -> Tensor:
-    """A table on that device; from pinned memory the copy to a GPU does not keep the host waiting."""
-    if device.type != "cuda":
-        return table.to(device)
-    return table.pin_memory().to(device, non_blocking=True)

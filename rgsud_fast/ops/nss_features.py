@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..device import sent
 from . import _backends as backends
 from . import _check as check
-from ._taps import Taps, matlab_half, opencv_half, sent
+from ._taps import Taps, matlab_half, opencv_half
 
 BLOCK = 96  # pixels, at full scale
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, columns) to the neighbour whose product with the pixel is fitted
