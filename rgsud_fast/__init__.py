@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .installation import info
     from .iqa import score
     from .ops import use_backend
-    from .trainer import train
+    from .training import train
 
 _HOMES = {
     "Config": "config",
     "load_config": "config",
-    "train": "trainer",
+    "train": "training",
     "derain": "inference",
     "evaluate": "inference",
     "rain": "inference",

@@ -24,7 +24,7 @@ def train(args: list[str]) -> None:
     config, resume, line = read_train(args)
     if line:
         print(line, flush=True)
-    from .trainer import train
+    from .training import train
 
     train(config, resume=resume)
 

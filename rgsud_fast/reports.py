@@ -133,7 +133,7 @@ class Book:
             "event": "train",
             "stage": 1 if trainer.step <= config.stage1_iterations else 2,
             **terms,
-            "learning_rate": float(trainer.optimizer.param_groups[0]["lr"]),
+            "learning_rate": trainer.descent.rate,
             "images_per_second": self.counted * config.batch / seconds,
             "rewards": int(trainer.pool.filled.sum()),
         }

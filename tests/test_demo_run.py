@@ -7,7 +7,7 @@ import re
 
 from tiny import TINY_NETWORKS
 
-from rgsud_fast.trainer import train
+from rgsud_fast.training import train
 
 TINY = {
     "preset": "demo",

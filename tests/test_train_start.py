@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny import darkness
 
-import rgsud_fast.trainer as trainer_module
+import rgsud_fast.descent as descent_module
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
 from rgsud_fast.preset import with_preset
 from rgsud_fast.run_folder import RunFolder
-from rgsud_fast.trainer import Trainer, train
+from rgsud_fast.training import train
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, c
     taught = []
 
     def teach(self, rainy, fakes):
-        taught.append(self.step)
+        taught.append(len(fakes))
         os.kill(os.getpid(), signal.SIGINT)
         return {}
 
-    monkeypatch.setattr(Trainer, "_teach_discriminator", teach)
+    monkeypatch.setattr(descent_module.Descent, "teach", teach)
     optim = config["optim"] | {"discriminator_warmup": 50}
     with pytest.raises(KeyboardInterrupt):
         train(config | {"optim": optim}, scorer=darkness)
@@ -77,8 +77,8 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
         before = before or [parameter.detach().clone() for net in nets for parameter in net.parameters()]
         return original(nets, *args)
 
-    original = trainer_module.stage1
-    monkeypatch.setattr(trainer_module, "stage1", stage1)
+    original = descent_module.stage1
+    monkeypatch.setattr(descent_module, "stage1", stage1)
     states = []
     for steps in (0, 3):
         before = None

@@ -14,14 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import darkness
 
-import rgsud_fast.trainer as trainer_module
+import rgsud_fast.descent as descent_module
 from rgsud_fast import assembly
 from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import Config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.run_folder import RunFolder
 from rgsud_fast.schedule import learning_rate
-from rgsud_fast.trainer import Trainer, train
+from rgsud_fast.trainer import Trainer
+from rgsud_fast.training import train
 from rgsud_fast.weights import RAIN_FROM, read_metadata
 
 
@@ -179,8 +180,8 @@ def test_more_rainy_crops_reach_the_discriminator_alone(config, monkeypatch):
         seen.append((len(rainy), len(fakes)))
         return original(nets, rainy, fakes)
 
-    original = trainer_module.discriminator_loss
-    monkeypatch.setattr(trainer_module, "discriminator_loss", discriminator_loss)
+    original = descent_module.discriminator_loss
+    monkeypatch.setattr(descent_module, "discriminator_loss", discriminator_loss)
     train(config | {"optim": {"discriminator_reals": 3, "discriminator_warmup": 0}}, scorer=darkness, quiet=True)
     assert set(seen) == {(6, 2)}
 

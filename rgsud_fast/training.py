@@ -1,0 +1,90 @@
+"""A whole training run, from its configuration to weights, metrics and a gallery."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from . import reports
+from .assembly import choose_scorer
+from .checkpoint import load_checkpoint
+from .config import Config, load_config, save_config
+from .data import load_domains
+from .device import pick_device
+from .installation import missing_kernels
+from .iqa import Scorer
+from .loop import run
+from .ops import use_backend
+from .preset import with_preset
+from .progress import Progress
+from .run_folder import open_run
+from .trainer import Trainer
+
+
+class Result(NamedTuple):
+    """What a training run leaves."""
+
+    run_dir: Path
+    weights: Path  # of the derainer
+    metrics: dict[str, Any]  # what metrics.json holds
+
+
+def train(
+    config: Config | dict[str, Any] | str | Path | None = None,
+    *,
+    derainer: nn.Module | None = None,
+    scorer: Scorer | Callable[[Tensor], Any] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Train RGSUD, both stages, on unpaired rainy and clean photographs.
+
+    Args:
+        config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo. Where a dict or
+            file names no `preset`, the device chooses: small on a CPU, paper on a GPU.
+        derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place.
+        scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
+            that returns N numbers, higher is better.
+        resume: continue the run in `config.out` (or the newest of the preset) from its checkpoint.
+        quiet: print nothing.
+
+    Returns:
+        The run folder, the derainer's weights and the final metrics.
+
+    Raises:
+        UserError: something to mend, named in one line.
+        KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM, after a checkpoint was saved.
+    """
+    given, line = with_preset(config)
+    config = load_config(given)
+    folder = open_run(config, resume)
+    device = pick_device(config.device)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    # "auto" leaves the choice to RGSUD_BACKEND.
+    backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
+    with Progress(config.iterations, quiet=quiet) as progress, backend, folder.gone_if_empty():
+        if line:
+            progress.say(line)
+        if config.backend == "auto" and (reason := missing_kernels(device)):
+            progress.say(f"without compiled kernels training is slower: {reason}")
+        domains = load_domains(config.data, folder.cache, progress.say)
+        saved = load_checkpoint(folder.checkpoint) if resume else None
+        if saved is None:
+            progress.say(f"{len(domains.rainy)} rainy and {len(domains.clean)} clean images; preparing the score")
+        judge = choose_scorer(config, domains, scorer, saved, device)
+        trainer = Trainer(config, domains, judge, device, derainer, folder.cache)
+        if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
+            progress.say(trainer.pool.where())
+        if saved is not None:
+            trainer.load_state_dict(saved)
+            del saved
+            folder.cut_log(trainer.step)
+        save_config(config, folder.config)
+        run(trainer, folder, progress)
+        metrics = reports.finish(trainer, folder, progress)
+    return Result(folder.path, folder.weights("derainer"), metrics)
