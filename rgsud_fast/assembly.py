@@ -17,6 +17,8 @@ from .errors import UserError
 from .iqa import DaclipScorer, DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
 from .networks import Derainer, Discriminator, RainGenerator, UNet, evaluating, init_fan_in
 from .pool import RewardPool
+from .pool_shards import ShardedPool
+from .ranks import Ranks
 from .scorer_names import name_of
 from .stages import Networks
 
@@ -67,8 +69,10 @@ def _check_derainer(derainer: nn.Module, side: int) -> None:
         raise UserError(f"derainer must keep the shape of its input: it made {made} of {[1, 3, side, side]}")
 
 
-def build_pool(config: Config, domains: Domains, device: torch.device, scratch: Path | None = None) -> RewardPool:
+def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | None = None) -> RewardPool | ShardedPool:
     """Make the empty reward pool of a run within its budgets of memory; what exceeds them goes to a file in `scratch`.
+
+    Of several ranks each gets its share, and has the budgets for itself.
 
     Raises:
         UserError: it fits nowhere.
@@ -76,15 +80,19 @@ def build_pool(config: Config, domains: Domains, device: torch.device, scratch: 
     reward = config.reward
     budgets = (None if gib is None else int(gib * 2**30) for gib in (reward.pool_device_gib, reward.pool_host_gib))
     device_bytes, host_bytes = budgets
-    return RewardPool(
-        domains.rainy.sizes,
-        reward.keep,
-        reward.margin,
-        device,
-        device_bytes=device_bytes,
-        host_bytes=host_bytes,
-        file=None if scratch is None else scratch / "pool.bytes",
-    )
+    name = "pool.bytes" if ranks.count == 1 else f"pool-{ranks.rank}.bytes"
+    options = {
+        "keep": reward.keep,
+        "margin": reward.margin,
+        "device": ranks.device,
+        "device_bytes": device_bytes,
+        "host_bytes": host_bytes,
+        "file": None
+        if scratch is None
+        else scratch / name,
+    }
+    sizes = domains.rainy.sizes
+    return RewardPool(sizes, **options) if ranks.count == 1 else ShardedPool(sizes, ranks, **options)
 
 
 def choose_scorer(

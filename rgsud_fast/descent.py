@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .config import Config
 from .graph import Graphed
 from .precision import lowered, pick_precision
+from .ranks import Ranks
 from .schedule import learning_rate, make_capturable, set_rate
 from .stages import Networks, Step, discriminator_loss, stage1, stage2
 
@@ -24,9 +25,10 @@ class Descent:
         config: the run.
         nets: the networks, in place.
         device: where they are.
+        ranks: the processes that train them together, each on its share of the crops; default: this one alone.
     """
 
-    def __init__(self, config: Config, nets: Networks, device: torch.device) -> None:
+    def __init__(self, config: Config, nets: Networks, device: torch.device, ranks: Ranks | None = None) -> None:
         self.config, self.device = config, device
         together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TRAINED_TOGETHER]
         self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
@@ -36,6 +38,9 @@ class Descent:
         self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
         make_capturable(self._optimizers, self._graphed, device)
         self.called = lowered(nets, pick_precision(config.precision, device))
+        # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
+        self.taught = Networks(*((ranks or Ranks(device)).wrapped(network) for network in self.called))
+        self.called = self.taught._replace(discriminator=self.called.discriminator)
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
         if self._graphed:
             learn = {stage: Graphed(device, function) for stage, function in learn.items()}
@@ -52,7 +57,7 @@ class Descent:
 
     def teach(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
-        loss = discriminator_loss(self.called, rainy, fakes)
+        loss = discriminator_loss(self.taught, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
@@ -92,7 +97,8 @@ class Descent:
 
     def _learn_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
-        return self._descend(inputs, stage2(self.called, *images, self.config.loss, self.config.reward.switch))
+        switch, rewarded = self.config.reward.switch, inputs.get("rewarded")
+        return self._descend(inputs, stage2(self.called, *images, self.config.loss, switch, rewarded))
 
     def _descend(self, inputs: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)

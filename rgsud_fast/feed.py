@@ -12,6 +12,8 @@ from .data import Crop, Domains, ImageSet, Stream, draw, windows_of
 from .device import memory_layout, sent
 from .ops import take_crops
 from .pool import RewardPool
+from .pool_shards import ShardedPool
+from .ranks import Ranks
 
 RESIDENT_SHARE = 0.25  # of a GPU's free memory, for the images; a set that does not fit is cut on the host
 
@@ -23,10 +25,12 @@ class Feed:
         config: the run.
         domains: its images.
         device: where the crops are put, and on a GPU the images' bytes where they take little of its free memory.
+        ranks: the processes that share the crops of an iteration; default: this one alone.
     """
 
-    def __init__(self, config: Config, domains: Domains, device: torch.device) -> None:
+    def __init__(self, config: Config, domains: Domains, device: torch.device, ranks: Ranks | None = None) -> None:
         self.config, self.domains, self.device = config, domains, device
+        self.ranks = ranks or Ranks(device)
         self._pixels = {"rainy": _bytes_of(domains.rainy), "clean": _bytes_of(domains.clean)}
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -36,27 +40,33 @@ class Feed:
                     room -= len(pixels)
 
     def pair(self, step: int) -> tuple[Tensor, Tensor]:
-        """The rainy and the clean crops of an iteration, [batch, 3, crop, crop] in [0, 1]."""
+        """This rank's rainy and clean crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
         return self._cut("rainy", self._draw("rainy", step)), self._cut("clean", self._draw("clean", step))
 
-    def images(self, step: int, pool: RewardPool | None = None) -> dict[str, Tensor]:
-        """The crops of an iteration.
+    def images(self, step: int, pool: RewardPool | ShardedPool | None = None) -> dict[str, Tensor]:
+        """This rank's crops of an iteration; N is its share of the batch.
 
         Returns:
-            `rainy` and `clean`, [batch, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
+            `rainy` and `clean`, [N, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
             in several batches where the configuration says so; with a pool also `rewards`, crops of the same windows
-            as `rainy`, and `improved`, which of these exist, [batch] bool.
+            as `rainy`, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many
+            exist on each on average, a scalar (see `losses.reward_loss`).
         """
-        crops = self._draw("rainy", step)
-        images = {"rainy": self._cut("rainy", crops)} if pool is None else self._rewarded(crops, pool)
+        if pool is None:
+            images = {"rainy": self._cut("rainy", self._draw("rainy", step))}
+        elif isinstance(pool, ShardedPool):
+            images = self._shared(step, pool)
+        else:
+            images = self._rewarded(self._draw("rainy", step), pool)
         images["clean"] = self._cut("clean", self._draw("clean", step))
         more = self.config.optim.discriminator_reals - 1
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
 
-    def _draw(self, stream: Stream, step: int, batches: int = 1) -> list[Crop]:
-        config = self.config
-        return draw(config.seed, step, batches * config.batch, self._set(stream).sizes, config.crop, stream)
+    def _draw(self, stream: Stream, step: int, batches: int = 1, everyone: bool = False) -> list[Crop]:
+        config, count = self.config, batches * self.config.batch
+        slots = None if everyone else self.ranks.slots(count)
+        return draw(config.seed, step, count, self._set(stream).sizes, config.crop, stream, slots)
 
     def _set(self, stream: Stream) -> ImageSet:
         return self.domains.clean if stream == "clean" else self.domains.rainy
@@ -72,6 +82,18 @@ class Feed:
         rainy, rewards, improved = pool.take(pixels if here else None, crops, self.config.crop)
         rainy = self._cut("rainy", crops) if rainy is None else self._laid(rainy)
         return {"rainy": rainy, "rewards": self._laid(rewards), "improved": improved}
+
+    def _shared(self, step: int, pool: ShardedPool) -> dict[str, Tensor]:
+        """The rainy crops of this rank and their rewards, which may lie on others."""
+        rewards, improved = pool.take(self._draw("rainy", step, everyone=True), self.config.crop)
+        own = self.ranks.slots(self.config.batch)
+        share = slice(own.start, own.stop)
+        return {
+            "rainy": self._cut("rainy", self._draw("rainy", step)),
+            "rewards": self._laid(rewards[share]),
+            "improved": improved[share],
+            "rewarded": improved.sum().clamp(min=1) / self.ranks.count,
+        }
 
     def _laid(self, batch: Tensor) -> Tensor:
         return sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))

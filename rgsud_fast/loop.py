@@ -27,7 +27,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
 
         def watch(done: int) -> None:
             progress.advance(0, "warm-up", {"discriminator": f"{done}/{config.optim.discriminator_warmup}"})
-            if interruption.asked:
+            if trainer.ranks.any(interruption.asked):
                 progress.say("stopped before the first step: nothing is trained yet, so start again")
                 raise KeyboardInterrupt
 
@@ -37,13 +37,16 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 began = time.perf_counter()
                 book.swept(trainer.sweep(), time.perf_counter() - began)
             book.iterated(trainer.iterate())
+            asked = trainer.ranks.any(interruption.asked)
             if trainer.step == config.stage1_iterations:
                 trainer.stage1_metrics = book.validated()
             elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
                 book.validated()
-            if trainer.step % config.save_every == 0 or trainer.step == config.iterations or interruption.asked:
+            if trainer.step % config.save_every == 0 or trainer.step == config.iterations or asked:
                 book.check_finite()
-                save_checkpoint(folder.checkpoint, trainer.state_dict())
-            if interruption.asked:
+                state = trainer.state_dict()
+                if trainer.ranks.first:
+                    save_checkpoint(folder.checkpoint, state)
+            if asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt

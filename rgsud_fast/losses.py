@@ -16,7 +16,9 @@ def lsgan(scores: Tensor, target: float) -> Tensor:
     return (scores.float() - target).square().mean()
 
 
-def reward_loss(reward: Tensor, derained: Tensor, improved: Tensor, form: str) -> Tensor:
+def reward_loss(
+    reward: Tensor, derained: Tensor, improved: Tensor, form: str, rewarded: Tensor | None = None
+) -> Tensor:
     """Self-reinforcement: draw the derained image to the best version of it seen so far.
 
     The paper's ||B_rw - B_r||_F^2, reduced per image as `form` says, then averaged over the images that have a reward.
@@ -26,6 +28,8 @@ def reward_loss(reward: Tensor, derained: Tensor, improved: Tensor, form: str) -
         derained: derained crop B_r, same shape and window. Differentiable.
         improved: which of the N images have a reward, [N] bool.
         form: "psnr" (dB of the mean squared error, the scale of the pair loss at any crop), "sum" or "mean".
+        rewarded: how many images the loss averages over, a scalar above 0; by default those of `improved`. Of several
+            processes it is their mean, so that the mean of their losses is that of all images.
 
     Returns:
         The loss, a scalar; exactly 0 where no image has a reward.
@@ -33,7 +37,7 @@ def reward_loss(reward: Tensor, derained: Tensor, improved: Tensor, form: str) -
     mse = squared_error(derained, reward)
     scale = reward[0].numel() if form == "sum" else 1
     value = psnr_loss(mse) if form == "psnr" else scale * mse
-    return torch.where(improved, value, 0).sum() / improved.sum().clamp(min=1)
+    return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
 
 
 def channel_consistency(rainy: Tensor, clean: Tensor) -> Tensor:

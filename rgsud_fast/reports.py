@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from .iqa import CallableScorer, save_scorer, validity
 from .metrics import average, evaluate_pair, fixed_filter
 from .networks import evaluating
 from .progress import Progress
+from .ranks import Ranks
 from .run_folder import RunFolder
 from .scorer_names import name_of
 from .sweep import Sweep
@@ -23,11 +24,13 @@ from .tiles import run_tiled
 from .weights import RAIN_FROM, save_network
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from .trainer import Progressed, Trainer
 
 
 class Book:
-    """Keeps the run's log, TensorBoard events and progress line.
+    """Keeps the run's log, TensorBoard events and progress line; of several ranks the first one writes.
 
     Args:
         trainer: whose iterations are booked.
@@ -36,10 +39,8 @@ class Book:
     """
 
     def __init__(self, trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.trainer, self.folder, self.progress = trainer, folder, progress
-        self.events = SummaryWriter(str(folder.events), purge_step=trainer.step)
+        self.events = self._open_events()
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
         self.since = time.perf_counter()
@@ -75,10 +76,10 @@ class Book:
         """Book one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds
         began = time.perf_counter()
-        held_out = self.held_out.measure()
+        held_out = self.held_out.measure() if self.trainer.ranks.first else None
         self.since += time.perf_counter() - began
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
-        self.folder.append_log(row)
+        self._note(row)
         if held_out is not None:
             self._watch_drift(Look(result.mean_score, held_out))
         if result.refused == result.images:
@@ -94,8 +95,8 @@ class Book:
         if not pairs:
             return {}
         began = time.perf_counter()
-        figures = validate(self.trainer.derainer, pairs, self.trainer.device)
-        self.folder.append_log({"step": self.trainer.step, "event": "validation", **figures})
+        figures = validate(self.trainer.derainer, pairs, self.trainer.device, self.trainer.ranks)
+        self._note({"step": self.trainer.step, "event": "validation", **figures})
         self._plot("validation", figures)
         self.progress.say(
             f"step {self.trainer.step:,}: validation {figures['psnr_rgb']:.2f} dB, SSIM {figures['ssim_rgb']:.4f} (RGB)"
@@ -114,20 +115,23 @@ class Book:
             f"while {name} falls ({first.held_out:.4g} to {look.held_out:.4g}): the score {self.trainer.scorer.name} "
             "may be gamed; look at the gallery, choose another reward.scorer, or tighten reward.fidelity"
         )
-        self.folder.append_log({"step": self.trainer.step, "event": "drift", "metric": name})
+        self._note({"step": self.trainer.step, "event": "drift", "metric": name})
         self.looks.clear()
 
     def __enter__(self) -> Book:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.events.close()
+        if self.events is not None:
+            self.events.close()
 
     def _write_line(self) -> None:
         trainer, config = self.trainer, self.trainer.config
         self.check_finite()
         seconds, self.since = time.perf_counter() - self.since, time.perf_counter()
-        terms = {name: float(value) / self.counted for name, value in self.sums.items()}
+        counted = self.counted * trainer.ranks.count
+        sums = trainer.ranks.total(torch.stack([value.float() for value in self.sums.values()]))
+        terms = {name: float(value) / counted for name, value in zip(self.sums, sums, strict=True)}
         row = {
             "step": trainer.step,
             "event": "train",
@@ -137,7 +141,7 @@ class Book:
             "images_per_second": self.counted * config.batch / seconds,
             "rewards": int(trainer.pool.filled.sum()),
         }
-        self.folder.append_log(row)
+        self._note(row)
         self._plot("train", {name: row[name] for name in [*terms, "learning_rate", "images_per_second", "rewards"]})
         shown = {"adv": terms["adversarial"], "pair": terms["pair_psnr"], "D": terms["discriminator"]}
         if "reward" in terms:
@@ -147,19 +151,36 @@ class Book:
         self.shown = shown
         self.sums, self.counted = {}, 0
 
+    def _open_events(self) -> SummaryWriter | None:
+        if not self.trainer.ranks.first:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder.events), purge_step=self.trainer.step)
+
+    def _note(self, row: dict[str, Any]) -> None:
+        if self.trainer.ranks.first:
+            self.folder.append_log(row)
+
     def _plot(self, group: str, figures: dict[str, float]) -> None:
-        for name, value in figures.items():
+        for name, value in figures.items() if self.events is not None else ():
             self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)
 
 
-def validate(derainer: nn.Module, pairs: Iterable[Pair], device: torch.device) -> dict[str, float]:
-    """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits."""
+def validate(
+    derainer: nn.Module, pairs: Sequence[Pair], device: torch.device, ranks: Ranks | None = None
+) -> dict[str, float]:
+    """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits.
+
+    Several ranks share the work, and each gets the figures.
+    """
+    ranks = ranks or Ranks(device)
     figures = []
     with evaluating(derainer):
-        for pair in pairs:
+        for pair in pairs[ranks.rank :: ranks.count]:
             derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
             figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
-    return average(figures)
+    return average([row for rows in ranks.gathered(figures) for row in rows])
 
 
 def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def stage2(
     improved: Tensor,
     weights: LossConfig,
     switch: bool = True,
+    rewarded: Tensor | None = None,
 ) -> Step:
     """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
 
@@ -74,6 +75,7 @@ def stage2(
         reward: reward crops B_rw of the same images, windows and flips as `rainy`, [N, 3, H, W].
         improved: which of the N images have a reward, [N] bool.
         switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
+        rewarded: see `losses.reward_loss`.
     """
     switched = (improved & switch)[:, None, None, None]
     estimate = torch.where(switched, reward, nets.unet(rainy))
@@ -84,7 +86,7 @@ def stage2(
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if weights.reward:
-        terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form)
+        terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
     return Step(weigh(terms, weights), terms, fakes)
 
 

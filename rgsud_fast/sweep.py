@@ -84,10 +84,15 @@ def sweep(
                 pool.evict(index, torch.where(torch.isfinite(judged.score), judged.score, EMPTY)[0])
             entered = pool.update([index], judged.image, judged.score)
             outcomes.append(torch.where(entered, 0, judged.outcome))
-    places = torch.cat(outcomes).tolist()
+    places = torch.cat(outcomes).tolist() if outcomes else []
+    return summed(places, pool), places
+
+
+def summed(places: Sequence[int], pool: RewardPool) -> Sweep:
+    """What a sweep did, from the places in OUTCOMES of its images and the pool afterwards."""
     reasons = {name: places.count(place) for place, name in enumerate(OUTCOMES) if place in places}
     refused = sum(place > 1 for place in places)
-    return Sweep(len(indices), places.count(0), refused, float(pool.mean_score()), reasons), places
+    return Sweep(len(places), places.count(0), refused, float(pool.mean_score()), reasons)
 
 
 def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:

@@ -18,8 +18,10 @@ from .descent import Descent
 from .errors import UserError
 from .feed import Feed
 from .iqa import Scorer
+from .pool_shards import ShardedPool
+from .ranks import Ranks
 from .schedule import ema_of
-from .sweep import Sweep, sweep
+from .sweep import Sweep, summed, sweep
 
 
 class Progressed(NamedTuple):
@@ -39,6 +41,10 @@ class Trainer:
         device: where everything lives.
         derainer: a network of the user's own instead of NAFNet.
         scratch: folder for rewards that no memory holds.
+        ranks: the processes that train together, of which this is one; default: this one alone.
+
+    Raises:
+        UserError: the run cannot be divided over so many processes.
     """
 
     def __init__(
@@ -49,19 +55,22 @@ class Trainer:
         device: torch.device,
         derainer: nn.Module | None = None,
         scratch: Path | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks(device)
+        _check_divisible(config, domains, self.ranks.count)
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
         self.warm = False  # whether the discriminator has had its warm-up
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
-        self.descent = Descent(config, self.nets, device)
+        self.descent = Descent(config, self.nets, device, self.ranks)
         self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
         self.average.n_averaged = self.average.n_averaged.cpu()  # read by the host at every iteration
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
-        self.pool = build_pool(config, domains, device, scratch)
-        self.feed = Feed(config, domains, device)  # after what must be on the device
+        self.pool = build_pool(config, domains, self.ranks, scratch)
+        self.feed = Feed(config, domains, device, self.ranks)  # after what must be on the device
 
     @property
     def stage(self) -> int:
@@ -102,18 +111,28 @@ class Trainer:
         return self.config.reward.sweep_every or min(max(epoch, 1000), 5000)
 
     def sweep(self) -> Sweep:
-        """Offer the present derainer's output to the reward pool; sets larger than a sweep roll over in parts."""
+        """Offer the present derainer's output to the reward pool; sets larger than a sweep roll over in parts.
+
+        Each rank sweeps the images whose rewards it keeps.
+        """
         images = len(self.domains.rainy)
         count = min(images, self.config.reward.sweep_images)
         indices = [(self.sweeps * count + i) % images for i in range(count)]
         self.sweeps += 1
+        own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
-        done, outcomes = sweep(self.derainer, self.domains.rainy, indices, *judged)
-        self.outcomes |= dict(zip(indices, outcomes, strict=True))
-        return done
+        _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged)
+        for found in self.ranks.gathered(dict(zip(own, outcomes, strict=True))):
+            self.outcomes |= found
+        return summed([self.outcomes[index] for index in indices], self.pool)
+
+    def collect_rewards(self) -> None:
+        """Bring all rewards to rank 0, whose pool then holds every image; the end of a run, for every rank."""
+        if isinstance(self.pool, ShardedPool):
+            self.pool = self.pool.whole() or self.pool
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything an exact resume needs."""
+        """Everything an exact resume needs, on rank 0; every rank must ask for it."""
         return {
             "step": self.step,
             "sweeps": self.sweeps,
@@ -168,3 +187,12 @@ class Trainer:
             if watch is not None:
                 watch(step + 1)
         self.warm = True
+
+
+def _check_divisible(config: Config, domains: Domains, count: int) -> None:
+    if config.batch % count:
+        raise UserError(f"batch {config.batch} cannot be divided over {count} processes: give a multiple of {count}")
+    if count > len(domains.rainy):
+        raise UserError(f"{count} processes share {len(domains.rainy)} rainy images: start no more than there are")
+    if count > 1 and config.cuda_graph:
+        raise UserError(f"cuda_graph records the step of one process, and {count} train together: leave it out")

@@ -14,15 +14,15 @@ from . import reports
 from .assembly import choose_scorer
 from .checkpoint import load_checkpoint
 from .config import Config, load_config, save_config
-from .data import load_domains
-from .device import pick_device
+from .data import Domains, load_domains
 from .installation import missing_kernels
 from .iqa import Scorer
 from .loop import run
 from .ops import use_backend
 from .preset import with_preset
 from .progress import Progress
-from .run_folder import open_run
+from .ranks import Ranks, joined
+from .run_folder import RunFolder, open_run
 from .trainer import Trainer
 
 
@@ -44,6 +44,8 @@ def train(
 ) -> Result:
     """Train RGSUD, both stages, on unpaired rainy and clean photographs.
 
+    Where torchrun started several processes, or a process group exists, each calls this and they train together.
+
     Args:
         config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo. Where a dict or
             file names no `preset`, the device chooses: small on a CPU, paper on a GPU.
@@ -62,8 +64,21 @@ def train(
     """
     given, line = with_preset(config)
     config = load_config(given)
-    folder = open_run(config, resume)
-    device = pick_device(config.device)
+    with joined(config.device) as ranks:
+        return _train(config, line, derainer, scorer, resume, quiet or not ranks.first, ranks)
+
+
+def _train(
+    config: Config,
+    line: str,
+    derainer: nn.Module | None,
+    scorer: Scorer | Callable[[Tensor], Any] | None,
+    resume: bool,
+    quiet: bool,
+    ranks: Ranks,
+) -> Result:
+    device = ranks.device
+    folder = RunFolder(ranks.told(open_run(config, resume).path if ranks.first else None))
     torch.set_num_threads(config.threads or torch.get_num_threads())
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
@@ -72,19 +87,38 @@ def train(
             progress.say(line)
         if config.backend == "auto" and (reason := missing_kernels(device)):
             progress.say(f"without compiled kernels training is slower: {reason}")
-        domains = load_domains(config.data, folder.cache, progress.say)
+        with ranks.one_after_another():
+            domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
             progress.say(f"{len(domains.rainy)} rainy and {len(domains.clean)} clean images; preparing the score")
-        judge = choose_scorer(config, domains, scorer, saved, device)
-        trainer = Trainer(config, domains, judge, device, derainer, folder.cache)
+        judge = _choose_scorer(config, domains, scorer, saved, ranks)
+        trainer = Trainer(config, domains, judge, device, derainer, folder.cache, ranks)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
             progress.say(trainer.pool.where())
         if saved is not None:
             trainer.load_state_dict(saved)
             del saved
-            folder.cut_log(trainer.step)
-        save_config(config, folder.config)
+        if ranks.first:
+            if resume:
+                folder.cut_log(trainer.step)
+            save_config(config, folder.config)
         run(trainer, folder, progress)
-        metrics = reports.finish(trainer, folder, progress)
+        trainer.collect_rewards()
+        metrics = ranks.told(reports.finish(trainer, folder, progress) if ranks.first else None)
     return Result(folder.path, folder.weights("derainer"), metrics)
+
+
+def _choose_scorer(
+    config: Config,
+    domains: Domains,
+    own: Scorer | Callable[[Tensor], Any] | None,
+    saved: dict[str, Any] | None,
+    ranks: Ranks,
+) -> Scorer:
+    """The scorer of the run. One that is fitted is fitted on rank 0, so that all judge alike."""
+    if own is not None or saved is not None:
+        return choose_scorer(config, domains, own, saved, ranks.device)
+    fitted = choose_scorer(config, domains, None, None, ranks.device) if ranks.first else None
+    told = ranks.told(None if fitted is None else {"scorer": {"name": fitted.name, "state": fitted.state()}})
+    return fitted or choose_scorer(config, domains, None, told, ranks.device)
