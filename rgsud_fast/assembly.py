@@ -87,9 +87,7 @@ def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | N
         "device": ranks.device,
         "device_bytes": device_bytes,
         "host_bytes": host_bytes,
-        "file": None
-        if scratch is None
-        else scratch / name,
+        "file": None if scratch is None else scratch / name,
     }
     sizes = domains.rainy.sizes
     return RewardPool(sizes, **options) if ranks.count == 1 else ShardedPool(sizes, ranks, **options)

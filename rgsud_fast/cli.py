@@ -72,5 +72,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _complain(message: str) -> int:
-    print(f"rgsud-fast: {' '.join(message.split())}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0")  # torchrun's
+    of = f" [rank {rank}]" if rank != "0" else ""
+    print(f"rgsud-fast{of}: {' '.join(message.split())}", file=sys.stderr)
     return 2

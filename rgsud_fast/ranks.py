@@ -22,6 +22,10 @@ T = TypeVar("T")
 # 2.14 gave the option this new name and warns of the old one.
 _NAMES = inspect.signature(DistributedDataParallel).parameters
 _BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
+LOST = (
+    "another process of this run was lost, and its own message says why: start again with --resume, which goes on from "
+    "the last checkpoint"
+)
 PATIENCE = timedelta(minutes=15)  # for a rank that is silent; one whose process dies is noticed at once
 
 
@@ -143,14 +147,17 @@ def joined(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(own)
     if not existed:
         dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
+    lost = False
     try:
         yield Ranks(own, count)
     except (RuntimeError, ValueError) as error:
-        if not _of_a_lost_rank(error):
+        lost = _of_a_lost_rank(error)
+        if not lost:
             raise
-        raise UserError("another process of this run was lost, so this one stops; its own message says why") from error
-    if not existed:
-        dist.destroy_process_group()
+        raise UserError(LOST) from error
+    finally:
+        if not existed and not (lost and own.type == "cuda"):  # NCCL would wait there for the one that is gone
+            dist.destroy_process_group()
 
 
 def _of_a_lost_rank(error: Exception) -> bool:

@@ -210,3 +210,9 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
     assert ("+4.00 dB" in page.text) == ("pair.png" in page.text) == validated
     assert ("No validation pairs" in page.text) != validated
     assert trainer.derainer.training
+
+
+def test_an_image_of_noise_becomes_a_picture():
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    uri, width, height = data_uri(noise)
+    assert uri.startswith("data:image/jpeg") and (width, height) == (400, 400)
