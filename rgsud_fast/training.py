@@ -83,7 +83,7 @@ def train(
         if saved is not None:
             trainer.load_state_dict(saved)
             del saved
-            folder.cut_log(trainer.step)
+            folder.cut_log(trainer.step + trainer.ended)  # which writes nothing again where it has ended
         save_config(config, folder.config)
         run(trainer, folder, progress)
         metrics = reports.finish(trainer, folder, progress)
