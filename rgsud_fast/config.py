@@ -93,6 +93,11 @@ class OptimConfig(_Section):
     clip_norm: float = Field(
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )
+    # Single skipped steps are a batch's fault. They leave the weights alone, so where 20 batches fail one after another
+    # the weights are at fault, and no further batch can mend them.
+    skip_limit: int = Field(
+        20, ge=1, description="Steps in a row, skipped since a gradient is not finite, after which the run stops."
+    )
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Decay of the derainer's moving average, which then derains; 0 switches it off."
     )
@@ -137,6 +142,15 @@ class RewardConfig(_Section):
     spread: float = Field(50.0, ge=0, description="The domain score's penalty on a coloured rain layer.")
     low_frequency: float = Field(50.0, ge=0, description="Its penalty on a change of large areas.")
     negative: float = Field(200.0, ge=0, description="Its penalty on a layer that darkens.")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Sweeps after which stage 2 stops if neither the pool's mean score nor the reward loss improved, "
+        "at whatever learning rate it has come to; 0: never, as in the paper.",
+    )
+    least_gain: float = Field(
+        1e-3, ge=0, description="Smallest improvement that counts for it, as a share of the best value so far."
+    )
     switch: bool = Field(True, description="Stage 2 takes the reward as the clean estimate of the rainy image.")
 
     @field_validator("scorer")
@@ -169,6 +183,9 @@ class Config(_Section):
     stage1_iterations: int = Field(100_000, ge=0, le=10**9, description="Iterations of stage 1.")
     stage2_iterations: int = Field(40_000, ge=0, le=10**9, description="Iterations of stage 2.")
     log_every: int = Field(100, ge=1, description="Iterations between lines of metrics.jsonl.")
+    log_gradients: bool = Field(
+        True, description="Each line also holds the gradient norm of every loss term at the line's last iteration."
+    )
     val_every: int = Field(5_000, ge=0, description="Iterations between validations; 0: only at the end of a stage.")
     save_every: int = Field(5_000, ge=1, description="Iterations between checkpoints.")
     data: DataConfig = Field(default_factory=DataConfig)

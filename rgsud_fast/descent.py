@@ -1,4 +1,7 @@
-"""One step of descent: losses of a stage, gradients, clipping, and both optimisers. The host never waits in it."""
+"""One step of descent: losses of a stage, gradients, clipping, and both optimisers. The host never waits in it.
+
+Where a gradient is not finite, that optimiser's step is skipped and counted (see `guard`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from .config import Config
+from .gradients import buffers_kept, gradient_norms
 from .graph import Graphed
+from .guard import Guard
 from .precision import lowered, pick_precision
 from .ranks import Ranks
 from .schedule import learning_rate, make_capturable, set_rate
@@ -31,16 +36,20 @@ class Descent:
     def __init__(self, config: Config, nets: Networks, device: torch.device, ranks: Ranks | None = None) -> None:
         self.config, self.device = config, device
         together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TRAINED_TOGETHER]
+        self._nets = nets
         self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
         self._graphed = config.cuda_graph and device.type == "cuda"
         self.optimizer = torch.optim.Adam(together, fused=True)
         alone = [{"name": "discriminator", "params": list(nets.discriminator.parameters())}]
         self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
         make_capturable(self._optimizers, self._graphed, device)
-        self.called = lowered(nets, pick_precision(config.precision, device))
+        trained = [getattr(nets, name) for name in TRAINED_TOGETHER]
+        self.guard = Guard(self.optimizer, device, trained)
+        self.discriminator_guard = Guard(self.discriminator_optimizer, device, [nets.discriminator])
+        self._bare = lowered(nets, pick_precision(config.precision, device))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
-        self.taught = Networks(*((ranks or Ranks(device)).wrapped(network) for network in self.called))
-        self.called = self.taught._replace(discriminator=self.called.discriminator)
+        self.taught = Networks(*((ranks or Ranks(device)).wrapped(network) for network in self._bare))
+        self.called = self.taught._replace(discriminator=self._bare.discriminator)
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
         if self._graphed:
             learn = {stage: Graphed(device, function) for stage, function in learn.items()}
@@ -55,13 +64,26 @@ class Descent:
         """
         return self._learn[stage](inputs)
 
+    def pulls(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How hard each loss term pulls at each network on the crops of an iteration; see `gradient_norms`.
+
+        Costs a forward and a backward pass per term and changes nothing. Of several processes each measures its own
+        crops, without the others.
+        """
+        random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        with random, buffers_kept(self._nets):
+            step = self._losses(stage, self._bare, inputs)
+            trained = {name: getattr(self._nets, name) for name in TRAINED_TOGETHER}
+            return gradient_norms(step.terms, trained, self.config.loss)
+
     def teach(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
+        self.discriminator_guard.begin()
         loss = discriminator_loss(self.taught, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
-        self.discriminator_optimizer.step()
+        self.discriminator_guard.step(norms.values())
         return {"discriminator": loss, **norms}
 
     def set_rates(self, step: int) -> None:
@@ -75,11 +97,23 @@ class Descent:
         """The present learning rate of derainer, U-Net and generator."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def guards(self) -> dict[str, Guard]:
+        """The guards, by what they guard."""
+        together = ", ".join(TRAINED_TOGETHER)
+        return {together: self.guard, "discriminator": self.discriminator_guard}
+
+    @property
+    def settled(self) -> bool:
+        """Whether both optimisers took their last step. Waits for the device."""
+        return not any(guard.row for guard in self.guards.values())
+
     def state_dict(self) -> dict[str, Any]:
-        """The optimisers' states."""
+        """The optimisers' states, and how often their steps were skipped."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "guards": [guard.state_dict() for guard in self.guards.values()],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -87,24 +121,32 @@ class Descent:
         self.optimizer.load_state_dict(state["optimizer"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         make_capturable(self._optimizers, self._graphed, self.device)
+        for guard, saved in zip(self.guards.values(), state.get("guards", ()), strict=False):  # none in older files
+            guard.load_state_dict(saved)
 
     @property
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return self.optimizer, self.discriminator_optimizer
 
     def _learn_stage1(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self._descend(inputs, stage1(self.called, inputs["rainy"], inputs["clean"], self.config.loss))
+        return self._descend(1, inputs)
 
     def _learn_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
-        switch, rewarded = self.config.reward.switch, inputs.get("rewarded")
-        return self._descend(inputs, stage2(self.called, *images, self.config.loss, switch, rewarded))
+        return self._descend(2, inputs)
 
-    def _descend(self, inputs: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+    def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
+        if stage == 1:
+            return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss)
+        images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
+        return stage2(nets, *images, self.config.loss, self.config.reward.switch, inputs.get("rewarded"))
+
+    def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.guard.begin()
+        step = self._losses(stage, self.called, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
         norms = self._clip(self.optimizer)
-        self.optimizer.step()
+        self.guard.step(norms.values())
         everything = self.config.loss.discriminator_fakes == "all"
         shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
         return {"loss": step.loss, **step.terms, **norms, **self.teach(inputs["reals"], shown)}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from . import reports
 from .checkpoint import save_checkpoint
+from .errors import UserError
+from .guard import not_finite
 from .interrupt import Interruption
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
     """Iterate until the end, with sweeps, logs, validations and checkpoints on the way.
 
     Raises:
-        UserError: a loss stopped being finite; the last good checkpoint is kept.
+        UserError: too many gradients in a row, or a weight, are not finite; the last good checkpoint is kept.
         KeyboardInterrupt: interrupted, after a checkpoint was saved.
     """
     config = trainer.config
@@ -32,21 +34,53 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 raise KeyboardInterrupt
 
         trainer.warm_up(watch)
-        while trainer.step < config.iterations:
+        due = False  # a checkpoint, which waits for a step that is not skipped
+        while not trainer.ended:
             if trainer.sweep_due():
                 began = time.perf_counter()
                 book.swept(trainer.sweep(), time.perf_counter() - began)
+                if trainer.ended:
+                    book.stopped()
+                    save(trainer, folder)
+                    break
             book.iterated(trainer.iterate())
             asked = trainer.ranks.any(interruption.asked)
+            due = due or trainer.step % config.save_every == 0
+            if trainer.line_due or due:
+                check(trainer, folder)
             if trainer.step == config.stage1_iterations:
                 trainer.stage1_metrics = book.validated()
             elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
                 book.validated()
-            if trainer.step % config.save_every == 0 or trainer.step == config.iterations or asked:
-                book.check_finite()
-                state = trainer.state_dict()
-                if trainer.ranks.first:
-                    save_checkpoint(folder.checkpoint, state)
+            if (due and trainer.descent.settled) or trainer.ended or asked:
+                save(trainer, folder)
+                due = False
             if asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt
+
+
+def check(trainer: Trainer, folder: RunFolder) -> None:
+    """Demand that no optimiser had to skip `optim.skip_limit` steps in a row. Waits for the device."""
+    limit = trainer.config.optim.skip_limit
+    for networks, guard in trainer.descent.guards.items():
+        if guard.longest >= limit:
+            raise _broken(trainer, folder, f"{limit} steps of {networks} in a row had gradients that are not finite")
+
+
+def save(trainer: Trainer, folder: RunFolder) -> None:
+    """Write a checkpoint, of finite weights alone."""
+    if names := not_finite({**trainer.nets._asdict(), "moving average": trainer.average}):
+        raise _broken(trainer, folder, f"weights of {', '.join(names)} are not finite")
+    state = trainer.state_dict()
+    if trainer.ranks.first:
+        save_checkpoint(folder.checkpoint, state)
+
+
+def _broken(trainer: Trainer, folder: RunFolder, what: str) -> UserError:
+    saved = folder.checkpoint.exists()
+    kept = f"the last checkpoint is kept in {folder.path}" if saved else "no checkpoint was saved yet"
+    return UserError(
+        f"step {trainer.step:,}: {what}; {kept}: lower optim.learning_rate, set optim.clip_norm or precision float32, "
+        f"look for images that are no photographs, then {'--resume' if saved else 'start again'}"
+    )

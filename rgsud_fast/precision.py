@@ -1,7 +1,13 @@
-"""Which numbers training computes in. The policy: networks in bfloat16 where that is on, all else in float32.
+"""Which numbers a run computes in. The policy: networks in training in bfloat16 where that is on, all else in float32.
 
-Losses, the statistics of normalisations, gradients' norms, optimisers and moving averages stay in float32; so do the
-networks' weights, which are rounded where they are used. bfloat16 has float32's range, so nothing is scaled.
+- Weights are float32 and rounded where a layer uses them, so that a step smaller than bfloat16 can tell is not lost.
+- Inside a network the statistics of normalisations, and outside its layers the addition of its input, are float32: what
+  a derainer changes of an image is small beside the image.
+- What a network returns, losses, gradients and their norms, moments of Adam and the moving average are float32.
+- Sweeps, scores, validation and `derain` are float32 throughout: a score must not depend on how training rounds.
+- bfloat16 has float32's range, so no loss is scaled.
+
+float32 is PyTorch's: there cuDNN rounds what convolutions read to TF32 unless torch.backends.cudnn.allow_tf32 is off.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 
 from .data import Pair, to_tensor
 from .drift import LOOKS, HeldOut, Look, drifting, looks_of
-from .errors import UserError
 from .iqa import CallableScorer, save_scorer, validity
+from .means import Means
 from .metrics import average, evaluate_pair, fixed_filter
 from .networks import evaluating
 from .progress import Progress
@@ -41,8 +42,9 @@ class Book:
     def __init__(self, trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         self.trainer, self.folder, self.progress = trainer, folder, progress
         self.events = self._open_events()
-        self.sums: dict[str, Tensor] = {}
-        self.counted = 0
+        self.means = Means()
+        self.pulls: dict[str, Tensor] = {}
+        self.skipped = self._skipped()
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
         self.held_out = HeldOut(trainer)
@@ -51,26 +53,24 @@ class Book:
     def iterated(self, done: Progressed) -> None:
         """Book one iteration; every `log_every` of them make a line."""
         trainer = self.trainer
-        for name, term in done.terms.items():
-            self.sums[name] = self.sums.get(name, 0) + term.detach()
-        self.counted += 1
-        if trainer.device.type == "cpu":
-            self.check_finite()
-        stage1_ends = trainer.step == trainer.config.stage1_iterations  # no line averages over both stages
-        if trainer.step % trainer.config.log_every == 0 or stage1_ends or trainer.step == trainer.config.iterations:
+        self.means.add(done.terms)
+        self.pulls = done.pulls
+        if trainer.line_due:
             self._write_line()
         stage = 1 if trainer.step <= trainer.config.stage1_iterations else 2
         self.progress.advance(trainer.step, stage, self.shown)
 
-    def check_finite(self) -> None:
-        """Raise where a loss has stopped being finite since the last line. Waits for the device."""
-        for name, value in self.sums.items():
-            if not torch.isfinite(value):
-                what = "gradient" if name.startswith("norm_") else "loss term"
-                raise UserError(
-                    f"the {what} {name.removeprefix('norm_')} is not finite at step {self.trainer.step:,}; the last "
-                    f"checkpoint is kept in {self.folder.path}: lower optim.learning_rate or optim.clip_norm, --resume"
-                )
+    def stopped(self) -> None:
+        """Book the early end of stage 2."""
+        trainer, patience = self.trainer, self.trainer.patience
+        if self.means.count:
+            self._write_line()
+        reason = (
+            f"neither the rewards' mean score (best {patience.best_score:.4g}) nor the reward loss (best "
+            f"{patience.best_loss:.4g}) improved in {patience.waited} sweeps"
+        )
+        self._note({"step": trainer.step, "event": "stop", "reason": reason})
+        self.progress.say(f"step {trainer.step:,}: stage 2 ends early, as {reason} (reward.patience)")
 
     def swept(self, result: Sweep, seconds: float) -> None:
         """Book one sweep that took so many seconds, which count for no iteration."""
@@ -127,29 +127,52 @@ class Book:
 
     def _write_line(self) -> None:
         trainer, config = self.trainer, self.trainer.config
-        self.check_finite()
+        counted = self.means.count
+        terms = self.means.read(trainer.ranks)  # which waits, so the time is taken afterwards
         seconds, self.since = time.perf_counter() - self.since, time.perf_counter()
-        counted = self.counted * trainer.ranks.count
-        sums = trainer.ranks.total(torch.stack([value.float() for value in self.sums.values()]))
-        terms = {name: float(value) / counted for name, value in zip(self.sums, sums, strict=True)}
+        terms |= self._pulls()
         row = {
             "step": trainer.step,
             "event": "train",
             "stage": 1 if trainer.step <= config.stage1_iterations else 2,
             **terms,
             "learning_rate": trainer.descent.rate,
-            "images_per_second": self.counted * config.batch / seconds,
+            "images_per_second": counted * config.batch / seconds,
             "rewards": int(trainer.pool.filled.sum()),
+            **self._tell_skipped(counted),
         }
         self._note(row)
-        self._plot("train", {name: row[name] for name in [*terms, "learning_rate", "images_per_second", "rewards"]})
-        shown = {"adv": terms["adversarial"], "pair": terms["pair_psnr"], "D": terms["discriminator"]}
-        if "reward" in terms:
-            shown["reward"] = terms["reward"]
+        self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
+        names = {"adv": "adversarial", "pair": "pair_psnr", "D": "discriminator", "reward": "reward"}
+        shown = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
         self.shown = shown
-        self.sums, self.counted = {}, 0
+
+    def _pulls(self) -> dict[str, float | None]:
+        """The norms of the terms' gradients, each the mean over ranks of what it is for their crops."""
+        if not self.pulls:
+            return {}
+        ranks = self.trainer.ranks
+        norms = (ranks.total(torch.stack(list(self.pulls.values()))) / ranks.count).tolist()
+        finite = (norm if math.isfinite(norm) else None for norm in norms)
+        return dict(zip(self.pulls, finite, strict=True))
+
+    def _skipped(self) -> dict[str, int]:
+        """The steps that were skipped so far."""
+        names = ("skipped", "skipped_discriminator")
+        return dict(zip(names, (int(guard.skipped) for guard in self.trainer.descent.guards.values()), strict=True))
+
+    def _tell_skipped(self, iterations: int) -> dict[str, int]:
+        """Say whose steps were skipped since the last line; returns the counts."""
+        before, self.skipped = self.skipped, self._skipped()
+        for networks, name in zip(self.trainer.descent.guards, before, strict=True):
+            if more := self.skipped[name] - before[name]:
+                self.progress.say(
+                    f"step {self.trainer.step:,}: skipped {more} of {iterations} steps of {networks}, whose gradients "
+                    f"were not finite; {self.skipped[name]:,} so far"
+                )
+        return self.skipped
 
     def _open_events(self) -> SummaryWriter | None:
         if not self.trainer.ranks.first:
@@ -162,9 +185,10 @@ class Book:
         if self.trainer.ranks.first:
             self.folder.append_log(row)
 
-    def _plot(self, group: str, figures: dict[str, float]) -> None:
+    def _plot(self, group: str, figures: dict[str, float | None]) -> None:
         for name, value in figures.items() if self.events is not None else ():
-            self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)
+            if value is not None:
+                self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)
 
 
 def validate(

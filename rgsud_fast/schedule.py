@@ -1,9 +1,9 @@
-"""What changes with the step: the learning rate, and the decay of the moving average."""
+"""What changes with the step: the learning rate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -43,14 +43,3 @@ def make_capturable(optimizers: Iterable[Optimizer], graphed: bool, device: torc
             rate = float(group["lr"])
             group["lr"] = torch.tensor(rate, device=device) if graphed else rate
             group["capturable"] = graphed
-
-
-def ema_of(decay: float) -> Callable[..., None]:
-    """A moving average whose decay warms up as (1 + n) / (10 + n), so that the random start is soon forgotten."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        share = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - share)
-
-    return update

@@ -121,10 +121,13 @@ def shared_terms(
 
 
 def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
-    """The weighted sum of the terms; both parts of the pair loss share one weight."""
-    return sum(
-        getattr(weights, name.removesuffix("_psnr").removesuffix("_ssim")) * term for name, term in terms.items()
-    )
+    """The weighted sum of the terms."""
+    return sum(getattr(weights, weight_of(name)) * term for name, term in terms.items())
+
+
+def weight_of(term: str) -> str:
+    """The field that weighs a term; both parts of the pair loss share one."""
+    return term.removesuffix("_psnr").removesuffix("_ssim")
 
 
 def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from .assembly import build_networks, build_pool
 from .config import Config
@@ -18,17 +17,19 @@ from .descent import Descent
 from .errors import UserError
 from .feed import Feed
 from .iqa import Scorer
+from .moving_average import MovingAverage
+from .patience import Patience
 from .pool_shards import ShardedPool
 from .ranks import Ranks
-from .schedule import ema_of
 from .sweep import Sweep, summed, sweep
 
 
 class Progressed(NamedTuple):
-    """What one iteration computed. With `cuda_graph` later iterations overwrite the tensors."""
+    """What one iteration computed, scalars. With `cuda_graph` later iterations overwrite the tensors."""
 
-    loss: Tensor  # scalar, of derainer, U-Net and generator
+    loss: Tensor  # of derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms of the loss, the discriminator's loss, the gradients' norms
+    pulls: dict[str, Tensor]  # the gradient norm of each term, where a log line follows
 
 
 class Trainer:
@@ -66,8 +67,8 @@ class Trainer:
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
         self.descent = Descent(config, self.nets, device, self.ranks)
-        self.average = AveragedModel(self.nets.derainer, multi_avg_fn=ema_of(config.optim.ema_decay))
-        self.average.n_averaged = self.average.n_averaged.cpu()  # read by the host at every iteration
+        self.average = MovingAverage(self.nets.derainer, config.optim.ema_decay)
+        self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
         self.pool = build_pool(config, domains, self.ranks, scratch)
         self.feed = Feed(config, domains, device, self.ranks)  # after what must be on the device
@@ -91,13 +92,30 @@ class Trainer:
         """Do one iteration: generator side, then discriminator."""
         self.descent.set_rates(self.step)
         self.warm_up()
-        inputs = self.feed.images(self.step, self.pool if self.stage == 2 else None)
-        outputs = self.descent.learn(self.stage, inputs)
-        if self.config.optim.ema_decay:
-            self.average.update_parameters(self.nets.derainer)
+        stage = self.stage
+        inputs = self.feed.images(self.step, self.pool if stage == 2 else None)
         self.step += 1
+        pulls = self.descent.pulls(stage, inputs) if self.config.log_gradients and self.line_due else {}
+        outputs = self.descent.learn(stage, inputs)
+        if self.config.optim.ema_decay:
+            self.average.update_parameters(self.nets.derainer, skip=self.descent.guard.row > 0)
+        if stage == 2 and self.config.reward.patience:
+            rewarded = inputs["improved"].sum()
+            averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
+            self.patience.iterated(outputs.get("reward", 0.0) * averaged, rewarded)
         loss = outputs.pop("loss")
-        return Progressed(loss, outputs)
+        return Progressed(loss, outputs, pulls)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further iteration: all are done, or the patience of stage 2 is spent."""
+        return self.step >= self.config.iterations or self.patience.spent
+
+    @property
+    def line_due(self) -> bool:
+        """Whether the iterations done so far end with a log line: no line averages over both stages."""
+        ends = self.step in (self.config.stage1_iterations, self.config.iterations)
+        return ends or self.step % self.config.log_every == 0
 
     def sweep_due(self) -> bool:
         """Whether a sweep belongs before the next iteration."""
@@ -124,7 +142,10 @@ class Trainer:
         _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged)
         for found in self.ranks.gathered(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
-        return summed([self.outcomes[index] for index in indices], self.pool)
+        done = summed([self.outcomes[index] for index in indices], self.pool)
+        if self.stage == 2:
+            self.patience.swept(done.mean_score, self.ranks.total(self.patience.losses))
+        return done
 
     def collect_rewards(self) -> None:
         """Bring all rewards to rank 0, whose pool then holds every image; the end of a run, for every rank."""
@@ -141,6 +162,7 @@ class Trainer:
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.descent.state_dict(),
+            "patience": self.patience.state_dict() | {"losses": self.ranks.total(self.patience.losses)},
             "pool": self.pool.state_dict(),
             "outcomes": self.outcomes,
             "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
@@ -164,6 +186,9 @@ class Trainer:
             self.average.load_state_dict(state["average"])
             self.descent.load_state_dict(state)
             self.pool.load_state_dict(state["pool"])
+            if "patience" in state:  # not in older files
+                self.patience.load_state_dict(state["patience"])
+                self.patience.losses *= self.ranks.first  # they are the sum over ranks
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None

@@ -101,7 +101,7 @@ def _train(
             del saved
         if ranks.first:
             if resume:
-                folder.cut_log(trainer.step)
+                folder.cut_log(trainer.step + trainer.ended)  # which writes nothing again where it has ended
             save_config(config, folder.config)
         run(trainer, folder, progress)
         trainer.collect_rewards()

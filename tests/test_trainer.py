@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import darkness
+from tiny import darkness, same_bits
 
 import rgsud_fast.descent as descent_module
 from rgsud_fast import assembly
@@ -24,16 +24,6 @@ from rgsud_fast.schedule import learning_rate
 from rgsud_fast.trainer import Trainer
 from rgsud_fast.training import train
 from rgsud_fast.weights import RAIN_FROM, read_metadata
-
-
-def same_bits(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_bits(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same_bits, a, b))
-    return a == b
 
 
 def log_of(result) -> list[dict]:
@@ -103,22 +93,6 @@ def _FixedDomainScorer():
     return DomainScorer(RainNet())
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(config, monkeypatch):
-    iterate = Trainer.iterate
-
-    def poisoned(self):
-        if self.step == 5:
-            self.nets.generator.last.weight.data.fill_(float("nan"))
-        return iterate(self)
-
-    monkeypatch.setattr(Trainer, "iterate", poisoned)
-    with pytest.raises(UserError, match=r"not finite at step 6; the last checkpoint is kept"):
-        train(config | {"save_every": 2}, scorer=darkness, quiet=True)
-    state = load_checkpoint(RunFolder(config["out"]).checkpoint)
-    assert state["step"] == 4
-    assert all(value.isfinite().all() for value in state["networks"]["generator"].values())
-
-
 def test_a_users_own_derainer_is_trained(config):
     own = torch.nn.Conv2d(3, 3, 3, padding=1)
     before = own.weight.detach().clone()
@@ -186,11 +160,11 @@ def test_more_rainy_crops_reach_the_discriminator_alone(config, monkeypatch):
     assert set(seen) == {(6, 2)}
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_the_checkpoint(config, monkeypatch):
+def test_gradients_that_are_never_finite_leave_no_checkpoint(config, monkeypatch):
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: clip(*args) * float("inf"))
-    with pytest.raises(UserError, match=r"the gradient derainer is not finite at step 1"):
-        train(config | {"save_every": 1}, scorer=darkness, quiet=True)
+    with pytest.raises(UserError, match=r"step 4: 4 steps of derainer, unet, generator in a row.*start again"):
+        train(config | {"save_every": 1, "optim": {"skip_limit": 4}}, scorer=darkness, quiet=True)
     assert not RunFolder(config["out"]).checkpoint.exists()
 
 

@@ -1,5 +1,7 @@
 """The smallest networks that every test of a whole run trains."""
 
+import torch
+
 TINY_NETWORKS = {
     "derainer_width": 4,
     "derainer_encoder": [1],
@@ -32,3 +34,14 @@ TINY_RUN = {
 def darkness(images):
     """A score: darker is better."""
     return -images.mean(dim=(1, 2, 3))
+
+
+def same_bits(a, b) -> bool:
+    """Whether two nests of dicts, lists, tensors and plain values are equal."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_bits(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_bits, a, b))
+    return a == b
