@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -74,12 +75,12 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         before = signal.signal(signal.SIGTERM, _interrupt)
         print(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
         try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            print("\nthe page is closed", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run(sockets=[listener])
         finally:
             darkroom.close()
             signal.signal(signal.SIGTERM, before)
+    print("the page is closed", flush=True)
 
 
 def _application(darkroom, file: Path, network: str, score_name: str) -> FastAPI:
