@@ -253,6 +253,20 @@ def test_pages_of_others_are_turned_away(site):
         assert ask(site, "POST", "/gradio_api/upload", body, Content_Type=kind, Origin=origin)[0] == 403
 
 
+def test_the_gallery_can_reach_nothing_and_a_run_without_one_says_so(site):
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection.request("GET", "/gallery")
+    answer = connection.getresponse()
+    assert answer.read() == (site.run / "gallery.html").read_bytes()
+    policy = answer.getheader("content-security-policy")
+    assert policy.startswith("default-src 'none';")
+    assert "sandbox allow-scripts;" in policy
+    (site.run / "gallery.html").unlink()
+    status, content = ask(site, "GET", "/gallery")
+    assert status == 200
+    assert b"run has no gallery.html" in content
+
+
 def test_ctrl_c_ends_the_page_and_leaves_nothing_behind(site):
     body, kind = form("last.png", b"content")
     assert ask(site, "POST", "/gradio_api/upload", body, Content_Type=kind)[0] == 200

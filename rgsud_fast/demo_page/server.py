@@ -20,6 +20,8 @@ from ..weights import find_weights, load_network, read_metadata
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from .darkroom import Darkroom
+
 HOST = "127.0.0.1"
 # The gallery's own script runs, in a frame that has no origin and can send nothing anywhere.
 GALLERY_POLICY = (
@@ -83,7 +85,7 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
     print("the page is closed", flush=True)
 
 
-def _application(darkroom, file: Path, network: str, score_name: str) -> FastAPI:
+def _application(darkroom: Darkroom, file: Path, network: str, score_name: str) -> FastAPI:
     """gradio's page, and the gallery beside it."""
     import gradio
     from fastapi import FastAPI
