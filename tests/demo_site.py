@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -99,3 +100,25 @@ def serving(run: Path, around: Path) -> Iterator[Site]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+def ask(site: Site, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """One request, its path sent as it stands."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection.putrequest(method, path, skip_host=True)
+    sent = {"Host": f"127.0.0.1:{site.port}"} | {key.replace("_", "-"): value for key, value in headers.items()}
+    if body is not None:
+        sent.setdefault("Content-Length", str(len(body)))
+    for key, value in sent.items():
+        connection.putheader(key, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
+def form(name: str, content: bytes) -> tuple[bytes, str]:
+    """A multipart body with one file, and its type."""
+    head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    return head.encode() + content + b"\r\n--edge--\r\n", "multipart/form-data; boundary=edge"

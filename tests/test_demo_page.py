@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_site import SECRET, make_run, serving
+from demo_site import SECRET, ask, form, make_run, serving
 from PIL import Image
 
 from rgsud_fast import derain
@@ -163,28 +163,6 @@ def test_the_gallery_is_filtered_by_name_kind_outcome_and_score(page):
     assert gallery.locator("figure:visible").count() == 2
     gallery.locator("figure:visible img").first.click()
     assert gallery.locator("dialog").is_visible()
-
-
-def ask(site, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """One request, its path sent as it stands."""
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
-    connection.putrequest(method, path, skip_host=True)
-    sent = {"Host": f"127.0.0.1:{site.port}"} | {key.replace("_", "-"): value for key, value in headers.items()}
-    if body is not None:
-        sent.setdefault("Content-Length", str(len(body)))
-    for key, value in sent.items():
-        connection.putheader(key, value)
-    connection.endheaders(body)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, content
-
-
-def form(name: str, content: bytes) -> tuple[bytes, str]:
-    """A multipart body with one file, and its type."""
-    head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
-    return head.encode() + content + b"\r\n--edge--\r\n", "multipart/form-data; boundary=edge"
 
 
 def test_no_address_leads_to_another_file(site):

@@ -151,11 +151,12 @@ def _table(photo: Developed, score_name: str) -> str:
     for column, image in enumerate((*SIDES, "derained")):
         cells = "".join(f"<td>{_say(name, values[column])}</td>" for name, values in photo.figures.items())
         rows.append(f"<tr><td>{image}</td>{cells}</tr>")
-    note = "" if "score" in photo.figures else f" No score is shown: {escape(score_name)}."
+    note = "A higher score is better." if "score" in photo.figures else f"No score is shown: {escape(score_name)}."
     return (
-        f"<div class='scroll'><table>{''.join(rows)}</table></div><p>{photo.size[0]:,} x {photo.size[1]:,} pixels. A"
-        " higher score is better. Rain is bright, grey and thin: the lower the last three figures, the more what was"
-        f" removed looks like rain. The fixed filter is {FILTER}.{note}</p>"
+        f"<div class='scroll'><table>{''.join(rows)}</table></div>"
+        f"<p>{photo.size[0]:,} x {photo.size[1]:,} pixels. {note}"
+        " Rain is bright, grey and thin: the lower the last three figures, the more what was removed looks like rain."
+        f" The fixed filter is {FILTER}.</p>"
     )
 
 

@@ -232,6 +232,6 @@ function filter() {
 filters.addEventListener('input', filter);
 filters.addEventListener('submit', event => event.preventDefault());
 filters.addEventListener('reset', () => setTimeout(filter));
-filters.hidden = cards.length === 0;
+filters.hidden = document.querySelector('footer').hidden = cards.length === 0;
 filter();
 """
