@@ -64,8 +64,8 @@ def page(browser, site):
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory):
-    """A photograph of two bright halves, so that what is where can be told by a pixel."""
-    path = tmp_path_factory.mktemp("photo") / "two halves.png"
+    """A photograph of one grey, which derained is darker: any pixel tells what is where."""
+    path = tmp_path_factory.mktemp("photo") / "one grey.png"
     Image.fromarray(np.full((300, 400, 3), 200, np.uint8)).save(path)
     return path
 
@@ -99,7 +99,7 @@ def test_a_photograph_is_derained_compared_and_downloaded(page, site, photo, tmp
     assert "score: domain" in page.locator(".figures table").inner_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download PNG").click()
-    assert download.value.suggested_filename == "two_halves-derained.png"
+    assert download.value.suggested_filename == "one_grey-derained.png"
     (expected,) = derain(site.run, photo, tmp_path / "out", device="cpu")
     assert Path(download.value.path()).read_bytes() == expected.read_bytes()
 
@@ -112,18 +112,13 @@ def test_a_wrong_file_gives_a_friendly_message_and_the_next_one_works(page, phot
     (tmp_path / "nothing.png").touch()
     Image.new("RGB", (64, 64)).save(tmp_path / "really-gif.png", "GIF")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-    for name, words in (
-        ("notes", "no image"),
-        ("nothing", "empty"),
-        ("really-gif", "Choose a PNG"),
-        ("dot", "at least 32"),
-    ):
+    wrong = {"notes": "no image", "nothing": "empty", "really-gif": "Choose a PNG", "dot": "at least 32"}
+    for name, words in wrong.items():
         upload(page, tmp_path / f"{name}.png")
         told = page.get_by_role("alert").filter(has_text=f"{name}.png")
         told.wait_for()
         assert words in told.inner_text()
-        assert str(tmp_path) not in page.content()
-        assert "Traceback" not in page.content()
+        assert not [word for word in (str(tmp_path), "Traceback") if word in page.content()]
     upload(page, photo)
     page.locator(".figures table").wait_for()
     assert page.get_by_role("alert").count() == 0
@@ -197,7 +192,7 @@ def test_no_call_takes_a_file_that_was_not_uploaded(site):
             body = json.dumps(call | {"fn_index": 0, "session_hash": "s", "event_data": None}).encode()
             status, content = ask(site, "POST", "/gradio_api/queue/join", body, Content_Type="application/json")
             assert (status, content) == (403, b"no such upload")
-    assert ask(site, "POST", "/gradio_api/queue/join", b"{", Content_Type="application/json")[0] == 403
+    assert ask(site, "POST", "/gradio_api/queue/join", b"{", Content_Type="application/json")[0] == 400
     assert ask(site, "POST", "/gradio_api/run/predict", b"{}", Content_Type="application/json")[0] == 404
 
 
@@ -208,7 +203,6 @@ def test_an_upload_stays_in_the_temporary_folder_whatever_its_name(site, name):
     for path in json.loads(content) if status == 200 else []:
         assert Path(path).resolve().is_relative_to(site.temporary.resolve())
         assert Path(path).read_bytes() == b"content"
-    assert status in (200, 400, 500)
     assert not list(site.temporary.parent.glob("*evil*"))
     assert not (Path("/tmp") / "evil.png").exists()
 
@@ -224,7 +218,8 @@ def test_what_is_too_large_is_refused_before_it_is_sent(site):
 
 def test_pages_of_others_are_turned_away(site):
     assert ask(site, "GET", "/")[0] == 200
-    assert ask(site, "GET", "/", Host="example.com")[0] == 403
+    assert ask(site, "GET", "/", Host="localhost:8080")[0] == 200
+    assert ask(site, "GET", "/", Host="127.0.0.1.example.com")[0] == 403
     assert ask(site, "GET", "/", Host=f"example.com:{site.port}")[0] == 403
     body, kind = form("a.png", b"content")
     for origin in ("http://example.com", "null", "http://127.0.0.1:1"):

@@ -15,6 +15,7 @@ from .photos import MOST_BYTES
 
 MOST_JSON = 2**16  # bytes of a request that is no upload
 ENVELOPE = 2**14  # bytes that a form adds to the file in it
+HOSTS = ("127.0.0.1", "localhost")  # at any port, as an SSH tunnel may bring them to another
 UPLOAD, FILE = "/gradio_api/upload", "/gradio_api/file="
 EXACT = {
     "GET": {"/", "/gallery", "/theme.css", "/favicon.ico", "/manifest.json", "/gradio_api/queue/data"}
@@ -41,12 +42,10 @@ class Guard:
     Args:
         app: what is guarded.
         folder: the temporary folder; resolved.
-        port: where it listens.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path, port: int) -> None:
+    def __init__(self, app: ASGIApp, folder: Path) -> None:
         self.app, self.folder = app, folder
-        self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -55,10 +54,7 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         refusal = self._refusal(scope)
         if refusal is None and scope["method"] == "POST" and scope["path"] != UPLOAD:
-            body = await _body(receive)
-            receive = _replay(body, receive)
-            if not all(self._is_ours(path) for path in _paths(body)):
-                refusal = PlainTextResponse("no such upload", 403)
+            refusal, receive = await self._checked_call(receive)
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -73,7 +69,7 @@ class Guard:
         """The answer to a request that is not let through by its method, address or headers."""
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         host = headers.get("host", "")
-        if host not in self.hosts or headers.get("origin", f"http://{host}") != f"http://{host}":
+        if host.partition(":")[0] not in HOSTS or headers.get("origin", f"http://{host}") != f"http://{host}":
             return PlainTextResponse("open the address that rgsud-fast demo printed", 403)
         if path not in EXACT.get(method, ()) and not path.startswith(BELOW.get(method, ())):
             return PlainTextResponse("not found", 404)
@@ -87,6 +83,16 @@ class Guard:
                 return PlainTextResponse(f"at most {MOST_BYTES // 2**20} MiB are taken", 413)
         return None
 
+    async def _checked_call(self, receive: Receive) -> tuple[PlainTextResponse | None, Receive]:
+        """The answer to a call that is not let through; and the call, written anew so that none reads it otherwise."""
+        try:
+            document = json.loads(await _body(receive))
+        except (ValueError, RecursionError):
+            return PlainTextResponse("no JSON", 400), receive
+        if not all(self._is_ours(path) for path in _paths(document)):
+            return PlainTextResponse("no such upload", 403), receive
+        return None, _replay(json.dumps(document).encode(), receive)
+
     def _is_ours(self, path: Any) -> bool:
         """Whether it names a file in the folder, absolutely and without detours."""
         try:
@@ -95,13 +101,9 @@ class Guard:
             return False
 
 
-def _paths(body: bytes) -> Iterator[Any]:
-    """Every value under "path" in a JSON document, however deep; None, which is no path, where it is not JSON."""
-    try:
-        left = [json.loads(body)]
-    except (ValueError, RecursionError):
-        yield None
-        return
+def _paths(document: Any) -> Iterator[Any]:
+    """Every value under "path" in a JSON document, however deep."""
+    left = [document]
     while left:
         value = left.pop()
         if isinstance(value, dict):

@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +55,9 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         raise UserError(f"--tile {tile} must be more than {OVERLAP}: tiles bound the memory")
     file = find_weights(weights if weights is not None else _newest_run())
     network = load_network(file, "derainer")
-    with tempfile.TemporaryDirectory(prefix="rgsud-demo-") as name, _listen(port) as listener:
+    with _terminable(), tempfile.TemporaryDirectory(prefix="rgsud-demo-") as name, _listen(port) as listener:
         folder = Path(name).resolve()
-        os.environ.update(SETTINGS, GRADIO_TEMP_DIR=name, GRADIO_EXAMPLES_CACHE=str(folder / "examples"))
+        os.environ.update(SETTINGS, GRADIO_TEMP_DIR=str(folder), GRADIO_EXAMPLES_CACHE=str(folder / "examples"))
         try:
             import gradio  # noqa: F401
             import uvicorn
@@ -71,17 +72,15 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         app = _application(darkroom, file, f"derainer of {size:,} parameters on {darkroom.device}", score_name)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            Guard(app, folder, port), log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
+            Guard(app, folder), log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
         )
         server = uvicorn.Server(config)
-        before = signal.signal(signal.SIGTERM, _interrupt)
         print(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
         finally:
             darkroom.close()
-            signal.signal(signal.SIGTERM, before)
     print("the page is closed", flush=True)
 
 
@@ -143,5 +142,15 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends what is done meanwhile as Ctrl-C does, so that the temporary folder goes."""
+
+    def interrupt(number: int, frame: types.FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
