@@ -1,4 +1,4 @@
-"""The command line: `rgsud-fast train | derain | evaluate | rain | score | fit-niqe | convert-daclip | info`."""
+"""The command line: `rgsud-fast train | derain | evaluate | rain | score | fit-niqe | convert-daclip | demo | info`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from .errors import UserError
 
-COMMANDS = ("train", "derain", "evaluate", "rain", "score", "fit-niqe", "convert-daclip", "info")
+COMMANDS = ("train", "derain", "evaluate", "rain", "score", "fit-niqe", "convert-daclip", "demo", "info")
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
 
@@ -21,6 +21,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   score IMAGES --metric METRIC   judge images without ground truth
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
+  demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
   info                           show versions, devices and which implementation each op uses
 
 `rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.

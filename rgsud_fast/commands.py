@@ -184,6 +184,26 @@ def convert_daclip(
     print(f"wrote {output}")
 
 
+def demo(
+    weights: Annotated[Path | None, arg(metavar="[WEIGHTS]")] = None,
+    /,
+    port: int = 7860,
+    tile: int = TILE,
+    device: str = "auto",
+) -> None:
+    """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
+
+    Args:
+        weights: Run folder, or its derainer.safetensors; without it the newest finished run under runs/.
+        port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
+        tile: Side in pixels of the tiles of which larger images are made.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from .demo_page import serve
+
+    serve(weights, port=port, device=device, tile=tile)
+
+
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
     from .installation import describe
@@ -191,7 +211,7 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, score, fit_niqe, convert_daclip, info)
+_COMMANDS = (derain, evaluate, rain, score, fit_niqe, convert_daclip, demo, info)
 _TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 

@@ -30,6 +30,12 @@ def newest_run(root: Path, preset: str | None = None) -> Path | None:
     return max(runs)[1] if runs else None
 
 
+def newest_finished_run(root: Path) -> Path | None:
+    """The run whose metrics.json, the mark of a finished one, was written last and that has weights; None without."""
+    runs = [(path.stat().st_mtime_ns, path.parent) for path in root.glob("*/metrics.json")]
+    return max((run for run in runs if (run[1] / "derainer.safetensors").is_file()), default=(0, None))[1]
+
+
 def _runs(root: Path, preset: str) -> list[tuple[int, Path]]:
     pattern = re.compile(rf"{re.escape(preset)}-(\d+)")
     found = [(pattern.fullmatch(path.name), path) for path in root.glob("*")]

@@ -202,8 +202,9 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         "pseudo rainy",
         "third.png",
         "ema_decay",
-        "first.png: entered",
-        "second.png: blank",
+        "first.pnglast sweep: entered",
+        "second.pnglast sweep: refused: blank",
+        "third.pnglast sweep: no better",
         "In all sweeps: 4 entered, 2 blank",
     ):
         assert text in page.text, text

@@ -33,11 +33,13 @@ class Panel(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Images that belong together."""
+    """Images that belong together. The reader can filter by name, by the captions, by the outcome and by the score."""
 
     name: str
     panels: Sequence[Panel]
     scores: Mapping[str, float | tuple[float, float]] = {}
+    outcome: str = ""  # what a sweep did with the image
+    score: float | None = None  # of its reward
 
 
 class Comparison(NamedTuple):
@@ -60,6 +62,11 @@ def write_gallery(path: str | Path, title: str, *sections: str, subtitle: str = 
     """
     body = "\n".join(section for section in sections if section)
     write_text(path, PAGE.format(title=escape(title), subtitle=escape(subtitle), style=STYLE, script=SCRIPT, body=body))
+
+
+def empty_page(title: str, text: str) -> str:
+    """A page that says why there is nothing to see."""
+    return PAGE.format(title=escape(title), subtitle=escape(text), style=STYLE, script=SCRIPT, body="")
 
 
 def facts(title: str, values: Mapping[str, Any], text: str = "") -> str:
@@ -106,8 +113,10 @@ def rows(title: str, items: Iterable[Row], text: str = "") -> str:
     cards = []
     for row in items:
         panels = "".join(_panel(panel, row.name) for panel in row.panels)
-        cards.append(f'<article class="card row">{_head(row)}<div class="panels">{panels}</div></article>')
-    return _section(title, text, "".join(cards)) if cards else ""
+        data = f' data-outcome="{escape(row.outcome)}"' if row.outcome else ""
+        data += f' data-score="{row.score:.6g}"' if row.score is not None else ""
+        cards.append(f'<article class="card row"{data}>{_head(row)}<div class="panels">{panels}</div></article>')
+    return _section(title, text, f'<div class="rows">{"".join(cards)}</div>') if cards else ""
 
 
 def comparisons(
@@ -174,6 +183,8 @@ def _section(title: str, text: str, html: str) -> str:
 
 def _head(item: Row | Comparison) -> str:
     chips = "".join(_chip(key, value) for key, value in item.scores.items())
+    if outcome := getattr(item, "outcome", ""):
+        chips += f'<span class="chip">last sweep: {escape(outcome)}</span>'
     return f'<header><span class="name">{escape(item.name)}</span>{chips}</header>'
 
 
@@ -194,10 +205,11 @@ def _image(image: Picture, alt: str, attributes: str = "") -> str:
 
 def _panel(panel: Panel, name: str) -> str:
     caption = f"<b>{escape(panel.caption)}</b>"
+    figure = f'<figure data-kind="{escape(panel.caption)}">'
     if panel.image is None:
-        return f'<figure><div class="absent"><span>{caption}<br>{escape(panel.note)}</span></div></figure>'
+        return f'{figure}<div class="absent"><span>{caption}<br>{escape(panel.note)}</span></div></figure>'
     note = f" · {escape(panel.note)}" if panel.note else ""
-    return f"<figure>{_image(panel.image, f'{name}: {panel.caption}')}<figcaption>{caption}{note}</figcaption></figure>"
+    return f"{figure}{_image(panel.image, f'{name}: {panel.caption}')}<figcaption>{caption}{note}</figcaption></figure>"
 
 
 def _comparison(order: int, item: Comparison, keys: Sequence[str], names: tuple[str, str]) -> str:

@@ -63,8 +63,8 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             "What became of rewards",
             _rewards(trainer),
             "A few images of each outcome of their last sweep: the photograph, the candidate that the finished"
-            " derainer makes of it now, and the best version stored. A candidate entered when it was among the best"
-            " kept, and was no better when it scored below all of them; any other word names what refused it. "
+            " derainer makes of it now, and the reward, the best version stored. A candidate entered when it"
+            " was among the best kept, and was no better when it scored below all of them. "
             + _reasons(folder.read_log()),
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
@@ -112,19 +112,17 @@ def _training(trainer: Trainer) -> list[Row]:
         rainy = to_tensor(domains.rainy[i])[None]
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_tensor(domains.clean[other])[None]
-        estimate, panel = trainer.nets.unet, Panel("reward", None, "none passed the guards yet")
-        if bool(trainer.pool.filled[i]):
-            reward, score = (value.cpu() for value in trainer.pool.best(i))
-            panel = Panel("reward", reward.numpy(), f"score {float(score):.3f}")
-            if trainer.switched:
-                estimate = to_tensor(reward.numpy())[None]
+        panel, score = _reward(trainer, i, "none passed the guards yet")
+        estimate = trainer.nets.unet
+        if trainer.switched and panel.image is not None:
+            estimate = to_tensor(panel.image)[None]
         panels = [
             Panel("rainy", rainy[0]),
             Panel("derained", _derain(trainer, rainy)[0]),
             Panel("pseudo rainy", _paint(trainer, clean, rainy, estimate)[0], "its rain on another scene"),
             panel,
         ]
-        shown.append(Row(domains.rainy.names[i], panels))
+        shown.append(Row(domains.rainy.names[i], panels, outcome=_outcome(trainer, i), score=score))
     return shown
 
 
@@ -132,20 +130,34 @@ def _training(trainer: Trainer) -> list[Row]:
 def _rewards(trainer: Trainer) -> list[Row]:
     """Of each outcome a few images: the photograph, the present candidate, and what the pool holds."""
     shown = []
-    for place, name in enumerate(OUTCOMES):
+    for place in range(len(OUTCOMES)):
         for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
             rainy = to_tensor(trainer.domains.rainy[index])[None].to(trainer.device)
             with evaluating(trainer.derainer) as network:
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
-            stored = Panel("best stored", None, "nothing")
-            if bool(trainer.pool.filled[index]):
-                reward, score = (value.cpu() for value in trainer.pool.best(index))
-                stored = Panel("best stored", reward.numpy(), f"score {float(score):.3f}")
+            stored, score = _reward(trainer, index, "nothing")
             image = judged.image[0].cpu().nan_to_num()
             panels = [Panel("rainy", rainy[0].cpu()), Panel("candidate now", image, now), stored]
-            shown.append(Row(f"{trainer.domains.rainy.names[index]}: {name} in its last sweep", panels))
+            name = trainer.domains.rainy.names[index]
+            shown.append(Row(name, panels, outcome=_outcome(trainer, index), score=score))
     return shown
+
+
+def _reward(trainer: Trainer, index: int, none: str) -> tuple[Panel, float | None]:
+    """The best version that the pool holds of a training image, and its score."""
+    if not bool(trainer.pool.filled[index]):
+        return Panel("reward", None, none), None
+    reward, score = (value.cpu() for value in trainer.pool.best(index))
+    return Panel("reward", reward.numpy(), f"score {float(score):.3f}"), float(score)
+
+
+def _outcome(trainer: Trainer, index: int) -> str:
+    """What became of an image's candidate in its last sweep; "" where it was in none."""
+    place = trainer.outcomes.get(index)
+    if place is None:
+        return ""
+    return OUTCOMES[place] if place < 2 else f"refused: {OUTCOMES[place]}"
 
 
 def _reasons(log: list[dict[str, Any]]) -> str:

@@ -16,6 +16,14 @@ PAGE = """<!doctype html>
 <h1>{title}</h1>
 <p>{subtitle}</p>
 </header>
+<form id="filters" class="card" hidden>
+<input type="search" name="name" placeholder="name contains" aria-label="name contains">
+<select name="outcome" aria-label="what became of the reward"><option value="">any outcome of a sweep</option></select>
+<span>reward's score <input type="number" step="any" name="low" placeholder="from" aria-label="least score">
+<input type="number" step="any" name="high" placeholder="to" aria-label="greatest score"></span>
+<output></output><button type="reset">show all</button>
+<fieldset></fieldset>
+</form>
 {body}
 <footer>Click an image of a row, or double-click a slider, to see it large; ← and → flick through, Esc closes.</footer>
 </main>
@@ -40,6 +48,7 @@ STYLE = """
   }
 }
 * { box-sizing: border-box; }
+[hidden] { display: none !important; }
 body {
   margin: 0; background: var(--back); color: var(--text);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
@@ -74,7 +83,18 @@ dl {
 dl div { display: flex; justify-content: space-between; gap: 12px; }
 dt { color: var(--soft); white-space: nowrap; }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
-.row { padding: 12px; margin-top: 14px; }
+#filters {
+  position: sticky; top: 8px; z-index: 2; display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center;
+  margin-top: 20px; padding: 10px 12px; color: var(--soft); font-size: 13px;
+}
+#filters output { margin-left: auto; font-variant-numeric: tabular-nums; }
+#filters fieldset { display: flex; flex-wrap: wrap; gap: 4px 14px; flex-basis: 100%; border: 0; margin: 0; padding: 0; }
+#filters fieldset label { display: flex; gap: 5px; align-items: center; color: var(--text); cursor: pointer; }
+#filters [type=number] { width: 70px; }
+#filters [type=search] { width: 170px; }
+.rows { display: grid; gap: 14px; }
+.contact .rows { grid-template-columns: repeat(auto-fill, minmax(min(290px, 100%), 1fr)); }
+.row { padding: 12px; min-width: 0; }
 .row > header, .pair > header {
   display: flex; flex-wrap: wrap; gap: 4px 10px; align-items: baseline; margin: 0 2px 8px;
 }
@@ -113,9 +133,13 @@ figcaption b { color: var(--text); font-weight: 600; }
 .compare input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
 .compare:focus-within { outline: 2px solid var(--accent); outline-offset: 2px; }
 .bar { display: flex; gap: 8px; align-items: center; margin: 0 0 12px; color: var(--soft); font-size: 13px; }
-select {
+select, button, #filters input:not([type=checkbox]) {
   font: inherit; color: var(--text); background: var(--card); border: 1px solid var(--line); border-radius: 7px;
-  padding: 3px 6px;
+  padding: 3px 6px; max-width: 100%;
+}
+@media (max-width: 600px) {
+  main { padding: 20px 12px; }
+  #filters { position: static; }
 }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; }
 .chart { padding: 12px 14px 8px; }
@@ -149,7 +173,8 @@ document.addEventListener('click', event => {
   if (dialog.open) return dialog.close();
   const image = event.target.closest('figure')?.querySelector('img');
   if (!image || event.target !== image) return;
-  row = [...image.closest('.row').querySelectorAll('figure img')];
+  const around = document.body.classList.contains('contact') ? document : image.closest('.row');
+  row = [...around.querySelectorAll('.row:not([hidden]) figure:not([hidden]) img')];
   show(row.indexOf(image));
   dialog.showModal();
 });
@@ -168,4 +193,45 @@ for (const select of document.querySelectorAll('.bar select')) select.addEventLi
   const value = pair => Number(pair.dataset[key]);
   pairs.append(...[...pairs.children].sort((a, b) => sign * (value(a) - value(b))));
 });
+
+// The filters offer what the page holds: the kinds of its images, and the outcomes and scores of its cards.
+const filters = document.getElementById('filters');
+const cards = [...document.querySelectorAll('.row, .pair')];
+const kindOf = image => image.dataset.kind ?? 'before and after';
+const imagesOf = card => [...card.querySelectorAll('figure, .compare')];
+const distinct = values => [...new Set(values)].filter(Boolean);
+for (const kind of distinct(cards.flatMap(imagesOf).map(kindOf))) {
+  const label = document.createElement('label'), box = document.createElement('input');
+  Object.assign(box, {type: 'checkbox', name: 'kind', value: kind, defaultChecked: true});
+  label.append(box, kind);
+  filters.querySelector('fieldset').append(label);
+}
+const outcomes = distinct(cards.map(card => card.dataset.outcome));
+if (outcomes.some(outcome => outcome.startsWith('refused: '))) outcomes.push('refused');
+for (const outcome of outcomes)
+  filters.elements.outcome.append(new Option(outcome === 'refused' ? 'refused, for any reason' : outcome, outcome));
+function filter() {
+  const wanted = new FormData(filters), kinds = wanted.getAll('kind');
+  const name = wanted.get('name').toLowerCase(), outcome = wanted.get('outcome');
+  const [low, high] = [wanted.get('low'), wanted.get('high')];
+  for (const card of cards) {
+    const images = imagesOf(card), {outcome: own = '', score = NaN} = card.dataset;
+    for (const image of images) image.hidden = !kinds.includes(kindOf(image));
+    card.hidden = images.every(image => image.hidden)
+      || !card.querySelector('.name').textContent.toLowerCase().includes(name)
+      || outcome !== '' && own !== outcome && !own.startsWith(outcome + ': ')
+      || low !== '' && !(Number(score) >= Number(low)) || high !== '' && !(Number(score) <= Number(high));
+  }
+  const shown = cards.filter(card => !card.hidden).length;
+  const all = shown === cards.length && kinds.length === filters.querySelectorAll('[name=kind]').length;
+  for (const section of document.querySelectorAll('section'))
+    section.hidden = !all && cards.every(card => card.hidden || !section.contains(card));
+  document.body.classList.toggle('contact', kinds.length === 1);
+  filters.querySelector('output').textContent = shown ? `${shown} of ${cards.length} shown` : 'nothing matches';
+}
+filters.addEventListener('input', filter);
+filters.addEventListener('submit', event => event.preventDefault());
+filters.addEventListener('reset', () => setTimeout(filter));
+filters.hidden = document.querySelector('footer').hidden = cards.length === 0;
+filter();
 """
