@@ -24,6 +24,7 @@ from .graph import Graphed
 from .installation import missing_kernels
 from .iqa import Scorer
 from .loop import run
+from .nafnet_layout import read_start
 from .ops import use_backend
 from .precision import lowered, pick_precision
 from .preset import with_preset
@@ -82,6 +83,8 @@ def train(
             progress.say(line)
         if config.backend == "auto" and (reason := missing_kernels(device)):
             progress.say(f"without compiled kernels training is slower: {reason}")
+        if not resume and config.network.derainer_start is not None:
+            derainer = read_start(config.network, derainer)
         domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
@@ -223,7 +226,7 @@ class Trainer:
             "step": self.step,
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
-            "sizes": self.config.network.model_dump(mode="json"),
+            "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
