@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import typing
 import warnings
 
 import pytest
@@ -12,12 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import rgsud_fast
-from rgsud_fast import cli
+from rgsud_fast import cli, commands
 from rgsud_fast.errors import UserError
-from rgsud_fast.exporting import BOUND, export
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.exporting import BOUND, OPSET, SUFFIXES, export
+from rgsud_fast.networks import KINDS, Derainer, Discriminator, RainGenerator, UNet
 from rgsud_fast.weights import load_network, read_metadata, save_network
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 SIZES = {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1]}
 SHAPES = [(1, 32, 32), (2, 35, 61), (5, 40, 33), (1, 96, 50)]
 TINY_SHAPES = [(1, 1, 1), (2, 3, 17)]  # smaller than what a derainer pads to
@@ -40,8 +42,12 @@ def run(tmp_path_factory):
 
 
 def in_onnx(path):
-    """What ONNX Runtime makes of a file."""
-    onnxruntime = pytest.importorskip("onnxruntime")
+    """What ONNX Runtime makes of a file, which must hold standard operators alone and leave every size free."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    model = onnx.load(path)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert {node.domain for node in nodes_of(model.graph)} == {""}
+    assert not model.functions
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = session.get_inputs()[0]
     assert given.shape[:1] + given.shape[2:] == ["batch", "height", "width"]
@@ -88,17 +94,6 @@ def test_the_discriminator_too(run, tmp_path):
         3,
         SHAPES,
     )
-
-
-def test_an_onnx_file_holds_standard_operators_alone(run, tmp_path):
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load(export(run, "onnx", tmp_path / "x.onnx").path)
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
-    assert {node.domain for node in nodes_of(model.graph)} == {""}
-    assert not model.functions
-    assert [path.name for path in tmp_path.iterdir()] == [
-        "x.onnx"
-    ]  # its weights are in it; no card beside a named file
 
 
 def test_safetensors_are_the_same_weights_and_derain(run, tmp_path):
@@ -172,6 +167,8 @@ def test_where_a_file_goes(run, tmp_path):
     assert export(run, "nafnet").path == run / "derainer.pth"
     assert not (run / "README.md").exists()  # without config.yaml it is no run folder of ours to put a card in
     assert export(run / "generator.safetensors", "torchscript", network="generator").path == run / "generator.pt"
+    export(run, "nafnet", tmp_path / "named" / "x.pth")
+    assert [path.name for path in (tmp_path / "named").iterdir()] == ["x.pth"]  # no card beside a named file
     path, _, card = export(run, "nafnet", tmp_path / "new" / "folder")
     assert (path, card) == (tmp_path / "new/folder/derainer.pth", tmp_path / "new/folder/README.md")
     for output, message in ((run, "is what is to be exported"), (tmp_path / "x.txt", r"must end in \.safetensors")):
@@ -181,6 +178,11 @@ def test_where_a_file_goes(run, tmp_path):
         export(run, "tflite")
     with pytest.raises(UserError, match="holds a unet, not a derainer"):
         export(run / "unet.safetensors", "torchscript", tmp_path)
+
+
+def test_the_command_knows_every_format_and_network():
+    hints = typing.get_type_hints(commands.export)
+    assert (typing.get_args(hints["to"]), typing.get_args(hints["network"])) == (tuple(SUFFIXES), tuple(KINDS))
 
 
 def test_the_command_prints_the_difference(run, tmp_path, capfd):
