@@ -112,7 +112,7 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
     except ImportError as error:
         raise UserError(f"ONNX needs more packages ({error}): pip install 'rgsud-fast[export]'") from None
     given, channels, made = _ENDS[kind]
-    example = (torch.rand(TRACED[0], channels, *TRACED[1:]),)
+    example = (torch.zeros(TRACED[0], channels, *TRACED[1:]),)
     options: dict[str, Any] = {"input_names": [given], "output_names": [made], "opset_version": OPSET, "verbose": False}
     with _tracing("onnx"):
         if torch.__version__ >= (2, 9):  # from which on the other exporter is deprecated
@@ -134,7 +134,7 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
 
 
 def _write_torchscript(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
-    example = torch.rand(TRACED[0], _ENDS[kind][1], *TRACED[1:])
+    example = torch.zeros(TRACED[0], _ENDS[kind][1], *TRACED[1:])
     with _tracing("torchscript"):
         torch.jit.trace(module, example, check_trace=False).save(str(path))
         return torch.jit.load(str(path))

@@ -91,7 +91,7 @@ def model_card(run: Path, files: set[str]) -> str:
         "---",
         f"# {name}: rain removal",
         f"Removes rain from photographs. Trained without pairs by rgsud_fast {__version__} (RGSUD, reward-guided "
-        f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_trained(folder, metrics)}",
+        f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_trained(folder, config, metrics)}",
         "## Use",
         *(use for file, use in _USES.items() if file in files),
         *filter(None, [_others(files)]),
@@ -129,11 +129,13 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
     return front
 
 
-def _trained(folder: RunFolder, metrics: dict[str, Any]) -> str:
-    """How the derainer in a folder came about, as a sentence."""
+def _trained(folder: RunFolder, config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """How the derainer in a folder came about, as sentences."""
     text = read_metadata(folder.path) if folder.weights("derainer").exists() else {}
     step, preset = metrics.get("steps", text.get("step")), text.get("preset")
-    return f" Preset `{preset}`, {int(step):,} iterations, seed {text.get('seed')}." if preset and step else ""
+    told = f" Preset `{preset}`, {int(step):,} iterations, seed {text.get('seed')}." if preset and step else ""
+    start = config.get("network", {}).get("derainer_start")
+    return told + (f" The derainer started from the weights in `{start}`, whose terms hold as well." if start else "")
 
 
 def _others(files: set[str]) -> str:

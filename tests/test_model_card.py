@@ -69,6 +69,7 @@ def test_it_tells_the_run_and_the_filter_beside_it(run):
     for told in (
         "# night rain: rain removal",
         "Preset `small`, 3,200 iterations, seed 0.",
+        "started from the weights in `start.pth`",
         "| rainy input | 25.50 dB |",
         "| min(O, median 1x9), a fixed filter that learns nothing | 27.75 dB |",
         "| **this network** | 30.25 dB | 30.2500 | 30.25 dB | 30.2500 |",
