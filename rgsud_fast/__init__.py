@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import Config, load_config
+    from .exporting import export
     from .inference import derain, evaluate, rain
     from .installation import info
     from .iqa import score
@@ -23,6 +24,7 @@ _HOMES = {
     "derain": "inference",
     "evaluate": "inference",
     "rain": "inference",
+    "export": "exporting",
     "score": "iqa",
     "info": "installation",
     "use_backend": "ops",
@@ -33,6 +35,7 @@ __all__ = [
     "__version__",
     "derain",
     "evaluate",
+    "export",
     "info",
     "load_config",
     "rain",

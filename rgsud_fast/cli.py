@@ -1,4 +1,4 @@
-"""The command line: `rgsud-fast train | derain | evaluate | rain | score | fit-niqe | convert-daclip | demo | info`."""
+"""The command line: `rgsud-fast COMMAND`, one of those in `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 
 from .errors import UserError
 
-COMMANDS = ("train", "derain", "evaluate", "rain", "score", "fit-niqe", "convert-daclip", "demo", "info")
+COMMANDS = (
+    *("train", "derain", "evaluate", "rain", "export", "score"),
+    *("fit-niqe", "convert-daclip", "demo", "info"),
+)
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
 
@@ -18,6 +21,8 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   evaluate WEIGHTS --rainy DIR --clean DIR
                                  measure PSNR and SSIM against clean versions
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with a trained rain generator
+  export WEIGHTS [OUT] --to FORMAT
+                                 write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs

@@ -9,7 +9,7 @@ import functools
 import json as json_text
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -122,6 +122,32 @@ def rain(
     print(f"wrote {_counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
 
 
+def export(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    output: Annotated[Path | None, arg(metavar="OUT")] = None,
+    /,
+    *,
+    to: Literal["onnx", "torchscript", "safetensors", "nafnet"],
+    network: Literal["derainer", "unet", "generator", "discriminator"] = "derainer",
+) -> None:
+    """Write a network for other programs, for images of any size and number, and check what the file computes.
+
+    Args:
+        weights: Run folder, or the .safetensors file of one of its networks.
+        output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
+        to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
+            (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
+        network: Which network of the run.
+    """
+    from .exporting import BOUND, CHECKED, export
+
+    path, difference, card = export(weights, to, output, network=network)
+    sizes = ", ".join(f"{images} x {height} x {width}" for images, height, width in CHECKED)
+    print(f"wrote {path}; largest difference from the {network} {difference:.1e} (allowed {BOUND:.0e}) on {sizes}")
+    if card is not None:
+        print(f"wrote {card}")
+
+
 def score(
     images: Annotated[Path, arg(metavar="IMAGES")],
     /,
@@ -211,7 +237,7 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, score, fit_niqe, convert_daclip, demo, info)
+_COMMANDS = (derain, evaluate, rain, export, score, fit_niqe, convert_daclip, demo, info)
 _TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 

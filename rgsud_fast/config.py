@@ -36,6 +36,11 @@ class NetworkConfig(_Section):
     derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
     derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
     derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="Derainer blocks per decoder level.")
+    derainer_start: Path | None = Field(
+        None,
+        description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
+        "published (BasicSR's layout).",
+    )
     unet_width: int = Field(32, ge=1, description="Channels of the degradation estimator's U-Net at full resolution.")
     unet_levels: int = Field(4, ge=1, description="Resolution levels of that U-Net, the bottom included.")
     generator_width: int = Field(64, ge=1, description="Channels of the rain generator.")

@@ -15,6 +15,7 @@ from .drift import LOOKS, HeldOut, Look, drifting, looks_of
 from .iqa import CallableScorer, save_scorer, validity
 from .means import Means
 from .metrics import average, evaluate_pair, fixed_filter
+from .model_card import write_card
 from .networks import evaluating
 from .progress import Progress
 from .ranks import Ranks
@@ -208,7 +209,7 @@ def validate(
 
 
 def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:
-    """Write the weights of every network, metrics.json and gallery.html; returns the metrics."""
+    """Write the weights of every network, metrics.json, the model card and gallery.html; returns the metrics."""
     from .gallery import write_run_gallery
 
     save_weights(trainer, folder)
@@ -218,6 +219,8 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
         figures = {name: metrics[name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")}
         folder.append_log({"step": trainer.step, "event": "validation", **figures})
     folder.write_metrics(metrics)
+    if write_card(folder.path) is None:
+        progress.say(f"no model card: {folder.path / 'README.md'} is not one that rgsud_fast wrote, and stays")
     write_run_gallery(trainer, folder, metrics)
     for line in summary(metrics):
         progress.say(line)
@@ -241,6 +244,8 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     """The figures of metrics.json: of the end, of the end of stage 1, of the input, of the fixed filter."""
     pairs = trainer.domains.val
     metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
+    metrics |= {"rainy_images": len(trainer.domains.rainy), "clean_images": len(trainer.domains.clean)}
+    metrics["val_pairs"] = len(pairs or ())
     metrics["rewards"] = int(trainer.pool.filled.sum())
     metrics["reward_mean_score"] = float(trainer.pool.mean_score())
     if not pairs:

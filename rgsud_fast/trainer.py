@@ -158,7 +158,7 @@ class Trainer:
             "step": self.step,
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
-            "sizes": self.config.network.model_dump(mode="json"),
+            "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.descent.state_dict(),

@@ -18,6 +18,7 @@ from .data import Domains, load_domains
 from .installation import missing_kernels
 from .iqa import Scorer
 from .loop import run
+from .nafnet_layout import read_start
 from .ops import use_backend
 from .preset import with_preset
 from .progress import Progress
@@ -87,6 +88,8 @@ def _train(
             progress.say(line)
         if config.backend == "auto" and (reason := missing_kernels(device)):
             progress.say(f"without compiled kernels training is slower: {reason}")
+        if not resume and config.network.derainer_start is not None:
+            derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
             domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None

@@ -16,6 +16,7 @@ from .files import replacing
 
 Kind = Literal["derainer", "unet", "generator", "discriminator"]
 FORMAT = "rgsud_fast 1"
+RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
 
 
@@ -32,15 +33,9 @@ def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict
     from .networks import KINDS
 
     own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
-    text = {
-        "format": FORMAT,
-        "kind": kind,
-        "sizes": json.dumps(None if own else module.sizes),
-        "class": type(module).__name__,
-        "version": __version__,
-    }
-    clash = text.keys() & (metadata or {}).keys()
-    if clash:
+    sizes = json.dumps(None if own else module.sizes)
+    text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, __version__), strict=True))
+    if clash := set(RESERVED) & (metadata or {}).keys():
         raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     with replacing(path) as temporary:

@@ -57,10 +57,18 @@ class Conv(nn.Conv2d):
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad right and bottom with zeros until height and width are multiples. [N, C, H, W]."""
+    """Pad right and bottom with zeros until height and width are multiples. [N, C, H, W].
+
+    Always pads, and rounds up by a division, so that an exporter finds one formula that holds for every size.
+    """
     height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
+    padded = [(side + multiple - 1) // multiple * multiple for side in (height, width)]
+    return F.pad(image, (0, padded[1] - width, 0, padded[0] - height))
+
+
+def cut(image: Tensor, height: int, width: int) -> Tensor:
+    """Cut right and bottom, the inverse: padding by less than nothing, as no exporter can tell that a slice fits."""
+    return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import NafWeights, nafblock
-from ._common import Conv, check_image, pad_to_multiple
+from ._common import Conv, check_image, cut, pad_to_multiple
 
 
 class Derainer(nn.Module):
@@ -57,7 +57,7 @@ class Derainer(nn.Module):
         x = self.middle(x)
         for up, blocks in zip(self.ups, self.decoder, strict=True):
             x = blocks(up(x) + skips.pop())
-        return (self.last(x) + padded)[..., :height, :width]
+        return cut(self.last(x) + padded, height, width)
 
 
 class NAFBlock(nn.Module):

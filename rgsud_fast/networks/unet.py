@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._common import SLOPE, Conv, check_image, init_normal, pad_to_multiple
+from ._common import SLOPE, Conv, check_image, cut, init_normal, pad_to_multiple
 
 
 class UNet(nn.Module):
@@ -41,7 +41,7 @@ class UNet(nn.Module):
             x = level(down(x))
         for up, merge in zip(self.ups, self.merges, strict=True):
             x = merge(torch.cat([up(x), skips.pop()], dim=1))
-        return (self.last(x) + padded)[..., :height, :width]
+        return cut(self.last(x) + padded, height, width)
 
 
 def _two_convs(channels_in: int, channels: int) -> nn.Sequential:

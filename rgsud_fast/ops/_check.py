@@ -18,7 +18,7 @@ def image(name: str, value: Tensor, least: int = 1) -> None:
     if not isinstance(value, Tensor) or value.dtype not in _FLOATS:
         got = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{name} must be a floating-point tensor, got {got}")
-    if value.dim() != 4 or min(value.shape) < 1 or min(value.shape[2:]) < least:
+    if value.dim() != 4 or 0 in value.shape or value.shape[2] < least or value.shape[3] < least:
         wanted = "[N, C, H, W]" + (f" with H and W of at least {least}" if least > 1 else "")
         raise ValueError(f"{name} must be {wanted}, none empty, got {list(value.shape)}")
 

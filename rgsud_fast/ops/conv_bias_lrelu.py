@@ -44,7 +44,7 @@ def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0)
 def reference(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
     """The definition, in plain PyTorch."""
     wide_x, weight, bias = widened(x, weight, bias)
-    out = F.conv2d(wide_x, weight, bias, padding=weight.shape[-1] // 2)
+    out = F.conv2d(wide_x, weight, bias, padding=int(weight.shape[-1]) // 2)  # an int also where torch.jit traces
     out = out if slope == 1 else F.leaky_relu(out, slope)
     return out.to(x.dtype) if wide_x.dtype != x.dtype else out
 
