@@ -24,7 +24,7 @@ def trained(monkeypatch, tmp_path):
     def train(config, *, resume):
         calls.append((config, resume))
 
-    monkeypatch.setitem(sys.modules, "rgsud_fast.trainer", types.SimpleNamespace(train=train))
+    monkeypatch.setitem(sys.modules, "rgsud_fast.training", types.SimpleNamespace(train=train))
     monkeypatch.chdir(tmp_path)
     return calls
 
@@ -215,7 +215,7 @@ def test_interruptions_and_full_disks_end_without_traceback(monkeypatch, capsys)
         def train(config, *, resume):
             raise error
 
-        monkeypatch.setitem(sys.modules, "rgsud_fast.trainer", types.SimpleNamespace(train=train))
+        monkeypatch.setitem(sys.modules, "rgsud_fast.training", types.SimpleNamespace(train=train))
 
     raising(KeyboardInterrupt())
     assert "interrupted" in told(capsys, ["train", "--preset", "demo"], code=130)
