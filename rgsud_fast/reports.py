@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .data import Pair, to_tensor
 from .drift import LOOKS, HeldOut, Look, drifting, looks_of
 from .errors import UserError
+from .events import Events
 from .iqa import CallableScorer, save_scorer, validity
 from .metrics import average, evaluate_pair, fixed_filter
 from .networks import evaluating
@@ -36,10 +37,8 @@ class Book:
     """
 
     def __init__(self, trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.trainer, self.folder, self.progress = trainer, folder, progress
-        self.events = SummaryWriter(str(folder.events), purge_step=trainer.step)
+        self.events = Events(folder.events, trainer.step)
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
         self.since = time.perf_counter()
@@ -198,6 +197,7 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
     metrics["rewards"] = int(trainer.pool.filled.sum())
     metrics["reward_mean_score"] = float(trainer.pool.mean_score())
+    metrics |= {f"skipped_{name}": count for name, count in trainer.domains.skipped.items()}
     if not pairs:
         return metrics
     metrics |= validate(trainer.derainer, pairs, trainer.device)
@@ -210,12 +210,15 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
 
 def summary(metrics: dict[str, Any]) -> list[str]:
     """What a user wants to know at the end, a line each."""
+    skipped = {name: metrics.get(f"skipped_{name}", 0) for name in ("rainy", "clean", "pairs")}
+    told = ", ".join(f"{count} {name}" for name, count in skipped.items() if count)
+    lines = [f"images that could not be used and were skipped: {told}"] if told else []
     if "psnr_rgb" not in metrics:
-        return ["no validation pairs were given, so nothing was measured; look at the gallery"]
+        return [*lines, "no validation pairs were given, so nothing was measured; look at the gallery"]
     rows = [("rainy input", "input_"), ("min(O, median 1x9), a fixed filter", "filter_")]
     rows += [("end of stage 1", "stage1_")] if "stage1_psnr_rgb" in metrics else []
     rows += [("this run", "")]
-    return [
+    return lines + [
         f"{label:>36}: {metrics[prefix + 'psnr_rgb']:.2f} dB, SSIM {metrics[prefix + 'ssim_rgb']:.4f} (RGB); "
         f"{metrics[prefix + 'psnr_y']:.2f} dB, SSIM {metrics[prefix + 'ssim_y']:.4f} (Y)"
         for label, prefix in rows

@@ -77,7 +77,12 @@ def train(
     torch.set_num_threads(config.threads or torch.get_num_threads())
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
-    with Progress(config.iterations, quiet=quiet) as progress, backend, folder.gone_if_empty():
+    with (
+        Progress(config.iterations, quiet=quiet) as progress,
+        backend,
+        folder.gone_if_empty(),
+        folder.telling_of_full_disks(),
+    ):
         if line:
             progress.say(line)
         if config.backend == "auto" and (reason := missing_kernels(device)):
@@ -85,7 +90,7 @@ def train(
         domains = load_domains(config.data, folder.cache, progress.say)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
-            progress.say(f"{len(domains.rainy)} rainy and {len(domains.clean)} clean images; preparing the score")
+            progress.say(f"{domains.counted()}; preparing the score")
         judge = choose_scorer(config, domains, scorer, saved, device)
         trainer = Trainer(config, domains, judge, device, derainer, folder.cache)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
@@ -93,7 +98,7 @@ def train(
         if saved is not None:
             trainer.load_state_dict(saved)
             del saved
-            folder.cut_log(trainer.step)
+        folder.cut_log(trainer.step)  # also of a run that was killed before its first checkpoint
         save_config(config, folder.config)
         run(trainer, folder, progress)
         metrics = reports.finish(trainer, folder, progress)
