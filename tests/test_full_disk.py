@@ -81,7 +81,7 @@ def _save_niqe(path) -> None:
     from rgsud_fast.iqa import NiqeScorer, fit_niqe_model, save_scorer
 
     rng = np.random.default_rng(0)
-    photographs = [rng.integers(0, 256, (200, 200, 3), dtype=np.uint8) for _ in range(8)]
+    photographs = [rng.integers(0, 256, (200, 200, 3), dtype=np.uint8) for _ in range(16)]
     save_scorer(NiqeScorer(fit_niqe_model(photographs)), path)
 
 

@@ -14,6 +14,7 @@ from .cache import ImageSet, Progress
 from .image_set import Images
 from .images import natural
 from .pairing import check_names
+from .shards import ShardSet
 
 _NAMED = 10  # images that one warning names; it counts the rest
 
@@ -57,11 +58,12 @@ def load_domains(
     """Open the images that the configuration names.
 
     Args:
-        data: the folders, or `demo` for the embedded photographs.
+        data: the folders or shards, or `demo` for the embedded photographs.
         cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
         warn: called with one line for each set in which images cannot be used and were left out, and for each kind of
             overlap between the sets that should share no image.
-        progress: called with (images decoded, images in all) while a folder is decoded for the first time.
+        progress: called with (images decoded, images in all) while a folder is decoded for the first time, and with
+            (shards opened, shards in all).
 
     Raises:
         UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
@@ -80,7 +82,7 @@ def load_domains(
 
     def open_set(field: str) -> Images:
         try:
-            images = ImageSet.from_folder(getattr(data, field), data.cache_dir or cache_dir, progress)
+            images = _open(getattr(data, field), data, data.cache_dir or cache_dir, progress)
         except UserError as error:
             raise UserError(f"data.{field}: {error}") from None
         if images.skipped:
@@ -95,6 +97,12 @@ def load_domains(
     _warn_of_overlap(sets, warn)
     skipped_pairs = 0 if val is None else len(_found(sets["val_rainy"])) - len(val)
     return Domains(sets["rainy"], sets["clean"], val, skipped_pairs)
+
+
+def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progress | None) -> Images:
+    if isinstance(source, Path):
+        return ImageSet.from_folder(source, cache_dir, progress)
+    return ShardSet.open(source, cache_dir, data.cache_gib, progress)
 
 
 def pair_up(rainy: Images, clean: Images) -> list[Pair]:
