@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import UserError
+
 try:
     import fcntl
 except ImportError:  # no POSIX system: nothing is locked there, and leftovers stay
@@ -51,7 +53,7 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
+        cause: BaseException | None = None if isinstance(error, UserError) else error
         while cause is not None and not isinstance(cause, OSError):
             cause = cause.__context__
         if cause is None or cause.errno is None:

@@ -38,7 +38,7 @@ class Book:
 
     def __init__(self, trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         self.trainer, self.folder, self.progress = trainer, folder, progress
-        self.events = Events(folder.events, trainer.step)
+        self.events = Events(folder.events, trainer.step + 1)
         self.sums: dict[str, Tensor] = {}
         self.counted = 0
         self.since = time.perf_counter()

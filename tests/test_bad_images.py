@@ -108,8 +108,11 @@ def test_a_file_that_may_not_be_read_is_left_out():
         os.chmod(Path(folder) / "photos" / "secret.png", 0)
         with unprivileged():
             images = ImageSet.from_folder(Path(folder) / "photos", Path(folder) / "cache")
-    assert images.names == ["a.png"]
-    assert "Permission denied" in images.skipped["secret.png"]
+        assert images.names == ["a.png"]
+        assert "Permission denied" in images.skipped["secret.png"]
+        os.chmod(Path(folder) / "photos" / "secret.png", 0o644)
+        with unprivileged():
+            assert len(ImageSet.from_folder(Path(folder) / "photos", Path(folder) / "cache")) == 2
 
 
 def test_a_folder_whose_name_ends_like_an_images_is_searched_and_no_bad_image(photos, tmp_path):

@@ -49,9 +49,9 @@ class ImageSet(Images):
     def from_folder(cls, folder: str | Path, cache_dir: str | Path, progress: Progress | None = None) -> ImageSet:
         """Open a folder's images through their cache, which is built where it is missing or stale.
 
-        The cache is two files named after the folder and after what is in it (names, sizes and modification times of
-        its files), so that several runs and folders share one `cache_dir`, and a changed folder has another name.
-        A file that cannot be used (damaged, too small, too large) is left out and noted in `skipped`.
+        The cache is two files named after the folder and after what is in it (names, sizes, modification times and
+        readability of its files), so that several runs and folders share one `cache_dir`, and a changed folder has
+        another name. A file that cannot be used (damaged, too small, too large) is left out and noted in `skipped`.
 
         Args:
             folder: images, nested folders included.
@@ -158,7 +158,8 @@ def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str,
     content = hashlib.blake2b(digest_size=8)
     for name, path in zip(names, paths, strict=True):
         stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
-        content.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"
+        content.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n".encode())
     return f"{place}-{content.hexdigest()}", f"{place}-*"
 
 

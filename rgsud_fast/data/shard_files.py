@@ -170,9 +170,9 @@ def expand(pattern: str) -> list[Shard]:
     return [Shard(place) for place in places]
 
 
-def cache_stem(shard: Shard) -> tuple[str, str]:
-    """The stem of the index file of a shard as it is now, and a pattern of those it had with other content."""
+def index_name(shard: Shard) -> tuple[str, str]:
+    """The file name of the index of a shard as it is now, and a pattern of the names it had with other content."""
     where = shard.place if shard.remote else str(Path(shard.place).resolve())
     place = hashlib.blake2b(where.encode(), digest_size=4).hexdigest()
     content = hashlib.blake2b(shard.stamp().encode(), digest_size=8).hexdigest()
-    return f"{place}-{content}", f"{place}-*"
+    return f"{place}-{content}.shard", f"{place}-*.shard"

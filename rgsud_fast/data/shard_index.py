@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..files import remove_leftovers, write_text
 from .cache import decoded
 from .images import SUFFIXES
-from .shard_files import Shard, cache_stem
+from .shard_files import Shard
 
 LARGEST = 2**29  # bytes; a file of more is no photograph
 
@@ -37,16 +37,20 @@ class Index(NamedTuple):
     skipped: dict[str, str]
 
 
-def open_index(shard: Shard, cache_dir: Path) -> Index:
+def open_index(shard: Shard, name: tuple[str, str], cache_dir: Path) -> Index:
     """Read the index of a shard, which is made where it is missing or stale.
+
+    Args:
+        shard: whose.
+        name: of the index, as `index_name` gives it.
+        cache_dir: where it is, or goes.
 
     Raises:
         UserError: the shard cannot be read, is no plain tar, or holds samples of several images. OSError: the index
             cannot be written.
     """
-    stem, old = cache_stem(shard)
-    path = cache_dir / f"{stem}.shard"
-    remove_leftovers(cache_dir / f"{old}.shard")
+    path, old = cache_dir / name[0], name[1]
+    remove_leftovers(cache_dir / old)
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return Index([Entry(*entry) for entry in kept["entries"]], kept["skipped"])
@@ -54,7 +58,7 @@ def open_index(shard: Shard, cache_dir: Path) -> Index:
         pass  # no index of this content, or a damaged one
     index = _read(shard)
     write_text(path, json.dumps(index._asdict()))
-    for stale in set(cache_dir.glob(f"{old}.shard")) - {path}:
+    for stale in set(cache_dir.glob(old)) - {path}:
         with contextlib.suppress(OSError):
             stale.unlink()
     return index

@@ -16,7 +16,7 @@ from .cache import Progress, check_any, digest
 from .image_set import Images, window
 from .images import decode_image, natural
 from .sampler import Crop
-from .shard_files import Shard, expand
+from .shard_files import Shard, expand, index_name
 from .shard_index import Index, open_index
 
 THREADS = min(8, os.cpu_count() or 1)  # that decode, beside the one that trains
@@ -75,9 +75,11 @@ class ShardSet(Images):
             UserError: a pattern or shard that cannot be read, shards without a usable image, a full disk.
         """
         shards, indices = expand(pattern), {}
-        for shard in shards:
+        with ThreadPoolExecutor(THREADS) as pool:  # a server is asked for each
+            names = list(pool.map(index_name, shards))
+        for shard, name in zip(shards, names, strict=True):
             try:
-                indices[shard] = open_index(shard, Path(cache_dir))
+                indices[shard] = open_index(shard, name, Path(cache_dir))
             except OSError as error:
                 raise UserError(
                     f"{cache_dir}: the index of {shard.name} cannot be written ({error.strerror or error}); free some "
