@@ -35,8 +35,6 @@ MOMENTS = (
     ("metrics.jsonl", 6),
     (".checkpoint-*", 4),
     ("metrics.jsonl", 8),
-    (None, 0),
-    (".checkpoint-*", 4),
     (".*.safetensors", 1),  # at the end
     (".metrics-*", 1),
     (".gallery-*", 1),
