@@ -94,8 +94,9 @@ def _tier(
         with naming(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             arena = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=size))
-            with open(file, "rb+") as reserved:  # a full disk is an error here and would kill the process later
-                os.posix_fallocate(reserved.fileno(), 0, size[0] * size[1])
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here and would kill the process later
+                with open(file, "rb+") as reserved:
+                    os.posix_fallocate(reserved.fileno(), 0, size[0] * size[1])
     return Tier(first, last, base, arena, torch.full((last - first, size[0]), EMPTY), kind)
 
 

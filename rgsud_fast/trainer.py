@@ -87,7 +87,7 @@ def train(
             progress.say(line)
         if config.backend == "auto" and (reason := missing_kernels(device)):
             progress.say(f"without compiled kernels training is slower: {reason}")
-        domains = load_domains(config.data, folder.cache, progress.say)
+        domains = load_domains(config.data, folder.cache, progress.say, progress.reading)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
             progress.say(f"{domains.counted()}; preparing the score")

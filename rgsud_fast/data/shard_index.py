@@ -99,7 +99,7 @@ def _images(shard: Shard, tar: tarfile.TarFile, index: Index) -> Iterator[Any]:
         if member.size > LARGEST:
             index.skipped[str(name)] = f"{member.size:,} bytes, more than {LARGEST:,}; cut or shrink it"
             continue
-        sample = base_plus_ext(str(name))[0]
+        sample = base_plus_ext(str(name))[0] or str(name)
         if sample in samples:
             raise UserError(
                 f"{shard.place}: the sample {sample} has the images {samples[sample]} and {name}; a domain's shards "
