@@ -1,4 +1,4 @@
-"""How fast crops come from tar shards, against the memory-mapped cache of the same images: images/s, and a step's wait.
+"""How fast crops come from tar shards, against the memory-mapped cache of the same images, and how long a step waits.
 
 python bench/feed_shards.py FOLDER [--work SECONDS]    needs webdataset
 """
@@ -38,9 +38,12 @@ def main() -> None:
         pixels = sum(height * width for height, width in mapped.sizes) / len(mapped) / 1e6
         print(f"{len(mapped)} images of {pixels:.2f} megapixels; {THREADS} threads decode; indexed in {indexed:.1f} s")
         for name, images in (("mapped cache", mapped), ("shards, all kept", kept), ("shards, none kept", shards)):
-            alone, wait = measure(images, 0), measure(images, args.work)
+            (alone, used), (wait, _) = measure(images, 0), measure(images, args.work)
             crops = 2 * Config().batch
-            print(f"{name:>18}: {crops / alone:7.0f} images/s; a step of {args.work:g} s waits {1000 * wait:5.1f} ms")
+            print(
+                f"{name:>18}: {crops / alone:7.0f} images/s, {crops / used:7.0f} per second of one core; "
+                f"a step of {args.work:g} s waits {1000 * wait:5.1f} ms"
+            )
 
 
 def pack(folder: Path, target: Path) -> str:
@@ -52,15 +55,20 @@ def pack(folder: Path, target: Path) -> str:
     return str(target / f"{{000..{(len(paths) - 1) // 32:03d}}}.tar")
 
 
-def measure(images: Images, work: float) -> float:
-    """Median seconds that the crops of an iteration of preset paper take, rainy and clean, after so much other work."""
+def measure(images: Images, work: float) -> tuple[float, float]:
+    """Seconds that the crops of an iteration of preset paper take, rainy and clean, after so much other work.
+
+    Returns:
+        Their median, and the mean of what all cores together spend on it.
+    """
     feed, taken = Feed(Config(), Domains(images, images), torch.device("cpu")), []
+    used = time.process_time()
     for step in range(STEPS):
         time.sleep(work)
         began = time.perf_counter()
         feed.images(step)
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[2:])
+    return statistics.median(taken[2:]), (time.process_time() - used) / STEPS
 
 
 if __name__ == "__main__":
