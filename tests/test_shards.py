@@ -147,6 +147,7 @@ def test_an_image_that_changes_under_a_run_is_noticed(opened, tmp_path):
     content = png(0)
     pattern = write_tar(tmp_path / "a.tar", {"1.png": content})
     images = opened(pattern, 0)
+    assert np.array_equal(images[0], images[0])
     held = bytearray(Path(pattern).read_bytes())
     at = held.index(content)
     held[at : at + len(content)] = png(1)
