@@ -21,8 +21,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         path: the file; replaced only when the new one is complete.
         state: nested dicts and lists of tensors, numbers and strings.
     """
-    with replacing(path) as temporary:
-        torch.save({"version": VERSION, **state}, temporary)
+    # Through a file of Python's, whose error says that the disk is full; torch's own says that a position is wrong.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"version": VERSION, **state}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

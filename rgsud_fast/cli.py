@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.strerror is None:  # no fault of the system's, such as a full disk, but of ours
             raise
-        return _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        mend = "; free some space there and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _complain(f"{error.filename}: {error.strerror}{mend}" if error.filename else error.strerror + mend)
     except KeyboardInterrupt:
         print("rgsud-fast: interrupted", file=sys.stderr)
         return 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from .errors import UserError
 from .presets import PRESETS
 from .scorer_names import check_scorer
 
+_SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
@@ -22,11 +25,28 @@ class DataConfig(_Section):
     """Where the images are. Rainy and clean photographs need not show the same scenes."""
 
     demo: bool = Field(False, description="Train on the embedded photographs with rendered rain instead of folders.")
-    rainy: Path | None = Field(None, description="Folder of rainy photographs, searched recursively.")
-    clean: Path | None = Field(None, description="Folder of clean photographs of other scenes, searched recursively.")
-    val_rainy: Path | None = Field(None, description="Folder of rainy validation images (optional).")
-    val_clean: Path | None = Field(None, description="Folder of their clean versions, matched by sorted file name.")
-    cache_dir: Path | None = Field(None, description="Folder of the decoded-image cache; default: RUN/cache.")
+    rainy: str | Path | None = Field(
+        None,
+        description="Folder of rainy photographs, searched recursively; or tar shards, by a path or http(s) address "
+        "ending in .tar, several as rain-{000..127}.tar.",
+    )
+    clean: str | Path | None = Field(None, description="Folder or shards of clean photographs of other scenes.")
+    val_rainy: str | Path | None = Field(None, description="Folder or shards of rainy validation images (optional).")
+    val_clean: str | Path | None = Field(
+        None, description="Folder or shards of their clean versions, matched by sorted file name."
+    )
+    cache_dir: Path | None = Field(
+        None, description="Folder of the decoded-image cache and of the shards' indices; default: RUN/cache."
+    )
+    cache_gib: float = Field(
+        4.0, ge=0, description="Most memory for decoded images of one set of shards, GiB; the rest decode at each use."
+    )
+
+    @field_validator("rainy", "clean", "val_rainy", "val_clean")
+    @classmethod
+    def _folder_or_shards(cls, value: str | Path | None) -> str | Path | None:
+        """A string stays one where it names shards: a Path would make http:/ of http://."""
+        return value if value is None or _SHARDS.search(str(value)) else Path(value)
 
 
 class NetworkConfig(_Section):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .config import Config
-from .data import Crop, Domains, ImageSet, Stream, draw, windows_of
+from .data import Crop, Domains, Images, Stream, draw, windows_of
 from .device import memory_layout, sent
 from .ops import take_crops
 from .pool import RewardPool
@@ -16,6 +16,7 @@ from .pool_shards import ShardedPool
 from .ranks import Ranks
 
 RESIDENT_SHARE = 0.25  # of a GPU's free memory, for the images; a set that does not fit is cut on the host
+AHEAD = 2  # iterations whose crops are announced to sets that decode images when asked for
 
 
 class Feed:
@@ -31,7 +32,8 @@ class Feed:
     def __init__(self, config: Config, domains: Domains, device: torch.device, ranks: Ranks | None = None) -> None:
         self.config, self.domains, self.device = config, domains, device
         self.ranks = ranks or Ranks(device)
-        self._pixels = {"rainy": _bytes_of(domains.rainy), "clean": _bytes_of(domains.clean)}
+        sets = {"rainy": domains.rainy, "clean": domains.clean}
+        self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
             for name, pixels in self._pixels.items():
@@ -61,24 +63,35 @@ class Feed:
         images["clean"] = self._cut("clean", self._draw("clean", step))
         more = self.config.optim.discriminator_reals - 1
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
+        self._announce(step, more)
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
+
+    def _announce(self, step: int, more: int) -> None:
+        for stream, batches in (("rainy", 1), ("clean", 1), ("reals", more)):
+            images = self._set(stream)
+            if images.pixels is None and batches:
+                for later in range(step + 1, step + 1 + AHEAD):
+                    images.expect(self._draw(stream, later, batches), self.config.crop)
 
     def _draw(self, stream: Stream, step: int, batches: int = 1, everyone: bool = False) -> list[Crop]:
         config, count = self.config, batches * self.config.batch
         slots = None if everyone else self.ranks.slots(count)
         return draw(config.seed, step, count, self._set(stream).sizes, config.crop, stream, slots)
 
-    def _set(self, stream: Stream) -> ImageSet:
+    def _set(self, stream: Stream) -> Images:
         return self.domains.clean if stream == "clean" else self.domains.rainy
 
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
-        images, pixels = self._set(stream), self._pixels["clean" if stream == "clean" else "rainy"]
-        windows = sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
+        images, pixels = self._set(stream), self._pixels.get("clean" if stream == "clean" else "rainy")
+        if pixels is None:
+            pixels, windows = images.cut(crops, self.config.crop)
+        else:
+            windows = sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
         return self._laid(take_crops(pixels, windows, self.config.crop)[0])
 
     def _rewarded(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
-        pixels = self._pixels["rainy"]
-        here = pixels.device.type == self.device.type
+        pixels = self._pixels.get("rainy")
+        here = pixels is not None and pixels.device.type == self.device.type
         rainy, rewards, improved = pool.take(pixels if here else None, crops, self.config.crop)
         rainy = self._cut("rainy", crops) if rainy is None else self._laid(rainy)
         return {"rainy": rainy, "rewards": self._laid(rewards), "improved": improved}
@@ -99,7 +112,7 @@ class Feed:
         return sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
 
 
-def _bytes_of(images: ImageSet) -> Tensor:
+def _bytes_of(images: Images) -> Tensor:
     """The bytes of a set, sharing its memory. They may be a file that can only be read: nothing here writes to them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .files import naming
 from .ops.pool_update import EMPTY
 
 SHARE = 0.25  # of a GPU's free memory, and of the host's, that a pool may take by default
@@ -90,8 +91,12 @@ def _tier(
         if file is None:
             gib = size[0] * size[1] / 2**30
             raise UserError(f"the reward pool lacks {gib:.1f} GiB: raise reward.pool_device_gib or pool_host_gib")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        arena = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=size))
+        with naming(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            arena = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=size))
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here and would kill the process later
+                with open(file, "rb+") as reserved:
+                    os.posix_fallocate(reserved.fileno(), 0, size[0] * size[1])
     return Tier(first, last, base, arena, torch.full((last - first, size[0]), EMPTY), kind)
 
 

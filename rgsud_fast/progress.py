@@ -68,6 +68,10 @@ class Progress:
             parts = [f"step {step:,}/{self.total:,}", f"stage {stage}", *(f"{k} {v}" for k, v in shown)]
             self._console.print(escape("  ".join([*parts, f"ETA {eta}"])))
 
+    def reading(self, done: int, total: int) -> None:
+        """Show how far the images of a run, or their shards, are read before it."""
+        self.advance(0, "images", {"read": f"{done:,}/{total:,}"})
+
     def say(self, text: str) -> None:
         """Print one line, above the bar where there is one."""
         if not self.quiet:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .data import Pair, to_tensor
 from .drift import LOOKS, HeldOut, Look, drifting, looks_of
+from .events import Events
 from .iqa import CallableScorer, save_scorer, validity
 from .means import Means
 from .metrics import average, evaluate_pair, fixed_filter
@@ -26,8 +27,6 @@ from .tiles import run_tiled
 from .weights import RAIN_FROM, save_network
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from .trainer import Progressed, Trainer
 
 
@@ -42,7 +41,7 @@ class Book:
 
     def __init__(self, trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         self.trainer, self.folder, self.progress = trainer, folder, progress
-        self.events = self._open_events()
+        self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
         self.means = Means()
         self.pulls: dict[str, Tensor] = {}
         self.skipped = self._skipped()
@@ -175,13 +174,6 @@ class Book:
                 )
         return self.skipped
 
-    def _open_events(self) -> SummaryWriter | None:
-        if not self.trainer.ranks.first:
-            return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.folder.events), purge_step=self.trainer.step)
-
     def _note(self, row: dict[str, Any]) -> None:
         if self.trainer.ranks.first:
             self.folder.append_log(row)
@@ -248,6 +240,7 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     metrics["val_pairs"] = len(pairs or ())
     metrics["rewards"] = int(trainer.pool.filled.sum())
     metrics["reward_mean_score"] = float(trainer.pool.mean_score())
+    metrics |= {f"skipped_{name}": count for name, count in trainer.domains.skipped.items()}
     if not pairs:
         return metrics
     metrics |= validate(trainer.derainer, pairs, trainer.device)
@@ -260,12 +253,15 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
 
 def summary(metrics: dict[str, Any]) -> list[str]:
     """What a user wants to know at the end, a line each."""
+    skipped = {name: metrics.get(f"skipped_{name}", 0) for name in ("rainy", "clean", "pairs")}
+    told = ", ".join(f"{count} {name}" for name, count in skipped.items() if count)
+    lines = [f"images that could not be used and were skipped: {told}"] if told else []
     if "psnr_rgb" not in metrics:
-        return ["no validation pairs were given, so nothing was measured; look at the gallery"]
+        return [*lines, "no validation pairs were given, so nothing was measured; look at the gallery"]
     rows = [("rainy input", "input_"), ("min(O, median 1x9), a fixed filter", "filter_")]
     rows += [("end of stage 1", "stage1_")] if "stage1_psnr_rgb" in metrics else []
     rows += [("this run", "")]
-    return [
+    return lines + [
         f"{label:>36}: {metrics[prefix + 'psnr_rgb']:.2f} dB, SSIM {metrics[prefix + 'ssim_rgb']:.4f} (RGB); "
         f"{metrics[prefix + 'psnr_y']:.2f} dB, SSIM {metrics[prefix + 'ssim_y']:.4f} (Y)"
         for label, prefix in rows

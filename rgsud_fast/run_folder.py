@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 from .config import Config
 from .errors import UserError
-from .files import write_text
+from .files import naming, remove_leftovers, write_text
 from .run_names import RUNS, newest_run, next_run
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what the user may take of it
 
 
 class RunFolder:
@@ -41,13 +44,29 @@ class RunFolder:
                 self.path.rmdir()
             raise
 
+    @contextlib.contextmanager
+    def telling_of_full_disks(self) -> Iterator[None]:
+        """Tell in one line where the disk is full and what to do."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            then = f"continue with --resume --out {self.path}" if self.checkpoint.exists() else "start again"
+            raise UserError(f"{error.filename or self.path}: {error.strerror}; free some, then {then}") from error
+
+    def tidy(self) -> None:
+        """Remove the temporary files of a run that was killed while it wrote."""
+        for path in (self.checkpoint, self.config, self.log, self.metrics, self.gallery, self.path / "*.safetensors"):
+            remove_leftovers(path)
+
     def weights(self, kind: str) -> Path:
         """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""
         return self.path / f"{kind}.safetensors"
 
     def append_log(self, row: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
-        with self.log.open("a", encoding="utf-8") as log:
+        with naming(self.log), self.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
@@ -95,4 +114,5 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder.path}: {error.strerror}") from None
+    folder.tidy()
     return folder

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RewardConfig
-from .data import ImageSet, to_tensor
+from .data import Images, to_tensor
 from .device import sent
 from .iqa import Plausibility, Scorer
 from .networks import evaluating
@@ -48,7 +48,7 @@ class Judged(NamedTuple):
 
 def sweep(
     derainer: nn.Module,
-    rainy: ImageSet,
+    rainy: Images,
     indices: Sequence[int],
     scorer: Scorer,
     pool: RewardPool,

@@ -83,7 +83,12 @@ def _train(
     torch.set_num_threads(config.threads or torch.get_num_threads())
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
-    with Progress(config.iterations, quiet=quiet) as progress, backend, folder.gone_if_empty():
+    with (
+        Progress(config.iterations, quiet=quiet) as progress,
+        backend,
+        folder.gone_if_empty(),
+        folder.telling_of_full_disks(),
+    ):
         if line:
             progress.say(line)
         if config.backend == "auto" and (reason := missing_kernels(device)):
@@ -91,10 +96,10 @@ def _train(
         if not resume and config.network.derainer_start is not None:
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
-            domains = load_domains(config.data, folder.cache, progress.say)
+            domains = load_domains(config.data, folder.cache, progress.say, progress.reading)
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
-            progress.say(f"{len(domains.rainy)} rainy and {len(domains.clean)} clean images; preparing the score")
+            progress.say(f"{domains.counted()}; preparing the score")
         judge = _choose_scorer(config, domains, scorer, saved, ranks)
         trainer = Trainer(config, domains, judge, device, derainer, folder.cache, ranks)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
@@ -103,8 +108,8 @@ def _train(
             trainer.load_state_dict(saved)
             del saved
         if ranks.first:
-            if resume:
-                folder.cut_log(trainer.step + trainer.ended)  # which writes nothing again where it has ended
+            # Also of a run that was killed before its first checkpoint. One that has ended writes nothing again.
+            folder.cut_log(trainer.step + trainer.ended)
             save_config(config, folder.config)
         run(trainer, folder, progress)
         trainer.collect_rewards()

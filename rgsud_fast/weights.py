@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import __version__
@@ -39,7 +39,8 @@ def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict
         raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=text | (metadata or {}))
+        # Not by `save_file`, whose error does not say as the system's does that the disk is full.
+        temporary.write_bytes(save(tensors, metadata=text | (metadata or {})))
 
 
 def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:

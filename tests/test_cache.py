@@ -9,6 +9,7 @@ import pytest
 
 from rgsud_fast.data import ImageSet, cache, write_image
 from rgsud_fast.errors import UserError
+from rgsud_fast.files import replacing
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ def folder(tmp_path, photos):
 def decoded(monkeypatch):
     """The paths decoded so far."""
     paths = []
-    read = cache.read_image
-    monkeypatch.setattr(cache, "read_image", lambda path: (paths.append(path), read(path))[1])
+    decode = cache.decode_image
+    monkeypatch.setattr(cache, "decode_image", lambda path, largest: (paths.append(path), decode(path))[1])
     return paths
 
 
@@ -96,11 +97,29 @@ def test_a_truncated_cache_is_built_again(folder, tmp_path, decoded):
     assert second.digests == first.digests
 
 
-def test_a_damaged_image_is_named_and_leaves_no_cache(folder, tmp_path):
-    (folder / "sub1" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(UserError, match=r"sub1.1\.png"):
-        ImageSet.from_folder(folder, tmp_path / "cache")
+def test_a_folder_of_damaged_images_is_refused_and_leaves_no_cache(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "photos" / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(UserError, match=r"photos: none of its 2 images can be used; the first is a\.png: "):
+        ImageSet.from_folder(tmp_path / "photos", tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_ones_file_stays(folder, tmp_path):
+    ImageSet.from_folder(folder, tmp_path / "cache")
+    index = next((tmp_path / "cache").glob("*.json"))
+    left = [tmp_path / "cache" / f".{index.stem}-abcd_123{suffix}" for suffix in (".rgb", ".json")]
+    for path in left:
+        path.touch()
+    foreign = tmp_path / "cache" / ".other-abcd_123.rgb"
+    foreign.touch()
+    with replacing(index) as alive:
+        ImageSet.from_folder(folder, tmp_path / "cache")
+        assert alive.exists()
+        alive.write_bytes(index.read_bytes())
+    assert not any(path.exists() for path in left)
+    assert foreign.exists()
 
 
 def test_a_cache_dir_that_is_a_file_is_named(folder, tmp_path):

@@ -118,6 +118,11 @@ def test_embedded_images_are_what_was_given():
     assert data_uri(np.zeros((100, 300, 3), np.uint8), longest=150)[1:] == (150, 50)
 
 
+def test_an_image_of_noise_can_be_embedded():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    assert data_uri(noise)[1:] == (300, 300)
+
+
 def test_comparisons_can_be_sorted_and_a_missing_score_comes_last(tmp_path):
     items = [
         Comparison("a", image(), image(), {"niqe": (-4.0, -3.0)}),

@@ -25,6 +25,14 @@ def test_a_log_gets_plain_lines_with_everything_in_them():
     ]
 
 
+def test_what_is_read_before_a_run_is_counted():
+    log = io.StringIO()
+    with Progress(1000, stream=log, every=0) as progress:
+        progress.reading(3, 1200)
+        progress.advance(1, 1, {})
+    assert log.getvalue().splitlines()[0] == "step 0/1,000  stage images  read 3/1,200  ETA ?"
+
+
 def test_a_log_is_not_flooded_and_its_last_step_is_told():
     log = io.StringIO()
     with Progress(100, stream=log, every=3600) as progress:

@@ -37,6 +37,17 @@ def test_a_start_that_fails_leaves_no_folder(config):
     assert not RunFolder(config["out"]).path.exists()
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_anew_with_an_empty_log(config):
+    folder = RunFolder(config["out"])
+    folder.path.mkdir()
+    (folder.path / ".checkpoint-abcd_123.pt").touch()
+    for row in ({"step": 0, "event": "sweep"}, {"step": 1, "event": "train"}):
+        folder.append_log(row)
+    train(config | {"stage2_iterations": 0}, scorer=darkness, quiet=True)
+    assert [row["step"] for row in folder.read_log() if row["event"] == "train"] == [2, 4, 6]
+    assert not list(folder.path.glob(".*"))
+
+
 def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, capsys):
     taught = []
 

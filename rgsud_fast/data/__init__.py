@@ -3,6 +3,7 @@
 from .cache import ImageSet
 from .demo import load_demo
 from .domains import Domains, Pair, load_domains
+from .image_set import Images
 from .images import list_images, read_image, to_tensor, write_image
 from .rain import RainStyle, render_rain
 from .sampler import Crop, Stream, draw, offsets_of, windows_of
@@ -11,6 +12,7 @@ __all__ = [
     "Crop",
     "Domains",
     "ImageSet",
+    "Images",
     "Pair",
     "RainStyle",
     "Stream",

@@ -11,7 +11,10 @@ import numpy as np
 from ..config import DataConfig
 from ..errors import UserError
 from .cache import ImageSet, Progress
+from .image_set import Images
+from .images import natural
 from .pairing import check_names
+from .shards import ShardSet
 
 _NAMED = 10  # images that one warning names; it counts the rest
 
@@ -29,9 +32,21 @@ class Pair:
 class Domains:
     """What a run trains on, and what it is validated with."""
 
-    rainy: ImageSet
-    clean: ImageSet
+    rainy: Images
+    clean: Images
     val: list[Pair] | None = None
+    skipped_pairs: int = 0  # with an image that cannot be used
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many images, and validation pairs, were found and cannot be used."""
+        return {"rainy": len(self.rainy.skipped), "clean": len(self.clean.skipped), "pairs": self.skipped_pairs}
+
+    def counted(self) -> str:
+        """How many images there are, and how many were skipped, for people."""
+        skipped = [f"{count} {name}" for name, count in self.skipped.items() if count]
+        text = f"{len(self.rainy)} rainy and {len(self.clean)} clean images"
+        return f"{text} ({' and '.join(skipped)} skipped)" if skipped else text
 
 
 def load_domains(
@@ -43,10 +58,12 @@ def load_domains(
     """Open the images that the configuration names.
 
     Args:
-        data: the folders, or `demo` for the embedded photographs.
+        data: the folders or shards, or `demo` for the embedded photographs.
         cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
-        warn: called with one line for each kind of overlap between the sets that should share no image.
-        progress: called with (images decoded, images in all) while a folder is decoded for the first time.
+        warn: called with one line for each set in which images cannot be used and were left out, and for each kind of
+            overlap between the sets that should share no image.
+        progress: called with (images decoded, images in all) while a folder is decoded for the first time, and with
+            (shards opened, shards in all).
 
     Raises:
         UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
@@ -63,11 +80,14 @@ def load_domains(
                 "or train on the embedded ones (--preset demo)"
             )
 
-    def open_set(field: str) -> ImageSet:
+    def open_set(field: str) -> Images:
         try:
-            return ImageSet.from_folder(getattr(data, field), data.cache_dir or cache_dir, progress)
+            images = _open(getattr(data, field), data, data.cache_dir or cache_dir, progress)
         except UserError as error:
             raise UserError(f"data.{field}: {error}") from None
+        if images.skipped:
+            warn(_skipped(field, images))
+        return images
 
     sets = {field: open_set(field) for field in ("rainy", "clean")}
     val = None
@@ -75,27 +95,59 @@ def load_domains(
         sets |= {field: open_set(field) for field in ("val_rainy", "val_clean")}
         val = pair_up(sets["val_rainy"], sets["val_clean"])
     _warn_of_overlap(sets, warn)
-    return Domains(sets["rainy"], sets["clean"], val)
+    skipped_pairs = 0 if val is None else len(_found(sets["val_rainy"])) - len(val)
+    return Domains(sets["rainy"], sets["clean"], val, skipped_pairs)
 
 
-def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
-    """Match validation images by their sorted names.
+def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progress | None) -> Images:
+    if isinstance(source, Path):
+        return ImageSet.from_folder(source, cache_dir, progress)
+    return ShardSet.open(source, cache_dir, data.cache_gib, progress)
+
+
+def pair_up(rainy: Images, clean: Images) -> list[Pair]:
+    """Match validation images by their sorted names; a pair with an image that was skipped is left out.
 
     Raises:
-        UserError: names that do not match (see `check_names`), or unequal sizes; the message names the first mismatch.
+        UserError: names that do not match (see `check_names`), unequal sizes, or no pair left; the message names the
+            first mismatch.
     """
-    check_names(rainy.names, clean.names, "data.val_rainy", "data.val_clean")
-    for i, (rainy_name, clean_name) in enumerate(zip(rainy.names, clean.names, strict=True)):
-        if rainy.sizes[i] != clean.sizes[i]:
-            (h, w), (ch, cw) = rainy.sizes[i], clean.sizes[i]
+    names = list(map(_found, (rainy, clean)))
+    check_names(*names, "data.val_rainy", "data.val_clean")
+    here, there = ({name: i for i, name in enumerate(images.names)} for images in (rainy, clean))
+    pairs = []
+    for number, (rainy_name, clean_name) in enumerate(zip(*names, strict=True), start=1):
+        if rainy_name in rainy.skipped or clean_name in clean.skipped:
+            continue
+        i, j = here[rainy_name], there[clean_name]
+        if rainy.sizes[i] != clean.sizes[j]:
+            (h, w), (ch, cw) = rainy.sizes[i], clean.sizes[j]
             raise UserError(
-                f"validation pair {i + 1}: data.val_rainy's {rainy_name} is {w} x {h} pixels and data.val_clean's "
+                f"validation pair {number}: data.val_rainy's {rainy_name} is {w} x {h} pixels and data.val_clean's "
                 f"{clean_name} {cw} x {ch}; a pair needs the same scene at the same size"
             )
-    return [Pair(name, rainy[i], clean[i]) for i, name in enumerate(rainy.names)]
+        pairs.append(Pair(rainy_name, rainy[i], clean[j]))
+    if not pairs:
+        raise UserError("data.val_rainy and data.val_clean: every pair has an image that cannot be used; replace those")
+    return pairs
 
 
-def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> None:
+def _found(images: Images) -> list[str]:
+    """The names of all images that are there, usable or not, in order."""
+    return sorted([*images.names, *images.skipped], key=natural) if images.skipped else images.names
+
+
+def _skipped(field: str, images: Images) -> str:
+    """Name the images of a set that cannot be used, and say why."""
+    reasons = [f"{name}: {reason}" for name, reason in images.skipped.items()]
+    more = [f"and {len(reasons) - _NAMED} more"] if len(reasons) > _NAMED else []
+    count, found = len(reasons), len(reasons) + len(images)
+    return f"data.{field}: {count} of {found} images cannot be used and {'is' if count == 1 else 'are'} skipped: " + (
+        "; ".join(reasons[:_NAMED] + more)
+    )
+
+
+def _warn_of_overlap(sets: dict[str, Images], warn: Callable[[str], None]) -> None:
     """Name images, equal in every pixel, that are in two sets (one file reached by two paths is such a case)."""
     for one, other, harm in (
         ("rainy", "clean", "the two domains are no longer rainy and clean"),

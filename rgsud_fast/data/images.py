@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import UserError
@@ -17,11 +18,12 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 SMALLEST = 32  # pixels on the shorter side
 
 
-def list_images(folder: str | Path) -> list[Path]:
+def list_images(folder: str | Path, dangling: bool = False) -> list[Path]:
     """Find every image under a folder, nested folders included.
 
     Args:
         folder: where to look. Names that begin with a dot are passed over.
+        dangling: list links to nothing as well, so that they can be told.
 
     Returns:
         Paths in natural order: `2.png` before `10.png`, so that `1x2.png`, `10x2.png` pair with `1.png`, `10.png`.
@@ -32,12 +34,13 @@ def list_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the path of a folder of images")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    found = [path for path in found if path.is_file() or (dangling and path.is_symlink() and not path.exists())]
     found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not found:
         kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
         raise UserError(f"{folder}: no image in this folder or below it; it needs files of these kinds: {kinds}")
-    return sorted(found, key=lambda path: _natural(path.relative_to(folder).as_posix()))
+    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
 
 
 def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
@@ -57,16 +60,39 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
         UserError: the file is missing, cannot be decoded, or is too small; the message names it.
     """
     try:
-        with Image.open(path) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
+        return decode_image(path, smallest)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: int | None = None) -> np.ndarray:
+    """Decode a file or its content as `read_image` does, for callers that name it themselves.
+
+    Args:
+        file: its path, or the bytes in it.
+        smallest: least height and width, in pixels.
+        largest: most pixels in all, looked at before they are decoded.
+
+    Raises:
+        UserError: what is wrong with it.
+    """
+    try:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as opened:
+            if largest is not None and opened.width * opened.height > largest:
+                raise UserError(f"{opened.width} x {opened.height} pixels, more than {largest:,}; cut or shrink it")
+            ImageOps.exif_transpose(opened, in_place=True)
+            rgb = _to_rgb(opened)
+    except UserError:
+        raise
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError("no such file") from None
     # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image ({_first_line(error)}); replace or remove it") from None
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
+        raise UserError(f"cannot be read as an image ({reason}); replace or remove it") from None
     height, width = rgb.shape[:2]
     if min(height, width) < smallest:
-        raise UserError(f"{path}: {width} x {height} pixels, at least {smallest} on each side needed; remove it")
+        raise UserError(f"{width} x {height} pixels, at least {smallest} on each side needed; remove it")
     return rgb
 
 
@@ -114,7 +140,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy costs half as much as a JPEG
 
 
 def _deep_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
@@ -125,7 +151,7 @@ def _deep_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
     return np.rint(values.astype(np.float64) * (255 / top)).astype(np.uint8)
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which runs of digits compare as numbers; the name itself settles ties such as 1 and 01."""
     parts = [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
     return [*parts, (2, name)]

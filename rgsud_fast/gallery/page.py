@@ -172,7 +172,7 @@ def data_uri(image: Picture, longest: int = LONGEST) -> tuple[str, int, int]:
     picture = Image.fromarray(to_bytes(image))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     held = io.BytesIO()
-    picture.save(held, "JPEG", quality=QUALITY, subsampling=0)  # with `optimize` Pillow fails on noise
+    picture.save(held, "JPEG", quality=QUALITY, subsampling=0)  # `optimize` fails on images of noise: Pillow 12.3
     return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}", *picture.size
 
 

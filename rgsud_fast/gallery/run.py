@@ -87,6 +87,8 @@ def _measured(metrics: dict[str, Any]) -> str:
         tiles = {"PSNR-RGB on validation": f"{metrics['psnr_rgb']:.2f} dB", **tiles}
     if "rewards" in metrics:
         tiles["images with a reward"] = metrics["rewards"]
+    if skipped := sum(metrics.get(f"skipped_{name}", 0) for name in ("rainy", "clean", "pairs")):
+        tiles["images and pairs skipped: they cannot be used"] = skipped
     validity = metrics.get("score_validity")
     if isinstance(validity, (int, float)):
         tiles["pairs that the score orders rightly"] = f"{100 * validity:.0f} %"

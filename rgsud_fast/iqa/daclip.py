@@ -112,9 +112,8 @@ def convert_daclip(checkpoint: str | Path, output: str | Path) -> None:
     """
     weights, words = _from_checkpoint(_find(checkpoint))
     with replacing(output) as temporary:
-        safetensors.torch.save_file(
-            {name: value.contiguous() for name, value in weights.items()} | {"words": words}, temporary
-        )
+        tensors = {name: value.contiguous() for name, value in weights.items()} | {"words": words}
+        temporary.write_bytes(safetensors.torch.save(tensors))
 
 
 def _find(path: str | Path | None) -> Path:

@@ -124,7 +124,7 @@ def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> No
         name: what it was made of, where that says more than the scorer's name: a file that is not part of its state.
     """
     with replacing(path) as temporary:
-        safetensors.torch.save_file(scorer.state(), temporary, metadata={"scorer": name or scorer.name})
+        temporary.write_bytes(safetensors.torch.save(scorer.state(), metadata={"scorer": name or scorer.name}))
 
 
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:

@@ -1,0 +1,114 @@
+"""What is in a tar shard: one pass reads and decodes every image once, and is kept in a file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tarfile
+from collections.abc import Iterator
+from itertools import tee
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+from ..files import remove_leftovers, write_text
+from .cache import decoded
+from .images import SUFFIXES
+from .shard_files import Shard
+
+LARGEST = 2**29  # bytes; a file of more is no photograph
+
+
+class Entry(NamedTuple):
+    """One image of a shard. Its name is a label: nothing is ever written under it."""
+
+    name: str
+    begin: int  # byte of the shard
+    length: int  # in bytes, encoded
+    height: int
+    width: int
+    digest: str
+
+
+class Index(NamedTuple):
+    """The usable images of a shard in its order, and the reasons why others are not, by name."""
+
+    entries: list[Entry]
+    skipped: dict[str, str]
+
+
+def open_index(shard: Shard, name: tuple[str, str], cache_dir: Path) -> Index:
+    """Read the index of a shard, which is made where it is missing or stale.
+
+    Args:
+        shard: whose.
+        name: of the index, as `index_name` gives it.
+        cache_dir: where it is, or goes.
+
+    Raises:
+        UserError: the shard cannot be read, is no plain tar, or holds samples of several images. OSError: the index
+            cannot be written.
+    """
+    path, old = cache_dir / name[0], name[1]
+    remove_leftovers(cache_dir / old)
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Index([Entry(*entry) for entry in kept["entries"]], kept["skipped"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no index of this content, or a damaged one
+    index = _read(shard)
+    write_text(path, json.dumps(index._asdict()))
+    for stale in set(cache_dir.glob(old)) - {path}:
+        with contextlib.suppress(OSError):
+            stale.unlink()
+    return index
+
+
+def _read(shard: Shard) -> Index:
+    index = Index([], {})
+
+    def content(member: tarfile.TarInfo) -> bytes:
+        file.seek(member.offset_data)  # its bytes as they lie there, as they will be read in training
+        return file.read(member.size)
+
+    try:
+        with shard.open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            members, again = tee(_images(shard, tar, index))
+            for member, image in zip(again, decoded(map(content, members)), strict=True):
+                name = _label(member.name)
+                if isinstance(image, str):
+                    index.skipped[name] = image
+                else:
+                    entry = Entry(name, member.offset_data, member.size, *image[0].shape[:2], image[1])
+                    index.entries.append(entry)
+    except tarfile.TarError as error:
+        raise UserError(f"{shard.place}: no plain tar, or a damaged one ({error}); make or copy it again") from None
+    return index
+
+
+def _images(shard: Shard, tar: tarfile.TarFile, index: Index) -> Iterator[Any]:
+    """The members that are image files. By WebDataset's rule a name up to its first dot is a sample's."""
+    from webdataset.tariterators import base_plus_ext
+
+    samples: dict[str, str] = {}
+    for member in tar:
+        name = PurePosixPath(_label(member.name))
+        hidden = any(part.startswith(".") and part != ".." for part in name.parts)
+        if not member.isreg() or hidden or name.suffix.lower() not in SUFFIXES:
+            continue
+        if member.size > LARGEST:
+            index.skipped[str(name)] = f"{member.size:,} bytes, more than {LARGEST:,}; cut or shrink it"
+            continue
+        sample = base_plus_ext(str(name))[0] or str(name)
+        if sample in samples:
+            raise UserError(
+                f"{shard.place}: the sample {sample} has the images {samples[sample]} and {name}; a domain's shards "
+                "hold one image a sample"
+            )
+        samples[sample] = str(name)
+        yield member
+
+
+def _label(name: str) -> str:
+    """The name of a member as a path without a leading ./"""
+    return PurePosixPath(name).as_posix()
