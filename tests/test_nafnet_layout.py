@@ -16,7 +16,8 @@ from rgsud_fast.config import load_config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.nafnet_layout import read_derainer, read_start, to_nafnet
 from rgsud_fast.networks import Derainer, UNet
-from rgsud_fast.trainer import Trainer, train
+from rgsud_fast.trainer import Trainer
+from rgsud_fast.training import train
 from rgsud_fast.weights import save_network
 
 SIZES = {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [2, 1]}

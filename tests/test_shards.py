@@ -19,7 +19,7 @@ from rgsud_fast.data.shards import ShardSet
 from rgsud_fast.errors import UserError
 from rgsud_fast.feed import Feed
 from rgsud_fast.pool import RewardPool
-from rgsud_fast.trainer import train
+from rgsud_fast.training import train
 
 
 @pytest.fixture
