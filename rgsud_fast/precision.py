@@ -4,7 +4,8 @@
 - Inside a network the statistics of normalisations, and outside its layers the addition of its input, are float32: what
   a derainer changes of an image is small beside the image.
 - What a network returns, losses, gradients and their norms, moments of Adam and the moving average are float32.
-- Sweeps, scores, validation and `derain` are float32 throughout: a score must not depend on how training rounds.
+- Sweeps, validation and `derain` run the derainer in float32, and scorers in what they say themselves (daclip's
+  encoder in bfloat16 on GPUs): what is measured must not depend on how training rounds.
 - bfloat16 has float32's range, so no loss is scaled.
 
 float32 is PyTorch's: there cuDNN rounds what convolutions read to TF32 unless torch.backends.cudnn.allow_tf32 is off.

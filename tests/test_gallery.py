@@ -134,6 +134,11 @@ def test_comparisons_can_be_sorted_and_a_missing_score_comes_last(tmp_path):
     assert "niqe: worst first" in html
 
 
+def test_gradient_norms_are_a_group_of_their_own():
+    (series,) = collect([{"step": 1, "gradient_channel_consistency_unet": 0.5}])
+    assert (series.group, series.label) == ("Gradient norms", "channel consistency, unet")
+
+
 def test_curves_take_numbers_and_leave_the_rest():
     log = [
         {"step": 1, "stage": 1, "event": "train", "adversarial": 0.5, "note": "text", "flag": True},

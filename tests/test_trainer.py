@@ -163,8 +163,9 @@ def test_more_rainy_crops_reach_the_discriminator_alone(config, monkeypatch):
 def test_gradients_that_are_never_finite_leave_no_checkpoint(config, monkeypatch):
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *args: clip(*args) * float("inf"))
+    optim = {"skip_limit": 4, "discriminator_warmup": 0}
     with pytest.raises(UserError, match=r"step 4: 4 steps of derainer, unet, generator in a row.*start again"):
-        train(config | {"save_every": 1, "optim": {"skip_limit": 4, "discriminator_warmup": 0}}, scorer=darkness, quiet=True)
+        train(config | {"save_every": 1, "optim": optim}, scorer=darkness, quiet=True)
     assert not RunFolder(config["out"]).checkpoint.exists()
 
 

@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 38, 6, 6, 16
 MOST_POINTS = 240  # more are averaged in groups: a chart is no wider than that in pixels
 _NOT_CURVES = {"step", "stage", "event", "time", "seconds", "images"}
 
-# Group, key in the log, label. Keys not named here follow under "Losses and others".
+# Group, key in the log, label. Keys not named here follow under "Gradient norms" (gradient_*) and "Losses".
 KNOWN = (
     ("Validation", "psnr_rgb", "PSNR-RGB, dB"),
     ("Validation", "ssim_rgb", "SSIM-RGB"),
@@ -27,9 +27,16 @@ KNOWN = (
     ("Losses", "pair_psnr", "pseudo pair, -PSNR in dB"),
     ("Losses", "pair_ssim", "pseudo pair, 1 - SSIM"),
     ("Losses", "reward", "self-reinforcement"),
+    ("Gradient norms", "norm_derainer", "all terms, derainer"),
+    ("Gradient norms", "norm_unet", "all terms, U-Net"),
+    ("Gradient norms", "norm_generator", "all terms, generator"),
+    ("Gradient norms", "norm_discriminator", "discriminator"),
     ("Run", "learning_rate", "learning rate"),
     ("Run", "images_per_second", "images per second"),
+    ("Run", "skipped", "steps skipped so far"),
+    ("Run", "skipped_discriminator", "discriminator's steps skipped so far"),
 )
+_OF_A_TERM = "gradient_"  # gradient_TERM_NETWORK
 
 
 class Series(NamedTuple):
@@ -51,9 +58,17 @@ def collect(log: Iterable[Mapping[str, Any]]) -> list[Series]:
                 points.setdefault(key, []).append((row["step"], value))
     known = [Series(group, label, points[key], key) for group, key, label in KNOWN if key in points]
     named = {series.key for series in known}
-    rest = [Series("Losses", key.replace("_", " "), values, key) for key, values in points.items() if key not in named]
+    rest = [Series(*_named(key), values, key) for key, values in points.items() if key not in named]
     groups = list(dict.fromkeys(group for group, _, _ in KNOWN))
     return sorted(known + rest, key=lambda series: groups.index(series.group))
+
+
+def _named(key: str) -> tuple[str, str]:
+    """Group and label of a quantity that is not known."""
+    if not key.startswith(_OF_A_TERM):
+        return "Losses", key.replace("_", " ")
+    term, _, network = key.removeprefix(_OF_A_TERM).rpartition("_")
+    return "Gradient norms", f"{term.replace('_', ' ')}, {network}"
 
 
 def draw(series: Series, stages: Sequence[float] = (), reference: tuple[str, float] | None = None) -> str:
