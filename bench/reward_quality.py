@@ -76,7 +76,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
                 rainy, clean = (to_tensor(image)[None].to(trainer.device) for image in (domains.rainy[i], truth))
                 if row == len(snapshots) - 1:
                     plain[i] = psnr(derainer(rainy).clamp(0, 1), clean)
-                derained = candidate(derainer, rainy, config.reward)
+                derained = candidate(derainer, rainy, config.reward)[0]
                 psnrs[row, i] = psnr(derained, clean)
                 for name, scorer in scorers.items():
                     score = scorer.score(derained, rainy=rainy)
