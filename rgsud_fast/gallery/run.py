@@ -112,17 +112,14 @@ def _training(trainer: Trainer) -> list[Row]:
         rainy = to_tensor(domains.rainy[i])[None]
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_tensor(domains.clean[other])[None]
-        estimate, panel = trainer.nets.unet, Panel("reward", None, "none passed the guards yet")
-        if bool(trainer.pool.filled[i]):
-            reward, score = (value.cpu() for value in trainer.pool.best(i))
-            panel = Panel("reward", reward.numpy(), f"score {float(score):.3f}")
-            if trainer.switched:
-                estimate = to_tensor(reward.numpy())[None]
+        reward = _stored(trainer, i, "reward", "none passed the guards yet")
+        switched = trainer.switched and reward.image is not None
+        estimate = to_tensor(reward.image)[None] if switched else trainer.nets.unet
         panels = [
             Panel("rainy", rainy[0]),
             Panel("derained", _derain(trainer, rainy)[0]),
             Panel("pseudo rainy", _paint(trainer, clean, rainy, estimate)[0], "its rain on another scene"),
-            panel,
+            reward,
         ]
         shown.append(Row(domains.rainy.names[i], panels))
     return shown
@@ -138,14 +135,19 @@ def _rewards(trainer: Trainer) -> list[Row]:
             with evaluating(trainer.derainer) as network:
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
-            stored = Panel("best stored", None, "nothing")
-            if bool(trainer.pool.filled[index]):
-                reward, score = (value.cpu() for value in trainer.pool.best(index))
-                stored = Panel("best stored", reward.numpy(), f"score {float(score):.3f}")
             image = judged.image[0].cpu().nan_to_num()
+            stored = _stored(trainer, index, "best stored", "nothing")
             panels = [Panel("rainy", rainy[0].cpu()), Panel("candidate now", image, now), stored]
             shown.append(Row(f"{trainer.domains.rainy.names[index]}: {name} in its last sweep", panels))
     return shown
+
+
+def _stored(trainer: Trainer, index: int, caption: str, otherwise: str) -> Panel:
+    """The best version of one image that the pool holds, as bytes; without one, what to say."""
+    if not bool(trainer.pool.filled[index]):
+        return Panel(caption, None, otherwise)
+    reward, score = (value.cpu() for value in trainer.pool.best(index))
+    return Panel(caption, reward.numpy(), f"score {float(score):.3f}")
 
 
 def _reasons(log: list[dict[str, Any]]) -> str:
