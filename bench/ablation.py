@@ -209,13 +209,18 @@ def paired(values: list[float], against: list[float]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("RGSUD_DATA")
-    parser.add_argument("--data", type=Path, default=data, help="default: $RGSUD_DATA")
     parser.add_argument("--stage1", type=int, default=1500, help="iterations of stage 1")
     parser.add_argument("--stage2", type=int, default=500, help="iterations of each branch")
+    parser.add_argument("--cache", type=Path, default=Path("runs/ablation-cache"), help="decoded images")
+    return parsed(parser)
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line with the options that every comparison over seeds has."""
+    data = os.environ.get("RGSUD_DATA")
+    parser.add_argument("--data", type=Path, default=data, help="default: $RGSUD_DATA")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--read", type=Path, nargs="+", help="files of --json to print together, training nothing")
-    parser.add_argument("--cache", type=Path, default=Path("runs/ablation-cache"), help="decoded images")
     parser.add_argument("--json", type=Path, help="file for all figures")
     args = parser.parse_args()
     if args.data is None and not args.read:

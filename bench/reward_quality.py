@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ablation import paired, snapshot
+from ablation import paired, parsed, snapshot
 from torch import Tensor
 
 from rgsud_fast.config import Config, load_config, merge
@@ -76,7 +75,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
                 rainy, clean = (to_tensor(image)[None].to(trainer.device) for image in (domains.rainy[i], truth))
                 if row == len(snapshots) - 1:
                     plain[i] = psnr(derainer(rainy).clamp(0, 1), clean)
-                derained = candidate(derainer, rainy, config.reward)
+                derained = candidate(derainer, rainy, config.reward)[0]
                 psnrs[row, i] = psnr(derained, clean)
                 for name, scorer in scorers.items():
                     score = scorer.score(derained, rainy=rainy)
@@ -258,20 +257,12 @@ def gain_table(figures: list[dict[str, Any]]) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("RGSUD_DATA")
     parser.add_argument("what", choices=["choice", "gain"])
-    parser.add_argument("--data", type=Path, default=data, help="default: $RGSUD_DATA")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--read", type=Path, nargs="+", help="files of --json to print together, training nothing")
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    args = parser.parse_args()
-    if args.data is None and not args.read:
-        parser.error("give --data, or set RGSUD_DATA")
-    return args
+    return parsed(parser)
 
 
 if __name__ == "__main__":

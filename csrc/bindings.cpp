@@ -192,6 +192,13 @@ void rain_residual_cpu(const std::string& dtype, uintptr_t clean, uintptr_t rain
   });
 }
 
+// tensors: those of candidate_images, then the layers. s: images, height, width.
+void reward_candidate_cpu(const std::array<uintptr_t, 5>& tensors, const std::array<int64_t, 3>& s, bool grey_layer,
+                          int threads) {
+  cpu_tables().reward_candidate(candidate_images(tensors, grey_layer), at<double>(tensors[4]), {s[0], s[1], s[2]},
+                                threads);
+}
+
 // Compiled CUDA architectures as numbers, the lowest first: {80, 90}. Empty without CUDA.
 std::vector<int> cuda_architectures() { return {RGSUD_CUDA_BUILT}; }
 
@@ -221,6 +228,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("nss_features_cpu", &nss_features_cpu, unlocked);
   m.def("clip_preprocess_cpu", &clip_preprocess_cpu, unlocked);
   m.def("rain_residual_cpu", &rain_residual_cpu, unlocked);
+  m.def("reward_candidate_cpu", &reward_candidate_cpu, unlocked);
 #ifdef RGSUD_CUDA
   bind_cuda(m);
 #endif

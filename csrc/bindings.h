@@ -9,6 +9,7 @@
 #include <string>
 
 #include "nss.h"
+#include "reward_candidate.h"
 
 namespace rgsud {
 
@@ -50,6 +51,12 @@ inline NssForm nss_form(const std::array<double, 6>& f, const std::array<int, 5>
 
 inline Shapes nss_shapes(const std::array<uintptr_t, 4>& tables, int64_t count) {
   return {at<double>(tables[0]), at<double>(tables[1]), at<double>(tables[2]), at<double>(tables[3]), count};
+}
+
+// Addresses of rainy, derained, mirrored and the candidate.
+template <size_t Count>
+CandidateImages candidate_images(const std::array<uintptr_t, Count>& t, bool grey_layer) {
+  return {at<float>(t[0]), at<float>(t[1]), at<float>(t[2]), at<float>(t[3]), grey_layer};
 }
 
 }  // namespace RGSUD_ISA

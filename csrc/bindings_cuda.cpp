@@ -63,6 +63,13 @@ void derain_loss_backward_cuda_any(const std::string& dtype, uintptr_t v_values,
   });
 }
 
+// tensors: those of candidate_images, then the partial sums and the layers. s: images, height, width.
+void reward_candidate_cuda_any(const std::array<uintptr_t, 6>& tensors, const std::array<int64_t, 3>& s,
+                               bool grey_layer, uintptr_t stream) {
+  reward_candidate_cuda(candidate_images(tensors, grey_layer), at<LayerSums>(tensors[4]), at<double>(tensors[5]),
+                        {s[0], s[1], s[2]}, at<void>(stream));
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -75,6 +82,9 @@ void bind_cuda(py::module_& m) {
   });
   m.def("derain_loss_forward_cuda", &derain_loss_forward_cuda_any, unlocked);
   m.def("derain_loss_backward_cuda", &derain_loss_backward_cuda_any, unlocked);
+  m.def("reward_candidate_cuda", &reward_candidate_cuda_any, unlocked);
+  m.def("reward_candidate_cuda_partials",
+        [](const std::array<int64_t, 3>& s) { return reward_candidate_cuda_partials({s[0], s[1], s[2]}); });
   m.def("ssim_cuda_partials",
         [](int64_t planes, int64_t height, int64_t width) { return ssim_cuda_partials({planes, height, width}); });
 }

@@ -3,6 +3,7 @@
 
 #include "common.h"
 #include "nss.h"
+#include "reward_candidate.h"
 
 namespace rgsud {
 
@@ -34,5 +35,11 @@ void derain_loss_forward_cuda(const double* squares, int64_t tiles, T* values, d
 template <typename T>
 void derain_loss_backward_cuda(const T* v_values, const T* x, const T* y, const T* v_ssim, const double* mse, T* v_x,
                                int64_t images, int64_t elements, Stream stream);
+
+// layers: [count, 6]; `partials` holds reward_candidate_cuda_partials(size) doubles. Writes `images.image` where it is
+// not null.
+void reward_candidate_cuda(const CandidateImages& images, LayerSums* partials, double* layers,
+                           const CandidateSize& size, Stream stream);
+int64_t reward_candidate_cuda_partials(const CandidateSize& size);
 
 }  // namespace rgsud

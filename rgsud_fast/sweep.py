@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RewardConfig
@@ -15,6 +13,7 @@ from .data import Images, to_tensor
 from .device import sent
 from .iqa import Plausibility, Scorer
 from .networks import evaluating
+from .ops import Layer, reward_candidate
 from .ops.pool_update import EMPTY
 from .pool import RewardPool
 from .tiles import run_tiled
@@ -97,38 +96,31 @@ def summed(places: Sequence[int], pool: RewardPool) -> Sweep:
 
 def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Derain one image, [1, 3, H, W], and say whether the result may be a reward. Does not wait for the device."""
-    derained = candidate(derainer, rainy, reward)
-    score = scorer.score(derained, rainy=rainy)
-    outcome = guard(derained, rainy, score, reward)
-    return Judged(derained, torch.where(outcome == 1, score, torch.nan), outcome)
+    image, layer = candidate(derainer, rainy, reward)
+    score = scorer.score(image, rainy=rainy)
+    outcome = guard(layer, score, reward)
+    return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
 
 
-def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> Tensor:
+def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, Layer]:
     """What is offered as the reward of a rainy image [1, 3, H, W]: the derainer's output, made better where asked for.
 
     With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
     part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
     the same two properties that the plausibility penalties ask for).
+
+    Returns:
+        The image, and what the guards ask about the layer that it takes away.
     """
-    derained = _in_range(run_tiled(derainer, rainy))
-    if reward.mirror:
-        derained = (derained + _in_range(run_tiled(derainer, rainy.flip(3))).flip(3)) / 2
-    if reward.grey_layer:
-        derained = (rainy - (rainy - derained).mean(dim=1, keepdim=True).clamp(min=0)).clamp(0, 1)
-    return derained
+    mirrored = run_tiled(derainer, rainy.flip(3)) if reward.mirror else None
+    return reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
 
 
-def _in_range(image: Tensor) -> Tensor:
-    """Clamped to [0, 1]; what is infinite becomes NaN, so that a guard sees it."""
-    return image.clamp(0, 1) + 0 * image
-
-
-def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) -> Tensor:
+def guard(layer: Layer, score: Tensor, reward: RewardConfig) -> Tensor:
     """Keep gamed scores out: which guard stops a candidate.
 
     Args:
-        derained: candidates, [N, 3, H, W].
-        rainy: the images they were made from, same shape.
+        layer: what the candidates take away, of N of them.
         score: of each, [N].
         reward: `fidelity`, the largest mean low-frequency change that rain removal explains, in [0, 1] (more is another
             picture); `implausible`, the largest plausibility penalty of the removed layer.
@@ -136,26 +128,19 @@ def guard(derained: Tensor, rainy: Tensor, score: Tensor, reward: RewardConfig) 
     Returns:
         The place of each in OUTCOMES, [N] int64; 1 where none stops it.
     """
-    removed = rainy - derained
-    change = F.avg_pool2d(removed, min(15, *rainy.shape[2:]), stride=8)
+    plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
     tests = [
-        ~torch.isfinite(derained.sum(dim=(1, 2, 3))),
-        ~(derained.var(dim=(1, 2, 3)) > VARIANCE),
-        ~(change.abs().mean(dim=(1, 2, 3)) < reward.fidelity),
-        ~(removed.abs().mean(dim=(1, 2, 3)) > REMOVED),
-        _penalty(derained, rainy, reward) > reward.implausible,
+        ~torch.isfinite(layer.variance),
+        ~(layer.variance > VARIANCE),
+        ~(layer.change < reward.fidelity),
+        ~(layer.removed > REMOVED),
+        plausibility.of(layer) > reward.implausible,
         ~torch.isfinite(score),
     ]
-    outcome = torch.ones(len(derained), dtype=torch.int64, device=derained.device)
+    outcome = torch.ones(len(score), dtype=torch.int64, device=score.device)
     for place, stops in reversed(list(enumerate(tests, OUTCOMES.index("not finite")))):
         outcome = torch.where(stops, place, outcome)
     return outcome
-
-
-def _penalty(derained: Tensor, rainy: Tensor, reward: RewardConfig) -> Tensor:
-    if math.isinf(reward.implausible):
-        return derained.new_zeros(len(derained))
-    return Plausibility(reward.spread, reward.low_frequency, reward.negative).penalty(rainy, derained)
 
 
 def _scores_of(versions: Tensor, rainy: Tensor, scorer: Scorer) -> Tensor:

@@ -16,7 +16,15 @@ import pytest
 import torch
 from test_nss_features import photographs
 
-from rgsud_fast.ops import derain_loss, high_pass, nss_features, ssim, with_high_pass
+from rgsud_fast.ops import (
+    derain_loss,
+    high_pass,
+    nss_features,
+    removed_layer,
+    reward_candidate,
+    ssim,
+    with_high_pass,
+)
 from rgsud_fast.ops._native import address
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +49,12 @@ void derain_backward(const float* v, const float* x, const float* y, const float
                      int64_t images, int64_t count) {
   derain_loss_backward_cuda<float>(v, x, y, v_ssim, mse, v_x, images, count, nullptr);
 }
+void candidate(const float* rainy, const float* derained, const float* mirrored, float* image, void* partials,
+               double* layers, int64_t n, int64_t h, int64_t w, bool grey_layer) {
+  reward_candidate_cuda({rainy, derained, mirrored, image, grey_layer}, static_cast<LayerSums*>(partials), layers,
+                        {n, h, w}, nullptr);
+}
+int64_t candidate_partials(int64_t n, int64_t h, int64_t w) { return reward_candidate_cuda_partials({n, h, w}); }
 NssSize size_of(const int64_t* s, const int64_t* t) {
   const auto index = [&](int i) { return reinterpret_cast<const int64_t*>(t[i]); };
   const auto weight = [&](int i) { return reinterpret_cast<const double*>(t[i]); };
@@ -82,7 +96,8 @@ def kernels(tmp_path_factory):
     flags += [f"-I{path}" for path in (Path(__file__).parent / "emulated", ROOT / "csrc", folder)]
     subprocess.run([COMPILER, *flags, *map(str, sorted(folder.glob("*.cpp"))), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
-    loaded.ssim_partials.restype = loaded.nss_tails.restype = ctypes.c_int64
+    for name in ("ssim_partials", "nss_tails", "candidate_partials"):
+        getattr(loaded, name).restype = ctypes.c_int64
     return loaded
 
 
@@ -143,6 +158,26 @@ def test_ssim_and_derain_loss(kernels, size):
     call(kernels.derain_backward, torch.tensor([0.7, 1.3]), x.detach(), y, v_ssim, mse, v_x, images, elements)
     expected = torch.autograd.grad(0.7 * losses[0] + 1.3 * losses[1], x)[0]
     torch.testing.assert_close(v_x, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("grey_layer", [False, True], ids=["coloured", "grey"])
+@pytest.mark.parametrize("size", [(1, 7, 15), (2, 14, 40), (2, 65, 71)], ids=str)
+def test_reward_candidate(kernels, size, grey_layer):
+    rainy, derained, mirrored = (torch.rand(size[0], 3, *size[1:]) * 1.4 - 0.2 for _ in range(3))
+    mirrored[0, 1, 5, 3] = torch.inf
+    partials = torch.empty(call(kernels.candidate_partials, *size), dtype=torch.float64)
+    for other in (mirrored, None):
+        image, layers = torch.empty(rainy.shape), torch.empty(size[0], 6, dtype=torch.float64)
+        call(kernels.candidate, rainy, derained, other, image, partials, layers, *size, grey_layer)
+        expected = reward_candidate(rainy, derained, other, grey_layer)
+        torch.testing.assert_close(image, expected[0], rtol=0, atol=2e-7, equal_nan=True)
+        assert_layers(layers, expected[1])
+    call(kernels.candidate, rainy, derained, None, None, partials, layers, *size, False)
+    assert_layers(layers, removed_layer(rainy, derained))
+
+
+def assert_layers(layers, expected):
+    torch.testing.assert_close(layers.float(), torch.stack(expected, 1), rtol=2e-6, atol=1e-8, equal_nan=True)
 
 
 @pytest.mark.parametrize("form", ["MATLAB", "YIQ", "OPENCV"])

@@ -10,6 +10,7 @@ from torch import nn
 from rgsud_fast.config import RewardConfig
 from rgsud_fast.data import ImageSet, to_tensor
 from rgsud_fast.iqa import make_scorer
+from rgsud_fast.ops import removed_layer
 from rgsud_fast.pool import RewardPool
 from rgsud_fast.sweep import OUTCOMES, candidate, guard, judge, sweep
 
@@ -65,7 +66,8 @@ def test_scores_do_not_depend_on_the_other_images(rainy, darkness):
 
 def outcomes_of(candidates, rainy, score=None, **guards):
     score = torch.zeros(len(candidates)) if score is None else score
-    places = guard(candidates, rainy.expand(len(candidates), -1, -1, -1), score, RewardConfig(**guards))
+    layer = removed_layer(rainy.expand(len(candidates), -1, -1, -1), candidates)
+    places = guard(layer, score, RewardConfig(**guards))
     return [OUTCOMES[place] for place in places.tolist()]
 
 
@@ -103,7 +105,7 @@ def test_a_candidate_may_be_the_mean_with_the_mirrored_image():
             return image + self.shade
 
     rainy = 0.4 + 0.2 * torch.rand(1, 3, 32, 40)
-    plain, mirrored = (candidate(Leaning(), rainy, RewardConfig(mirror=mirror)) for mirror in (False, True))
+    plain, mirrored = (candidate(Leaning(), rainy, RewardConfig(mirror=mirror))[0] for mirror in (False, True))
     assert (plain - rainy).abs().max() > 0.05
     torch.testing.assert_close(mirrored, rainy)
 
@@ -135,7 +137,7 @@ def test_a_grey_layer_is_grey_and_nowhere_negative():
             return image + self.noise
 
     rainy = 0.4 + 0.2 * torch.rand(1, 3, 32, 40)
-    layer = rainy - candidate(Tint(), rainy, RewardConfig(grey_layer=True))
+    layer = rainy - candidate(Tint(), rainy, RewardConfig(grey_layer=True))[0]
     assert layer.min() >= 0
     assert layer.max() > 0.05
     assert (layer.max(dim=1).values - layer.min(dim=1).values).max() < 1e-6

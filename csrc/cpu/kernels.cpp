@@ -12,6 +12,7 @@
 #include "nss_features.h"
 #include "pool_update.h"
 #include "rain_residual.h"
+#include "reward_candidate.h"
 #include "ssim.h"
 #include "take_crops.h"
 
@@ -34,6 +35,7 @@ const CpuTables tables = {
      rain_residual<double>},
     take_crops,
     pool_update,
+    reward_candidate,
     RGSUD_NAME(RGSUD_ISA),
 };
 

@@ -3,6 +3,7 @@
 
 #include "../common.h"
 #include "../nss.h"
+#include "../reward_candidate.h"
 
 namespace rgsud {
 
@@ -103,6 +104,8 @@ struct CpuTables {
   // arena: [slots, bytes]; scores: [entries, slots]; images: [count, 3, height, width]; places: [count, 2].
   void (*pool_update)(uint8_t* arena, float* scores, const float* images, const float* values, const int64_t* places,
                       bool* entered, PoolSize size, float margin, int threads);
+  // layers: [count, 6]; writes `images.image` where it is not null.
+  void (*reward_candidate)(const CandidateImages& images, double* layers, const CandidateSize& size, int threads);
   const char* instruction_set;
 };
 

@@ -33,20 +33,20 @@ class RainNet(nn.Module):
         first, second, third, last = widths
         self.first = nn.Conv2d(3, first, 5, stride=2)
         self.rest = nn.Sequential(
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(first, second, 3, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(second, third, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(third, last, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(last, 1, 1),
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean of the local logits of P(clean): [N, 3, H, W] in [0, 1] -> [N]."""
         filters = self.first.weight - self.first.weight.mean((2, 3), keepdim=True)
-        detail = F.conv2d(4 * images, filters, self.first.bias, self.first.stride)  # x 4: about unit variance
+        detail = F.conv2d(images, 4 * filters, self.first.bias, self.first.stride)  # x 4: about unit variance
         return self.rest(detail).mean((1, 2, 3))
 
 
@@ -64,7 +64,9 @@ class DomainScorer:
         check_images(images, rainy)
         with torch.no_grad():
             # One by one: a convolution may sum in another order in another batch, and a score must not change with it.
-            scores = SCALE * torch.cat([self.network(one[None].float()) for one in images])
+            # Channels last: 0.9 of the time on one core at 480 x 320.
+            ones = [one[None].float().contiguous(memory_format=torch.channels_last) for one in images]
+            scores = SCALE * torch.cat([self.network(one) for one in ones])
             if rainy is not None:
                 scores = scores - self.plausibility.penalty(rainy, images)
         return scores

@@ -13,10 +13,12 @@ from .nss_features import nss_features
 from .pool_update import pool_update
 from .rain_residual import rain_residual
 from .residual_block import residual_block
+from .reward_candidate import Layer, removed_layer, reward_candidate
 from .ssim import ssim
 from .take_crops import take_crops
 
 __all__ = [
+    "Layer",
     "NafWeights",
     "clip_preprocess",
     "conv_bias_lrelu",
@@ -28,7 +30,9 @@ __all__ = [
     "nss_features",
     "pool_update",
     "rain_residual",
+    "removed_layer",
     "residual_block",
+    "reward_candidate",
     "ssim",
     "take_crops",
     "use_backend",

@@ -23,6 +23,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "pool_update": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "nss_features": {"cpu": ("native",), "cuda": ("native",)},
     "clip_preprocess": {"cpu": ("native", "triton"), "cuda": ("triton",)},
+    "reward_candidate": {"cpu": ("native",), "cuda": ("native",)},
     "take_crops": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "layernorm2d": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it
