@@ -1,4 +1,4 @@
-"""The command line: `rgsud-fast train | derain | evaluate | rain | score | fit-niqe | convert-daclip | info`."""
+"""The command line: `rgsud-fast COMMAND [arguments]`; `USAGE` says what each command does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from .errors import UserError
 
-COMMANDS = ("train", "derain", "evaluate", "rain", "score", "fit-niqe", "convert-daclip", "info")
+COMMANDS = ("train", "derain", "evaluate", "rain", "score", "fit-niqe", "convert-daclip", "schema", "info")
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
 
@@ -21,6 +21,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   score IMAGES --metric METRIC   judge images without ground truth
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
+  schema                         print the JSON schema of the configuration, for editors
   info                           show versions, devices and which implementation each op uses
 
 `rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.

@@ -184,6 +184,17 @@ def convert_daclip(
     print(f"wrote {output}")
 
 
+def schema() -> None:
+    """Print the JSON schema of the configuration, with which an editor completes and checks a YAML file.
+
+    Save it (rgsud-fast schema > rgsud.schema.json) and begin the YAML file beside it with the line
+    "# yaml-language-server: $schema=rgsud.schema.json".
+    """
+    from .schema import schema_text
+
+    print(schema_text())
+
+
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
     from .installation import describe
@@ -191,7 +202,7 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, score, fit_niqe, convert_daclip, info)
+_COMMANDS = (derain, evaluate, rain, score, fit_niqe, convert_daclip, schema, info)
 _TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 
