@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rgsud_fast.cli import COMMANDS
 from rgsud_fast.schema import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
@@ -59,7 +61,11 @@ def test_commands_that_are_named_exist(page):
 def test_files_of_the_repository_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:rgsud_fast|csrc|kernels|tests|bench|docs)/[\w./-]+)`", text):
-        inside = ROOT / name
-        if name.startswith("rgsud_fast/") and not (ROOT / "rgsud_fast").exists():
-            continue  # the tests of an installed package
-        assert inside.exists() or "OP" in name, name
+        assert (ROOT / name).exists() or "OP" in name, name
+
+
+def test_the_citation_is_of_this_version_under_this_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["authors"] and all(reference["authors"] for reference in citation["references"])
