@@ -1,4 +1,4 @@
-"""The command line: `rgsud-fast COMMAND`, one of those in `COMMANDS`."""
+"""The command line: `rgsud-fast COMMAND [arguments]`; `USAGE` says what each command does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import UserError
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("fit-niqe", "convert-daclip", "demo", "info"),
+    *("fit-niqe", "convert-daclip", "demo", "schema", "info"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -28,6 +28,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
   demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
+  schema                         print the JSON schema of the configuration, for editors
   info                           show versions, devices and which implementation each op uses
 
 `rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.

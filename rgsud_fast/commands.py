@@ -230,6 +230,17 @@ def demo(
     serve(weights, port=port, device=device, tile=tile)
 
 
+def schema() -> None:
+    """Print the JSON schema of the configuration, with which an editor completes and checks a YAML file.
+
+    Save it (rgsud-fast schema > rgsud.schema.json) and begin the YAML file beside it with the line
+    "# yaml-language-server: $schema=rgsud.schema.json".
+    """
+    from .schema import schema_text
+
+    print(schema_text())
+
+
 def info() -> None:
     """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
     from .installation import describe
@@ -237,7 +248,7 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, export, score, fit_niqe, convert_daclip, demo, info)
+_COMMANDS = (derain, evaluate, rain, export, score, fit_niqe, convert_daclip, demo, schema, info)
 _TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 

@@ -52,6 +52,13 @@ def rgsud_data() -> Path:
     return Path(folder)
 
 
+def pytest_report_header() -> str:
+    """Say whose tests these are: the clone's package, or one that is installed."""
+    import rgsud_fast
+
+    return f"rgsud_fast: {Path(rgsud_fast.__file__).parent}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none, and say so."""
     if torch.cuda.is_available():

@@ -86,6 +86,7 @@ for kernel, constants, types in KERNELS:
 """
 
 
+@pytest.mark.slow
 def test_triton_kernels_compile_for_sm_90(tmp_path):
     pytest.importorskip("triton")
     # In a process of its own: there Triton is not interpreted.

@@ -93,7 +93,7 @@ def _gate(x: Tensor) -> Tensor:
 
 def _check_weights(x: Tensor, weights: NafWeights) -> None:
     channels = x.shape[1]
-    for name, weight in weights._asdict().items():
+    for name, weight in zip(NafWeights._fields, weights, strict=True):
         rows = 2 * channels if name.startswith(("expand", "depthwise")) else channels
         if name in ("beta", "gamma"):
             shape = (1, channels, 1, 1)

@@ -1,0 +1,71 @@
+"""The pages agree with the code: fields, commands, files and links that they name exist."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rgsud_fast.cli import COMMANDS
+from rgsud_fast.schema import json_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+
+
+def section_fields() -> dict[str, set[str]]:
+    """The names of the fields of every section of the configuration."""
+    schema = json_schema()
+    sections = {name: field["$ref"] for name, field in schema["properties"].items() if "$ref" in field}
+    return {name: set(schema["$defs"][ref.rpartition("/")[2]]["properties"]) for name, ref in sections.items()}
+
+
+def test_the_page_of_fields_is_what_make_writes():
+    made = runpy.run_path(str(ROOT / "docs" / "make.py"))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), "stale: run python docs/make.py"
+
+
+def test_the_page_of_fields_has_every_field():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for section, fields in section_fields().items():
+        assert all(f"| `{section}.{field}` |" in page for field in fields), section
+
+
+@each_page
+def test_links_lead_to_files(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) + re.findall(r'(?:src|srcset)="([^":]+)"', text):
+        assert (page.parent / target).exists(), target
+
+
+@each_page
+def test_fields_that_are_named_exist(page):
+    text, sections = page.read_text(encoding="utf-8"), section_fields()
+    for section, field in re.findall(rf"(?:--|`)({'|'.join(sections)})\.(?:no-)?([a-z][a-z0-9_-]+)", text):
+        assert field.replace("-", "_") in sections[section] or field in ("py", "md"), f"{section}.{field}"
+
+
+@each_page
+def test_commands_that_are_named_exist(page):
+    named = re.findall(r"(?:`|^)(?:rgsud-fast|python -m rgsud_fast|-m rgsud_fast) ([a-z-]+)", page.read_text(), re.M)
+    assert set(named) <= {*COMMANDS}
+
+
+@each_page
+def test_files_of_the_repository_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:rgsud_fast|csrc|kernels|tests|bench|docs)/[\w./-]+)`", text):
+        assert (ROOT / name).exists() or "OP" in name, name
+
+
+def test_the_citation_is_of_this_version_under_this_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["authors"] and all(reference["authors"] for reference in citation["references"])
