@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import Config, load_config
-    from .inference import derain, evaluate, rain
+    from .inference import derain, evaluate
     from .installation import info
     from .iqa import score
     from .ops import use_backend
+    from .pseudo_pairs import rain
     from .trainer import train
 
 _HOMES = {
@@ -22,7 +23,7 @@ _HOMES = {
     "train": "trainer",
     "derain": "inference",
     "evaluate": "inference",
-    "rain": "inference",
+    "rain": "pseudo_pairs",
     "score": "iqa",
     "info": "installation",
     "use_backend": "ops",

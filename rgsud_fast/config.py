@@ -170,6 +170,9 @@ class Config(_Section):
     stage2_iterations: int = Field(40_000, ge=0, le=10**9, description="Iterations of stage 2.")
     log_every: int = Field(100, ge=1, description="Iterations between lines of metrics.jsonl.")
     val_every: int = Field(5_000, ge=0, description="Iterations between validations; 0: only at the end of a stage.")
+    val_local_statistics: bool = Field(
+        False, description="Validations derain with local statistics (TLC), in windows of 1.5 crops."
+    )
     save_every: int = Field(5_000, ge=1, description="Iterations between checkpoints.")
     data: DataConfig = Field(default_factory=DataConfig)
     network: NetworkConfig = Field(default_factory=NetworkConfig)

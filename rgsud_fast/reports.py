@@ -14,15 +14,16 @@ from .drift import LOOKS, HeldOut, Look, drifting, looks_of
 from .errors import UserError
 from .iqa import CallableScorer, save_scorer, validity
 from .metrics import average, evaluate_pair, fixed_filter
-from .networks import evaluating
+from .networks import PER_CROP, evaluating, local_statistics
 from .progress import Progress
 from .run_folder import RunFolder
 from .scorer_names import name_of
 from .sweep import Sweep
 from .tiles import run_tiled
-from .weights import RAIN_FROM, save_network
+from .weights import CROP, RAIN_FROM, save_network
 
 if TYPE_CHECKING:
+    from .config import Config
     from .trainer import Progressed, Trainer
 
 
@@ -94,7 +95,7 @@ class Book:
         if not pairs:
             return {}
         began = time.perf_counter()
-        figures = validate(self.trainer.derainer, pairs, self.trainer.device)
+        figures = validate(self.trainer.derainer, pairs, self.trainer.device, _window(self.trainer.config))
         self.folder.append_log({"step": self.trainer.step, "event": "validation", **figures})
         self._plot("validation", figures)
         self.progress.say(
@@ -152,14 +153,22 @@ class Book:
             self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)
 
 
-def validate(derainer: nn.Module, pairs: Iterable[Pair], device: torch.device) -> dict[str, float]:
-    """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits."""
+def validate(derainer: nn.Module, pairs: Iterable[Pair], device: torch.device, window: int = 0) -> dict[str, float]:
+    """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits.
+
+    `window` is the side of the windows of local statistics, 0 for none.
+    """
     figures = []
-    with evaluating(derainer):
+    with evaluating(derainer), local_statistics(derainer, window):
         for pair in pairs:
             derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
             figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
     return average(figures)
+
+
+def _window(config: Config) -> int:
+    """Side of the windows of local statistics in validations; 0 where they are off."""
+    return int(PER_CROP * config.crop) if config.val_local_statistics else 0
 
 
 def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:
@@ -183,6 +192,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     """Write safetensors of all four networks (the derainer averaged where that is on) and of the fitted scorer."""
     text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
+    text[CROP] = str(trainer.config.crop)
     text[RAIN_FROM] = "derainer" if trainer.switched else "unet"
     for kind, network in trainer.nets._asdict().items():
         save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
@@ -200,7 +210,7 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     metrics["reward_mean_score"] = float(trainer.pool.mean_score())
     if not pairs:
         return metrics
-    metrics |= validate(trainer.derainer, pairs, trainer.device)
+    metrics |= validate(trainer.derainer, pairs, trainer.device, _window(trainer.config))
     metrics |= {f"stage1_{name}": value for name, value in trainer.stage1_metrics.items()}
     for prefix, change in (("input", nn.Identity()), ("filter", _Filter())):
         metrics |= {f"{prefix}_{name}": value for name, value in validate(change, pairs, torch.device("cpu")).items()}

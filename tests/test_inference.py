@@ -10,8 +10,9 @@ from torch import nn
 from rgsud_fast.data import read_image, to_tensor, write_image
 from rgsud_fast.device import pick_device
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference import derain, evaluate, rain
+from rgsud_fast.inference import derain, evaluate
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.pseudo_pairs import rain
 from rgsud_fast.weights import save_network
 
 

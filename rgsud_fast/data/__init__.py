@@ -4,6 +4,7 @@ from .cache import ImageSet
 from .demo import load_demo
 from .domains import Domains, Pair, load_domains
 from .images import list_images, read_image, to_tensor, write_image
+from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
 from .sampler import Crop, Stream, draw, offsets_of, windows_of
 
@@ -12,6 +13,7 @@ __all__ = [
     "Domains",
     "ImageSet",
     "Pair",
+    "Photo",
     "RainStyle",
     "Stream",
     "draw",
@@ -20,8 +22,10 @@ __all__ = [
     "load_domains",
     "offsets_of",
     "read_image",
+    "read_photo",
     "render_rain",
     "to_tensor",
     "windows_of",
     "write_image",
+    "write_photo",
 ]

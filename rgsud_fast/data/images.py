@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,17 +59,9 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     Raises:
         UserError: the file is missing, cannot be decoded, or is too small; the message names it.
     """
-    try:
-        with Image.open(path) as opened:
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image ({_first_line(error)}); replace or remove it") from None
-    height, width = rgb.shape[:2]
-    if min(height, width) < smallest:
-        raise UserError(f"{path}: {width} x {height} pixels, at least {smallest} on each side needed; remove it")
+    with decoding(path), Image.open(path) as opened:
+        rgb = to_rgb(ImageOps.exif_transpose(opened))
+    check_size(path, *rgb.shape[:2], smallest)
     return rgb
 
 
@@ -80,12 +75,42 @@ def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
     Raises:
         UserError: a suffix that is none of the supported formats.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: cannot write this format; end the name in .png or .jpg")
-    options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in {".jpg", ".jpeg"} else {}
+    options = save_options(suffix_of(path))
     with replacing(path) as temporary:
         Image.fromarray(to_bytes(image)).save(temporary, **options)
+
+
+@contextlib.contextmanager
+def decoding(path: str | Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is decoded into a UserError that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read as an image ({_first_line(error)}); replace or remove it") from None
+
+
+def check_size(path: str | Path, height: int, width: int, smallest: int) -> None:
+    """Refuse an image that is too small."""
+    if min(height, width) < smallest:
+        raise UserError(f"{path}: {width} x {height} pixels, at least {smallest} on each side needed; remove it")
+
+
+def suffix_of(path: str | Path) -> str:
+    """The lower-case suffix of an image file to write; one that is no image's is refused."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: cannot write this format; end the name in .png or .jpg")
+    return suffix
+
+
+def save_options(suffix: str) -> dict[str, Any]:
+    """What Pillow is told when it saves a file of that suffix."""
+    return {"quality": 95, "subsampling": 0} if suffix in {".jpg", ".jpeg"} else {}
 
 
 def quantise(image: Tensor) -> Tensor:
@@ -107,7 +132,8 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Bring an open image to 8-bit RGB, transparency laid on white."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = _deep_to_8_bits(np.asarray(image), image.mode)
         return np.repeat(grey[:, :, None], 3, axis=2)
