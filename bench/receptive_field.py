@@ -31,6 +31,7 @@ from rgsud_fast.weights import CROP, load_network, read_metadata
 
 SIDE = 1024  # of the image, a mosaic of photographs
 DISTANCES = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384)
+FADES = {"as it is": fade, "smooth": lambda share: share * share * (3 - 2 * share), "linear": lambda share: share}
 
 
 def main() -> None:
@@ -54,8 +55,8 @@ def main() -> None:
     for name, columns in errors.items():
         shown = (f"{d}: {columns[0][d]:.2f} ({columns[1][d]:.1f})" for d in DISTANCES)
         print(f"{name:>6}  " + "  ".join(shown))
-        smooth, linear = (least_overlap(columns[0], weight) for weight in (fade, lambda share: share))
-        print(f"{'':>6}  least overlap: {smooth}; with a linear fade {linear}")
+        overlaps = {kind: least_overlap(columns[0], weight) for kind, weight in FADES.items()}
+        print(f"{'':>6}  least overlap: {overlaps}")
 
 
 def reach(network: Derainer) -> int:

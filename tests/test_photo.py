@@ -68,7 +68,8 @@ def test_a_tiff_of_either_byte_order_is_read(tmp_path, compression, byteorder):
 def test_sixteen_bits_in_are_sixteen_bits_out_to_the_last(tmp_path, suffix, channels):
     values = noise(channels)
     colours = channels - (channels in (2, 4))
-    write_photo(tmp_path / f"in{suffix}", Photo(values[..., :colours], values[..., colours:] if colours < channels else None))
+    alpha = values[..., colours:] if colours < channels else None
+    write_photo(tmp_path / f"in{suffix}", Photo(values[..., :colours], alpha))
     if (suffix, channels) != (".tif", 2):  # Pillow and OpenCV read no such TIFF
         derain(Same(), tmp_path / f"in{suffix}", tmp_path / f"out{suffix}", tile=32, overlap=8)
     for name in ("in", "out") if channels != 2 else ():
@@ -180,10 +181,12 @@ def test_profile_resolution_and_exif_are_kept(tmp_path, dtype, suffix):
 
 
 def test_how_one_file_is_stored_is_not_said_of_another(tmp_path):
-    Image.fromarray(noise(3, np.uint8)).save(tmp_path / "in.tif", compression="tiff_lzw", exif=described(1).tobytes())
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "Box camera"
+    Image.fromarray(noise(3, np.uint8)).save(tmp_path / "in.tif", compression="tiff_lzw", exif=exif)
     derain(Same(), tmp_path / "in.tif", tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as opened:
-        assert set(opened.getexif()) <= {ExifTags.Base.Model, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
+        assert dict(opened.getexif()) == {ExifTags.Base.Model: "Box camera"}
 
 
 def test_a_profile_of_inks_is_not_given_to_colours(tmp_path):

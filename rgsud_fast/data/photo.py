@@ -136,7 +136,8 @@ def _about(exif: Image.Exif, height: int, width: int) -> bytes:
     """What EXIF says of the photograph itself; its thumbnail, which shows the rain, is left out."""
     for tag in _STORAGE & set(exif):
         del exif[tag]
-    if block := exif.get_ifd(ExifTags.IFD.Exif):
+    if ExifTags.IFD.Exif in exif:
+        block = exif.get_ifd(ExifTags.IFD.Exif)
         for tag, side in ((ExifTags.Base.ExifImageWidth, width), (ExifTags.Base.ExifImageHeight, height)):
             if tag in block:
                 block[tag] = side
