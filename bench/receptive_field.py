@@ -39,7 +39,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     if args.run is None:
-        network, crop = train(Derainer(width=args.width), args.iterations), 128
+        network, crop = train(Derainer(width=args.width), args.iterations, args.crop), args.crop
     else:
         network, crop = load_network(args.run), int(read_metadata(args.run).get(CROP, args.crop))
     print(f"reach of the convolutions by the layers: {reach(network)} pixels each way")
@@ -110,7 +110,7 @@ def means_of(network: nn.Module, rainy: Tensor) -> Iterator[None]:
         del block.forward
 
 
-def train(network: Derainer, iterations: int, crop: int = 128, batch: int = 2) -> Derainer:
+def train(network: Derainer, iterations: int, crop: int, batch: int = 2) -> Derainer:
     """Fit a derainer to rendered rain, supervised: enough for its influence to decay as a trained one's does."""
     rng = np.random.default_rng(0)
     clean = [photograph(file) for file, _ in TRAINING]
@@ -130,8 +130,8 @@ def train(network: Derainer, iterations: int, crop: int = 128, batch: int = 2) -
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         adam.step()
         schedule.step()
-        if (step + 1) % 100 == 0:
-            print(f"step {step + 1}/{iterations}: loss {float(loss):.2f}", flush=True)
+        if (step + 1) % 50 == 0:
+            print(f"step {step + 1}/{iterations}: loss {float(loss.detach()):.2f}", flush=True)
     return network
 
 
@@ -155,8 +155,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", help="run folder or derainer.safetensors")
     parser.add_argument("--width", type=int, default=8, help="of the network trained here")
-    parser.add_argument("--iterations", type=int, default=600, help="of its training")
-    parser.add_argument("--crop", type=int, default=64, help="training crop of a run that does not name it")
+    parser.add_argument("--iterations", type=int, default=400, help="of its training")
+    parser.add_argument("--crop", type=int, default=64, help="training crop, where the run does not name it")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser.parse_args()
 

@@ -95,7 +95,7 @@ class Book:
         if not pairs:
             return {}
         began = time.perf_counter()
-        figures = validate(self.trainer.derainer, pairs, self.trainer.device, _window(self.trainer.config))
+        figures = validate(self.trainer.derainer, pairs, self.trainer.device, window_of(self.trainer.config))
         self.folder.append_log({"step": self.trainer.step, "event": "validation", **figures})
         self._plot("validation", figures)
         self.progress.say(
@@ -166,7 +166,7 @@ def validate(derainer: nn.Module, pairs: Iterable[Pair], device: torch.device, w
     return average(figures)
 
 
-def _window(config: Config) -> int:
+def window_of(config: Config) -> int:
     """Side of the windows of local statistics in validations; 0 where they are off."""
     return int(PER_CROP * config.crop) if config.val_local_statistics else 0
 
@@ -210,7 +210,7 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     metrics["reward_mean_score"] = float(trainer.pool.mean_score())
     if not pairs:
         return metrics
-    metrics |= validate(trainer.derainer, pairs, trainer.device, _window(trainer.config))
+    metrics |= validate(trainer.derainer, pairs, trainer.device, window_of(trainer.config))
     metrics |= {f"stage1_{name}": value for name, value in trainer.stage1_metrics.items()}
     for prefix, change in (("input", nn.Identity()), ("filter", _Filter())):
         metrics |= {f"{prefix}_{name}": value for name, value in validate(change, pairs, torch.device("cpu")).items()}

@@ -17,6 +17,7 @@ Read: TypeAlias = "Callable[[int, int, int, int], Tensor]"  # top, bottom, left,
 Watch: TypeAlias = "Callable[[int, int], None]"  # tiles done, tiles in all
 
 TILE, OVERLAP = 1024, 64  # pixels; the command line reads them, and its --help does not wait for torch
+GRID = 16  # pixels: a derainer of four levels halves an image so often
 
 
 @dataclass
@@ -66,7 +67,7 @@ def run_tiled(
 ) -> Tensor:
     """Apply a network to an image of any size in bounded memory.
 
-    The image is covered by equal tiles that overlap by at least `overlap` pixels; across an overlap one tile fades out
+    The image is covered by tiles that overlap by at least `overlap` pixels; across an overlap one tile fades out
     as the next fades in, so the weights of a pixel sum to one. An image that fits is done in one call.
 
     Args:
@@ -146,10 +147,9 @@ def _cover(
 
     rows, columns = spans(height, tile, tiling.overlap), spans(width, tile, tiling.overlap)
     row_weights, column_weights = feather(rows, height), feather(columns, width)
-    band, begin = None, 0
+    band = None
     for i, (top, bottom) in enumerate(rows):
-        for start in range(0, len(columns), tiling.batch):
-            some = range(start, min(start + tiling.batch, len(columns)))
+        for some in _alike(columns, tiling.batch):
             tiles = [read(top, bottom, *columns[j]) for j in some]
             done = network(torch.cat(tiles) if len(tiles) > 1 else tiles[0])
             if band is None:
@@ -160,20 +160,36 @@ def _cover(
                 band[0, ..., left:right] += piece * (row_weights[i, top:bottom, None] * column_weights[j, left:right])
             if watch is not None:
                 watch(i * len(columns) + some[-1] + 1, len(rows) * len(columns))
-        end = rows[i + 1][0] if i + 1 < len(rows) else height
-        yield begin, band[..., : end - begin, :]
-        rest, begin = band[..., end - begin :, :], end
-        band = band.new_zeros(1, band.shape[1], min(tile, height), width)
+        following, below = rows[i + 1] if i + 1 < len(rows) else (height, height)
+        yield top, band[..., : following - top, :]
+        rest = band[..., following - top :, :]
+        band = band.new_zeros(1, band.shape[1], below - following, width)
         band[..., : rest.shape[-2], :] = rest
 
 
+def _alike(pieces: list[tuple[int, int]], most: int) -> Iterator[range]:
+    """Indices of pieces of one length, at most so many at a time."""
+    first = 0
+    for last, (start, end) in enumerate(pieces):
+        following = pieces[last + 1][1] - pieces[last + 1][0] if last + 1 < len(pieces) else None
+        if last + 1 - first == most or following != end - start:
+            yield range(first, last + 1)
+            first = last + 1
+
+
 def spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Cover `length` pixels with the fewest tiles, spread evenly: (start, end) of each."""
+    """Cover `length` pixels with the fewest tiles, spread evenly: (start, end) of each.
+
+    They start at multiples of GRID, where a network's lower resolutions lie as they do in the whole image, so that the
+    last may be a few pixels shorter; unless they overlap by nearly all of a tile.
+    """
     if length <= tile:
         return [(0, length)]
-    count = -(-(length - overlap) // (tile - overlap))
-    starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
-    return [(start, start + tile) for start in starts]
+    grid = GRID if tile - overlap >= GRID else 1
+    last, step = -(-(length - tile) // grid), (tile - overlap) // grid
+    count = -(-last // step)
+    starts = [grid * round(i * last / count) for i in range(count + 1)]
+    return [(start, min(start + tile, length)) for start in starts]
 
 
 def feather(pieces: list[tuple[int, int]], length: int) -> Tensor:

@@ -132,7 +132,8 @@ def _sound(source: InputContainer, written: OutputContainer) -> dict[Stream, Aud
 def _photo(frame: VideoFrame) -> Photo:
     """The frame's pixels, 8 or 16 bits, as they should stand."""
     deep = max(component.bits for component in frame.format.components) > 8
-    pixels = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
+    colours = {"src_colorspace": frame.colorspace, "src_color_range": frame.color_range}
+    pixels = frame.reformat(format="rgb48le" if deep else "rgb24", **colours).to_ndarray()
     return Photo(np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)))
 
 
@@ -153,7 +154,7 @@ def _encoder(written: OutputContainer, video: VideoStream, frame: VideoFrame, ph
     if video.sample_aspect_ratio:
         context.sample_aspect_ratio = video.sample_aspect_ratio
     context.colorspace, context.color_range = frame.colorspace, frame.color_range
-    context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+    context.color_primaries, context.color_trc = video.codec_context.color_primaries, video.codec_context.color_trc
     return encoder
 
 

@@ -10,13 +10,18 @@ import torch
 from rgsud_fast.errors import UserError
 from rgsud_fast.tiles import Tiling, bands, feather, run_tiled, spans, window_of
 
+SPANS = [(10, 32, 4), (33, 32, 4), (100, 32, 8), (97, 17, 16), (64, 32, 0), (6000, 1024, 64), (1025, 1024, 64)]
 
-@pytest.mark.parametrize("length, tile, overlap", [(10, 32, 4), (33, 32, 4), (100, 32, 8), (97, 17, 16), (64, 32, 0)])
+
+@pytest.mark.parametrize("length, tile, overlap", SPANS)
 def test_tiles_cover_the_image_and_weights_sum_to_one(length, tile, overlap):
     pieces = spans(length, tile, overlap)
     assert pieces[0][0] == 0
     assert pieces[-1][1] == length
-    assert all(end - start == min(tile, length) for start, end in pieces)
+    sides = [end - start for start, end in pieces]
+    assert all(side == min(tile, length) for side in sides[:-1])
+    assert min(tile, length) - 16 < sides[-1] <= tile
+    assert tile - overlap < 16 or all(start % 16 == 0 for start, _ in pieces)
     assert all(before[1] - after[0] >= overlap for before, after in itertools.pairwise(pieces))
     weights = feather(pieces, length)
     assert (weights >= 0).all()
@@ -62,9 +67,9 @@ def test_a_seam_cannot_be_seen_in_the_difference_image():
 
 
 def test_a_hard_cut_can_be_seen_there():
-    network, image = blur(10), torch.rand(1, 3, 200, 250)
-    difference = (run_tiled(network, image, 50, 0) - network(image)).abs()[0].amax(0) * 255
-    assert difference[49:51].mean() > 10
+    network, image = blur(10), torch.rand(1, 3, 192, 240)
+    difference = (run_tiled(network, image, 48, 0) - network(image)).abs()[0].amax(0) * 255
+    assert difference[47:49].mean() > 10
     assert difference[20:30, 20:30].max() < 0.01
 
 
@@ -121,7 +126,7 @@ def test_a_tile_that_memory_does_not_hold_is_halved_and_stays_so(error):
     assert (tiling.tile, tiling.overlap) == (25, 8)
     network.calls.clear()
     run_tiled(network, image, tiling=tiling)
-    assert {side for _, side in network.calls} == {25}
+    assert max(side for _, side in network.calls) == 25
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved_before_the_tile():
@@ -159,8 +164,8 @@ def test_batches_of_tiles_change_nothing(batch):
     bands_of = bands(network, window_of(image), 70, 110, tiling, lambda *seen: counted.append(seen))
     joined = torch.cat([band for _, band in bands_of], 2)
     torch.testing.assert_close(joined, run_tiled(network, image, 32, 8), atol=1e-6, rtol=0)
-    assert counted[-1] == (15, 15)
-    assert len(counted) == 3 * -(-5 // batch)
+    assert counted[-1] == (len(spans(70, 32, 8)) * len(spans(110, 32, 8)),) * 2
+    assert len(counted) < counted[-1][1]
 
 
 def test_bands_come_from_top_to_bottom_and_are_no_higher_than_a_tile():
