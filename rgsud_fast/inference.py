@@ -47,7 +47,8 @@ def derain(
         overlap: pixels that neighbouring tiles share.
         tile_batch: tiles that the network gets at once; the result does not depend on it.
         local_statistics: side in pixels of the windows that NAFNet's global means see instead of the whole image or
-            tile; `auto` is 1.5 times the training crop (TLC, ECCV 2022), 0 leaves them global.
+            tile; `auto` is 1.5 times the training crop (TLC, ECCV 2022), 0 leaves them global. What is half a window
+            away then counts: overlap by 4/3 of a window for tiles that equal the whole.
         watch: called after each image, or each frame of a video.
         watch_tiles: called after tiles of an image: tiles done, tiles in all, name of the image.
 

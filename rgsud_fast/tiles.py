@@ -16,7 +16,10 @@ Network: TypeAlias = "Callable[[Tensor], Tensor]"
 Read: TypeAlias = "Callable[[int, int, int, int], Tensor]"  # top, bottom, left, right -> [1, C, h, w]
 Watch: TypeAlias = "Callable[[int, int], None]"  # tiles done, tiles in all
 
-TILE, OVERLAP = 1024, 64  # pixels; the command line reads them, and its --help does not wait for torch
+# Pixels; the command line reads them, and its --help does not wait for torch. A NAFNet of the paper's depth sees 340
+# pixels each way, but where its means are held what is 32 pixels away changes 8-bit levels by 0.2 at most, at 48 pixels
+# by 0.02 (99.9 % of pixels), and an overlap of 56 leaves seams within half a level (bench/receptive_field.py).
+TILE, OVERLAP = 1024, 64
 GRID = 16  # pixels: a derainer of four levels halves an image so often
 
 
