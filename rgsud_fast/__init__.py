@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import Config, load_config
     from .exporting import export
-    from .inference import derain, evaluate, rain
+    from .inference import derain, evaluate
     from .installation import info
     from .iqa import score
     from .ops import use_backend
+    from .pseudo_pairs import rain
     from .training import train
 
 _HOMES = {
@@ -23,7 +24,7 @@ _HOMES = {
     "train": "training",
     "derain": "inference",
     "evaluate": "inference",
-    "rain": "inference",
+    "rain": "pseudo_pairs",
     "export": "exporting",
     "score": "iqa",
     "info": "installation",

@@ -51,6 +51,8 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
             nets.generator.start_grey()
     if derainer is not None:
         _check_derainer(derainer, config.crop)
+        if config.val_local_statistics and not isinstance(derainer, Derainer):
+            raise UserError("val_local_statistics is known of NAFNet alone; leave it off with a derainer of your own")
     return Networks(*(net.to(device, memory_format=memory_layout(device)).train() for net in nets))
 
 

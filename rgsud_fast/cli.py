@@ -18,7 +18,7 @@ USAGE = """usage: rgsud-fast COMMAND [arguments]
 Remove rain from photographs with a network that learns without pairs (RGSUD).
 
   train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
-  derain WEIGHTS INPUT OUTPUT    remove rain from an image or a folder
+  derain WEIGHTS INPUT OUTPUT    remove rain from an image, a folder or a video
   evaluate WEIGHTS --rainy DIR --clean DIR
                                  measure PSNR and SSIM against clean versions
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with a trained rain generator

@@ -36,25 +36,34 @@ def derain(
     /,
     tile: int = TILE,
     overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: int | Literal["auto"] = 0,
     device: str = "auto",
 ) -> None:
-    """Remove rain from an image or from every image of a folder.
+    """Remove rain from an image, from every image of a folder, or from a video.
 
     Args:
         weights: Run folder, or its derainer.safetensors.
-        images: Image, or folder, searched recursively.
-        output: Folder to write to, as PNG; for one image also a file name.
+        images: Image, folder, searched recursively, or video (needs the extra video).
+        output: Folder to write to, as PNG; for one image or video also a file name.
         tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
         overlap: Pixels that neighbouring tiles share and blend.
+        tile_batch: Tiles that the network gets at once.
+        local_statistics: Side in pixels of the windows that the network's global means see; auto: 1.5 times the
+            training crop; 0: the whole image or tile.
         device: auto, cpu, cuda or cuda:N.
     """
-    _check_tiles(tile, overlap)
+    _check_tiles(tile, overlap, tile_batch)
     from .inference import derain
     from .progress import counting
+    from .video import is_video
 
+    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
+    options["local_statistics"] = local_statistics
     with counting("derained") as watch:
-        written = derain(weights, images, output, device=device, tile=tile, overlap=overlap, watch=watch)
-    print(f"wrote {_counted(written, 'image')} to {output}")
+        written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
+    what = "video" if is_video(images) else "image"
+    print(f"wrote {_counted(written, what)} to {output}")
 
 
 def evaluate(
@@ -65,6 +74,8 @@ def evaluate(
     json: Path | None = None,
     tile: int = TILE,
     overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: int | Literal["auto"] = 0,
     device: str = "auto",
 ) -> None:
     """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
@@ -76,14 +87,19 @@ def evaluate(
         json: File to write the figures to, of every image and on average.
         tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
         overlap: Pixels that neighbouring tiles share and blend.
+        tile_batch: Tiles that the network gets at once.
+        local_statistics: Side in pixels of the windows that the network's global means see; auto: 1.5 times the
+            training crop; 0: the whole image or tile.
         device: auto, cpu, cuda or cuda:N.
     """
-    _check_tiles(tile, overlap)
+    _check_tiles(tile, overlap, tile_batch)
     from .inference import evaluate
     from .progress import counting
 
+    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
+    options["local_statistics"] = local_statistics
     with counting("evaluated") as watch:
-        figures = evaluate(weights, rainy, clean, device=device, tile=tile, overlap=overlap, watch=watch)
+        figures = evaluate(weights, rainy, clean, watch=watch, **options)
     print(_table(figures))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
@@ -113,8 +129,8 @@ def rain(
         device: auto, cpu, cuda or cuda:N.
     """
     _check_tiles(tile, overlap)
-    from .inference import rain
     from .progress import counting
+    from .pseudo_pairs import rain
 
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "seed": seed}
     with counting("painted") as watch:
@@ -276,7 +292,9 @@ def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     return bind
 
 
-def _check_tiles(tile: int, overlap: int) -> None:
+def _check_tiles(tile: int, overlap: int, tile_batch: int = 1) -> None:
+    if tile_batch < 1:
+        raise UserError(f"--tile-batch {tile_batch} must be at least 1")
     if tile < 0 or overlap < 0 or (tile and overlap >= tile):
         raise UserError(f"--overlap {overlap} must be at least 0 and less than --tile {tile} (0: whole images)")
 

@@ -214,6 +214,9 @@ class Config(_Section):
         "much as 1.5 iterations, and with cuda_graph the step's memory again.",
     )
     val_every: int = Field(5_000, ge=0, description="Iterations between validations; 0: only at the end of a stage.")
+    val_local_statistics: bool = Field(
+        False, description="Validations derain with local statistics (TLC), in windows of 1.5 crops."
+    )
     save_every: int = Field(5_000, ge=1, description="Iterations between checkpoints.")
     data: DataConfig = Field(default_factory=DataConfig)
     network: NetworkConfig = Field(default_factory=NetworkConfig)

@@ -1,27 +1,19 @@
-"""Using what was trained: derain images, measure against ground truth, synthesise rain."""
+"""Using what was trained: derain photographs and videos, measure against ground truth."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .data import write_image
-from .device import pick_device
+from .data import Photo, read_photo, write_image, write_photo
 from .errors import UserError
 from .metrics import average, evaluate_pair, fixed_filter
-from .networks import evaluating
-from .ops import rain_residual
-from .sources import Images, check_pairs, flat_names, gather, is_single, size_of, targets_of
-from .tiles import OVERLAP, TILE, run_tiled
-from .weights import RAIN_FROM, find_weights, load_network, read_metadata
-
-Weights: TypeAlias = str | Path | nn.Module
-Watch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
+from .runner import Weights, Window, running
+from .sources import Images, ImageWatch, check_pairs, gather, is_single, size_of, targets_of
+from .tiles import OVERLAP, TILE, Tiling, Watch
+from .video import derain_video, is_video
 
 
 def derain(
@@ -32,51 +24,67 @@ def derain(
     device: str = "auto",
     tile: int = TILE,
     overlap: int = OVERLAP,
-    watch: Watch | None = None,
+    tile_batch: int = 1,
+    local_statistics: Window = 0,
+    watch: ImageWatch | None = None,
+    watch_tiles: ImageWatch | None = None,
 ) -> Tensor | list[Tensor] | list[Path]:
-    """Remove rain from images.
+    """Remove rain from images, or from a video.
+
+    From file to file the depth (16 bits of PNG and TIFF), transparency, grey, EXIF data, colour profile and resolution
+    of a photograph are kept where the format written can hold them; its pixels are turned upright. Memory grows with a
+    tile, and by no more than the file's own numbers with the image.
 
     Args:
         weights: a run folder, its derainer.safetensors, or a network [N, 3, H, W] -> [N, 3, H, W].
         images: float tensor [N, 3, H, W] or [3, H, W] in [0, 1]; uint8 array [H, W, 3]; path of an image, or of a
-            folder, searched recursively; or a list of any of these.
+            folder, searched recursively; or a list of any of these. Or the path of a video (extra `video`).
         output: where to write: for one image file a file name or a folder, else a folder, which takes the names and
-            nesting of the input, as PNG. None returns tensors.
+            nesting of the input, as PNG; for a video a video's name or a folder. None returns tensors.
         device: auto, cpu, cuda or cuda:N; auto leaves a given network where it is.
-        tile: side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        tile: side in pixels of the tiles of which larger images are made; 0 does every image whole. Where memory does
+            not hold a tile, it is halved, with a warning.
         overlap: pixels that neighbouring tiles share.
-        watch: called after each image.
+        tile_batch: tiles that the network gets at once; the result does not depend on it.
+        local_statistics: side in pixels of the windows that NAFNet's global means see instead of the whole image or
+            tile; `auto` is 1.5 times the training crop (TLC, ECCV 2022), 0 leaves them global. What is half a window
+            away then counts: overlap by 4/3 of a window for tiles that equal the whole.
+        watch: called after each image, or each frame of a video.
+        watch_tiles: called after tiles of an image: tiles done, tiles in all, name of the image.
 
     Returns:
         Without `output`, derained images in [0, 1] on the CPU: a tensor of the input's shape ([3, H, W] for an array
         or a file), or a list of them. With `output`, the paths written.
 
     Raises:
-        UserError: weights, image or folder that cannot be used; the message names it. Of several images that are to be
-            written, those that can be read are written first.
+        UserError: weights, image, video or folder that cannot be used; the message names it. Of several images that are
+            to be written, those that can be read are written first.
         ValueError: tensor or array of another shape or type.
     """
-    sources = gather(images)
+    tiling = Tiling(tile, overlap, tile_batch)
+    if is_video(images):
+        with running(weights, device, tiling, local_statistics) as runner:
+            return [derain_video(runner, images, output, watch)]
+    sources = gather(images, smallest=1)
     targets = targets_of(sources, images, Path(output)) if output is not None else []
-    network, where = _ready(weights, device)
     done: list[Any] = []
     unreadable: list[str] = []
-    with evaluating(network):
+    with running(weights, device, tiling, local_statistics) as runner:
         for i, source in enumerate(sources):
+            from_file_to_file = output is not None and source.path is not None
             try:
-                image = source.load()
+                image = read_photo(source.path, smallest=1) if from_file_to_file else source.load()
             except UserError as error:
                 if output is None or len(sources) == 1:
                     raise
                 unreadable.append(str(error))
                 continue
-            derained = _run(network, image, where, tile, overlap).clamp(0, 1)
-            if output is None:
-                done.append(derained if source.batched else derained[0])
+            if isinstance(image, Photo):
+                write_photo(targets[i][0], runner.photo(image, _named(watch_tiles, source.name)))
+                done += targets[i]
             else:
-                for path, image in zip(targets[i], derained, strict=True):
-                    write_image(path, image)
-                    done.append(path)
+                derained = runner.tensor(image).clamp(0, 1)
+                done += _written(targets[i], derained) if targets else [derained if source.batched else derained[0]]
             if watch is not None:
                 watch(i + 1, len(sources), source.name)
     if unreadable:
@@ -92,12 +100,14 @@ def evaluate(
     device: str = "auto",
     tile: int = TILE,
     overlap: int = OVERLAP,
-    watch: Watch | None = None,
+    tile_batch: int = 1,
+    local_statistics: Window = 0,
+    watch: ImageWatch | None = None,
 ) -> dict[str, Any]:
     """Measure derained images against their clean versions.
 
     Args:
-        weights, device, tile, overlap, watch: see `derain`.
+        weights, device, tile, overlap, tile_batch, local_statistics, watch: see `derain`.
         rainy: folder (or list) of rainy images.
         clean: folder (or list) of their clean versions; folders are matched by sorted file name.
 
@@ -111,9 +121,8 @@ def evaluate(
     """
     inputs, truths = gather(rainy), gather(clean)
     check_pairs(inputs, truths)
-    network, where = _ready(weights, device)
     rows = []
-    with evaluating(network):
+    with running(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as runner:
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
             image, wanted = source.load(), truth.load()
             if image.shape != wanted.shape:
@@ -121,8 +130,7 @@ def evaluate(
                     f"{source.name} is {size_of(image)} pixels and its clean version {truth.name} {size_of(wanted)}:"
                     " a pair must show the same scene at the same size"
                 )
-            derained = _run(network, image, where, tile, overlap)
-            row = evaluate_pair(derained, wanted)
+            row = evaluate_pair(runner.tensor(image), wanted)
             row |= {f"input_{key}": value for key, value in evaluate_pair(image, wanted).items()}
             row |= {f"filter_{key}": value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
             rows.append(row)
@@ -132,100 +140,11 @@ def evaluate(
     return {**average(rows), "images": named}
 
 
-def rain(
-    run: str | Path,
-    clean: str | Path,
-    rainy: str | Path,
-    output: str | Path,
-    *,
-    device: str = "auto",
-    tile: int = TILE,
-    overlap: int = OVERLAP,
-    seed: int = 0,
-    derainer: nn.Module | None = None,
-    watch: Watch | None = None,
-) -> list[tuple[Path, Path]]:
-    """Make pseudo pairs: paint the rain of rainy photographs onto clean ones, to train any derainer with.
-
-    pseudo rainy = G(clean, O - estimate of O) with the run's rain generator G, clamped to [0, 1]. The clean estimate is
-    the derainer's where the run came to stage 2, in which G took rain from rewards and derained images, else the
-    U-Net's. Each clean image meets one rainy image O, drawn without repetition as long as there are any; where sizes
-    differ, both are cut to the largest centred rectangle they share.
-
-    Args:
-        run: run folder with generator.safetensors, and derainer.safetensors or unet.safetensors.
-        clean: clean image or folder.
-        rainy: rainy image or folder, whose rain is taken.
-        output: folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
-        device, tile, overlap, watch: see `derain`.
-        seed: of the draw.
-        derainer: the run's derainer, where it is a network of your own, which no file can rebuild.
-
-    Returns:
-        The paths written: (rainy, clean) of each pair.
-
-    Raises:
-        UserError: missing or wrong weights, a derainer of your own that is needed and not given, or unusable folder or
-            image.
-    """
-    backgrounds, sources = gather(clean), gather(rainy)
-    generator, where = _ready(run, device, "generator")
-    kind = read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
-    estimator, _ = _ready(derainer if derainer is not None and kind == "derainer" else run, device, kind)
-
-    def paint(both: Tensor) -> Tensor:
-        background, source = both[:, :3], both[:, 3:]
-        return generator(rain_residual((background, source, estimator(source))))
-
-    names = flat_names([background.name for background in backgrounds])
-    written = []
-    with evaluating(estimator):
-        for i, source in enumerate(_draw(len(sources), len(backgrounds), seed)):
-            background, wet = _common(backgrounds[i].load(), sources[source].load())
-            painted = _run(paint, torch.cat([background, wet], dim=1), where, tile, overlap)
-            pair = (Path(output) / "rainy" / names[i], Path(output) / "clean" / names[i])
-            write_image(pair[0], painted[0])
-            write_image(pair[1], background[0])
-            written.append(pair)
-            if watch is not None:
-                watch(i + 1, len(backgrounds), names[i])
-    return written
+def _written(paths: list[Path], images: Tensor) -> list[Path]:
+    for path, image in zip(paths, images, strict=True):
+        write_image(path, image)
+    return paths
 
 
-def _ready(weights: Weights, device: str, kind: str = "derainer") -> tuple[nn.Module, torch.device]:
-    if isinstance(weights, nn.Module):
-        parameter = next(weights.parameters(), None)
-        if device == "auto":
-            return weights, parameter.device if parameter is not None else torch.device("cpu")
-        where = pick_device(device)
-        return weights.to(where), where
-    where = pick_device(device)
-    return load_network(weights, kind).to(where), where
-
-
-def _run(network: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, tile: int, overlap: int) -> Tensor:
-    """Apply a network to [N, C, H, W] on the CPU, image by image; a result on the CPU."""
-    try:
-        return torch.cat([run_tiled(network, image[None].to(device), tile, overlap).cpu() for image in images])
-    except torch.cuda.OutOfMemoryError:
-        what = f"tiles of {tile} pixels" if tile else "a whole image"
-        raise UserError(f"the GPU's memory does not hold {what}: give a smaller --tile") from None
-
-
-def _draw(sources: int, count: int, seed: int) -> list[int]:
-    """Indices of `count` sources in random order, each used once before any is used again."""
-    generator, drawn = random.Random(seed), []
-    while len(drawn) < count:
-        drawn += generator.sample(range(sources), sources)
-    return drawn[:count]
-
-
-def _common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut both images to the largest centred rectangle they share."""
-    height, width = (min(x, y) for x, y in zip(a.shape[-2:], b.shape[-2:], strict=True))
-
-    def cut(image: Tensor) -> Tensor:
-        top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
-        return image[..., top : top + height, left : left + width]
-
-    return cut(a), cut(b)
+def _named(watch: ImageWatch | None, name: str) -> Watch | None:
+    return None if watch is None else lambda done, total: watch(done, total, name)

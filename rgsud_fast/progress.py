@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TextIO
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -103,30 +103,52 @@ class Progress:
 
 
 @contextlib.contextmanager
-def counting(what: str, every: float = 5.0) -> Iterator[Callable[[int, int, str], None]]:
-    """Show how far a list of images is: yields a function of (done, in all, name of the last).
+def counting(what: str, every: float = 5.0) -> Iterator[_Lines | _Bars]:
+    """Show how far a list of images is, and how far the tiles of one that takes long.
 
-    A bar on a terminal; else a line at the end and at most one every `every` seconds.
+    Yields a function of (images done, in all, name of the last) with another, `part`, of (tiles done, in all, name of
+    their image). Two bars on a terminal; else a line at the end and at most one every `every` seconds.
     """
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    if console.is_terminal:
-        from rich.progress import Progress as Bar
-
-        with Bar(console=console, transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total, name: bar.update(
-                task, completed=done, total=total, description=f"{what} {escape(name)}"
-            )
+    if not console.is_terminal:
+        yield _Lines(what, every)
         return
-    last = time.monotonic()
+    from rich.progress import Progress as Bar
 
-    def line(done: int, total: int, name: str) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last >= every:
-            last = time.monotonic()
-            print(f"{what} {done}/{total} {name}", flush=True)
+    with Bar(console=console, transient=True) as bar:
+        yield _Bars(bar, what)
 
-    yield line
+
+class _Lines:
+    def __init__(self, what: str, every: float) -> None:
+        self._what, self._every, self._last = what, every, time.monotonic()
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        self._say(f"{self._what} {done}/{total} {name}", done == total)
+
+    def part(self, done: int, total: int, name: str) -> None:
+        self._say(f"tile {done}/{total} of {name}", False)
+
+    def _say(self, line: str, always: bool) -> None:
+        if always or time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            print(line, flush=True)
+
+
+class _Bars:
+    def __init__(self, bar: Any, what: str) -> None:
+        self._bar, self._what = bar, what
+        self._images = bar.add_task(what, total=None)
+        self._tiles = bar.add_task("tiles", total=None, visible=False)
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        description = f"{self._what} {escape(name)}"
+        self._bar.update(self._images, completed=done, total=total, description=description)
+        self._bar.update(self._tiles, visible=False)
+
+    def part(self, done: int, total: int, name: str) -> None:
+        description = f"tiles of {escape(name)}"
+        self._bar.update(self._tiles, completed=done, total=total, description=description, visible=True)
 
 
 def clock(seconds: float) -> str:

@@ -17,16 +17,17 @@ from .iqa import CallableScorer, save_scorer, validity
 from .means import Means
 from .metrics import average, evaluate_pair, fixed_filter
 from .model_card import write_card
-from .networks import evaluating
+from .networks import PER_CROP, evaluating, local_statistics
 from .progress import Progress
 from .ranks import Ranks
 from .run_folder import RunFolder
 from .scorer_names import name_of
 from .sweep import Sweep
 from .tiles import run_tiled
-from .weights import RAIN_FROM, save_network
+from .weights import CROP, RAIN_FROM, save_network
 
 if TYPE_CHECKING:
+    from .config import Config
     from .trainer import Progressed, Trainer
 
 
@@ -95,7 +96,8 @@ class Book:
         if not pairs:
             return {}
         began = time.perf_counter()
-        figures = validate(self.trainer.derainer, pairs, self.trainer.device, self.trainer.ranks)
+        window, ranks = window_of(self.trainer.config), self.trainer.ranks
+        figures = validate(self.trainer.derainer, pairs, self.trainer.device, window, ranks)
         self._note({"step": self.trainer.step, "event": "validation", **figures})
         self._plot("validation", figures)
         self.progress.say(
@@ -185,19 +187,25 @@ class Book:
 
 
 def validate(
-    derainer: nn.Module, pairs: Sequence[Pair], device: torch.device, ranks: Ranks | None = None
+    derainer: nn.Module, pairs: Sequence[Pair], device: torch.device, window: int = 0, ranks: Ranks | None = None
 ) -> dict[str, float]:
     """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits.
 
-    Several ranks share the work, and each gets the figures.
+    `window` is the side of the windows of local statistics, 0 for none. Several ranks share the work, and each gets the
+    figures.
     """
     ranks = ranks or Ranks(device)
     figures = []
-    with evaluating(derainer):
+    with evaluating(derainer), local_statistics(derainer, window):
         for pair in pairs[ranks.rank :: ranks.count]:
             derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
             figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
     return average([row for rows in ranks.gathered(figures) for row in rows])
+
+
+def window_of(config: Config) -> int:
+    """Side of the windows of local statistics in validations; 0 where they are off."""
+    return int(PER_CROP * config.crop) if config.val_local_statistics else 0
 
 
 def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:
@@ -223,6 +231,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     """Write safetensors of all four networks (the derainer averaged where that is on) and of the fitted scorer."""
     text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
+    text[CROP] = str(trainer.config.crop)
     text[RAIN_FROM] = "derainer" if trainer.switched else "unet"
     for kind, network in trainer.nets._asdict().items():
         save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
@@ -243,7 +252,7 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     metrics |= {f"skipped_{name}": count for name, count in trainer.domains.skipped.items()}
     if not pairs:
         return metrics
-    metrics |= validate(trainer.derainer, pairs, trainer.device)
+    metrics |= validate(trainer.derainer, pairs, trainer.device, window_of(trainer.config))
     metrics |= {f"stage1_{name}": value for name, value in trainer.stage1_metrics.items()}
     for prefix, change in (("input", nn.Identity()), ("filter", _Filter())):
         metrics |= {f"{prefix}_{name}": value for name, value in validate(change, pairs, torch.device("cpu")).items()}

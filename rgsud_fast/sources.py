@@ -11,12 +11,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from .data import list_images, read_image, to_tensor
-from .data.images import SUFFIXES
+from .data import list_images, read_photo, to_tensor
+from .data.images import SMALLEST, SUFFIXES
 from .data.pairing import check_names
 from .errors import UserError
 
 Images: TypeAlias = Tensor | np.ndarray | str | Path | Sequence[Any]
+ImageWatch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,19 @@ class Source:
     batched: bool = False
 
 
-def gather(images: Images) -> list[Source]:
+def gather(images: Images, smallest: int = SMALLEST) -> list[Source]:
     """List the images a user means; nothing is decoded yet.
 
     Args:
         images: float tensor [N, 3, H, W] or [3, H, W] in [0, 1]; uint8 array [H, W, 3]; path of an image, or of a
             folder, searched recursively; or a list of any of these.
+        smallest: least height and width of a file, in pixels, which is looked at when it is read.
 
     Raises:
         UserError: a path that does not exist, or a folder without images.
         ValueError: a tensor or array of another shape or type.
     """
-    return list(_gather(images))
+    return list(_gather(images, smallest))
 
 
 def is_single(images: Images) -> bool:
@@ -103,27 +105,27 @@ def size_of(image: Tensor) -> str:
     return f"{image.shape[-1]} x {image.shape[-2]}"
 
 
-def _gather(images: Images) -> Iterator[Source]:
+def _gather(images: Images, smallest: int) -> Iterator[Source]:
     if isinstance(images, (str, Path)):
         path = Path(images)
         if path.is_dir():
             for found in list_images(path):
-                yield _file(found, found.relative_to(path).as_posix())
+                yield _file(found, found.relative_to(path).as_posix(), smallest)
         elif path.is_file():
-            yield _file(path, path.name)
+            yield _file(path, path.name, smallest)
         else:
             raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
     elif isinstance(images, (list, tuple)):
         for i, one in enumerate(images):
-            for source in _gather(one):
+            for source in _gather(one, smallest):
                 yield source if source.path else Source(f"{i:05d}.png", source.load, None, source.batched)
     else:
         tensor = _as_batch(images)
         yield Source("00000.png", lambda: tensor, None, isinstance(images, Tensor) and images.ndim == 4)
 
 
-def _file(path: Path, name: str) -> Source:
-    return Source(name, lambda: to_tensor(read_image(path))[None], path)
+def _file(path: Path, name: str, smallest: int) -> Source:
+    return Source(name, lambda: read_photo(path, smallest).on_white(), path)
 
 
 def _as_batch(image: Tensor | np.ndarray) -> Tensor:

@@ -17,6 +17,7 @@ from .files import replacing
 Kind = Literal["derainer", "unet", "generator", "discriminator"]
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
+CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
 RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
 
 

@@ -10,8 +10,9 @@ from torch import nn
 from rgsud_fast.data import read_image, to_tensor, write_image
 from rgsud_fast.device import pick_device
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference import derain, evaluate, rain
+from rgsud_fast.inference import derain, evaluate
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.pseudo_pairs import rain
 from rgsud_fast.weights import save_network
 
 
@@ -53,6 +54,30 @@ def test_an_array_a_file_a_list_and_a_folder_are_read(folder):
     several = derain(Darker(), [array, folder / "sub" / "b.png"])
     assert [tuple(image.shape) for image in several] == [(3, 40, 33), (3, 35, 50)]
     assert len(derain(Darker(), folder)) == 3
+
+
+@pytest.mark.parametrize("tile_batch", [1, 3])
+def test_a_file_in_batches_of_tiles_is_the_same_and_tells_how_far_it_is(folder, tmp_path, tile_batch):
+    told = []
+    options = {"tile": 24, "overlap": 8, "tile_batch": tile_batch, "watch_tiles": lambda *seen: told.append(seen)}
+    (written,) = derain(Darker(), folder / "sub" / "b.png", tmp_path / "out", **options)
+    whole = derain(Darker(), folder / "sub" / "b.png")
+    assert (to_tensor(read_image(written)) - whole).abs().max() <= 0.5001 / 255
+    assert told[-1] == (6, 6, "b.png")
+    assert len(told) == {1: 6, 3: 4}[tile_batch]  # two rows; the last tile of each is narrower, and goes by itself
+
+
+def test_memory_that_runs_out_makes_smaller_tiles_of_a_file(folder, tmp_path):
+    class Small(Darker):
+        def forward(self, image):
+            if image.shape[-1] > 20:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(image)
+
+    with pytest.warns(UserWarning, match="memory ran out"):
+        (written,) = derain(Small(), folder / "sub" / "b.png", tmp_path / "out", overlap=4)
+    expected = derain(Darker(), folder / "sub" / "b.png")
+    assert (to_tensor(read_image(written)) - expected).abs().max() <= 0.5001 / 255
 
 
 def test_results_are_in_range_and_carry_no_gradient():

@@ -68,5 +68,24 @@ def test_counting_tells_the_end(capsys):
     assert capsys.readouterr().out == "derained 3/3 3.png\n"
 
 
+def test_counting_tells_of_tiles_where_an_image_takes_long(capsys, monkeypatch):
+    with counting("derained", every=0) as watch:
+        watch.part(2, 12, "large.png")
+        watch(1, 1, "large.png")
+    assert capsys.readouterr().out == "tile 2/12 of large.png\nderained 1/1 large.png\n"
+
+
+def test_a_terminal_gets_a_bar_of_images_and_one_of_tiles(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    with counting("derained") as watch:
+        watch(1, 3, "small.png")
+        watch.part(2, 12, "[large].png")
+    shown = terminal.getvalue()
+    assert "derained small.png" in shown
+    assert "tiles of [large].png" in shown
+
+
 def test_a_clock_has_hours_only_when_needed():
     assert [clock(seconds) for seconds in (0, 61.4, 3600, 36061)] == ["0:00", "1:01", "1:00:00", "10:01:01"]

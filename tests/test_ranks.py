@@ -61,7 +61,7 @@ def train_all(ranks):
     found["weights"] = weights_of(trainer)
     found["outcomes"], found["filled"] = trainer.outcomes, trainer.pool.filled
     found["mean"] = float(trainer.pool.mean_score())
-    found["figures"] = validate(trainer.derainer, trainer.domains.val, CPU, ranks)
+    found["figures"] = validate(trainer.derainer, trainer.domains.val, CPU, ranks=ranks)
     trainer.collect_rewards()
     return found | {"whole": isinstance(trainer.pool, RewardPool)}
 

@@ -5,6 +5,7 @@ from .demo import load_demo
 from .domains import Domains, Pair, load_domains
 from .image_set import Images
 from .images import list_images, read_image, to_tensor, write_image
+from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
 from .sampler import Crop, Stream, draw, offsets_of, windows_of
 
@@ -14,6 +15,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Pair",
+    "Photo",
     "RainStyle",
     "Stream",
     "draw",
@@ -22,8 +24,10 @@ __all__ = [
     "load_domains",
     "offsets_of",
     "read_image",
+    "read_photo",
     "render_rain",
     "to_tensor",
     "windows_of",
     "write_image",
+    "write_photo",
 ]

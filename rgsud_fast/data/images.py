@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +19,7 @@ from ..files import replacing
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 SMALLEST = 32  # pixels on the shorter side
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the name ends in; some others of Pillow's run programs
 
 
 def list_images(folder: str | Path, dangling: bool = False) -> list[Path]:
@@ -50,7 +54,7 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     camera's EXIF rotation is applied, and of several pages or frames the first counts.
 
     Args:
-        path: PNG, JPEG, BMP, TIFF or WebP file (whatever Pillow decodes, in fact).
+        path: PNG, JPEG, BMP, TIFF or WebP file; of at most 179 million pixels, which is Pillow's limit.
         smallest: least height and width, in pixels.
 
     Returns:
@@ -59,10 +63,8 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     Raises:
         UserError: the file is missing, cannot be decoded, or is too small; the message names it.
     """
-    try:
+    with decoding(path):
         return decode_image(path, smallest)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: int | None = None) -> np.ndarray:
@@ -76,23 +78,12 @@ def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: in
     Raises:
         UserError: what is wrong with it.
     """
-    try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as opened:
-            if largest is not None and opened.width * opened.height > largest:
-                raise UserError(f"{opened.width} x {opened.height} pixels, more than {largest:,}; cut or shrink it")
-            ImageOps.exif_transpose(opened, in_place=True)
-            rgb = _to_rgb(opened)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError("no such file") from None
-    # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
-    except Exception as error:
-        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
-        raise UserError(f"cannot be read as an image ({reason}); replace or remove it") from None
-    height, width = rgb.shape[:2]
-    if min(height, width) < smallest:
-        raise UserError(f"{width} x {height} pixels, at least {smallest} on each side needed; remove it")
+    with decoding(), Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as opened:
+        if largest is not None and opened.width * opened.height > largest:
+            raise UserError(f"{opened.width} x {opened.height} pixels, more than {largest:,}; cut or shrink it")
+        ImageOps.exif_transpose(opened, in_place=True)
+        rgb = to_rgb(opened)
+    check_size(*rgb.shape[:2], smallest)
     return rgb
 
 
@@ -106,12 +97,44 @@ def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
     Raises:
         UserError: a suffix that is none of the supported formats.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path}: cannot write this format; end the name in .png or .jpg")
-    options = {"quality": 95, "subsampling": 0} if path.suffix.lower() in {".jpg", ".jpeg"} else {}
+    options = save_options(suffix_of(path))
     with replacing(path) as temporary:
         Image.fromarray(to_bytes(image)).save(temporary, **options)
+
+
+@contextlib.contextmanager
+def decoding(path: str | Path | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is decoded into a UserError that begins with its path, if that is given."""
+    name = "" if path is None else f"{path}: "
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}{error}") from None
+    except FileNotFoundError:
+        raise UserError(f"{name}no such file") from None
+    # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
+        raise UserError(f"{name}cannot be read as an image ({reason}); replace or remove it") from None
+
+
+def check_size(height: int, width: int, smallest: int) -> None:
+    """Refuse an image that is too small, without its name."""
+    if min(height, width) < smallest:
+        raise UserError(f"{width} x {height} pixels, at least {smallest} on each side needed; remove it")
+
+
+def suffix_of(path: str | Path) -> str:
+    """The lower-case suffix of an image file to write; one that is no image's is refused."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: cannot write this format; end the name in .png or .jpg")
+    return suffix
+
+
+def save_options(suffix: str) -> dict[str, Any]:
+    """What Pillow is told when it saves a file of that suffix."""
+    return {"quality": 95, "subsampling": 0} if suffix in {".jpg", ".jpeg"} else {}
 
 
 def quantise(image: Tensor) -> Tensor:
@@ -133,7 +156,8 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Bring an open image to 8-bit RGB, transparency laid on white."""
     if image.mode.startswith("I") or image.mode == "F":
         grey = _deep_to_8_bits(np.asarray(image), image.mode)
         return np.repeat(grey[:, :, None], 3, axis=2)

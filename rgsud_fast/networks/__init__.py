@@ -1,11 +1,21 @@
 """The four networks of RGSUD. Each carries `sizes`, the keywords that build it again."""
 
 from ._common import evaluating, init_fan_in
-from .derainer import Derainer
+from .derainer import PER_CROP, Derainer, local_statistics
 from .discriminator import Discriminator
 from .generator import RainGenerator
 from .unet import UNet
 
 KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
 
-__all__ = ["KINDS", "Derainer", "Discriminator", "RainGenerator", "UNet", "evaluating", "init_fan_in"]
+__all__ = [
+    "KINDS",
+    "PER_CROP",
+    "Derainer",
+    "Discriminator",
+    "RainGenerator",
+    "UNet",
+    "evaluating",
+    "init_fan_in",
+    "local_statistics",
+]

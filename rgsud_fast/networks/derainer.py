@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..ops import NafWeights, nafblock
+from ..ops.nafblock import composed
 from ._common import Conv, check_image, cut, pad_to_multiple
+
+PER_CROP = 1.5  # side of the windows of local statistics by that of the training crops: NAFNet's in its authors' code
 
 
 class Derainer(nn.Module):
@@ -65,6 +72,7 @@ class NAFBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.window = 0  # side of the windows of its mean; 0: the whole image, as in training
         self.norm1 = LayerNorm2d(channels)
         self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
@@ -86,6 +94,8 @@ class NAFBlock(nn.Module):
         return NafWeights(*parameters, self.beta, self.gamma)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.window:
+            return composed(x, self.weights(), functools.partial(local_mean, side=self.window))
         return nafblock(x, self.weights())
 
 
@@ -96,6 +106,62 @@ class LayerNorm2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+
+
+@contextlib.contextmanager
+def local_statistics(network: nn.Module, side: int) -> Iterator[nn.Module]:
+    """Let the means inside a derainer see windows and not the whole image, as in training they saw crops and no more.
+
+    The test-time local converter (Chu et al., "Improving Image Restoration by Revisiting Global Information
+    Aggregation", ECCV 2022), whose windows for NAFNet are PER_CROP times the training crop. The blocks are then
+    composed of several ops; a block whose features are no larger than its window takes their mean as before.
+
+    Args:
+        network: the derainer; 0 leaves any other alone.
+        side: of the windows in pixels of the image; halved with each level. 0 changes nothing.
+
+    Raises:
+        UserError: a network of another kind, in which no mean is known.
+    """
+    if not side:
+        yield network
+        return
+    if not isinstance(network, Derainer):
+        raise UserError(f"local statistics: {type(network).__name__} is no NAFNet; leave them off")
+    levels = [*enumerate(network.encoder), (len(network.encoder), network.middle)]
+    levels += enumerate(reversed(network.decoder))
+    try:
+        for level, blocks in levels:
+            for block in blocks:
+                block.window = max(side >> level, 1)
+        yield network
+    finally:
+        for _, blocks in levels:
+            for block in blocks:
+                block.window = 0
+
+
+def local_mean(features: Tensor, side: int) -> Tensor:
+    """Mean over the square window around each pixel, moved inside at the borders; [N, C, H, W], or [N, C, 1, 1].
+
+    Each axis is a difference of running sums, in float64: the same pixels give the same mean in a tile and in the whole
+    image to within 1e-7. Four channels at a time, so that float64 does not decide how much memory is needed.
+    """
+    if side >= max(features.shape[-2:]):
+        return F.adaptive_avg_pool2d(features, 1)
+    means = torch.empty_like(features)
+    for mean, some in zip(means.split(4, 1), features.split(4, 1), strict=True):
+        mean.copy_(_sliding(_sliding(some, side, 3), side, 2))
+    return means
+
+
+def _sliding(x: Tensor, side: int, axis: int) -> Tensor:
+    """Mean of the `side` values around each one along an axis, float64."""
+    length = x.shape[axis]
+    side = min(side, length)
+    sums = F.pad(x.cumsum(axis, dtype=torch.float64), (1, 0) if axis == 3 else (0, 0, 1, 0))
+    starts = (torch.arange(length, device=x.device) - (side - 1) // 2).clamp(0, length - side)
+    return (sums.index_select(axis, starts + side) - sums.index_select(axis, starts)) / side
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

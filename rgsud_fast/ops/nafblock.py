@@ -42,6 +42,11 @@ class NafWeights(NamedTuple):
     gamma: Tensor  # [1, C, 1, 1]
 
 
+def global_mean(u: Tensor) -> Tensor:
+    """The mean over pixels, [N, C, 1, 1]."""
+    return F.adaptive_avg_pool2d(u, 1)
+
+
 def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
     """Apply the nonlinear activation free block (Chen et al., ECCV 2022).
 
@@ -64,22 +69,28 @@ def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
     if not impl:
         return reference(x, weights)
     if impl is backends.COMPILED or x.shape[1] > getattr(impl, "MOST_CHANNELS", x.shape[1]):
-        return _compose(x, weights, layernorm2d)
+        return composed(x, weights)
     inputs = working(x), *(parameter(x, weight) for weight in weights)
     return returned(_NafBlock.apply(impl, *inputs), x)
 
 
 def reference(x: Tensor, weights: NafWeights) -> Tensor:
     """The definition, in plain PyTorch."""
-    return _compose(x, weights, layernorm2d_reference)
+    return composed(x, weights, norm=layernorm2d_reference)
 
 
-def _compose(narrow: Tensor, weights: NafWeights, norm: Callable) -> Tensor:
+def composed(
+    narrow: Tensor,
+    weights: NafWeights,
+    mean: Callable[[Tensor], Tensor] = global_mean,
+    norm: Callable[..., Tensor] = layernorm2d,
+) -> Tensor:
+    """The block as a composition of other ops, with its mean and its normalisation to choose."""
     x, *weights = widened(narrow, *weights)
     w = NafWeights(*weights)
     u = F.conv2d(norm(x, w.norm1_weight, w.norm1_bias, EPS), w.expand1, w.expand1_bias)
     u = _gate(F.conv2d(u, w.depthwise, w.depthwise_bias, padding=1, groups=u.shape[1]))
-    u = u * F.conv2d(F.adaptive_avg_pool2d(u, 1), w.attention, w.attention_bias)
+    u = u * F.conv2d(mean(u), w.attention, w.attention_bias)
     y = x + w.beta * F.conv2d(u, w.project1, w.project1_bias)
     v = _gate(F.conv2d(norm(y, w.norm2_weight, w.norm2_bias, EPS), w.expand2, w.expand2_bias))
     out = y + w.gamma * F.conv2d(v, w.project2, w.project2_bias)
