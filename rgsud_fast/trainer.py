@@ -29,7 +29,7 @@ from .precision import lowered, pick_precision
 from .preset import with_preset
 from .progress import Progress
 from .run_folder import open_run
-from .schedule import ema_of, learning_rate, make_capturable, set_rate
+from .schedule import ema_of, learning_rate, make_capturable, restore_moments, set_rate
 from .stages import Step, discriminator_loss, stage1, stage2
 from .sweep import Sweep, sweep
 
@@ -249,17 +249,18 @@ class Trainer:
             for name, net in self.nets._asdict().items():
                 net.load_state_dict(state["networks"][name])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+            restore_moments(self.optimizer, state["optimizer"])
+            restore_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
             self.pool.load_state_dict(state["pool"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            self.stage1_metrics = {str(name): float(value) for name, value in state["stage1_metrics"].items()}
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
         graphed = self.config.cuda_graph and self.device.type == "cuda"  # in the saved run it may have been otherwise
         make_capturable((self.optimizer, self.discriminator_optimizer), graphed, self.device)
         self.step, self.sweeps = state["step"], state["sweeps"]
-        self.stage1_metrics = state["stage1_metrics"]
-        self.outcomes = dict(state.get("outcomes", {}))
+        images = range(len(self.domains.rainy))
+        self.outcomes = {i: outcome for i, outcome in state.get("outcomes", {}).items() if i in images}
 
     def _images(self) -> list[list[str]]:
         """What a checkpoint's rewards and crops belong to."""

@@ -15,6 +15,7 @@ from ..files import replacing
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 SMALLEST = 32  # pixels on the shorter side
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the name ends in; some others of Pillow's run programs
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -47,7 +48,7 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     camera's EXIF rotation is applied, and of several pages or frames the first counts.
 
     Args:
-        path: PNG, JPEG, BMP, TIFF or WebP file (whatever Pillow decodes, in fact).
+        path: PNG, JPEG, BMP, TIFF or WebP file; of at most 179 million pixels, which is Pillow's limit.
         smallest: least height and width, in pixels.
 
     Returns:
@@ -57,7 +58,7 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
         UserError: the file is missing, cannot be decoded, or is too small; the message names it.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             rgb = _to_rgb(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
