@@ -2,6 +2,8 @@
 
 RGSUD_CUDA=auto|0|1 builds the CUDA kernels if nvcc is found, never, or demands it. RGSUD_CUDA_ARCHS=80;90 names the
 compute capabilities; without it they are 80, 90 and the visible GPU's.
+RGSUD_SANITIZE=address,undefined builds for tests, with these sanitizers and -O1; their libraries must be preloaded
+(.ci/sanitize does it all).
 """
 
 import os
@@ -25,12 +27,15 @@ class CMakeBuild(build_ext):
         choice, archs = os.environ.get("RGSUD_CUDA", "auto"), os.environ.get("RGSUD_CUDA_ARCHS", "")
         if choice not in ("auto", "0", "1"):
             sys.exit(f"RGSUD_CUDA must be auto, 0 or 1, got {choice!r}")
+        sanitize = os.environ.get("RGSUD_SANITIZE", "")
+        build_type = "RelWithDebInfo" if sanitize else "Release"  # the former is not stripped: reports name lines
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
         configure = [
-            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja", f"-DCMAKE_BUILD_TYPE={build_type}",
             f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DRGSUD_SANITIZE={sanitize}",
             f"-DRGSUD_CUDA={choice}", f"-DRGSUD_CUDA_ARCHS={';'.join(re.split(r'[;, ]+', archs.strip()))}",
         ]  # fmt: skip
         # A build folder of another environment remembers paths that may be gone.

@@ -148,7 +148,7 @@ def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     first = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
     folder = args.out / f"gain-{seed}"
     snapshots = stage1(first, folder)
-    state = torch.load(folder / "state.pt", weights_only=False)
+    state = torch.load(folder / "state.pt", weights_only=True)
     figures: dict[str, Any] = {"seed": seed}
     for name, change in {"with rewards": {}, "with plain rewards": PLAIN, "without": WITHOUT}.items():
         if name not in args.branches:

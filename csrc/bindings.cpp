@@ -138,11 +138,12 @@ void nafblock_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t 
 
 void take_crops_cpu(uintptr_t pixels, uintptr_t versions, uintptr_t windows, uintptr_t shares, uintptr_t crops,
                     uintptr_t rewards, int64_t count, int64_t side, int64_t bytes, int64_t kept, int threads) {
+  constexpr int64_t far = int64_t{1} << 62;  // beyond it the sum with a place in the crop might overflow
   const auto* window = at<Window>(windows);
   for (int64_t n = 0; n < count; ++n) {
     const Window& w = window[n];
-    const bool fits = w.offset >= 0 && w.height > 0 && w.width > 0 && w.top >= 0 && w.left >= 0 &&
-                      w.height <= bytes / 3 / w.width && w.offset <= bytes - 3 * w.height * w.width;
+    const bool fits = w.offset >= 0 && w.height > 0 && w.width > 0 && w.top >= 0 && w.left >= 0 && w.top < far &&
+                      w.left < far && w.height <= bytes / 3 / w.width && w.offset <= bytes - 3 * w.height * w.width;
     if (!fits) throw std::invalid_argument("window " + std::to_string(n) + " lies outside the pixels");
   }
   cpu_tables().take_crops(at<uint8_t>(pixels), at<uint8_t>(versions), window, at<float>(shares), at<float>(crops),

@@ -52,6 +52,7 @@ def read_train(args: list[str]) -> tuple[Config, bool, str]:
         out = _value(args, "out")
         folder = Path(out) if out is not None else _newest_run(_value(args, "preset"))
         given = read_yaml(_config_of(folder)) | {"out": str(folder)}
+        _refuse_cache_elsewhere(given, args, folder)
     line = ""
     if (preset := _value(args, "preset")) is not None:
         given = {**given, "preset": preset}
@@ -146,6 +147,19 @@ def _config_of(folder: Path) -> Path:
     if not path.is_file():
         raise UserError(f"nothing to resume in {folder}: it has no config.yaml; name the run's folder with --out")
     return path
+
+
+def _refuse_cache_elsewhere(given: dict[str, Any], args: list[str], folder: Path) -> None:
+    """A run folder may be somebody else's: what it names to be written to must lie in it, or be named by the user."""
+    data = given.get("data")
+    cache = data.get("cache_dir") if isinstance(data, dict) else None
+    if cache is None or _value(args, "data.cache_dir") or _value(args, "data.cache-dir"):
+        return
+    if not Path(str(cache)).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{folder / 'config.yaml'} puts the image cache into {cache}, outside the run: if you want it there, "
+            f"resume with --data.cache-dir {cache}"
+        )
 
 
 def _first_paragraph(box: str) -> str:

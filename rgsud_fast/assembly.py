@@ -115,10 +115,14 @@ def choose_scorer(
         UserError: the run to resume was scored by another.
     """
     if own is None and saved is not None:
-        name, state = saved["scorer"]["name"], saved["scorer"]["state"]
+        name, state = saved["scorer"].get("name"), saved["scorer"].get("state")
         if name != name_of(config.reward.scorer):
             raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
-        scorer = restore_scorer(config.reward.scorer, state, device)
+        try:
+            scorer = restore_scorer(config.reward.scorer, state, device)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"the checkpoint's score {name} cannot be restored ({reason}); start a new run") from None
     else:
         configure = functools.partial(_set_options, reward=config.reward)
         wanted = config.reward.scorer if own is None else own

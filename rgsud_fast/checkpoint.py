@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,14 @@ import torch
 
 from .errors import UserError
 from .files import replacing
+from .torch_files import load_tensors
 
 VERSION = 1
+FIELDS = {  # of a training state, and their types
+    **{"step": int, "sweeps": int, "stage1_metrics": dict, "networks": dict, "average": dict, "optimizer": dict},
+    **{"discriminator_optimizer": dict, "pool": dict, "scorer": dict, "images": list, "sizes": dict, "outcomes": dict},
+}
+OLD = {"sizes": {}, "outcomes": {}}  # what the first checkpoints of this version lack
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -33,12 +38,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read or is not a checkpoint of this version.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = load_tensors(path)
     except OSError as error:
-        raise UserError(f"checkpoint {path}: {error.strerror}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise UserError(f"checkpoint {path} is damaged or no checkpoint: {reason}; start a new run") from None
+        raise UserError(f"checkpoint {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"checkpoint {path} is damaged or no checkpoint: {error}; start a new run") from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise UserError(f"checkpoint {path} is not one of this version of rgsud_fast; start a new run")
+    for name, kind in FIELDS.items():
+        if not isinstance(state.get(name, OLD.get(name)), kind):
+            raise UserError(f"checkpoint {path} is damaged: it holds no {name}; start a new run")
     return state

@@ -17,7 +17,7 @@ from .graph import Graphed
 from .guard import Guard
 from .precision import lowered, pick_precision
 from .ranks import Ranks
-from .schedule import learning_rate, make_capturable, set_rate
+from .schedule import learning_rate, make_capturable, restore_moments, set_rate
 from .stages import Networks, Step, discriminator_loss, stage1, stage2
 
 TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
@@ -118,8 +118,8 @@ class Descent:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; whether steps are recorded may differ from the saved run."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        restore_moments(self.optimizer, state["optimizer"])
+        restore_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
         make_capturable(self._optimizers, self._graphed, self.device)
         for guard, saved in zip(self.guards.values(), state.get("guards", ()), strict=False):  # none in older files
             guard.load_state_dict(saved)

@@ -90,7 +90,7 @@ def looks_of(log: Iterable[dict]) -> list[Look]:
     for row in log:
         if row.get("event") == "drift":
             looks.clear()
-        elif row.get("held_out") is not None:
+        elif all(isinstance(row.get(name), (int, float)) for name in ("mean_score", "held_out")):
             looks.append(Look(row["mean_score"], row["held_out"]))
     return looks
 

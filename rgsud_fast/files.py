@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -77,6 +78,21 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text, all or nothing."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_small(path: str | Path, most: int) -> bytes:
+    """Read a file that has no business being large; devices, which need not end, are no files.
+
+    Raises:
+        OSError: there is no such file, or it has more than `most` bytes.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+    return content
 
 
 def _umask() -> int:

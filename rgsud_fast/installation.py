@@ -23,8 +23,8 @@ def info() -> dict[str, Any]:
         from . import _C
 
         build, architectures, instructions = _C.build, _C.cuda_architectures(), _C.instruction_set()
-    except ImportError as error:
-        build, architectures, instructions = f"rgsud_fast._C does not import: {error}", [], None
+    except (ImportError, ValueError) as error:
+        build, architectures, instructions = f"rgsud_fast._C cannot run: {error}", [], None
     return {
         "versions": {"python": platform.python_version()}
         | {name: _version(name) for name in ("rgsud-fast", "torch", "triton", "numpy", "pillow", "pyiqa")},

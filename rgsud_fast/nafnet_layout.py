@@ -6,7 +6,6 @@ so on. The layers are ours under other names.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .networks import Derainer
+from .torch_files import load_tensors
 from .weights import find_weights
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{path} is not a readable safetensors file: {error}") from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} is refused: it holds more than tensors, and code is never run") from None
-    except Exception as error:  # a damaged file makes torch.load raise nearly anything
-        raise UserError(f"{path} is damaged or no weights file ({type(error).__name__}): copy it again") from None
+        loaded = load_tensors(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is no weights file that can be read: {error}") from None
     for holder in _HOLDERS:
         if isinstance(loaded, dict) and holder in loaded:
             loaded = loaded[holder]

@@ -214,7 +214,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 
     save_weights(trainer, folder)
     metrics = final_metrics(trainer)
-    validated = [row["step"] for row in folder.read_log() if row["event"] == "validation"]
+    validated = [row["step"] for row in folder.read_log() if row.get("event") == "validation"]
     if "psnr_rgb" in metrics and trainer.step not in validated:
         figures = {name: metrics[name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")}
         folder.append_log({"step": trainer.step, "event": "validation", **figures})

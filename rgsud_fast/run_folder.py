@@ -60,6 +60,19 @@ class RunFolder:
         for path in (self.checkpoint, self.config, self.log, self.metrics, self.gallery, self.path / "*.safetensors"):
             remove_leftovers(path)
 
+    def refuse_ways_out(self) -> None:
+        """Demand that whatever is written into stays inside, also in a folder that came from somebody else.
+
+        A link in place of a file that is replaced is replaced itself; these are appended to, or written through.
+
+        Raises:
+            UserError: a link leads out of the folder; the message names it.
+        """
+        root = self.path.resolve()
+        for path in (self.log, self.events, self.cache, *self.cache.glob("pool*.bytes")):
+            if not path.resolve().is_relative_to(root):
+                raise UserError(f"{path} is a link that leads out of the run folder, to {path.resolve()}: remove it")
+
     def weights(self, kind: str) -> Path:
         """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""
         return self.path / f"{kind}.safetensors"
@@ -70,11 +83,14 @@ class RunFolder:
             log.write(json.dumps(row) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far; one that a hard stop tore is left out."""
+        """The lines of metrics.jsonl so far; one that a hard stop tore, or that is no line of a log, is left out."""
         rows = []
-        for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError):
-                rows.append(json.loads(line))
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict) and type(row.get("step")) is int:
+                    rows.append(row)
         return rows
 
     def cut_log(self, step: int) -> None:
@@ -114,5 +130,6 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the run folder {folder.path}: {error.strerror}") from None
+    folder.refuse_ways_out()
     folder.tidy()
     return folder

@@ -1,9 +1,10 @@
-"""What changes with the step: the learning rate."""
+"""What changes with the step: the learning rate; and Adam's moments restored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,26 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
+
+
+def restore_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Restore Adam's moments from its `state_dict`; its settings stay the code's own, whatever the file says.
+
+    Raises:
+        ValueError, KeyError: they are of other parameters. Adam's fused kernel does not look: it would write where
+            nothing of its own is.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    counts = [[len(group["params"]) for group in some] for some in (groups, saved["param_groups"])]
+    if counts[0] != counts[1]:
+        raise ValueError(f"the optimiser has {counts[0]} parameters, {counts[1]} in the checkpoint")
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    for parameter, state in optimizer.state.items():
+        if not isinstance(parameter, Tensor):
+            raise ValueError(f"the optimiser has no parameter {parameter!r:.40}")
+        shapes = [list(state[name].shape) for name in ("exp_avg", "exp_avg_sq", "step")]
+        if shapes != [list(parameter.shape), list(parameter.shape), []]:
+            raise ValueError(f"moments and step of a parameter {list(parameter.shape)} are {shapes}")
 
 
 def make_capturable(optimizers: Iterable[Optimizer], graphed: bool, device: torch.device) -> None:

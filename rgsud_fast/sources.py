@@ -70,6 +70,7 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
             _numbered(output / name, len(source.load())) if source.batched else [output / name]
             for source, name in zip(sources, names, strict=True)
         ]
+        _refuse_ways_out([path for several in targets for path in several], output)
     inputs = {source.path.resolve() for source in sources if source.path}
     for path in (path for several in targets for path in several):
         if path.resolve() in inputs:
@@ -139,6 +140,13 @@ def _as_batch(image: Tensor | np.ndarray) -> Tensor:
             return image.float()
     got = f"{image.dtype} {list(image.shape)}" if hasattr(image, "dtype") else type(image).__name__
     raise ValueError(f"images must be float [N, 3, H, W] or [3, H, W], uint8 [H, W, 3], or paths, got {got}")
+
+
+def _refuse_ways_out(targets: list[Path], output: Path) -> None:
+    root = output.resolve()
+    for path in targets:
+        if not path.parent.resolve().is_relative_to(root) or path.name in ("", ".", ".."):
+            raise UserError(f"{path} leads out of {output}: rename the input, or remove the link in the output folder")
 
 
 def _numbered(path: Path, count: int) -> list[Path]:

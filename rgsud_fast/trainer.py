@@ -189,12 +189,13 @@ class Trainer:
             if "patience" in state:  # not in older files
                 self.patience.load_state_dict(state["patience"])
                 self.patience.losses *= self.ranks.first  # they are the sum over ranks
-        except (RuntimeError, ValueError, KeyError) as error:
+            self.stage1_metrics = {str(name): float(value) for name, value in state["stage1_metrics"].items()}
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
         self.step, self.sweeps = state["step"], state["sweeps"]
-        self.stage1_metrics = state["stage1_metrics"]
-        self.outcomes = dict(state.get("outcomes", {}))
+        images = range(len(self.domains.rainy))
+        self.outcomes = {i: outcome for i, outcome in state.get("outcomes", {}).items() if i in images}
 
     def _images(self) -> list[list[str]]:
         """What a checkpoint's rewards and crops belong to."""

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -68,9 +69,12 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
             " rgsud_fast.weights.load_state"
         )
     try:
-        module = KINDS[found](**sizes)
-        module.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
+        _check_sizes(sizes, tensors)
+        with torch.device("meta"):  # takes no memory but what the file holds
+            module = KINDS[found](**sizes)
+        copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+        module.load_state_dict(copies, assign=True)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path} does not fit the {found} of this version ({_short(error)}): train again") from None
     return module.eval().requires_grad_(False)
 
@@ -113,7 +117,7 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, T
         with safe_open(str(path), framework="pt") as file:
             text = file.metadata() or {}
             read = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged header makes its reader raise nearly anything
         raise UserError(
             f"{path} is not a readable safetensors file ({_short(error)}): give derainer.safetensors of a run"
         ) from None
@@ -127,11 +131,24 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, T
 def _sizes(path: Path, text: dict[str, str]) -> dict | None:
     try:
         sizes = json.loads(text.get("sizes", "null"))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         sizes = False
     if sizes is not None and not isinstance(sizes, dict):
         raise UserError(f"{path} is damaged: its sizes cannot be read; copy or train it again")
     return sizes
+
+
+def _check_sizes(sizes: dict, tensors: dict[str, Tensor]) -> None:
+    """Refuse sizes that ask for more modules than the file has tensors for, or for more channels than any of them.
+
+    Raises:
+        ValueError: they do.
+    """
+    numbers = [n for value in sizes.values() for n in (value if isinstance(value, list) else [value])]
+    longest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
+    whole = all(isinstance(n, int) and n >= 0 for n in numbers)
+    if not whole or sum(numbers) > longest + len(tensors) or sizes.get("width") == 0:
+        raise ValueError(f"the sizes {str(sizes)[:60]} for {len(tensors)} tensors")
 
 
 def _short(error: Exception) -> str:

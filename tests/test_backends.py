@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -119,3 +120,17 @@ def test_torch_compile_sees_the_networks_whole(backend):
 def test_importing_the_ops_runs_no_device_query():
     script = "import rgsud_fast.ops, torch; assert not torch.cuda.is_initialized()"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def with_instruction_set(name):
+    script = "import torch, rgsud_fast.ops as ops, rgsud_fast._C as c; ops.high_pass(torch.rand(1, 1, 8, 8));"
+    environment = os.environ | {"RGSUD_INSTRUCTION_SET": name}
+    command = [sys.executable, "-c", script + "print(c.instruction_set())"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_the_instruction_set_asked_for_runs_or_is_an_error():
+    assert with_instruction_set("baseline").stdout == "baseline\n"
+    told = with_instruction_set("sse9").stderr
+    assert "UserError: RGSUD_INSTRUCTION_SET is sse9, and this processor runs" in told
+    assert told.rstrip().endswith("baseline")

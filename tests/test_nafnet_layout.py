@@ -36,8 +36,6 @@ def files_of(network, folder):
     }.items():
         torch.save(content, folder / f"{name}.pth")
         yield folder / f"{name}.pth"
-    torch.save({"params": tensors}, folder / "old.pth", _use_new_zipfile_serialization=False)
-    yield folder / "old.pth"
     save_file(tensors, folder / "theirs.safetensors")
     yield folder / "theirs.safetensors"
 
@@ -119,7 +117,9 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, wrap):
         path.write_bytes(pickle.dumps(Bomb()))
     else:
         torch.save({"params": Bomb()} if wrap == "inside params" else Bomb(), path)
-    with pytest.raises(UserError, match=r"evil\.pth is refused: it holds more than tensors") as caught:
+    with pytest.raises(
+        UserError, match=r"evil\.pth is no weights file that can be read: (it holds objects or code|no archive)"
+    ) as caught:
         read_derainer(path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "exploded").exists()

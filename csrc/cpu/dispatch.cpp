@@ -1,4 +1,9 @@
-// Chooses the table of CPU kernels for the processor at hand.
+// Chooses the table of CPU kernels for the processor at hand; RGSUD_INSTRUCTION_SET names another.
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
 #include "kernels.h"
 
 namespace rgsud {
@@ -15,17 +20,37 @@ extern const CpuTables tables;
 }
 #endif
 
-const CpuTables& cpu_tables() {
+namespace {
+
+// What this processor can run, the fastest first.
+std::vector<const CpuTables*> usable() {
+  std::vector<const CpuTables*> tables;
 #ifdef RGSUD_X86
-  static const CpuTables& best = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")
-                                     ? avx512::tables
-                                 : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? avx2::tables
-                                                                                                   : baseline::tables;
-  return best;
-#else
-  return baseline::tables;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw"))
+    tables.push_back(&avx512::tables);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&avx2::tables);
 #endif
+  tables.push_back(&baseline::tables);
+  return tables;
+}
+
+const CpuTables& chosen() {
+  const char* variable = std::getenv("RGSUD_INSTRUCTION_SET");
+  const std::string asked = variable ? variable : "";
+  std::string names;
+  for (const CpuTables* tables : usable()) {
+    if (asked.empty() || asked == tables->instruction_set) return *tables;
+    names += (names.empty() ? "" : ", ") + std::string(tables->instruction_set);
+  }
+  throw std::invalid_argument("RGSUD_INSTRUCTION_SET is " + asked + ", and this processor runs " + names);
+}
+
+}  // namespace
+
+const CpuTables& cpu_tables() {
+  static const CpuTables& tables = chosen();
+  return tables;
 }
 
 template <>

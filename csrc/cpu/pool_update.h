@@ -20,11 +20,11 @@ inline int64_t enter(float* row, int64_t slots, float value, float margin) {
   return worst;
 }
 
-// One row of an image, [3, width] with `plane` between the channels, as bytes [width, 3]; ties to even.
+// One row of an image, [3, width] with `plane` between the channels, as bytes [width, 3]; ties to even, NaN to 0.
 inline void quantise_row(const float* from, int64_t plane, int64_t width, uint8_t* to) {
   for (int64_t x = 0; x < width; ++x) {
     for (int64_t c = 0; c < 3; ++c) {
-      const float value = from[c * plane + x], clamped = value < 0 ? 0.0f : value > 1 ? 1.0f : value;
+      const float value = from[c * plane + x], clamped = value > 0 ? (value > 1 ? 1.0f : value) : 0.0f;
       to[3 * x + c] = static_cast<uint8_t>(std::rint(clamped * 255));
     }
   }

@@ -70,7 +70,7 @@ class ImageSet(Images):
             remove_leftovers(Path(cache_dir) / f"{old}{suffix}")
         try:
             return cls._open(base)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # no cache of this content, or a damaged one
         try:
             _build(base, paths, names, progress)
@@ -91,9 +91,14 @@ class ImageSet(Images):
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
         pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
         sizes = [(height, width) for height, width in index["sizes"]]
+        names, digests = index["names"], index["digests"]
+        whole = all(type(side) is int and side > 0 for size in sizes for side in size)
+        texts = all(isinstance(text, str) for text in (*names, *digests))
+        if not whole or not texts or not len(names) == len(digests) == len(sizes):
+            raise ValueError("the index of this cache is damaged")
         if pixels.size != sum(height * width * 3 for height, width in sizes):
             raise ValueError("the index and the pixels of this cache do not belong together")
-        return cls(pixels, index["names"], sizes, index["digests"], index.get("skipped"))
+        return cls(pixels, names, sizes, digests, index.get("skipped"))
 
 
 def digest(image: np.ndarray) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image
 
 from ..data import read_image
-from ..data.images import SMALLEST
+from ..data.images import FORMATS, SMALLEST
 from ..errors import UserError
 
 MOST_BYTES = 64 * 2**20
 MOST_PIXELS = 40_000_000  # cameras of 36 megapixels; in float32 480 MB, and about thrice that while tiles are blended
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # told by content; no format that starts a program, as EPS does
 
 
 class Refused(Exception):

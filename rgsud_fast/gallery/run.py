@@ -166,7 +166,10 @@ def _reasons(log: list[dict[str, Any]]) -> str:
     """How often what happened in all sweeps."""
     total: Counter[str] = Counter()
     for row in log:
-        total.update(row.get("reasons", {}))
+        reasons = row.get("reasons")
+        total.update(
+            {name: n for name, n in reasons.items() if isinstance(n, int)} if isinstance(reasons, dict) else {}
+        )
     return "In all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
 
 

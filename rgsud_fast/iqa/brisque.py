@@ -10,10 +10,12 @@ import yaml
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import read_small
 from ..ops.nss_features import OPENCV, nss_features
 from .scorer import check_images, finite
 
 FEATURES = 36
+MOST_BYTES = 2**24  # of one of OpenCV's files; theirs has 0.4 million
 SMALLEST = 16  # pixels; below that there are too few for five fits at half scale
 
 
@@ -77,9 +79,8 @@ def load_brisque_model(model: str | Path, ranges: str | Path | None = None) -> B
             _numbers(svm["kernel"]["gamma"]),
             _numbers(span["range"]["data"]).reshape(2, FEATURES),
         )
-        if read.vectors.shape != (len(read.weights), FEATURES) or read.offset.dim() or read.gamma.dim():
-            raise ValueError
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
+        _check(read)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError):
         raise UserError(
             f"BRISQUE model {model} with {ranges.name}: not OpenCV's epsilon-SVR over {FEATURES} features"
         ) from None
@@ -108,7 +109,9 @@ class BrisqueScorer:
     @classmethod
     def from_state(cls, state: dict[str, Tensor], device: torch.device | str = "cpu") -> BrisqueScorer:
         """Rebuild the scorer that `state` was taken of."""
-        return cls(BrisqueModel(*(state[name].to(device) for name in BrisqueModel._fields)))
+        model = BrisqueModel(*(state[name].to(device) for name in BrisqueModel._fields))
+        _check(model)
+        return cls(model)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -122,18 +125,26 @@ _Loader.add_constructor(
 
 def _read(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small(path, MOST_BYTES).decode()
     except FileNotFoundError:
         raise UserError(
             f"BRISQUE model {path}: no such file; OpenCV's contrib repository has brisque_model_live.yml and "
             "brisque_range_live.yml in modules/quality/samples"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"BRISQUE model {path} cannot be read as OpenCV's YAML: {error}") from None
     try:
+        if "&" in text:  # a few lines of aliases can stand for more than any memory holds
+            raise ValueError("an anchor (&), which OpenCV never writes")
         return yaml.load(text.removeprefix("%YAML:1.0"), _Loader)  # a header that is no YAML
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # a tag such as !!timestamp makes its constructor raise nearly anything
         raise UserError(f"BRISQUE model {path} is not OpenCV's YAML: {' '.join(str(error).split())[:100]}") from None
+
+
+def _check(model: BrisqueModel) -> None:
+    shapes = [list(part.shape) for part in model]
+    if shapes != [[len(model.vectors), FEATURES], [len(model.vectors)], [], [], [2, FEATURES]]:
+        raise ValueError(f"no epsilon-SVR over {FEATURES} features: {shapes}")
 
 
 def _numbers(values: Any) -> Tensor:

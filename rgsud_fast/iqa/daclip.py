@@ -6,20 +6,20 @@ paper's name as 1 - P(rainy) is inferred from it. The network is open_clip's; th
 
 from __future__ import annotations
 
+import functools
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..errors import UserError
 from ..files import replacing
 from ..ops.clip_preprocess import clip_preprocess
+from ..torch_files import load_tensors
 from .scorer import below, check_images, finite
 
 WORDS = (
@@ -87,8 +87,8 @@ def load_daclip(path: str | Path | None = None, device: torch.device | str = "cp
     if path.suffix == ".safetensors":
         try:
             weights = safetensors.torch.load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"DACLIP weights {path}: {error}") from None
+        except Exception as error:  # a damaged header makes its reader raise nearly anything
+            raise UserError(f"DACLIP weights {path}: {' '.join(str(error).split())[:100]}") from None
         words = weights.pop("words", None)
         if words is None or words.dim() != 2 or len(words) != len(WORDS):
             raise UserError(f"DACLIP weights {path} hold no text features of {len(WORDS)} words: convert them again")
@@ -131,10 +131,9 @@ def _find(path: str | Path | None) -> Path:
 def _from_checkpoint(path: Path) -> tuple[dict[str, Tensor], Tensor]:
     """The controller's weights under open_clip's names, and the words' features [10, D]."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # a pickle can fail in any way
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"DACLIP weights {path} are no PyTorch checkpoint, or a damaged one ({reason})") from None
+        saved = load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"DACLIP weights {path} are no PyTorch checkpoint, or a damaged one ({error})") from None
     saved = saved.get("state_dict", saved) if isinstance(saved, Mapping) else {}
     saved = {str(name).removeprefix("module."): value for name, value in saved.items() if isinstance(value, Tensor)}
     # The controller's transformer is wrapped in another that adds what only restoration needs.
@@ -156,7 +155,8 @@ def _encoder(weights: dict[str, Tensor], path: Path) -> nn.Module:
         width, _, patch, _ = weights["conv1.weight"].shape
         places = len(weights["positional_embedding"]) - 1
         layers = _layers(weights)
-        encoder = transformer.VisionTransformer(
+        make = functools.partial(
+            transformer.VisionTransformer,
             image_size=patch * round(places**0.5),
             patch_size=patch,
             width=width,
@@ -165,8 +165,8 @@ def _encoder(weights: dict[str, Tensor], path: Path) -> nn.Module:
             mlp_ratio=len(weights["transformer.resblocks.0.mlp.c_fc.weight"]) / width,
             output_dim=weights["proj"].shape[1],
         )
-        encoder.load_state_dict(weights)
-    except (KeyError, ValueError, RuntimeError) as error:
+        encoder = _filled(make, weights)
+    except Exception as error:  # shapes that make no sense fail in any way
         raise UserError(f"DACLIP weights {path} fit no ViT: {' '.join(str(error).split())[:160]}") from None
     return encoder
 
@@ -177,7 +177,8 @@ def _text_features(weights: dict[str, Tensor], path: Path) -> Tensor:
     open_clip = _open_clip()
     try:
         context, width = weights["positional_embedding"].shape
-        tower = open_clip.transformer.TextTransformer(
+        make = functools.partial(
+            open_clip.transformer.TextTransformer,
             context_length=context,
             vocab_size=len(weights["token_embedding.weight"]),
             width=width,
@@ -185,12 +186,23 @@ def _text_features(weights: dict[str, Tensor], path: Path) -> Tensor:
             layers=_layers(weights),
             output_dim=weights["text_projection"].shape[1],
         )
-        own = tower.state_dict()
-        tower.load_state_dict({name: weights[name].float() for name in own if name != "attn_mask"}, strict=False)
-    except (KeyError, ValueError, RuntimeError) as error:
+        weights = {name: value.float() for name, value in weights.items() if not name.startswith("visual.")}
+        tower = _filled(make, weights, strict=False)
+    except Exception as error:  # shapes that make no sense fail in any way
         raise UserError(f"DACLIP weights {path} fit no text tower: {' '.join(str(error).split())[:160]}") from None
     tokens = open_clip.tokenizer.SimpleTokenizer(context_length=context)(list(WORDS))
     return F.normalize(tower.eval()(tokens), dim=1)
+
+
+def _filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], strict: bool = True) -> nn.Module:
+    """The module with these weights; that they fit is known before it takes any memory."""
+    with torch.device("meta"):
+        missing = make().load_state_dict(weights, strict, assign=True).missing_keys
+    if missing := [name for name in missing if name != "attn_mask"]:
+        raise KeyError(f"without {missing[0]}")
+    module = make()
+    module.load_state_dict(weights, strict)
+    return module
 
 
 def _layers(weights: Mapping[str, Tensor]) -> int:

@@ -26,6 +26,8 @@ class EnsembleScorer:
     """
 
     def __init__(self, members: Sequence[Scorer], references: Sequence[Tensor]):
+        if any(reference.dim() != 1 or len(reference) < 2 for reference in references):
+            raise ValueError("the scores of the reference photographs must be two or more of each member")
         self.members, self.references = list(members), list(references)
         self.name = f"ensemble:[{','.join(member.name for member in members)}]"
 

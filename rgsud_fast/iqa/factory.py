@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ..data import read_image
@@ -149,11 +149,11 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
             name = (file.metadata() or {}).get("scorer", "")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         parse_scorer(name)
-    except (SafetensorError, OSError, UserError):
+    except Exception:  # a damaged header makes its reader raise nearly anything
         raise UserError(wrong) from None
     try:
         return restore_scorer(name, state, device)
-    except (RuntimeError, KeyError, TypeError):
+    except (RuntimeError, KeyError, TypeError, ValueError):
         raise UserError(wrong) from None
 
 

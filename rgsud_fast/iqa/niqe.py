@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from torch import Tensor
 
 from ..errors import UserError
@@ -104,13 +107,30 @@ def load_niqe_model(path: str | Path, device: torch.device | str = "cpu") -> Niq
         UserError: the file is missing or holds something else.
     """
     try:
-        with np.load(path) as file:
-            mu, cov = file["mu_pris_param"].reshape(36), file["cov_pris_param"].reshape(36, 36)
-    except (OSError, KeyError, ValueError, TypeError):
+        if not Path(path).is_file():
+            raise FileNotFoundError
+        with zipfile.ZipFile(path) as archive:
+            mu = _array(archive, "mu_pris_param").reshape(36)
+            cov = _array(archive, "cov_pris_param").reshape(36, 36)
+    except Exception:  # a damaged archive makes its reader raise nearly anything
         raise UserError(
             f"NIQE parameters {path}: not an .npz file with mu_pris_param [1, 36] and cov_pris_param [36, 36]"
         ) from None
-    return NiqeModel(*(torch.from_numpy(np.asarray(part, np.float64)).to(device) for part in (mu, cov)))
+    return NiqeModel(torch.from_numpy(mu).to(device), torch.from_numpy(cov).to(device))
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """A small float64 array; its header is judged before there is room made for what it claims."""
+    with archive.open(f"{name}.npy") as file:
+        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
+        shape, _, dtype = header(file)
+        if math.prod(shape) > 36 * 36 or dtype.kind != "f":
+            raise ValueError
+    with archive.open(f"{name}.npy") as file:
+        array = npy.read_array(file, allow_pickle=False).astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError
+    return array
 
 
 class NiqeScorer:
@@ -134,6 +154,8 @@ class NiqeScorer:
     @classmethod
     def from_state(cls, state: dict[str, Tensor], device: torch.device | str = "cpu") -> NiqeScorer:
         """Rebuild the scorer that `state` was taken of."""
+        if state["mu"].shape != (36,) or state["cov"].shape != (36, 36):
+            raise ValueError("the model of NIQE is [36] and [36, 36]")
         return cls(NiqeModel(state["mu"].to(device), state["cov"].to(device)))
 
 

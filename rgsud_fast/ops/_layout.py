@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,11 @@ def widened(x: Tensor, *parameters: Tensor) -> list[Tensor]:
     if torch.is_autocast_enabled(x.device.type):
         return [x, *parameters]
     return [tensor.to(accumulate_dtype(x.dtype)) for tensor in (x, *parameters)]
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager:
+    """For a reference: autocast is off for the device of x; the meta device has none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def empty_beside(x: Tensor, channels: int) -> Tensor:

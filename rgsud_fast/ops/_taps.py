@@ -49,17 +49,16 @@ def antialiased(size: int, out: int, first: int, count: int, device: torch.devic
 
     a = -0.5, stretched by size / out where that is more than 1; beyond the border is nothing.
     """
-    tap, weight = _bicubic(out, step=size / out, stretch=max(size / out, 1.0), a=-0.5)
+    tap, weight = _bicubic(count, step=size / out, stretch=max(size / out, 1.0), a=-0.5, first=first)
     inside = (tap >= 0) & (tap < size)
     weight = torch.where(inside, weight, 0.0)
     weight = weight / weight.sum(1, keepdim=True)
-    part = slice(first, first + count)
-    return _taps(tap.clamp(0, size - 1)[part], weight[part], device)
+    return _taps(tap.clamp(0, size - 1), weight, device)
 
 
-def _bicubic(count: int, step: float, stretch: float, a: float) -> tuple[Tensor, Tensor]:
+def _bicubic(count: int, step: float, stretch: float, a: float, first: int = 0) -> tuple[Tensor, Tensor]:
     """Places before any border, and weights, [count, taps] each."""
-    centre = step * torch.arange(count, dtype=torch.float64)[:, None] + (step - 1) / 2
+    centre = step * torch.arange(first, first + count, dtype=torch.float64)[:, None] + (step - 1) / 2
     near = int(-(-2 * stretch // 1))  # taps on either side
     tap = centre.floor().long() - near + 1 + torch.arange(2 * near)
     away = ((tap - centre) / stretch).abs()

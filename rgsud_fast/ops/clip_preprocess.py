@@ -31,11 +31,16 @@ def clip_preprocess(images: Tensor, side: int = SIDE) -> Tensor:
         [N, 3, side, side] in the dtype of images.
 
     Raises:
-        TypeError, ValueError: images is not such a tensor.
+        TypeError, ValueError: images is not such a tensor, or side no positive integer. The reference, which makes
+            the whole resized image, also refuses one of far too long a shape.
     """
     check.image("images", images)
     if images.shape[1] != 3:
         raise ValueError(f"images must be [N, 3, H, W], got {list(images.shape)}")
+    check.whole("side", side)
+    if side < 1:
+        raise ValueError(f"side must be positive, got {side}")
+    check.made("side", len(images), 3, side, side)
     if not (impl := backends.choose("clip_preprocess", images)) or impl is backends.COMPILED:
         return reference(images, side)
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).contiguous()
@@ -49,6 +54,7 @@ def reference(images: Tensor, side: int = SIDE) -> Tensor:
     """The definition, in plain PyTorch."""
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).clamp(0, 1)
     window = middle(*images.shape[2:], side)
+    check.made("the shape of images", len(images), 3, window.height, window.width)  # of a line of pixels: too long
     resized = F.interpolate(wide, (window.height, window.width), mode="bicubic", antialias=True)
     square = resized[:, :, window.top : window.top + side, window.left : window.left + side]
     mean, deviation = (torch.tensor(values).to(square)[:, None, None] for values in (MEAN, DEVIATION))

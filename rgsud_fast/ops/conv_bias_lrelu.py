@@ -58,8 +58,11 @@ def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, suf
     """Demand weights that fit x; `suffix` is appended to the argument names in messages.
 
     Raises:
+        TypeError: they are no tensors, or slope no number.
         ValueError: they do not; the message shows what was got.
     """
+    check.tensor(f"weight{suffix}", weight)
+    check.tensor(f"bias{suffix}", bias)
     if (
         weight.ndim != 4
         or weight.shape[1] != x.shape[1]
@@ -75,6 +78,7 @@ def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, suf
         )
     if not slope > 0:
         raise ValueError(f"slope must be positive, got {slope}")  # else the sign of the output tells nothing
+    check.number("slope", slope)
 
 
 class _ConvBiasLrelu(torch.autograd.Function):

@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from . import _backends as backends
 from . import _check as check
 from ._gaussian import filter_separably, gaussian
+from ._layout import without_autocast
 
 TAPS, SIGMA = 15, 9.0  # csrc/high_pass.h holds the same two numbers
 
@@ -59,7 +60,7 @@ def with_high_pass(image: Tensor) -> Tensor:
 
 def reference(image: Tensor) -> Tensor:
     """The definition, in plain PyTorch."""
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         wide = image.to(check.accumulate_dtype(image.dtype))
         padded = F.pad(wide, [TAPS // 2] * 4, mode="reflect")
         return (wide - filter_separably(padded, gaussian(TAPS, SIGMA, wide))).to(image.dtype)

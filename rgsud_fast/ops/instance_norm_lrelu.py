@@ -28,9 +28,11 @@ def instance_norm_lrelu(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tens
         [N, C, H, W], dtype of x, or autocast's on the GPU. Half precision is computed in float32.
 
     Raises:
-        TypeError, ValueError: x is not such a tensor.
+        TypeError, ValueError: x is not such a tensor, slope or eps no finite number.
     """
     check.image("x", x)
+    check.number("slope", slope)
+    check.number("eps", eps)
     if x.shape[2] * x.shape[3] < 2:
         raise ValueError(f"x must have more than one pixel per channel, got {list(x.shape)}")
     if not (impl := backends.choose("instance_norm_lrelu", x)) or impl is backends.COMPILED:

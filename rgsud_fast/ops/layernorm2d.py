@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
+from ._layout import without_autocast
 
 
 def layernorm2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
@@ -28,7 +29,9 @@ def layernorm2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> T
         TypeError, ValueError: an argument is not such a tensor.
     """
     check.image("x", x)
+    check.number("eps", eps)
     for name, value in (("weight", weight), ("bias", bias)):
+        check.tensor(name, value)
         if value.shape != x.shape[1:2] or value.device != x.device:
             raise ValueError(
                 f"{name} must be [C] = {list(x.shape[1:2])} on {x.device}, got {list(value.shape)} on {value.device}"
@@ -44,7 +47,7 @@ def layernorm2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> T
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
     """The definition, in plain PyTorch."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         wide = x.to(check.accumulate_dtype(x.dtype))
         centred = wide - wide.mean(1, keepdim=True)
         normal = centred * torch.rsqrt(centred.square().mean(1, keepdim=True) + eps)

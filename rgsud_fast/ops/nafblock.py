@@ -103,8 +103,11 @@ def _gate(x: Tensor) -> Tensor:
 
 
 def _check_weights(x: Tensor, weights: NafWeights) -> None:
+    if not isinstance(weights, NafWeights):
+        raise TypeError(f"weights must be NafWeights, got {type(weights).__name__}")
     channels = x.shape[1]
     for name, weight in zip(NafWeights._fields, weights, strict=True):
+        check.tensor(name, weight)
         rows = 2 * channels if name.startswith(("expand", "depthwise")) else channels
         if name in ("beta", "gamma"):
             shape = (1, channels, 1, 1)

@@ -76,6 +76,10 @@ def nss_features(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB)
     check.image("images", images)
     if images.shape[1] != 3:
         raise ValueError(f"images must be [N, 3, H, W], got {list(images.shape)}")
+    if not isinstance(form, Form):
+        raise TypeError(f"form must be a Form such as MATLAB, got {type(form).__name__}")
+    if block is not None:
+        check.whole("block", block)
     if block is not None and (block < 2 or block % 2):
         raise ValueError(f"block must be even and positive, got {block}")
     if block is None and min(images.shape[2:]) < 2:
@@ -83,7 +87,7 @@ def nss_features(images: Tensor, block: int | None = BLOCK, form: Form = MATLAB)
     if block is not None and (images.shape[2] // block) * (images.shape[3] // block) == 0:
         return images.new_zeros(len(images), 0, 36, dtype=torch.float64)
     if not (impl := backends.choose("nss_features", images)) or impl is backends.COMPILED:
-        return reference(images, block, form)
+        return reference(images.detach(), block, form)
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).contiguous()
     features = impl.forward(wide, _layout(images, block, form), form, _shapes(images.device))
     return features if block else features[:, 0]

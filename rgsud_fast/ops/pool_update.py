@@ -34,9 +34,12 @@ def pool_update(
         TypeError, ValueError: an argument is not such a tensor; on the CPU also a place that does not exist. On the
             GPU, where nobody waits to look, such a candidate is left out.
     """
-    _check(arena, scores, images, values, places)
+    _check(arena, scores, images, values, places, margin)
     images = images.detach()
-    if not (impl := backends.choose("pool_update", arena)) or impl is backends.COMPILED:
+    impl = backends.choose("pool_update", arena)
+    if impl is None and not arena.is_cuda:  # a kernel looks by itself
+        _check_places(places, len(scores), arena.shape[1] - images[0].numel())
+    if impl is None or impl is backends.COMPILED:
         return reference(arena, scores, images, values, places, margin)
     entered = torch.empty(len(values), dtype=torch.bool, device=arena.device)
     impl.forward(arena, scores, images, values.contiguous(), places.contiguous(), margin, entered)
@@ -62,8 +65,9 @@ def reference(
     return torch.stack(entered)
 
 
-def _check(arena: Tensor, scores: Tensor, images: Tensor, values: Tensor, places: Tensor) -> None:
+def _check(arena: Tensor, scores: Tensor, images: Tensor, values: Tensor, places: Tensor, margin: float) -> None:
     check.image("images", images)
+    check.number("margin", margin)
     count, slots = len(images), arena.shape[0] if isinstance(arena, Tensor) and arena.dim() == 2 else 0
     for name, value, dtype, shape in (
         ("arena", arena, torch.uint8, (max(slots, 1), None)),
@@ -71,12 +75,19 @@ def _check(arena: Tensor, scores: Tensor, images: Tensor, values: Tensor, places
         ("values", values, torch.float32, (count,)),
         ("places", places, torch.int64, (count, 2)),
     ):
-        if not isinstance(value, Tensor) or value.dtype != dtype:
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise TypeError(f"{name} must be a tensor of {dtype}, got {got}")
+        check.tensor(name, value)
+        if value.dtype != dtype or value.is_meta:
+            raise TypeError(f"{name} must be a tensor of {dtype} with data, got {value.dtype} on {value.device}")
         fits = value.dim() == len(shape) and all(s in (None, n) for s, n in zip(shape, value.shape, strict=False))
         if not fits or value.device != images.device:
             wanted = ["any" if side is None else side for side in shape]
             raise ValueError(f"{name} must be {wanted} on {images.device}, got {list(value.shape)} on {value.device}")
     if images.shape[1] != 3 or not (arena.is_contiguous() and scores.is_contiguous()):
         raise ValueError(f"images must be [M, 3, H, W], got {list(images.shape)}; arena and scores contiguous")
+
+
+def _check_places(places: Tensor, images: int, last: int) -> None:
+    index, offset = places.unbind(1)
+    exists = (index >= 0) & (index < images) & (offset >= 0) & (offset <= last)
+    if not exists.all():
+        raise ValueError(f"candidate {int((~exists).nonzero()[0])} has no place in the pool")

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from . import _backends as backends
 from . import _check as check
 from ._gaussian import filter_separably, gaussian
+from ._layout import without_autocast
 
 TAPS, SIGMA = 11, 1.5  # csrc/ssim.h holds the same numbers
 C1, C2 = 0.01**2, 0.03**2  # (K * data range)^2
@@ -44,7 +45,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
 
 def reference(x: Tensor, y: Tensor) -> Tensor:
     """The definition, in plain PyTorch."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         wide = check.accumulate_dtype(x.dtype)
         x, y = x.to(wide), y.to(wide)
         # One convolution for all four moments: SSIM needs the two variances only as their sum.

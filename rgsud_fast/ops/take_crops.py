@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from . import _backends as backends
+from . import _check as check
 
 COLUMNS = 6  # of a window: offset, height, width, top, left, flip
+FAR = 2**62  # top or left beyond it: the sum with a place in the crop might overflow; csrc/bindings.cpp too
 
 
 def take_crops(
@@ -31,12 +33,15 @@ def take_crops(
         `pixels`.
 
     Raises:
-        TypeError, ValueError: an argument is not such a tensor. The native kernel also raises ValueError for a window
-            of an image that does not lie inside the bytes. On the GPU nothing looks at the windows, since that would
-            wait for the device: the Triton kernel reads zeros for places outside the bytes, and the reference fails.
+        TypeError, ValueError: an argument is not such a tensor; on the CPU also a window of an image that does not
+            lie inside the bytes. On the GPU nothing looks at the windows, since that would wait for the device: the
+            Triton kernel reads zeros for places outside the bytes, and the reference fails.
     """
     _check(pixels, windows, side, versions, shares)
-    if not (impl := backends.choose("take_crops", pixels)) or impl is backends.COMPILED:
+    impl = backends.choose("take_crops", pixels)
+    if impl is None and not pixels.is_cuda:  # a kernel looks by itself
+        _check_places(windows, len(pixels))
+    if impl is None or impl is backends.COMPILED:
         return reference(pixels, windows, side, versions, shares)
     layout = torch.channels_last if pixels.is_cuda else torch.contiguous_format
     sizes = len(windows), 3, side, side
@@ -75,9 +80,9 @@ def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, 
     if versions is not None:
         wanted |= {"versions": (versions, torch.uint8, 2), "shares": (shares, torch.float32, 2)}
     for name, (value, dtype, dimensions) in wanted.items():
-        if not isinstance(value, Tensor) or value.dtype != dtype:
-            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise TypeError(f"{name} must be a tensor of {dtype}, got {got}")
+        check.tensor(name, value)
+        if value.dtype != dtype or value.is_meta:
+            raise TypeError(f"{name} must be a tensor of {dtype} with data, got {value.dtype} on {value.device}")
         if value.dim() != dimensions or value.device != pixels.device:
             got = f"{list(value.shape)} on {value.device}"
             raise ValueError(f"{name} must have {dimensions} dimensions on {pixels.device}, got {got}")
@@ -85,8 +90,10 @@ def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, 
             raise ValueError(f"{name} must be contiguous")
     if windows.shape[1] != COLUMNS or len(windows) == 0:
         raise ValueError(f"windows must be [N, {COLUMNS}], not empty, got {list(windows.shape)}")
+    check.whole("side", side)
     if side < 1:
         raise ValueError(f"side must be positive, got {side}")
+    check.made("side", len(windows), 3, side, side)
     if versions is None:
         return
     if len(versions) < 1 or versions.shape[1] != len(pixels) or shares.shape != (len(windows), len(versions)):
@@ -94,3 +101,11 @@ def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, 
             f"versions must be [K, {len(pixels)}] and shares [{len(windows)}, K], K at least 1, "
             f"got {list(versions.shape)} and {list(shares.shape)}"
         )
+
+
+def _check_places(windows: Tensor, size: int) -> None:
+    offset, height, width, top, left, _ = windows.unbind(1)
+    inside = (offset >= 0) & (height > 0) & (width > 0) & (top >= 0) & (left >= 0) & (torch.maximum(top, left) < FAR)
+    inside &= (height <= size // 3 // width.clamp(min=1)) & (offset <= size - 3 * height * width)
+    if not inside.all():
+        raise ValueError(f"window {int((~inside).nonzero()[0])} lies outside the pixels")

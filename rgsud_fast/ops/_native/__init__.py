@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 from ... import _C
+from ...errors import UserError
+
+try:
+    _C.instruction_set()
+except ValueError as wrong:  # RGSUD_INSTRUCTION_SET names none that runs here
+    raise UserError(str(wrong)) from None
 
 __all__ = ["_C", "address", "dtype_name", "on_device", "planes", "stream", "threads"]
 
