@@ -15,7 +15,8 @@ import tyro
 from pydantic import BaseModel
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from .config import Config, load_config, read_yaml
+from .config import Config, load_config
+from .config_files import read_yaml
 from .errors import UserError
 from .preset import default_preset
 from .run_names import RUNS, newest_run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json as json_text
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from tyro.conf import arg
 from .arguments import parse, read_train
 from .errors import UserError
 from .files import write_text
+from .tables import counted, figures_table, scores_table
 from .tiles import OVERLAP, TILE
 
 
@@ -63,7 +64,7 @@ def derain(
     with counting("derained") as watch:
         written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
     what = "video" if is_video(images) else "image"
-    print(f"wrote {_counted(written, what)} to {output}")
+    print(f"wrote {counted(written, what)} to {output}")
 
 
 def evaluate(
@@ -100,7 +101,7 @@ def evaluate(
     options["local_statistics"] = local_statistics
     with counting("evaluated") as watch:
         figures = evaluate(weights, rainy, clean, watch=watch, **options)
-    print(_table(figures))
+    print(figures_table(figures))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 
@@ -135,7 +136,7 @@ def rain(
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "seed": seed}
     with counting("painted") as watch:
         written = rain(run, clean, rainy, output, watch=watch, **options)
-    print(f"wrote {_counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
+    print(f"wrote {counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
 
 
 def export(
@@ -187,7 +188,7 @@ def score(
 
     with counting("scored") as watch:
         figures = score_files(images, metric, pairs, device=device, watch=watch)
-    print(_scores(figures))
+    print(scores_table(figures))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 
@@ -206,7 +207,7 @@ def fit_niqe(
     from .scoring import fit_niqe
 
     count = fit_niqe(images, output)
-    print(f"wrote {output}, fitted to {_counted(range(count), 'photograph')}")
+    print(f"wrote {output}, fitted to {counted(range(count), 'photograph')}")
 
 
 def convert_daclip(
@@ -297,41 +298,3 @@ def _check_tiles(tile: int, overlap: int, tile_batch: int = 1) -> None:
         raise UserError(f"--tile-batch {tile_batch} must be at least 1")
     if tile < 0 or overlap < 0 or (tile and overlap >= tile):
         raise UserError(f"--overlap {overlap} must be at least 0 and less than --tile {tile} (0: whole images)")
-
-
-def _table(figures: dict[str, Any]) -> str:
-    """The means as lines: input, filter, derained."""
-    head = f"mean of {_counted(figures['images'], 'image')}"
-    lines = [f"{head:<36}{'PSNR-RGB':>11}{'SSIM-RGB':>10}{'PSNR-Y':>11}{'SSIM-Y':>10}"]
-    labels = {"input_": "rainy input", "filter_": "min(O, median 1x9), a fixed filter", "": "derained"}
-    for prefix, label in labels.items():
-        rgb, rgb_s, y, y_s = (figures[prefix + name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y"))
-        lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
-    return "\n".join(lines)
-
-
-def _scores(figures: dict[str, Any]) -> str:
-    """A line per image, then the mean and the validity."""
-
-    def number(value: float | None) -> str:
-        return f"{value:>12.4f}" if value is not None else f"{'none':>12}"
-
-    lines = [f"{figures['metric']:>12}{'of the clean' * ('validity' in figures):>14}  higher is better"]
-    for row in figures["images"]:
-        clean = f"{number(row['clean_score']):>14}" if "clean_score" in row else ""
-        lines.append(f"{number(row['score'])}{clean}  {row['name']}")
-    judged = sum(row["score"] is not None for row in figures["images"])
-    of = "" if judged == len(figures["images"]) else f"{judged} of "
-    lines.append(f"{number(figures['mean'])}  mean of {of}{_counted(figures['images'], 'image')}")
-    if of:
-        lines.append(f"{'':>12}  none: this score cannot judge the image (too small, flat or damaged)")
-    if figures.get("validity") is not None:
-        pairs = figures["pairs"]
-        lines.append(
-            f"{figures['validity']:>12.1%}  of {pairs} pair{'s' * (pairs != 1)}: the clean image scores higher"
-        )
-    return "\n".join(lines)
-
-
-def _counted(things: Sequence[Any], what: str) -> str:
-    return f"{len(things)} {what}{'s' * (len(things) != 1)}"

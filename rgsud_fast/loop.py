@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import reports
+from .book import Book
 from .checkpoint import save_checkpoint
 from .errors import UserError
 from .guard import not_finite
@@ -25,7 +25,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         KeyboardInterrupt: interrupted, after a checkpoint was saved.
     """
     config = trainer.config
-    with reports.Book(trainer, folder, progress) as book, Interruption() as interruption:
+    with Book(trainer, folder, progress) as book, Interruption() as interruption:
 
         def watch(done: int) -> None:
             progress.advance(0, "warm-up", {"discriminator": f"{done}/{config.optim.discriminator_warmup}"})

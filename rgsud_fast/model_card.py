@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from . import __version__
-from .config import read_yaml
+from .config_files import read_yaml
 from .files import write_text
 from .run_folder import RunFolder
 from .weights import read_metadata

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .config import Config, read_yaml
+from .config import Config
+from .config_files import read_yaml
 
 
 def default_preset(folders: bool, device: str = "auto") -> tuple[str, str]:

@@ -1,0 +1,44 @@
+"""What the command line prints of figures, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def figures_table(figures: dict[str, Any]) -> str:
+    """The means as lines: input, filter, derained."""
+    head = f"mean of {counted(figures['images'], 'image')}"
+    lines = [f"{head:<36}{'PSNR-RGB':>11}{'SSIM-RGB':>10}{'PSNR-Y':>11}{'SSIM-Y':>10}"]
+    labels = {"input_": "rainy input", "filter_": "min(O, median 1x9), a fixed filter", "": "derained"}
+    for prefix, label in labels.items():
+        rgb, rgb_s, y, y_s = (figures[prefix + name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y"))
+        lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
+    return "\n".join(lines)
+
+
+def scores_table(figures: dict[str, Any]) -> str:
+    """A line per image, then the mean and the validity."""
+
+    def number(value: float | None) -> str:
+        return f"{value:>12.4f}" if value is not None else f"{'none':>12}"
+
+    lines = [f"{figures['metric']:>12}{'of the clean' * ('validity' in figures):>14}  higher is better"]
+    for row in figures["images"]:
+        clean = f"{number(row['clean_score']):>14}" if "clean_score" in row else ""
+        lines.append(f"{number(row['score'])}{clean}  {row['name']}")
+    judged = sum(row["score"] is not None for row in figures["images"])
+    of = "" if judged == len(figures["images"]) else f"{judged} of "
+    lines.append(f"{number(figures['mean'])}  mean of {of}{counted(figures['images'], 'image')}")
+    if of:
+        lines.append(f"{'':>12}  none: this score cannot judge the image (too small, flat or damaged)")
+    if figures.get("validity") is not None:
+        pairs = figures["pairs"]
+        lines.append(
+            f"{figures['validity']:>12.1%}  of {pairs} pair{'s' * (pairs != 1)}: the clean image scores higher"
+        )
+    return "\n".join(lines)
+
+
+def counted(things: Sequence[Any], what: str) -> str:
+    return f"{len(things)} {what}{'s' * (len(things) != 1)}"
