@@ -1,4 +1,4 @@
-"""What the fuzz tests share: the number of cases, the same ones on every run, and what ends a case that goes wrong."""
+"""What the fuzz tests share: the same cases on every run, damaged files, and what ends a case that goes wrong."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import contextlib
 import faulthandler
 import os
 import resource
+import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from rgsud_fast.errors import UserError
@@ -63,3 +66,45 @@ def _bounded_memory() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+WORDS = st.builds(
+    lambda number, form: struct.pack(form, number & (256 ** struct.calcsize(form) - 1)),
+    st.sampled_from(NUMBERS) | st.integers(0, 2**32 - 1),
+    st.sampled_from(("B", "<H", ">H", "<I", ">I")),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: dict[str, bytes]) -> tuple[str, bytes]:
+    """One of the files with a few places overwritten, cut out, repeated or cut off."""
+    name = draw(st.sampled_from(list(whole)))
+    data = bytearray(whole[name])
+    for _ in range(draw(st.integers(0, 5))):
+        # Most of what can be wrong lies in the header.
+        at = draw(st.integers(0, max(min(len(data), 200) - 1, 0)) | st.integers(0, max(len(data) - 1, 0)))
+        kind = draw(st.sampled_from(("write", "write", "write", "cut", "repeat", "end", "insert")))
+        length = draw(st.integers(1, 40))
+        if kind == "write":
+            word = draw(WORDS)
+            data[at : at + len(word)] = word
+        elif kind == "cut":
+            del data[at : at + length]
+        elif kind == "repeat":
+            data[at:at] = data[at : at + length]
+        elif kind == "insert":
+            data[at:at] = draw(st.binary(max_size=8))
+        else:
+            del data[at:]
+    return name, bytes(data)
+
+
+def refuses(read: Any, path: Path, what: str) -> Any:
+    """What is read, or None where it is refused in one line that names the file."""
+    try:
+        return read(path)
+    except UserError as error:
+        assert "\n" not in str(error)
+        assert what in str(error)
+        return None
