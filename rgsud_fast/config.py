@@ -23,7 +23,7 @@ class _Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _writable(cls, value: Any) -> Any:
-        if isinstance(value, Path) and "\0" in str(value):
+        if isinstance(value, (str, Path)) and "\0" in str(value):
             raise ValueError("a path cannot hold the character NUL")
         return value
 

@@ -7,10 +7,12 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
-from webdataset import ShardWriter
 
 from rgsud_fast.data import write_image
+
+webdataset = pytest.importorskip("webdataset", reason="shards need webdataset: pip install 'rgsud-fast[shards]'")
 
 SIZES = [(40, 50), (64, 48), (33, 70), (36, 36), (80, 34)]
 
@@ -27,7 +29,7 @@ def write_shards(folder: Path, target: Path, per_shard: int = 2) -> str:
     """Pack the images of a folder by WebDataset's own writer; returns the pattern of the shards."""
     paths = sorted(folder.iterdir(), key=lambda path: int(path.stem))
     target.mkdir(exist_ok=True)
-    with ShardWriter(str(target / "part-%02d.tar"), maxcount=per_shard, verbose=0) as writer:
+    with webdataset.ShardWriter(str(target / "part-%02d.tar"), maxcount=per_shard, verbose=0) as writer:
         for path in paths:
             writer.write({"__key__": path.stem, path.suffix[1:]: path.read_bytes(), "json": {"note": "no image"}})
     return str(target / f"part-{{00..{(len(paths) - 1) // per_shard:02d}}}.tar")

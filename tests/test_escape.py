@@ -19,8 +19,8 @@ from rgsud_fast.config import load_config
 from rgsud_fast.data import ImageSet
 from rgsud_fast.errors import UserError
 from rgsud_fast.gallery import Comparison, Panel, Row, comparisons, curves, rows, write_gallery
-from rgsud_fast.inference import rain
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.pseudo_pairs import rain
 from rgsud_fast.run_folder import RunFolder, open_run
 from rgsud_fast.sources import Source, targets_of
 from rgsud_fast.weights import save_network

@@ -19,6 +19,9 @@ from rgsud_fast.exporting import BOUND, OPSET, SUFFIXES, export
 from rgsud_fast.networks import KINDS, Derainer, Discriminator, RainGenerator, UNet
 from rgsud_fast.weights import load_network, read_metadata, save_network
 
+for name in ("onnx", "onnxruntime", "onnxscript"):
+    pytest.importorskip(name, reason="exporting needs pip install 'rgsud-fast[export]'")
+
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 SIZES = {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1]}
 SHAPES = [(1, 32, 32), (2, 35, 61), (5, 40, 33), (1, 96, 50)]

@@ -92,13 +92,15 @@ def test_a_full_disk_during_a_save_keeps_the_checkpoint_and_the_run_goes_on_late
     before = folder.checkpoint.read_bytes()
     fill(disk, but=32 * 1024)  # enough for the log and the events, too little for a checkpoint
     capsys.readouterr()
-    error = told(capsys, "train", "--resume", "--out", folder.path, "--stage2-iterations", "4")
+    cache = ["--data.cache-dir", str(tmp_path / "cache")]  # outside the run: so it must be said again
+    rest = ["train", "--resume", "--out", str(folder.path), "--stage2-iterations", "4", *cache]
+    error = told(capsys, *rest)
     assert f"{folder.checkpoint}: No space left on device; free some, then continue with --resume --out" in error
     assert folder.checkpoint.read_bytes() == before
     assert not list(folder.path.glob(".*"))
 
     (disk / "filler").unlink()
-    assert cli.main(["train", "--resume", "--out", str(folder.path), "--stage2-iterations", "4"]) == 0
+    assert cli.main(rest) == 0
     whole = RunFolder(tmp_path / "whole")
     states = [load_checkpoint(run.checkpoint)["networks"] for run in (whole, folder)]
     for kind, network in states[0].items():
@@ -108,7 +110,7 @@ def test_a_full_disk_during_a_save_keeps_the_checkpoint_and_the_run_goes_on_late
     assert json.loads(whole.metrics.read_text()) == json.loads(folder.metrics.read_text())
 
 
-def test_a_full_disk_at_the_end_of_a_run_names_the_file_and_loses_nothing(run, disk, capsys):
+def test_a_full_disk_at_the_end_of_a_run_names_the_file_and_loses_nothing(run, disk, tmp_path, capsys):
     """Each file that the end of a run writes in turn is the one that finds no room."""
     assert cli.main(list(map(str, run))) == 0
     folder = RunFolder(disk / "run")
@@ -118,7 +120,7 @@ def test_a_full_disk_at_the_end_of_a_run_names_the_file_and_loses_nothing(run, d
     for room in (0, 4, 24, 48, 96, 192, 384, 768):
         (disk / "filler").unlink(missing_ok=True)
         fill(disk, but=room * 1024)
-        if cli.main(["train", "--resume", "--out", str(folder.path)]) == 0:
+        if cli.main(["train", "--resume", "--out", str(folder.path), "--data.cache-dir", str(tmp_path / "cache")]) == 0:
             break
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error

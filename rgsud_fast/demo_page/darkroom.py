@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..inference import derain
 from ..iqa import Plausibility, Scorer, load_scorer
 from ..metrics import fixed_filter
-from ..tiles import TILE, spans
+from ..tiles import TILE
 from .photos import read_photo, result_name
 
 LONGEST = 2048  # pixels of a preview's longer side; the file to download is of full size
@@ -160,9 +160,15 @@ def _preview(image: np.ndarray, path: Path) -> Path:
 
 
 def _pieces(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    for top, bottom in spans(height, TILE, 0):
-        for left, right in spans(width, TILE, 0):
-            yield slice(top, bottom), slice(left, right)
+    """Cut an image into pieces of at most TILE pixels a side, of about equal size."""
+    for rows in _cuts(height):
+        for columns in _cuts(width):
+            yield rows, columns
+
+
+def _cuts(length: int) -> list[slice]:
+    count = -(-length // TILE)
+    return [slice(i * length // count, (i + 1) * length // count) for i in range(count)]
 
 
 def _mean(values: list[float]) -> float | None:

@@ -35,7 +35,7 @@ def pool_update(
             GPU, where nobody waits to look, such a candidate is left out.
     """
     _check(arena, scores, images, values, places, margin)
-    images = images.detach()
+    images, scores = images.detach(), scores.detach()  # the same memory, which autograd would guard
     impl = backends.choose("pool_update", arena)
     if impl is None and not arena.is_cuda:  # a kernel looks by itself
         _check_places(places, len(scores), arena.shape[1] - images[0].numel())
