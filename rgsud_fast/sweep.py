@@ -97,7 +97,8 @@ def summed(places: Sequence[int], pool: RewardPool) -> Sweep:
 def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Derain one image, [1, 3, H, W], and say whether the result may be a reward. Does not wait for the device."""
     image, layer = candidate(derainer, rainy, reward)
-    score = scorer.score(image, rainy=rainy)
+    known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
+    score = scorer.score(image, rainy=rainy, **known)
     outcome = guard(layer, score, reward)
     return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from rgsud_fast.config import RewardConfig
 from rgsud_fast.data import ImageSet, to_tensor
-from rgsud_fast.iqa import make_scorer
+from rgsud_fast.iqa import DomainScorer, make_scorer
+from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer
 from rgsud_fast.pool import RewardPool
 from rgsud_fast.sweep import OUTCOMES, candidate, guard, judge, sweep
@@ -197,3 +198,11 @@ def test_on_a_gpu_the_host_waits_once_at_the_end(name):
             pool.update([index], judged.image, judged.score)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("grey_layer", [False, True])
+def test_the_domain_score_of_a_candidate_is_that_of_the_image_beside_its_photograph(rainy, grey_layer):
+    torch.manual_seed(0)
+    scorer, image = DomainScorer(RainNet()), to_tensor(rainy[0])[None]
+    judged = judge(Darken(0.9).eval(), image, scorer, RewardConfig(grey_layer=grey_layer))
+    torch.testing.assert_close(judged.score, scorer.score(judged.image, rainy=image), rtol=0, atol=1e-4)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import Layer
 from . import _augment as augment
 from .plausibility import Plausibility
 from .scorer import check_images
@@ -54,13 +55,19 @@ class DomainScorer:
     """Psi = 2 logit of P(clean), less what makes the removed layer implausible as rain (method, section 4)."""
 
     name = "domain"
+    reads_layer = True  # `score` takes it, too
 
     def __init__(self, network: RainNet, plausibility: Plausibility | None = None):
         self.network = network.eval().requires_grad_(False)
         self.plausibility = plausibility or Plausibility()
 
-    def score(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
-        """Score each image by itself; see `Scorer.score`. Images may be of any size from 32 pixels."""
+    def score(self, images: Tensor, rainy: Tensor | None = None, layer: Layer | None = None) -> Tensor:
+        """Score each image by itself; see `Scorer.score`. Images may be of any size from 32 pixels.
+
+        Args:
+            images, rainy: see `Scorer.score`.
+            layer: what `removed_layer` says of rainy - images, where the caller knows it already.
+        """
         check_images(images, rainy)
         with torch.no_grad():
             # One by one: a convolution may sum in another order in another batch, and a score must not change with it.
@@ -68,7 +75,8 @@ class DomainScorer:
             ones = [one[None].float().contiguous(memory_format=torch.channels_last) for one in images]
             scores = SCALE * torch.cat([self.network(one) for one in ones])
             if rainy is not None:
-                scores = scores - self.plausibility.penalty(rainy, images)
+                penalty = self.plausibility.penalty(rainy, images) if layer is None else self.plausibility.of(layer)
+                scores = scores - penalty
         return scores
 
     def state(self) -> dict[str, Tensor]:
