@@ -26,7 +26,9 @@ LOST = (
     "another process of this run was lost, and its own message says why: start again with --resume, which goes on from "
     "the last checkpoint"
 )
-PATIENCE = timedelta(minutes=15)  # for a rank that is silent; one whose process dies is noticed at once
+# For a rank that is silent; one whose process dies is noticed at once. Hosts wait longer, as one of them may decode a
+# whole set of images for the first time, or measure the figures at the end, while the others wait.
+PATIENCE, HOSTS_PATIENCE = timedelta(minutes=15), timedelta(days=1)
 
 
 class Ranks:
@@ -45,8 +47,7 @@ class Ranks:
         self.local = int(os.environ.get("LOCAL_RANK", "0")) if count > 1 else 0  # among those of one machine
         self._hosts = None
         if count > 1:
-            gloo = dist.get_backend() == "gloo"
-            self._hosts = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._hosts = dist.new_group(backend="gloo", timeout=HOSTS_PATIENCE)
 
     @property
     def first(self) -> bool:
@@ -147,16 +148,17 @@ def joined(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(own)
     if not existed:
         dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
-    lost = False
+    whole = False
     try:
         yield Ranks(own, count)
+        whole = True
     except (RuntimeError, ValueError) as error:
-        lost = _of_a_lost_rank(error)
-        if not lost:
+        if not _of_a_lost_rank(error):
             raise
         raise UserError(LOST) from error
     finally:
-        if not existed and not (lost and own.type == "cuda"):  # NCCL would wait there for the one that is gone
+        # NCCL would wait there for the others, of which one is gone, or which wait for this one in a collective.
+        if not existed and (whole or own.type != "cuda"):
             dist.destroy_process_group()
 
 
