@@ -133,7 +133,8 @@ def joined(device: str) -> Iterator[Ranks]:
         device: auto, cpu, cuda or cuda:N; of several processes on GPUs each takes the one of its LOCAL_RANK.
 
     Raises:
-        UserError: a device for several processes that only one can have; or another process was lost meanwhile.
+        UserError: a device for several processes that only one can have, several that torchrun did not start, or
+            another process was lost meanwhile.
     """
     existed = dist.is_available() and dist.is_initialized()
     count = dist.get_world_size() if existed else int(os.environ.get("WORLD_SIZE", "1"))
@@ -147,7 +148,10 @@ def joined(device: str) -> Iterator[Ranks]:
         own = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(own)
     if not existed:
-        dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
+        try:
+            dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
+        except ValueError as error:  # torchrun's other variables are missing
+            raise UserError(f"WORLD_SIZE is {count} ({error}): start with torchrun, or unset WORLD_SIZE") from None
     whole = False
     try:
         yield Ranks(own, count)

@@ -13,9 +13,10 @@ from tiny import TINY_NETWORKS, darkness
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet, Pair
+from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.pool import RewardPool
-from rgsud_fast.ranks import Ranks
+from rgsud_fast.ranks import Ranks, joined
 from rgsud_fast.reports import validate
 from rgsud_fast.trainer import Trainer
 
@@ -122,6 +123,20 @@ def test_two_ranks_of_half_a_batch_train_as_one_rank_of_a_whole_one(tmp_path):
     # Resumed on another number of ranks.
     assert_alike(alone["weights"], first["rest"])
     assert_alike(alone["weights"], rest(Ranks(CPU), first["state"]))
+
+
+def test_ranks_that_read_different_images_are_told(monkeypatch):
+    ranks = Ranks(CPU)
+    monkeypatch.setattr(ranks, "gathered", lambda own: [own, [own[0][1:], own[1]]])
+    with pytest.raises(UserError, match="processes of this run read different images"):
+        trainer_of(ranks)
+
+
+def test_variables_of_several_processes_that_torchrun_did_not_start_are_told(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match="start with torchrun, or unset WORLD_SIZE"), joined("cpu"):
+        pass
 
 
 def call(rank, count, folder):
