@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -174,11 +175,16 @@ def _data(config: dict[str, Any], metrics: dict[str, Any]) -> str:
 
 
 def _without_paths(value: Any) -> Any:
-    """A configuration whose files and folders have lost the folders that they lie in, and without this machine's."""
+    """A configuration whose files and folders have lost the folders that they lie in, and without this machine's.
+
+    Of an address its last part is kept alone: host, user and what signs it are nobody else's business.
+    """
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items() if key not in ("out", "cache_dir")}
     if isinstance(value, list):
         return [_without_paths(item) for item in value]
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        value = urlsplit(value).path
     return re.sub(r"[^:,\[\]]*[/\\]", "", value.rstrip("/\\")) if isinstance(value, str) else value
 
 
