@@ -131,7 +131,7 @@ class ShardSet(Images):
             raise UserError(f"{name}: {error}") from None
         checksum = zlib.crc32(content)  # costs a hundredth of the digest
         if self._checked.get(index) != checksum:
-            if digest(image) != self.digests[index]:
+            if (image.shape[:2], digest(image)) != (self.sizes[index], self.digests[index]):
                 what = f"{name} is no longer what it was when the run began"
                 raise UserError(f"{place.shard.place}: {what}; start a new run")
             self._checked[index] = checksum
