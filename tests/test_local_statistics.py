@@ -93,9 +93,10 @@ def test_auto_takes_the_training_crop_from_the_weights(derainer, tmp_path):
     assert not torch.allclose(expected, derain(derainer, image), atol=1e-3)
     found = derain(tmp_path, image, device="cpu", local_statistics="auto")
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    save_network(tmp_path / "derainer.safetensors", derainer, "derainer")
-    with pytest.raises(UserError, match="do not name their training crop; give the side"):
-        derain(tmp_path, image, device="cpu", local_statistics="auto")
+    for text in ({}, {CROP: "some"}, {CROP: "9" * 5000}):
+        save_network(tmp_path / "derainer.safetensors", derainer, "derainer", text)
+        with pytest.raises(UserError, match="do not name their training crop; give the side"):
+            derain(tmp_path, image, device="cpu", local_statistics="auto")
 
 
 @pytest.mark.parametrize("window", [-1, "some", 1.5])
