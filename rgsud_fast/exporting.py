@@ -16,11 +16,11 @@ from torch.export import Dim
 
 from .errors import UserError
 from .files import replacing
-from .inference import Weights
 from .model_card import write_card
 from .nafnet_layout import read_derainer, to_nafnet
 from .networks import Derainer
 from .ops import use_backend
+from .runner import Weights
 from .weights import RESERVED, Kind, find_weights, load_network, load_state, read_metadata, save_network
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes

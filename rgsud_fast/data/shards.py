@@ -108,6 +108,7 @@ class ShardSet(Images):
         return image
 
     def expect(self, crops: Sequence[Crop], side: int) -> None:
+        """Begin to decode what these crops will be cut from."""
         for crop in crops:
             if (crop, side) not in self._expected:
                 self._expected[crop, side] = self._threads.submit(self._window, crop, side)
