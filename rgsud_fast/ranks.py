@@ -59,12 +59,15 @@ class Ranks:
         share = batch // self.count
         return range(self.rank * share, (self.rank + 1) * share)
 
-    def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over ranks and its first weights those of rank 0."""
+    def wrapped(self, network: nn.Module, whole: bool = True) -> nn.Module:
+        """The network, its gradients averaged over ranks and its first weights those of rank 0.
+
+        `whole` says that every step uses all of its parameters; else each step looks for those that it does not use.
+        """
         if self.count == 1:
             return network
         ids = [self.device] if self.device.type == "cuda" else None
-        options = {_BUFFERS: False, "gradient_as_bucket_view": True}
+        options = {_BUFFERS: False, "gradient_as_bucket_view": True, "find_unused_parameters": not whole}
         return DistributedDataParallel(network, device_ids=ids, **options)
 
     def total(self, value: Tensor) -> Tensor:
