@@ -15,6 +15,7 @@ from .config import Config
 from .gradients import buffers_kept, gradient_norms
 from .graph import Graphed
 from .guard import Guard
+from .networks import Derainer
 from .precision import lowered, pick_precision
 from .ranks import Ranks
 from .schedule import learning_rate, make_capturable, restore_moments, set_rate
@@ -48,7 +49,8 @@ class Descent:
         self.discriminator_guard = Guard(self.discriminator_optimizer, device, [nets.discriminator])
         self._bare = lowered(nets, pick_precision(config.precision, device))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
-        self.taught = Networks(*((ranks or Ranks(device)).wrapped(network) for network in self._bare))
+        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, Derainer)  # of a user's own nothing is known
+        self.taught = Networks(ranks.wrapped(self._bare.derainer, known), *map(ranks.wrapped, self._bare[1:]))
         self.called = self.taught._replace(discriminator=self._bare.discriminator)
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
         if self._graphed:

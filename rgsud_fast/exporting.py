@@ -16,11 +16,11 @@ from torch.export import Dim
 
 from .errors import UserError
 from .files import replacing
-from .inference import Weights
 from .model_card import write_card
 from .nafnet_layout import read_derainer, to_nafnet
 from .networks import Derainer
 from .ops import use_backend
+from .runner import Weights
 from .weights import RESERVED, Kind, find_weights, load_network, load_state, read_metadata, save_network
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
@@ -115,14 +115,9 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
     example = (torch.zeros(TRACED[0], channels, *TRACED[1:]),)
     options: dict[str, Any] = {"input_names": [given], "output_names": [made], "opset_version": OPSET, "verbose": False}
     with _tracing("onnx"):
-        if torch.__version__ >= (2, 9):  # from which on the other exporter is deprecated
-            free = {0: Dim("batch"), 2: Dim("height", min=33), 3: Dim("width", min=33)}  # smaller ones work as well
-            program = torch.onnx.export(module, example, dynamo=True, dynamic_shapes=(free,), **options)
-            program.save(str(path), external_data=False)
-        else:  # 2.6's exporter of torch.export's graphs takes multiples of 16 alone
-            free = {0: "batch", 2: "height", 3: "width"}
-            options["dynamic_axes"] = {given: free, made: free}
-            torch.onnx.export(module, example, str(path), dynamo=False, **options)
+        free = {0: Dim("batch"), 2: Dim("height", min=33), 3: Dim("width", min=33)}  # smaller ones work as well
+        program = torch.onnx.export(module, example, dynamo=True, dynamic_shapes=(free,), **options)
+        program.save(str(path), external_data=False)
     model = onnx.load(str(path))
     onnx.checker.check_model(model, full_check=True)
     if foreign := {entry.domain for entry in model.opset_import} - {""}:

@@ -33,7 +33,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                with contextlib.suppress(OSError):  # a file system without locks; leftovers then stay
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             yield temporary
             with open(temporary, "rb+") as written:
                 os.fsync(written.fileno())

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -84,7 +85,7 @@ def model_card(run: Path, files: set[str]) -> str:
     folder = RunFolder(run)
     name = run.resolve().name
     config = _without_paths(read_yaml(folder.config)) if folder.config.exists() else {}
-    metrics = json.loads(folder.metrics.read_text(encoding="utf-8")) if folder.metrics.exists() else {}
+    metrics = _metrics(folder)
     told = [
         "---",
         yaml.safe_dump(_front_matter(name, config, metrics), sort_keys=False).rstrip(),
@@ -132,8 +133,9 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
 def _trained(folder: RunFolder, config: dict[str, Any], metrics: dict[str, Any]) -> str:
     """How the derainer in a folder came about, as sentences."""
     text = read_metadata(folder.path) if folder.weights("derainer").exists() else {}
-    step, preset = metrics.get("steps", text.get("step")), text.get("preset")
-    told = f" Preset `{preset}`, {int(step):,} iterations, seed {text.get('seed')}." if preset and step else ""
+    step, preset = str(metrics.get("steps", text.get("step", ""))), text.get("preset")
+    whole = preset and step.isdecimal()
+    told = f" Preset `{preset}`, {int(step):,} iterations, seed {text.get('seed')}." if whole else ""
     start = config.get("network", {}).get("derainer_start")
     return told + (f" The derainer started from the weights in `{start}`, whose terms hold as well." if start else "")
 
@@ -173,12 +175,27 @@ def _data(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     return "\n".join(["| | folder | images |", "|---|---|---|", *lines]) if lines else "Not recorded."
 
 
+def _metrics(folder: RunFolder) -> dict[str, float]:
+    """The numbers of metrics.json; none where there is no such file, or one that somebody damaged."""
+    try:
+        found = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in pairs if isinstance(value, (int, float))}
+
+
 def _without_paths(value: Any) -> Any:
-    """A configuration whose files and folders have lost the folders that they lie in, and without this machine's."""
+    """A configuration whose files and folders have lost the folders that they lie in, and without this machine's.
+
+    Of an address its last part is kept alone: host, user and what signs it are nobody else's business.
+    """
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items() if key not in ("out", "cache_dir")}
     if isinstance(value, list):
         return [_without_paths(item) for item in value]
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        value = urlsplit(value).path
     return re.sub(r"[^:,\[\]]*[/\\]", "", value.rstrip("/\\")) if isinstance(value, str) else value
 
 

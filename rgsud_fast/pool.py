@@ -203,7 +203,7 @@ class RewardPool:
         Raises:
             ValueError: it is of another number of images or pixels, or of another `keep`.
         """
-        arenas = state["arenas"] if "arenas" in state else [state["arena"]]  # as one, up to version 0.1's first runs
+        arenas = arenas_of(state)
         bytes_of = [(len(arenas[0]), sum(arena.shape[1] for arena in arenas)), (len(self.scores[0]), self._offsets[-1])]
         for name, saved, mine in (
             ("bytes", *bytes_of),
@@ -216,6 +216,11 @@ class RewardPool:
         for tier in self.tiers:
             if tier.scores is not None:
                 tier.scores.copy_(state["scores"][tier.first : tier.last])
+
+
+def arenas_of(state: dict[str, Any]) -> list[Tensor]:
+    """The arenas of a pool's saved state, which follow one another; the first files have a single one."""
+    return state["arenas"] if "arenas" in state else [state["arena"]]
 
 
 def _shares(scores: Tensor) -> tuple[Tensor, Tensor]:

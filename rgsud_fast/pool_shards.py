@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .data.sampler import Crop, offsets_of
-from .pool import RewardPool
+from .pool import RewardPool, arenas_of
 from .pool_memory import copy_bytes
 from .ranks import Ranks
 
@@ -126,7 +126,8 @@ class ShardedPool:
             ValueError: it is of images of other sizes, or of another `keep`.
         """
         offsets = offsets_of(self.sizes)
-        own = [part for i in self.own for part in _cut(state["arenas"], offsets[i], offsets[i + 1])]
+        arenas = arenas_of(state)
+        own = [part for i in self.own for part in _cut(arenas, offsets[i], offsets[i + 1])]
         self.shard.load_state_dict({"arenas": own, "scores": state["scores"][self.own]})
 
     def _of(self, rank: int) -> list[int]:

@@ -56,7 +56,7 @@ def rain(
     backgrounds, sources = gather(clean), gather(rainy)
     generator, where = on_device(run, device, "generator")
     kind = read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
-    estimator, _ = on_device(derainer if derainer is not None and kind == "derainer" else run, device, kind)
+    estimator, _ = on_device(derainer if derainer is not None and kind == "derainer" else run, str(where), kind)
 
     def paint(both: Tensor) -> Tensor:
         background, source = both[:, :3], both[:, 3:]

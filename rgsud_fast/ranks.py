@@ -26,7 +26,9 @@ LOST = (
     "another process of this run was lost, and its own message says why: start again with --resume, which goes on from "
     "the last checkpoint"
 )
-PATIENCE = timedelta(minutes=15)  # for a rank that is silent; one whose process dies is noticed at once
+# For a rank that is silent; one whose process dies is noticed at once. Hosts wait longer, as one of them may decode a
+# whole set of images for the first time, or measure the figures at the end, while the others wait.
+PATIENCE, HOSTS_PATIENCE = timedelta(minutes=15), timedelta(days=1)
 
 
 class Ranks:
@@ -45,8 +47,7 @@ class Ranks:
         self.local = int(os.environ.get("LOCAL_RANK", "0")) if count > 1 else 0  # among those of one machine
         self._hosts = None
         if count > 1:
-            gloo = dist.get_backend() == "gloo"
-            self._hosts = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._hosts = dist.new_group(backend="gloo", timeout=HOSTS_PATIENCE)
 
     @property
     def first(self) -> bool:
@@ -58,12 +59,15 @@ class Ranks:
         share = batch // self.count
         return range(self.rank * share, (self.rank + 1) * share)
 
-    def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over ranks and its first weights those of rank 0."""
+    def wrapped(self, network: nn.Module, whole: bool = True) -> nn.Module:
+        """The network, its gradients averaged over ranks and its first weights those of rank 0.
+
+        `whole` says that every step uses all of its parameters; else each step looks for those that it does not use.
+        """
         if self.count == 1:
             return network
         ids = [self.device] if self.device.type == "cuda" else None
-        options = {_BUFFERS: False, "gradient_as_bucket_view": True}
+        options = {_BUFFERS: False, "gradient_as_bucket_view": True, "find_unused_parameters": not whole}
         return DistributedDataParallel(network, device_ids=ids, **options)
 
     def total(self, value: Tensor) -> Tensor:
@@ -132,7 +136,8 @@ def joined(device: str) -> Iterator[Ranks]:
         device: auto, cpu, cuda or cuda:N; of several processes on GPUs each takes the one of its LOCAL_RANK.
 
     Raises:
-        UserError: a device for several processes that only one can have; or another process was lost meanwhile.
+        UserError: a device for several processes that only one can have, several that torchrun did not start, or
+            another process was lost meanwhile.
     """
     existed = dist.is_available() and dist.is_initialized()
     count = dist.get_world_size() if existed else int(os.environ.get("WORLD_SIZE", "1"))
@@ -146,17 +151,21 @@ def joined(device: str) -> Iterator[Ranks]:
         own = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
         torch.cuda.set_device(own)
     if not existed:
-        dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
-    lost = False
+        try:
+            dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)
+        except ValueError as error:  # torchrun's other variables are missing
+            raise UserError(f"WORLD_SIZE is {count} ({error}): start with torchrun, or unset WORLD_SIZE") from None
+    whole = False
     try:
         yield Ranks(own, count)
+        whole = True
     except (RuntimeError, ValueError) as error:
-        lost = _of_a_lost_rank(error)
-        if not lost:
+        if not _of_a_lost_rank(error):
             raise
         raise UserError(LOST) from error
     finally:
-        if not existed and not (lost and own.type == "cuda"):  # NCCL would wait there for the one that is gone
+        # NCCL would wait there for the others, of which one is gone, or which wait for this one in a collective.
+        if not existed and (whole or own.type != "cuda"):
             dist.destroy_process_group()
 
 

@@ -76,7 +76,7 @@ def window_side(weights: Weights, window: Window) -> int:
     """
     if window == "auto":
         crop = None if isinstance(weights, nn.Module) else read_metadata(find_weights(weights)).get(CROP)
-        if crop is None:
+        if crop is None or not crop.isdecimal() or len(crop) > 9:
             raise UserError(
                 f"local statistics: the weights do not name their training crop; give the side of the windows, "
                 f"{PER_CROP} times that crop, in pixels"

@@ -11,9 +11,8 @@ import numpy as np
 from .data import list_images, read_image
 from .device import pick_device
 from .errors import UserError
-from .inference import Watch
 from .iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
-from .sources import check_pairs, gather, size_of
+from .sources import ImageWatch, check_pairs, gather, size_of
 
 
 def score_files(
@@ -22,7 +21,7 @@ def score_files(
     clean: str | Path | None = None,
     *,
     device: str = "auto",
-    watch: Watch | None = None,
+    watch: ImageWatch | None = None,
 ) -> dict[str, Any]:
     """Score an image or every image of a folder; higher is better.
 

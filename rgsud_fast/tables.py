@@ -41,4 +41,5 @@ def scores_table(figures: dict[str, Any]) -> str:
 
 
 def counted(things: Sequence[Any], what: str) -> str:
+    """How many there are, with their name: 1 image, 2 images."""
     return f"{len(things)} {what}{'s' * (len(things) != 1)}"

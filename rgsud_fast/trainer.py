@@ -61,6 +61,8 @@ class Trainer:
         self.ranks = ranks or Ranks(device)
         _check_divisible(config, domains, self.ranks.count)
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
+        if any(images != self._images() for images in self.ranks.gathered(self._images())):
+            raise UserError("the processes of this run read different images: give all of them the same files")
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
         self.warm = False  # whether the discriminator has had its warm-up

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import numpy as np
 import pytest
 
+from rgsud_fast import files
 from rgsud_fast.data import ImageSet, cache, write_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.files import replacing
@@ -138,3 +140,13 @@ def test_digests_tell_images_of_the_same_bytes_and_other_sizes_apart():
     wide = np.zeros((32, 64, 3), np.uint8)
     images = ImageSet.from_arrays(["wide", "tall", "again"], [wide, wide.reshape(64, 32, 3), wide.copy()])
     assert images.digests[0] == images.digests[2] != images.digests[1]
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    files.write_text(tmp_path / "text", "whole")
+    files.remove_leftovers(tmp_path / "text")
+    assert (tmp_path / "text").read_text() == "whole"

@@ -18,6 +18,8 @@ from rgsud_fast import derain
 from rgsud_fast.demo_page.photos import MOST_BYTES
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'rgsud-fast[demo]'")
+from rgsud_fast.demo_page.guard import Guard
+
 pytestmark = pytest.mark.slow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -214,6 +216,15 @@ def test_what_is_too_large_is_refused_before_it_is_sent(site):
         assert (status, content) == (413, b"at most 64 MiB are taken")
     assert ask(site, "POST", "/gradio_api/upload", **kind, Transfer_Encoding="chunked")[0] == 411
     assert ask(site, "POST", "/gradio_api/queue/join", Content_Length=str(2**20))[0] == 413
+
+
+def test_a_length_beside_chunks_is_not_believed(tmp_path):
+    headers = {"host": "127.0.0.1", "content-length": "5", "transfer-encoding": "chunked"}
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload"}
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+    refusal = Guard(app=None, folder=tmp_path)._refusal
+    assert refusal(scope).status_code == 411
+    assert refusal(scope | {"headers": scope["headers"][:2]}) is None
 
 
 def test_pages_of_others_are_turned_away(site):

@@ -89,7 +89,6 @@ def test_a_file_computes_what_the_network_does_at_any_size(run, tmp_path, to, ki
     check(load_network(run, kind), computed or torch.jit.load(path), channels, shapes)
 
 
-@pytest.mark.skipif(torch.__version__ < (2, 9), reason="the older exporter of torch cannot follow a reflected border")
 def test_the_discriminator_too(run, tmp_path):
     check(
         load_network(run, "discriminator"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
-from test_trainer import same_bits
+from tiny import same_bits
 
 from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import merge

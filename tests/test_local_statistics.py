@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from rgsud_fast.assembly import build_networks
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Pair, write_image
 from rgsud_fast.errors import UserError
+from rgsud_fast.gallery import run as gallery_run
 from rgsud_fast.inference import derain, evaluate
 from rgsud_fast.networks import Derainer, local_statistics
 from rgsud_fast.networks.derainer import NAFBlock, local_mean
@@ -93,9 +96,10 @@ def test_auto_takes_the_training_crop_from_the_weights(derainer, tmp_path):
     assert not torch.allclose(expected, derain(derainer, image), atol=1e-3)
     found = derain(tmp_path, image, device="cpu", local_statistics="auto")
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    save_network(tmp_path / "derainer.safetensors", derainer, "derainer")
-    with pytest.raises(UserError, match="do not name their training crop; give the side"):
-        derain(tmp_path, image, device="cpu", local_statistics="auto")
+    for text in ({}, {CROP: "some"}, {CROP: "9" * 5000}):
+        save_network(tmp_path / "derainer.safetensors", derainer, "derainer", text)
+        with pytest.raises(UserError, match="do not name their training crop; give the side"):
+            derain(tmp_path, image, device="cpu", local_statistics="auto")
 
 
 @pytest.mark.parametrize("window", [-1, "some", 1.5])
@@ -133,5 +137,11 @@ def test_validation_takes_windows_of_one_and_a_half_crops_from_the_configuration
     config.val_local_statistics = True
     assert window_of(config) == 48
     assert validate(derainer, pairs, cpu, 48) != validate(derainer, pairs, cpu)
+    trainer = SimpleNamespace(
+        config=config, derainer=derainer, device=cpu, domains=SimpleNamespace(val=[Pair("0", pixels, 255 - pixels)])
+    )
+    (shown,) = gallery_run._validation(trainer)
+    figures = validate(derainer, trainer.domains.val, cpu, 48)
+    assert shown.scores["PSNR-RGB"][1] == pytest.approx(figures["psnr_rgb"], abs=1e-6)
     with pytest.raises(UserError, match="val_local_statistics is known of NAFNet alone"):
         build_networks(config, cpu, nn.Conv2d(3, 3, 1))

@@ -95,6 +95,21 @@ def test_no_path_of_the_machine_is_told(run):
     assert "cache_dir" not in text
 
 
+@pytest.mark.parametrize("damaged", ["{", "[1, 2]", '{"psnr_rgb": "much", "steps": "many"}', "[" * 100_000])
+def test_metrics_that_somebody_damaged_tell_nothing(run, damaged):
+    (run / "metrics.json").write_text(damaged)
+    assert "Nothing was measured" in write_card(run).read_text()
+
+
+def test_of_an_address_the_last_part_alone_is_told(run):
+    path = run / "config.yaml"
+    address = "https://user:word@host.example/deep/rain-{00..15}.tar?signature=secret"
+    path.write_text(path.read_text().replace(f"{PRIVATE}/rainy photos", address))
+    text = write_card(run).read_text()
+    assert "| rainy | `rain-{00..15}.tar` | 52 |" in text
+    assert not any(private in text for private in ("user", "word", "host.example", "deep", "secret"))
+
+
 def test_it_says_how_to_use_what_lies_beside_it(run, tmp_path):
     (tmp_path / "hub").mkdir()
     for name in ("derainer.onnx", "derainer.pt", "derainer.pth", "generator.onnx"):

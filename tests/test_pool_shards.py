@@ -88,3 +88,11 @@ def test_two_ranks_hold_and_give_what_one_pool_does(tmp_path):
     assert torch.equal(whole.scores, alone.scores)
     for index in (0, 2, 3):
         assert torch.equal(whole.versions(index), alone.versions(index))
+
+
+def test_a_share_is_restored_from_the_first_files_as_well():
+    alone = filled_pool(RewardPool(SIZES, keep=2), lambda index: True)
+    state = alone.state_dict()
+    pool = ShardedPool(SIZES, Ranks(torch.device("cpu")), keep=2)
+    pool.load_state_dict({"arena": torch.cat(state["arenas"], dim=1), "scores": state["scores"]})
+    assert all(map(torch.equal, pool.take(crops(), SIDE), alone.take(None, crops(), SIDE)[1:]))

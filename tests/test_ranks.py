@@ -10,12 +10,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from tiny import TINY_NETWORKS, darkness
+from torch import nn
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet, Pair
+from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.pool import RewardPool
-from rgsud_fast.ranks import Ranks
+from rgsud_fast.ranks import Ranks, joined
 from rgsud_fast.reports import validate
 from rgsud_fast.trainer import Trainer
 
@@ -32,7 +34,18 @@ def images(seed: int) -> ImageSet:
     return ImageSet.from_arrays([str(i) for i in range(len(arrays))], arrays)
 
 
-def trainer_of(ranks: Ranks, **fields) -> Trainer:
+class Idle(nn.Module):
+    """A user's own derainer, a part of which does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.busy, self.idle = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, image):
+        return self.busy(image)
+
+
+def trainer_of(ranks: Ranks, derainer: nn.Module | None = None, **fields) -> Trainer:
     rainy, clean = images(0), images(1)
     reward = {"sweep_start": 0.9, "sweep_every": 6, "sweep_images": 1, "keep": 2, "mirror": False, "grey_layer": False}
     config = Config(
@@ -42,7 +55,7 @@ def trainer_of(ranks: Ranks, **fields) -> Trainer:
     )
     pairs = [Pair(str(i), rainy[i], clean[i]) for i in range(len(rainy))]
     scorer = make_scorer(darkness, rainy, clean)
-    return Trainer(config, Domains(rainy, clean, pairs), scorer, CPU, ranks=ranks)
+    return Trainer(config, Domains(rainy, clean, pairs), scorer, CPU, derainer, ranks=ranks)
 
 
 def advance(trainer: Trainer, steps: int) -> None:
@@ -68,6 +81,9 @@ def train_all(ranks):
 
 def train_all_and_the_rest_of_another(ranks, folder):
     found = train_all(ranks)
+    own = trainer_of(ranks, Idle())
+    advance(own, 3)
+    found["own"] = weights_of(own)
     return found | {"rest": rest(ranks, torch.load(f"{folder}/alone.pt", weights_only=True))}
 
 
@@ -119,9 +135,24 @@ def test_two_ranks_of_half_a_batch_train_as_one_rank_of_a_whole_one(tmp_path):
     assert first["mean"] == second["mean"] == pytest.approx(alone["mean"], abs=1e-4)
     assert first["figures"] == second["figures"] == pytest.approx(alone["figures"], abs=1e-2)
     assert second["state"]["pool"] == {} and first["whole"] and not second["whole"]
+    assert same(first["own"], second["own"])
     # Resumed on another number of ranks.
     assert_alike(alone["weights"], first["rest"])
     assert_alike(alone["weights"], rest(Ranks(CPU), first["state"]))
+
+
+def test_ranks_that_read_different_images_are_told(monkeypatch):
+    ranks = Ranks(CPU)
+    monkeypatch.setattr(ranks, "gathered", lambda own: [own, [own[0][1:], own[1]]])
+    with pytest.raises(UserError, match="processes of this run read different images"):
+        trainer_of(ranks)
+
+
+def test_variables_of_several_processes_that_torchrun_did_not_start_are_told(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UserError, match="start with torchrun, or unset WORLD_SIZE"), joined("cpu"):
+        pass
 
 
 def call(rank, count, folder):

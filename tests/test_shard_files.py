@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import sys
 import tarfile
@@ -63,6 +64,33 @@ def test_names_met_in_several_shards_carry_the_shards(opened, tmp_path):
     for i in range(2):
         write_tar(tmp_path / f"{i}.tar", {"1.png": png(i)})
     assert opened(str(tmp_path / "{0..1}.tar")).names == ["0.tar/1.png", "1.tar/1.png"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "[" * 100_000,
+        lambda text: text.replace("{}", "[]"),
+        lambda text: re.sub(r", \d+, ", ", -1, ", text),
+        lambda text: re.sub(r'"[0-9a-f]{32}"', "3", text),
+    ],
+    ids=["deep", "skipped", "numbers", "digests"],
+)
+def test_an_index_that_somebody_damaged_is_made_anew(opened, pattern, tmp_path, damage):
+    first = opened(pattern)
+    path = next((tmp_path / "indices").glob("*.shard"))
+    path.write_text(damage(path.read_text()))
+    same(opened(pattern), first)
+
+
+def test_an_index_cannot_lie_about_sizes(opened, pattern, tmp_path):
+    opened(pattern)
+    for path in (tmp_path / "indices").glob("*.shard"):
+        kept = json.loads(path.read_text())
+        kept["entries"] = [[name, begin, length, 9000, *rest] for name, begin, length, _, *rest in kept["entries"]]
+        path.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match="no longer what it was"):
+        opened(pattern)[0]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tars import png, same, write_photos, write_shards, write_tar
-from test_trainer import same_bits
-from tiny import darkness
+from tiny import darkness, same_bits
 
 from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import Config, merge

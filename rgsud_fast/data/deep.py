@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from .images import FORMATS
+
 _DEEP = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16")  # Pillow's names for pixels that it cuts down to eight bits
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 _ROWS = 64  # of a PNG, compressed at a time
@@ -39,7 +41,7 @@ def is_deep(image: Image.Image) -> bool:
 
 def decode_deep(path: str | Path) -> np.ndarray:
     """The pixels of such a file, uint16 [H, W, 1 to 4], as stored, but a TIFF upright."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if image.mode.startswith("I;16"):
             return np.asarray(image).astype(np.uint16)[..., None]
         layout = _layout(image.tile[0][3])
@@ -99,7 +101,7 @@ def _layout(arguments: object) -> str:
 
 def _decode_as(path: str | Path, layout: str) -> np.ndarray:
     """Let Pillow decode a file whose pixels are laid out in this way, [H, W, C] of bytes."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         image.tile = [
             (codec, box, offset, layout if isinstance(old, str) else (layout, *old[1:]))
             for codec, box, offset, old in image.tile

@@ -53,14 +53,27 @@ def open_index(shard: Shard, name: tuple[str, str], cache_dir: Path) -> Index:
     remove_leftovers(cache_dir / old)
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return Index([Entry(*entry) for entry in kept["entries"]], kept["skipped"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _whole(Index([Entry(*entry) for entry in kept["entries"]], kept["skipped"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # no index of this content, or a damaged one
     index = _read(shard)
     write_text(path, json.dumps(index._asdict()))
     for stale in set(cache_dir.glob(old)) - {path}:
         with contextlib.suppress(OSError):
             stale.unlink()
+    return index
+
+
+def _whole(index: Index) -> Index:
+    """The same index, whose file may have been written by anybody.
+
+    Raises:
+        ValueError, AttributeError: what it holds is of another kind.
+    """
+    numbers = [number for entry in index.entries for number in entry[1:5]]
+    texts = [text for entry in index.entries for text in (entry.name, entry.digest)] + list(index.skipped.values())
+    if not all(type(n) is int and n >= 0 for n in numbers) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("the index of this shard is damaged")
     return index
 
 

@@ -108,6 +108,7 @@ class ShardSet(Images):
         return image
 
     def expect(self, crops: Sequence[Crop], side: int) -> None:
+        """Begin to decode what these crops will be cut from."""
         for crop in crops:
             if (crop, side) not in self._expected:
                 self._expected[crop, side] = self._threads.submit(self._window, crop, side)
@@ -131,7 +132,7 @@ class ShardSet(Images):
             raise UserError(f"{name}: {error}") from None
         checksum = zlib.crc32(content)  # costs a hundredth of the digest
         if self._checked.get(index) != checksum:
-            if digest(image) != self.digests[index]:
+            if (image.shape[:2], digest(image)) != (self.sizes[index], self.digests[index]):
                 what = f"{name} is no longer what it was when the run began"
                 raise UserError(f"{place.shard.place}: {what}; start a new run")
             self._checked[index] = checksum

@@ -77,7 +77,7 @@ class Guard:
             return PlainTextResponse("not found", 404)
         if method == "POST":
             length = headers.get("content-length", "")
-            if not length.isdecimal():
+            if not length.isdecimal() or "transfer-encoding" in headers:  # which would count in place of the length
                 return PlainTextResponse("the length is missing", 411)
             if int(length) > (MOST_BYTES + ENVELOPE if path == UPLOAD else MOST_JSON):
                 return PlainTextResponse(f"at most {MOST_BYTES // 2**20} MiB are taken", 413)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ..config import Config
 from ..data import to_tensor
 from ..metrics import psnr
-from ..networks import evaluating
+from ..networks import evaluating, local_statistics
 from ..ops import rain_residual
+from ..reports import window_of
 from ..sweep import OUTCOMES, judge
 from ..tiles import run_tiled
 from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
@@ -101,7 +102,7 @@ def _validation(trainer: Trainer) -> list[Comparison]:
     shown = []
     for pair in _spread(trainer.domains.val or []):
         rainy, clean = (to_tensor(image)[None] for image in (pair.rainy, pair.clean))
-        derained = _derain(trainer, rainy)
+        derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
         gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
         shown.append(Comparison(pair.name, rainy[0], derained[0], {"PSNR-RGB": gain}))
     return shown
@@ -173,9 +174,9 @@ def _reasons(log: list[dict[str, Any]]) -> str:
     return "In all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
 
 
-def _derain(trainer: Trainer, rainy: Tensor) -> Tensor:
-    """[1, 3, H, W] on the CPU -> derained, clamped, on the CPU."""
-    with evaluating(trainer.derainer) as network:
+def _derain(trainer: Trainer, rainy: Tensor, window: int = 0) -> Tensor:
+    """[1, 3, H, W] on the CPU -> derained, clamped, on the CPU; `window` is of local statistics."""
+    with evaluating(trainer.derainer) as network, local_statistics(network, window):
         return run_tiled(network, rainy.to(trainer.device)).clamp(0, 1).cpu()
 
 
