@@ -34,6 +34,8 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 raise KeyboardInterrupt
 
         trainer.warm_up(watch)
+        if trainer.patience.spent:
+            progress.say("stage 2 had ended early; a higher reward.patience lets it go on")
         due = False  # a checkpoint, which waits for a step that is not skipped
         while not trainer.ended:
             if trainer.sweep_due():

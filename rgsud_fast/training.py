@@ -88,6 +88,7 @@ def _train(
         backend,
         folder.gone_if_empty(),
         folder.telling_of_full_disks(),
+        contextlib.ExitStack() as closing,
     ):
         if line:
             progress.say(line)
@@ -97,6 +98,7 @@ def _train(
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
             domains = load_domains(config.data, folder.cache, progress.say, progress.reading)
+        closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
             progress.say(f"{domains.counted()}; preparing the score")

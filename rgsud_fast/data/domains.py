@@ -42,6 +42,11 @@ class Domains:
         """How many images, and validation pairs, were found and cannot be used."""
         return {"rainy": len(self.rainy.skipped), "clean": len(self.clean.skipped), "pairs": self.skipped_pairs}
 
+    def close(self) -> None:
+        """The run is over; see `Images.close`."""
+        self.rainy.close()
+        self.clean.close()
+
     def counted(self) -> str:
         """How many images there are, and how many were skipped, for people."""
         skipped = [f"{count} {name}" for name, count in self.skipped.items() if count]

@@ -43,6 +43,9 @@ class Images(Sequence):
     def expect(self, crops: Sequence[Crop], side: int) -> None:
         """Say which crops will be cut soon, so that a set that decodes can begin with them."""
 
+    def close(self) -> None:
+        """The run is over: nothing more will be asked for."""
+
     def cut(self, crops: Sequence[Crop], side: int) -> tuple[Tensor, Tensor]:
         """What `ops.take_crops` needs for these crops: bytes, uint8 [B], and windows into them, int64 [N, 6].
 

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import UserError
 
@@ -33,6 +33,11 @@ class Shard:
     def name(self) -> str:
         """Its file name."""
         return PurePosixPath(urlsplit(self.place).path if self.remote else self.place).name
+
+    @property
+    def shown(self) -> str:
+        """Its path or address for messages, without what signs or opens it."""
+        return shown(self.place)
 
     @property
     def remote(self) -> bool:
@@ -72,7 +77,7 @@ class Shard:
         """
         total = str(self._ask(0, 1)[1].get("Content-Range")).rpartition("/")[2]
         if not total.isdecimal():
-            raise UserError(f"{self.place}: this server does not say how large the file is; download the shards")
+            raise UserError(f"{self.shown}: this server does not say how large the file is; download the shards")
         return int(total)
 
     def open(self) -> io.BufferedReader:
@@ -95,9 +100,11 @@ class Shard:
                     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                         if answer.status != http.client.PARTIAL_CONTENT:
                             raise UserError(
-                                f"{self.place}: this server gives whole files only, and single images are asked for; "
+                                f"{self.shown}: this server gives whole files only, and single images are asked for; "
                                 "use one that answers range requests, or download the shards"
                             )
+                        if int(answer.headers.get("Content-Length") or 0) > size:
+                            raise UserError(f"{self.shown}: this server sends more than it was asked for")
                         return answer.read(), answer.headers
                 except (OSError, http.client.HTTPException) as error:
                     if pause is None or (isinstance(error, urllib.error.HTTPError) and error.code < 500):
@@ -111,7 +118,7 @@ class Shard:
             yield
         except (OSError, *more) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise UserError(f"{self.place}: cannot be read ({reason}); check the path or address") from None
+            raise UserError(f"{self.shown}: cannot be read ({reason}); check the path or address") from None
 
 
 class _Remote(io.RawIOBase):
@@ -141,6 +148,14 @@ class _Remote(io.RawIOBase):
         return len(content)
 
 
+def shown(place: str) -> str:
+    """An address without its user, password, query and fragment; any other text as it is."""
+    if not place.startswith(("http://", "https://")):
+        return place
+    parts = urlsplit(place)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 def expand(pattern: str) -> list[Shard]:
     """The shards that a pattern such as `shards/rain-{000..127}.tar` stands for, as WebDataset reads it.
 
@@ -159,11 +174,11 @@ def expand(pattern: str) -> list[Shard]:
     for place in places:
         scheme = re.match(r"[A-Za-z][\w+.-]+(?=:)", place)
         if (scheme and scheme[0] not in ("http", "https")) or not place.strip():
-            raise UserError(f"{place}: shards are read from local paths and http(s) addresses alone")
+            raise UserError(f"{shown(place)}: shards are read from local paths and http(s) addresses alone")
         path = urlsplit(place).path if scheme else place
         if not path.endswith(".tar"):
             raise UserError(
-                f"{place}: a shard is a plain .tar, since single images are read from it; unpack a compressed one"
+                f"{shown(place)}: a shard is a plain .tar, as single images are read from it; unpack a compressed one"
             )
     if len(set(places)) < len(places):
         raise UserError(f"{pattern}: it names a shard twice")

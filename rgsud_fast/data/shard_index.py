@@ -95,7 +95,7 @@ def _read(shard: Shard) -> Index:
                     entry = Entry(name, member.offset_data, member.size, *image[0].shape[:2], image[1])
                     index.entries.append(entry)
     except tarfile.TarError as error:
-        raise UserError(f"{shard.place}: no plain tar, or a damaged one ({error}); make or copy it again") from None
+        raise UserError(f"{shard.shown}: no plain tar, or a damaged one ({error}); make or copy it again") from None
     return index
 
 
@@ -115,7 +115,7 @@ def _images(shard: Shard, tar: tarfile.TarFile, index: Index) -> Iterator[Any]:
         sample = base_plus_ext(str(name))[0] or str(name)
         if sample in samples:
             raise UserError(
-                f"{shard.place}: the sample {sample} has the images {samples[sample]} and {name}; a domain's shards "
+                f"{shard.shown}: the sample {sample} has the images {samples[sample]} and {name}; a domain's shards "
                 "hold one image a sample"
             )
         samples[sample] = str(name)

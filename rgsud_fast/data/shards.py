@@ -107,6 +107,10 @@ class ShardSet(Images):
                 self._room -= image.nbytes
         return image
 
+    def close(self) -> None:
+        """Give up what is being decoded ahead, so that the end of a run waits for no server."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def expect(self, crops: Sequence[Crop], side: int) -> None:
         """Begin to decode what these crops will be cut from."""
         for crop in crops:
@@ -134,7 +138,7 @@ class ShardSet(Images):
         if self._checked.get(index) != checksum:
             if (image.shape[:2], digest(image)) != (self.sizes[index], self.digests[index]):
                 what = f"{name} is no longer what it was when the run began"
-                raise UserError(f"{place.shard.place}: {what}; start a new run")
+                raise UserError(f"{place.shard.shown}: {what}; start a new run")
             self._checked[index] = checksum
         image.flags.writeable = False
         return image

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..data import to_tensor
+from ..data.shard_files import shown
 from ..metrics import psnr
 from ..networks import evaluating, local_statistics
 from ..ops import rain_residual
@@ -202,5 +203,6 @@ def _flat(config: Config) -> dict[str, Any]:
     flat = {}
     for name, value in config.model_dump(mode="json").items():
         inside = value.items() if isinstance(value, dict) else [(None, value)]
+        inside = [(key, shown(one) if isinstance(one, str) else one) for key, one in inside]
         flat |= {f"{name}.{key}" if key else name: one for key, one in inside}
     return flat
