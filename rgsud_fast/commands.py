@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json as json_text
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from .tiles import OVERLAP, TILE
 def train(args: list[str]) -> None:
     """Train; the arguments are the fields of the configuration."""
     config, resume, line = read_train(args)
-    if line:
+    if line and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
         print(line, flush=True)
     from .training import train
 
