@@ -52,6 +52,8 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 check(trainer, folder)
             if trainer.step == config.stage1_iterations:
                 trainer.stage1_metrics = book.validated()
+                if config.stage2_iterations and not bool(trainer.pool.filled.any()):
+                    progress.say("stage 2 begins without any reward: until one enters, it goes on as stage 1 did")
             elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
                 book.validated()
             if (due and trainer.descent.settled) or trainer.ended or asked:

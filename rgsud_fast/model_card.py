@@ -13,6 +13,7 @@ import yaml
 
 from . import __version__
 from .config_files import read_yaml
+from .errors import UserError
 from .files import write_text
 from .run_folder import RunFolder
 from .weights import read_metadata
@@ -30,7 +31,7 @@ _FIGURES = {"psnr_rgb": "PSNR-RGB", "ssim_rgb": "SSIM-RGB", "psnr_y": "PSNR-Y", 
 _USES = {
     "derainer.safetensors": """\
 ```python
-import rgsud_fast  # pip install rgsud-fast
+import rgsud_fast  # from a clone of its code: pip install -e .
 
 image = rgsud_fast.derain("derainer.safetensors", "photo.jpg")  # [3, H, W] in [0, 1]
 ```""",
@@ -49,6 +50,13 @@ derained = torch.jit.load("derainer.pt")(rainy).clamp(0, 1)  # float32 RGB [N, 3
 ```""",
     "derainer.pth": "`derainer.pth` holds the same weights under the names of NAFNet's own code, in `params`.",
 }
+_OWN = """\
+```python
+import rgsud_fast  # from a clone of its code: pip install -e .
+
+network = rgsud_fast.weights.load_state("derainer.safetensors", network)  # one that its own code has built
+image = rgsud_fast.derain(network, "photo.jpg")  # [3, H, W] in [0, 1]
+```"""
 _OTHERS = {
     "unet": "estimates the clean image of a rainy one, which the generator takes rain from",
     "generator": "paints rain: clean image and rain information [N, 6, H, W] to rainy image",
@@ -94,7 +102,7 @@ def model_card(run: Path, files: set[str]) -> str:
         f"Removes rain from photographs. Trained without pairs by rgsud_fast {__version__} (RGSUD, reward-guided "
         f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_trained(folder, config, metrics)}",
         "## Use",
-        *(use for file, use in _USES.items() if file in files),
+        *(_use_of(run, file) for file in _USES if file in files),
         *filter(None, [_others(files)]),
         "## Results",
         _results(metrics),
@@ -183,6 +191,18 @@ def _metrics(folder: RunFolder) -> dict[str, float]:
         return {}
     pairs = found.items() if isinstance(found, dict) else ()
     return {name: value for name, value in pairs if isinstance(value, (int, float))}
+
+
+def _use_of(run: Path, file: str) -> str:
+    """How to use a file beside the card; a network of the user's own is built by its own code."""
+    return _OWN if file == "derainer.safetensors" and _is_own(run / file) else _USES[file]
+
+
+def _is_own(weights: Path) -> bool:
+    try:
+        return json.loads(read_metadata(weights)["sizes"]) is None
+    except (UserError, KeyError, ValueError):
+        return False
 
 
 def _without_paths(value: Any) -> Any:

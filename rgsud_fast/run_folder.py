@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .config import Config
+from .config import Config, load_config
 from .errors import UserError
 from .files import naming, remove_leftovers, write_text
 from .run_names import RUNS, newest_run, next_run
@@ -73,6 +73,10 @@ class RunFolder:
             if not path.resolve().is_relative_to(root):
                 raise UserError(f"{path} is a link that leads out of the run folder, to {path.resolve()}: remove it")
 
+    def read_config(self, default: Config) -> Config:
+        """The configuration that the folder holds, or the default where it holds none."""
+        return load_config(self.config) if self.config.exists() else default
+
     def weights(self, kind: str) -> Path:
         """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""
         return self.path / f"{kind}.safetensors"
@@ -125,7 +129,10 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
     if resume and not folder.checkpoint.exists():
         raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
     if not resume and (folder.checkpoint.exists() or folder.metrics.exists()):
-        raise UserError(f"{folder.path} already holds a run; add --resume to continue it, or give another --out")
+        raise UserError(
+            f"{folder.path} already holds a run; add --resume (in Python: resume=True) to continue it, or give another "
+            "--out"
+        )
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

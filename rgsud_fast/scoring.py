@@ -89,6 +89,8 @@ def fit_niqe(images: str | Path, output: str | Path) -> int:
     """
     if Path(output).is_dir():
         raise UserError(f"{output} is a folder: give a file name such as niqe.safetensors")
+    if Path(output).suffix == ".npz":
+        raise UserError(f"{output}: a fitted model is written as safetensors; end the name in .safetensors")
     photographs = _Photographs(list_images(Path(images)))
     save_scorer(NiqeScorer(fit_niqe_model(photographs)), output)
     return len(photographs)

@@ -217,9 +217,14 @@ class Trainer:
         self.warm = True
 
 
+def check_batch(batch: int, count: int) -> None:
+    """Refuse a batch that so many processes cannot share equally."""
+    if batch % count:
+        raise UserError(f"batch {batch} cannot be divided over {count} processes: give a multiple of {count}")
+
+
 def _check_divisible(config: Config, domains: Domains, count: int) -> None:
-    if config.batch % count:
-        raise UserError(f"batch {config.batch} cannot be divided over {count} processes: give a multiple of {count}")
+    check_batch(config.batch, count)
     if count > len(domains.rainy):
         raise UserError(f"{count} processes share {len(domains.rainy)} rainy images: start no more than there are")
     if count > 1 and config.cuda_graph:

@@ -23,8 +23,9 @@ from .ops import use_backend
 from .preset import with_preset
 from .progress import Progress
 from .ranks import Ranks, joined
+from .resumed import check_changes
 from .run_folder import RunFolder, open_run
-from .trainer import Trainer
+from .trainer import Trainer, check_batch
 
 
 class Result(NamedTuple):
@@ -78,6 +79,7 @@ def _train(
     quiet: bool,
     ranks: Ranks,
 ) -> Result:
+    check_batch(config.batch, ranks.count)
     device = ranks.device
     folder = RunFolder(ranks.told(open_run(config, resume).path if ranks.first else None))
     torch.set_num_threads(config.threads or torch.get_num_threads())
@@ -109,10 +111,14 @@ def _train(
         if saved is not None:
             trainer.load_state_dict(saved)
             del saved
+            if told := check_changes(folder.read_config(config), config, trainer.step):
+                progress.say(f"resumed with {', '.join(told)}")
+        ranks.wait()  # until all have read the configuration
         if ranks.first:
             # Also of a run that was killed before its first checkpoint. One that has ended writes nothing again.
             folder.cut_log(trainer.step + trainer.ended)
-            save_config(config, folder.config)
+            if not (resume and trainer.ended):
+                save_config(config, folder.config)
         run(trainer, folder, progress)
         trainer.collect_rewards()
         metrics = ranks.told(reports.finish(trainer, folder, progress) if ranks.first else None)

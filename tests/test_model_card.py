@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 import yaml
 from tiny import darkness
 
@@ -161,3 +162,10 @@ def test_training_leaves_a_card_and_keeps_a_foreign_one(config, tmp_path, capsys
     train(config | {"stage1_iterations": 1, "stage2_iterations": 0, "out": str(other)}, scorer=darkness)
     assert (other / "README.md").read_text() == "my notes"
     assert "no model card" in capsys.readouterr().out
+
+
+def test_the_card_of_a_network_of_ones_own_says_how_it_is_loaded(config):
+    result = train(config, derainer=torch.nn.Conv2d(3, 3, 3, padding=1), scorer=darkness, quiet=True)
+    card = (result.run_dir / "README.md").read_text()
+    assert 'load_state("derainer.safetensors", network)' in card
+    assert 'derain("derainer.safetensors"' not in card

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from rgsud_fast import reports
+from rgsud_fast.book import Book
 from rgsud_fast.config import Config
 from rgsud_fast.data import load_domains
 from rgsud_fast.iqa import make_scorer
@@ -77,7 +78,7 @@ def test_everything_that_shows_or_saves_the_derainer_takes_the_average(config, t
         folder = RunFolder(tmp_path / name / "run")
         folder.path.mkdir(parents=True)
         swept = trainer.sweep()
-        with reports.Book(trainer, folder, Progress(1, quiet=True)) as book:
+        with Book(trainer, folder, Progress(1, quiet=True)) as book:
             validated, held_out = book.validated(), book.held_out.measure()
         metrics = reports.finish(trainer, folder, Progress(1, quiet=True))
         weights = load_network(folder.path).state_dict()
