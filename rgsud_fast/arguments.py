@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import inspect
 import io
 import os
@@ -94,6 +95,16 @@ def parse(target: Callable[..., Any], args: list[str], prog: str, **options: Any
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(f"unknown argument {unknown[0]}{hint}; {prog} --help lists them")
     return value
+
+
+def later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same arguments, but what they are given to runs when tyro is done with them."""
+
+    @functools.wraps(command)
+    def bind(*args: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *args, **options)
+
+    return bind
 
 
 def _models_as_dicts() -> ConstructorRegistry:

@@ -5,16 +5,14 @@ torch is imported by the command that needs it, so that --help and mistakes are 
 
 from __future__ import annotations
 
-import functools
 import json as json_text
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from .arguments import parse, read_train
+from .arguments import later, parse, read_train
 from .errors import UserError
 from .files import write_text
 from .tables import counted, figures_table, scores_table
@@ -280,18 +278,8 @@ def run(command: str, args: list[str]) -> None:
     if command == "train":
         train(args)
     else:
-        call = parse(_later(_TYPED[command]), args, f"rgsud-fast {command}")
+        call = parse(later(_TYPED[command]), args, f"rgsud-fast {command}")
         call()
-
-
-def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The same arguments, but what they are given to runs when tyro is done with them."""
-
-    @functools.wraps(command)
-    def bind(*args: Any, **options: Any) -> Callable[[], None]:
-        return functools.partial(command, *args, **options)
-
-    return bind
 
 
 def _check_tiles(tile: int, overlap: int, tile_batch: int = 1) -> None:

@@ -43,6 +43,30 @@ def config(tmp_path):
     return TINY_RUN | {"data": {name: str(tmp_path / name) for name in folders}, "out": str(tmp_path / "run")}
 
 
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder of five images of noise."""
+    from tars import write_photos
+
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def pattern(photos, tmp_path) -> str:
+    """The same images in tar shards."""
+    from tars import write_shards
+
+    return write_shards(photos, tmp_path / "shards")
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Open shards with a cache of their indices."""
+    from rgsud_fast.data.shards import ShardSet
+
+    return lambda pattern, gib=1.0: ShardSet.open(pattern, tmp_path / "indices", gib)
+
+
 @pytest.fixture(scope="session")
 def rgsud_data() -> Path:
     """The folder of real images, where there is one."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import pytest
 import torch
-from tiny import darkness, same_bits
+from tiny import darkness, same_bits, train_and_interrupt
 
 from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.patience import Patience
-from rgsud_fast.trainer import Trainer
 from rgsud_fast.training import train
 
 CPU = torch.device("cpu")
@@ -100,17 +97,7 @@ def test_a_stopped_run_ends_as_at_its_normal_end_and_resuming_it_changes_nothing
 def test_a_resumed_run_stops_where_the_unbroken_one_did(impatient, tmp_path, monkeypatch):
     whole = train(impatient, scorer=darkness, quiet=True)
     broken = impatient | {"out": str(tmp_path / "broken")}
-    iterate = Trainer.iterate
-
-    def interrupted(self):
-        if self.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return iterate(self)
-
-    monkeypatch.setattr(Trainer, "iterate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, scorer=darkness, quiet=True)
-    monkeypatch.setattr(Trainer, "iterate", iterate)
+    train_and_interrupt(broken, 7, monkeypatch)
     resumed = train(broken, scorer=darkness, resume=True, quiet=True)
     assert resumed.metrics == whole.metrics
     assert rows_of(resumed.run_dir) == rows_of(whole.run_dir)

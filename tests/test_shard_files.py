@@ -12,27 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tars import png, same, write_photos, write_shards, write_tar
+from tars import png, same, write_tar
 
 from rgsud_fast.data.shard_files import Shard, expand
-from rgsud_fast.data.shards import ShardSet
 from rgsud_fast.errors import UserError
-
-
-@pytest.fixture
-def photos(tmp_path) -> Path:
-    return write_photos(tmp_path / "photos")
-
-
-@pytest.fixture
-def pattern(photos, tmp_path) -> str:
-    return write_shards(photos, tmp_path / "shards")
-
-
-@pytest.fixture
-def opened(tmp_path):
-    """Open shards with a cache of their indices."""
-    return lambda pattern, gib=1.0: ShardSet.open(pattern, tmp_path / "indices", gib)
 
 
 def test_members_that_are_no_usable_images_are_left_out(opened, tmp_path):

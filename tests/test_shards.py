@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tars import png, same, write_photos, write_shards, write_tar
+from tars import png, same, write_shards, write_tar
 from tiny import darkness, same_bits
 
 from rgsud_fast.checkpoint import load_checkpoint
@@ -19,22 +19,6 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.feed import Feed
 from rgsud_fast.pool import RewardPool
 from rgsud_fast.training import train
-
-
-@pytest.fixture
-def photos(tmp_path) -> Path:
-    return write_photos(tmp_path / "photos")
-
-
-@pytest.fixture
-def pattern(photos, tmp_path) -> str:
-    return write_shards(photos, tmp_path / "shards")
-
-
-@pytest.fixture
-def opened(tmp_path):
-    """Open shards with a cache of their indices."""
-    return lambda pattern, gib=1.0: ShardSet.open(pattern, tmp_path / "indices", gib)
 
 
 def test_shards_are_the_set_that_a_folder_of_their_files_is(photos, pattern, opened, tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import darkness, same_bits
+from tiny import darkness, same_bits, train_and_interrupt
 
 import rgsud_fast.descent as descent_module
 from rgsud_fast import assembly
@@ -21,7 +19,6 @@ from rgsud_fast.config import Config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.run_folder import RunFolder
 from rgsud_fast.schedule import learning_rate
-from rgsud_fast.trainer import Trainer
 from rgsud_fast.training import train
 from rgsud_fast.weights import RAIN_FROM, read_metadata
 
@@ -54,17 +51,7 @@ def test_a_run_leaves_everything_its_user_needs(config, capsys):
 def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, monkeypatch, stop):
     whole = train(config, scorer=darkness, quiet=True)
     broken = config | {"out": str(tmp_path / "broken")}
-    iterate = Trainer.iterate
-
-    def interrupted(self):
-        if self.step + 1 == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return iterate(self)
-
-    monkeypatch.setattr(Trainer, "iterate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, scorer=darkness, quiet=True)
-    monkeypatch.setattr(Trainer, "iterate", iterate)
+    train_and_interrupt(broken, stop - 1, monkeypatch)
     assert load_checkpoint(tmp_path / "broken" / "checkpoint.pt")["step"] == stop
     resumed = train(broken, scorer=darkness, resume=True, quiet=True)
 

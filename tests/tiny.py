@@ -1,5 +1,9 @@
 """The smallest networks that every test of a whole run trains."""
 
+import os
+import signal
+
+import pytest
 import torch
 
 TINY_NETWORKS = {
@@ -45,3 +49,21 @@ def same_bits(a, b) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same_bits, a, b))
     return a == b
+
+
+def train_and_interrupt(config, at, monkeypatch) -> None:
+    """Train until SIGTERM comes in the iteration after `at` others, which still ends and is saved."""
+    from rgsud_fast.trainer import Trainer  # not before conftest has set what the package reads
+    from rgsud_fast.training import train
+
+    iterate = Trainer.iterate
+
+    def interrupted(self):
+        if self.step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(self)
+
+    monkeypatch.setattr(Trainer, "iterate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, scorer=darkness, quiet=True)
+    monkeypatch.setattr(Trainer, "iterate", iterate)
