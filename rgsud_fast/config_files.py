@@ -54,3 +54,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, (dict, NoneType)):
         raise UserError(f"config {path} must hold 'field: value' lines, got a {type(loaded).__name__}")
     return loaded or {}
+
+
+def dotted(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration, sections within, as one dict by names such as `data.rainy`."""
+    flat = {}
+    for name, value in fields.items():
+        flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .config import Config
+from .config_files import dotted
 from .errors import UserError
 
 SILENT = ("out", "device", "threads", "data.cache_dir", "data.cache_gib")  # where it runs, not what
@@ -25,7 +24,7 @@ def check_changes(before: Config, now: Config, step: int) -> list[str]:
     Raises:
         UserError: a change that the iterations done contradict.
     """
-    old, new = _flat(before), _flat(now)
+    old, new = (dotted(config.model_dump(mode="json")) for config in (before, now))
     changed = {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value}
     for name in FIXED:
         if name in changed:
@@ -39,12 +38,3 @@ def check_changes(before: Config, now: Config, step: int) -> list[str]:
     if step > now.iterations:
         raise UserError(f"both stages have {now.iterations} iterations, and the run came to step {step} already")
     return [f"{name} {value} (was {was})" for name, (was, value) in changed.items() if name not in SILENT]
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    """Fields by their dotted names."""
-    fields: dict[str, Any] = {}
-    for name, value in config.model_dump(mode="json").items():
-        inside = value.items() if isinstance(value, dict) else ()
-        fields |= {f"{name}.{key}": one for key, one in inside} if inside else {name: value}
-    return fields

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import UserError
@@ -148,9 +149,9 @@ class _Remote(io.RawIOBase):
         return len(content)
 
 
-def shown(place: str) -> str:
-    """An address without its user, password, query and fragment; any other text as it is."""
-    if not place.startswith(("http://", "https://")):
+def shown(place: Any) -> Any:
+    """An address without its user, password, query and fragment; anything else as it is."""
+    if not isinstance(place, str) or not place.startswith(("http://", "https://")):
         return place
     parts = urlsplit(place)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

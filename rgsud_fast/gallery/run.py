@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config_files import dotted
 from ..data import to_tensor
 from ..data.shard_files import shown
 from ..metrics import psnr
@@ -70,7 +70,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             + _reasons(folder.read_log()),
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
-        facts("Configuration", _flat(config)),
+        facts("Configuration", {name: shown(value) for name, value in dotted(config.model_dump(mode="json")).items()}),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
     )
 
@@ -197,12 +197,3 @@ def _spread(items: Any) -> list[Any]:
     """At most SHOWN of the items, evenly spread."""
     count = min(len(items), SHOWN)
     return [items[i * len(items) // count] for i in range(count)]
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    flat = {}
-    for name, value in config.model_dump(mode="json").items():
-        inside = value.items() if isinstance(value, dict) else [(None, value)]
-        inside = [(key, shown(one) if isinstance(one, str) else one) for key, one in inside]
-        flat |= {f"{name}.{key}" if key else name: one for key, one in inside}
-    return flat
