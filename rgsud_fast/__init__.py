@@ -48,7 +48,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = _version()
+        value: Any = importlib.import_module(".version", __name__).version()
     elif name == "weights":
         value = importlib.import_module(".weights", __name__)
     elif name in _HOMES:
@@ -61,12 +61,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("rgsud-fast")
-    except PackageNotFoundError:
-        return "unknown"

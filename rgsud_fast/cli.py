@@ -64,9 +64,9 @@ def _dispatch(args: list[str]) -> int:
         print(USAGE, end="")
         return 0 if args else 2
     if args[0] in ("-V", "--version"):
-        from . import __version__
+        from .version import version
 
-        print(f"rgsud-fast {__version__}")
+        print(f"rgsud-fast {version()}")
         return 0
     command, rest = args[0], args[1:]
     if command not in COMMANDS:

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from . import __version__
 from .config_files import read_yaml
 from .errors import UserError
 from .files import write_text
 from .run_folder import RunFolder
+from .version import version
 from .weights import read_metadata
 
 _MARK = re.compile(r"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: ([0-9a-f]{64}) -->\n\Z")
@@ -99,7 +99,7 @@ def model_card(run: Path, files: set[str]) -> str:
         yaml.safe_dump(_front_matter(name, config, metrics), sort_keys=False).rstrip(),
         "---",
         f"# {name}: rain removal",
-        f"Removes rain from photographs. Trained without pairs by rgsud_fast {__version__} (RGSUD, reward-guided "
+        f"Removes rain from photographs. Trained without pairs by rgsud_fast {version()} (RGSUD, reward-guided "
         f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_trained(folder, config, metrics)}",
         "## Use",
         *(_use_of(run, file) for file in _USES if file in files),

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from . import __version__
 from .errors import UserError
 from .files import replacing
+from .version import version
 
 Kind = Literal["derainer", "unet", "generator", "discriminator"]
 FORMAT = "rgsud_fast 1"
@@ -36,7 +36,7 @@ def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict
 
     own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
     sizes = json.dumps(None if own else module.sizes)
-    text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, __version__), strict=True))
+    text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, version()), strict=True))
     if clash := set(RESERVED) & (metadata or {}).keys():
         raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
