@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .files import replacing
+from .networks import Derainer, Discriminator, RainGenerator, UNet
 from .version import version
 
 Kind = Literal["derainer", "unet", "generator", "discriminator"]
+KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
@@ -32,8 +34,6 @@ def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict
         kind: what the network is.
         metadata: further text to store, such as the step or the preset.
     """
-    from .networks import KINDS
-
     own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
     sizes = json.dumps(None if own else module.sizes)
     text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, version()), strict=True))
@@ -55,8 +55,6 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     Raises:
         UserError: missing, damaged or foreign file, or another kind; the message names the file and the mend.
     """
-    from .networks import KINDS
-
     path = find_weights(path, kind or "derainer")
     text, tensors = _read(path)
     found = text["kind"]

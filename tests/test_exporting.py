@@ -16,8 +16,8 @@ import rgsud_fast
 from rgsud_fast import cli, commands
 from rgsud_fast.errors import UserError
 from rgsud_fast.exporting import BOUND, OPSET, SUFFIXES, export
-from rgsud_fast.networks import KINDS, Derainer, Discriminator, RainGenerator, UNet
-from rgsud_fast.weights import load_network, read_metadata, save_network
+from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.weights import KINDS, load_network, read_metadata, save_network
 
 for name in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(name, reason="exporting needs pip install 'rgsud-fast[export]'")

@@ -6,10 +6,7 @@ from .discriminator import Discriminator
 from .generator import RainGenerator
 from .unet import UNet
 
-KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
-
 __all__ = [
-    "KINDS",
     "PER_CROP",
     "Derainer",
     "Discriminator",
