@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rgsud_fast.data import ImageSet
-from rgsud_fast.data.domains import pair_up
+from rgsud_fast.data.load import pair_up
 from rgsud_fast.errors import UserError
 from rgsud_fast.sources import Source, check_pairs
 

@@ -2,9 +2,10 @@
 
 from .cache import ImageSet
 from .demo import load_demo
-from .domains import Domains, Pair, load_domains
+from .domains import Domains, Pair
 from .image_set import Images
 from .images import list_images, read_image, to_tensor, write_image
+from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
 from .sampler import Crop, Stream, draw, offsets_of, windows_of

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ..config import DataConfig
-from ..errors import UserError
-from .cache import ImageSet, Progress
 from .image_set import Images
-from .images import natural
-from .pairing import check_names
-from .shards import ShardSet
-
-_NAMED = 10  # images that one warning names; it counts the rest
 
 
 @dataclass(frozen=True)
@@ -52,130 +42,3 @@ class Domains:
         skipped = [f"{count} {name}" for name, count in self.skipped.items() if count]
         text = f"{len(self.rainy)} rainy and {len(self.clean)} clean images"
         return f"{text} ({' and '.join(skipped)} skipped)" if skipped else text
-
-
-def load_domains(
-    data: DataConfig,
-    cache_dir: Path,
-    warn: Callable[[str], None],
-    progress: Progress | None = None,
-) -> Domains:
-    """Open the images that the configuration names.
-
-    Args:
-        data: the folders or shards, or `demo` for the embedded photographs.
-        cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
-        warn: called with one line for each set in which images cannot be used and were left out, and for each kind of
-            overlap between the sets that should share no image.
-        progress: called with (images decoded, images in all) while a folder is decoded for the first time, and with
-            (shards opened, shards in all).
-
-    Raises:
-        UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
-    """
-    if data.demo:
-        from .demo import load_demo  # it returns what is defined here
-
-        _refuse_folders_beside_demo(data)
-        return load_demo()
-    for field in ("rainy", "clean"):
-        if getattr(data, field) is None:
-            raise UserError(
-                f"data.{field} is not set: give the folder of {field} photographs (--data.{field} DIR), "
-                "or train on the embedded ones (--preset demo)"
-            )
-
-    def open_set(field: str) -> Images:
-        try:
-            images = _open(getattr(data, field), data, data.cache_dir or cache_dir, progress)
-        except UserError as error:
-            raise UserError(f"data.{field}: {error}") from None
-        if images.skipped:
-            warn(_skipped(field, images))
-        return images
-
-    sets = {field: open_set(field) for field in ("rainy", "clean")}
-    val = None
-    if data.val_rainy is not None and data.val_clean is not None:
-        sets |= {field: open_set(field) for field in ("val_rainy", "val_clean")}
-        val = pair_up(sets["val_rainy"], sets["val_clean"])
-    _warn_of_overlap(sets, warn)
-    skipped_pairs = 0 if val is None else len(_found(sets["val_rainy"])) - len(val)
-    return Domains(sets["rainy"], sets["clean"], val, skipped_pairs)
-
-
-def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progress | None) -> Images:
-    if isinstance(source, Path):
-        return ImageSet.from_folder(source, cache_dir, progress)
-    return ShardSet.open(source, cache_dir, data.cache_gib, progress)
-
-
-def pair_up(rainy: Images, clean: Images) -> list[Pair]:
-    """Match validation images by their sorted names; a pair with an image that was skipped is left out.
-
-    Raises:
-        UserError: names that do not match (see `check_names`), unequal sizes, or no pair left; the message names the
-            first mismatch.
-    """
-    names = list(map(_found, (rainy, clean)))
-    check_names(*names, "data.val_rainy", "data.val_clean")
-    here, there = ({name: i for i, name in enumerate(images.names)} for images in (rainy, clean))
-    pairs = []
-    for number, (rainy_name, clean_name) in enumerate(zip(*names, strict=True), start=1):
-        if rainy_name in rainy.skipped or clean_name in clean.skipped:
-            continue
-        i, j = here[rainy_name], there[clean_name]
-        if rainy.sizes[i] != clean.sizes[j]:
-            (h, w), (ch, cw) = rainy.sizes[i], clean.sizes[j]
-            raise UserError(
-                f"validation pair {number}: data.val_rainy's {rainy_name} is {w} x {h} pixels and data.val_clean's "
-                f"{clean_name} {cw} x {ch}; a pair needs the same scene at the same size"
-            )
-        pairs.append(Pair(rainy_name, rainy[i], clean[j]))
-    if not pairs:
-        raise UserError("data.val_rainy and data.val_clean: every pair has an image that cannot be used; replace those")
-    return pairs
-
-
-def _found(images: Images) -> list[str]:
-    """The names of all images that are there, usable or not, in order."""
-    return sorted([*images.names, *images.skipped], key=natural) if images.skipped else images.names
-
-
-def _skipped(field: str, images: Images) -> str:
-    """Name the images of a set that cannot be used, and say why."""
-    reasons = [f"{name}: {reason}" for name, reason in images.skipped.items()]
-    more = [f"and {len(reasons) - _NAMED} more"] if len(reasons) > _NAMED else []
-    count, found = len(reasons), len(reasons) + len(images)
-    return f"data.{field}: {count} of {found} images cannot be used and {'is' if count == 1 else 'are'} skipped: " + (
-        "; ".join(reasons[:_NAMED] + more)
-    )
-
-
-def _warn_of_overlap(sets: dict[str, Images], warn: Callable[[str], None]) -> None:
-    """Name images, equal in every pixel, that are in two sets (one file reached by two paths is such a case)."""
-    for one, other, harm in (
-        ("rainy", "clean", "the two domains are no longer rainy and clean"),
-        ("rainy", "val_rainy", "validation is not held out"),
-        ("clean", "val_clean", "validation is not held out"),
-        ("rainy", "val_clean", "validation is not held out"),
-        ("clean", "val_rainy", "validation is not held out"),
-    ):
-        if one not in sets or other not in sets:
-            continue
-        there = dict(zip(sets[other].digests, sets[other].names, strict=True))
-        here = zip(sets[one].digests, sets[one].names, strict=True)
-        shared = [name if name == there[key] else f"{name} ({there[key]})" for key, name in here if key in there]
-        if shared:
-            more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
-            named = ", ".join(shared[:_NAMED]) + more
-            warn(f"in both data.{one} and data.{other}: {named}; {harm}, so remove the image from one of them")
-
-
-def _refuse_folders_beside_demo(data: DataConfig) -> None:
-    for field in ("rainy", "clean", "val_rainy", "val_clean"):
-        if getattr(data, field) is not None:
-            raise UserError(
-                f"data.{field} names a folder, and data.demo asks for the embedded photographs: "
-                "choose --preset small or paper for your own, or leave the folder out"
-            )
