@@ -32,7 +32,7 @@ from rgsud_fast.iqa import Scorer, make_scorer, validity
 from rgsud_fast.metrics import psnr
 from rgsud_fast.networks import evaluating
 from rgsud_fast.pool import RewardPool
-from rgsud_fast.reports import validate
+from rgsud_fast.validation import validate
 from rgsud_fast.sweep import candidate, sweep
 from rgsud_fast.trainer import Trainer
 

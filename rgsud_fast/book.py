@@ -13,9 +13,9 @@ from .drift import LOOKS, HeldOut, Look, drifting, looks_of
 from .events import Events
 from .means import Means
 from .progress import Progress
-from .reports import validate, window_of
 from .run_folder import RunFolder
 from .sweep import Sweep
+from .validation import validate, window_of
 
 if TYPE_CHECKING:
     from .trainer import Progressed, Trainer

@@ -1,56 +1,28 @@
-"""What a run leaves at its end: figures on the validation pairs, weights, metrics, the model card and the gallery."""
+"""What a run leaves at its end: weights, metrics, the model card and the gallery."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .data import Pair, to_tensor
+from .gallery.run import write_run_gallery
 from .iqa import CallableScorer, save_scorer, validity
-from .metrics import average, evaluate_pair, fixed_filter
+from .metrics import fixed_filter
 from .model_card import write_card
-from .networks import PER_CROP, evaluating, local_statistics
 from .progress import Progress
-from .ranks import Ranks
 from .run_folder import RunFolder
 from .scorer_names import name_of
-from .tiles import run_tiled
+from .validation import validate, window_of
 from .weights import CROP, RAIN_FROM, save_network
 
 if TYPE_CHECKING:
-    from .config import Config
     from .trainer import Trainer
-
-
-def validate(
-    derainer: nn.Module, pairs: Sequence[Pair], device: torch.device, window: int = 0, ranks: Ranks | None = None
-) -> dict[str, float]:
-    """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits.
-
-    `window` is the side of the windows of local statistics, 0 for none. Several ranks share the work, and each gets the
-    figures.
-    """
-    ranks = ranks or Ranks(device)
-    figures = []
-    with evaluating(derainer), local_statistics(derainer, window):
-        for pair in pairs[ranks.rank :: ranks.count]:
-            derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
-            figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
-    return average([row for rows in ranks.gathered(figures) for row in rows])
-
-
-def window_of(config: Config) -> int:
-    """Side of the windows of local statistics in validations; 0 where they are off."""
-    return int(PER_CROP * config.crop) if config.val_local_statistics else 0
 
 
 def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:
     """Write the weights of every network, metrics.json, the model card and gallery.html; returns the metrics."""
-    from .gallery import write_run_gallery
-
     save_weights(trainer, folder)
     metrics = final_metrics(trainer)
     validated = [row["step"] for row in folder.read_log() if row.get("event") == "validation"]

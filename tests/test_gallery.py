@@ -25,7 +25,6 @@ from rgsud_fast.gallery import (
     figures,
     rows,
     write_gallery,
-    write_run_gallery,
 )
 from rgsud_fast.gallery import run as gallery_run
 from rgsud_fast.gallery.curves import MOST_POINTS, collect

@@ -18,7 +18,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.pool import RewardPool
 from rgsud_fast.ranks import Ranks, joined
-from rgsud_fast.reports import validate
+from rgsud_fast.validation import validate
 from rgsud_fast.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -1,7 +1,6 @@
 """Galleries: what a run, or a derained folder, looks like, in one HTML file."""
 
 from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
-from .run import write_run_gallery
 
 __all__ = [
     "Comparison",
@@ -13,5 +12,4 @@ __all__ = [
     "figures",
     "rows",
     "write_gallery",
-    "write_run_gallery",
 ]

@@ -14,9 +14,9 @@ from ..data.shard_files import shown
 from ..metrics import psnr
 from ..networks import evaluating, local_statistics
 from ..ops import rain_residual
-from ..reports import window_of
 from ..sweep import OUTCOMES, judge
 from ..tiles import run_tiled
+from ..validation import window_of
 from .page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 
 if TYPE_CHECKING:
