@@ -38,7 +38,8 @@ class Book:
         self.skipped = self._skipped()
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
-        self.held_out = HeldOut(trainer) if trainer.ranks.first else None
+        judged = trainer.domains, trainer.scorer.name, trainer.device
+        self.held_out = HeldOut(*judged) if trainer.ranks.first else None
         self.looks = looks_of(folder.read_log() if trainer.step else ())
 
     def iterated(self, done: Progressed) -> None:
@@ -67,7 +68,7 @@ class Book:
         """Book one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds
         began = time.perf_counter()
-        held_out = None if self.held_out is None else self.held_out.measure()
+        held_out = None if self.held_out is None else self.held_out.measure(self.trainer.derainer)
         self.since += time.perf_counter() - began
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
         self._note(row)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from .data import to_tensor
+from .data import Domains, to_tensor
 from .errors import UserError
 from .iqa import NiqeModel, fit_niqe_model, niqe
 from .metrics import psnr
 from .networks import evaluating
 from .tiles import run_tiled
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 LOOKS = 4  # sweeps that are compared
 IMAGES = 4  # that each look measures
@@ -47,36 +45,38 @@ class HeldOut:
     are too small for a model, has no such metric without pairs.
 
     Args:
-        trainer: the run.
+        domains: the images of the run.
+        scored_by: name of the score that judges the rewards.
+        device: where the derainer is.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
+    def __init__(self, domains: Domains, scored_by: str, device: torch.device) -> None:
+        self.domains, self.device = domains, device
         self.name, self._model = "validation PSNR", None
-        if trainer.domains.val:
+        if domains.val:
             return
         self.name = ""
-        if "niqe" not in trainer.scorer.name:
+        if "niqe" not in scored_by:
             try:
-                self._model: NiqeModel | None = fit_niqe_model(trainer.domains.clean, trainer.device)
+                self._model: NiqeModel | None = fit_niqe_model(domains.clean, device)
                 self.name = "-NIQE"
             except UserError:  # too few sharp blocks
                 pass
 
     @torch.no_grad()
-    def measure(self) -> float | None:
-        """The metric of the present derainer on a few images; None where there is none."""
+    def measure(self, derainer: nn.Module) -> float | None:
+        """The metric of a derainer on a few images; None where there is none."""
         if not self.name:
             return None
-        trainer, found = self.trainer, []
-        images = trainer.domains.val or trainer.domains.rainy
-        with evaluating(trainer.derainer) as derainer:
+        domains, found = self.domains, []
+        images = domains.val or domains.rainy
+        with evaluating(derainer) as network:
             for index in _spread(len(images)):
-                pair = trainer.domains.val[index] if trainer.domains.val else None
-                rainy = to_tensor(pair.rainy if pair else images[index])[None].to(trainer.device)
-                derained = run_tiled(derainer, rainy).clamp(0, 1)
+                pair = domains.val[index] if domains.val else None
+                rainy = to_tensor(pair.rainy if pair else images[index])[None].to(self.device)
+                derained = run_tiled(network, rainy).clamp(0, 1)
                 if pair:
-                    found.append(psnr(derained, to_tensor(pair.clean)[None].to(trainer.device)))
+                    found.append(psnr(derained, to_tensor(pair.clean)[None].to(self.device)))
                 elif self._model is not None:
                     found.append(-niqe(derained, self._model))
         finite = torch.cat(found)
