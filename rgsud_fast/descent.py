@@ -16,7 +16,7 @@ from .gradients import buffers_kept, gradient_norms
 from .graph import Graphed
 from .guard import Guard
 from .networks import Derainer
-from .precision import lowered, pick_precision
+from .precision import in_precision, pick_precision
 from .ranks import Ranks
 from .schedule import learning_rate, make_capturable, restore_moments, set_rate
 from .stages import Networks, Step, discriminator_loss, stage1, stage2
@@ -47,7 +47,8 @@ class Descent:
         trained = [getattr(nets, name) for name in TRAINED_TOGETHER]
         self.guard = Guard(self.optimizer, device, trained)
         self.discriminator_guard = Guard(self.discriminator_optimizer, device, [nets.discriminator])
-        self._bare = lowered(nets, pick_precision(config.precision, device))
+        precision = pick_precision(config.precision, device)
+        self._bare = Networks(*(in_precision(net, precision) for net in nets))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
         ranks, known = ranks or Ranks(device), isinstance(nets.derainer, Derainer)  # of a user's own nothing is known
         self.taught = Networks(ranks.wrapped(self._bare.derainer, known), *map(ranks.wrapped, self._bare[1:]))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UserError
-from .stages import Networks
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
@@ -38,17 +37,17 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def lowered(nets: Networks, precision: torch.dtype) -> Networks:
-    """The same networks, computing in `precision` and returning float32; the weights are shared.
+def in_precision(network: nn.Module, precision: torch.dtype) -> nn.Module:
+    """The same network, computing in `precision` and returning float32; the weights are shared.
 
     Args:
-        nets: the networks, their weights in float32.
-        precision: torch.float32 (they are returned as they are) or torch.bfloat16.
+        network: its weights are float32.
+        precision: torch.float32 (it is returned as it is) or torch.bfloat16.
     """
-    return nets if precision == torch.float32 else Networks(*(_Lowered(net, precision) for net in nets))
+    return network if precision == torch.float32 else _InPrecision(network, precision)
 
 
-class _Lowered(nn.Module):
+class _InPrecision(nn.Module):
     def __init__(self, network: nn.Module, precision: torch.dtype) -> None:
         super().__init__()
         self.network, self.precision = network, precision

@@ -14,9 +14,9 @@ from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet, Pair
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.ops import instance_norm_lrelu, layernorm2d
-from rgsud_fast.precision import lowered, pick_precision
+from rgsud_fast.precision import in_precision, pick_precision
 from rgsud_fast.validation import validate
-from rgsud_fast.stages import stage1
+from rgsud_fast.stages import Networks, stage1
 from rgsud_fast.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -33,8 +33,8 @@ def test_auto_is_float32_on_the_cpu():
 
 
 def test_float32_changes_nothing(config):
-    nets = build_networks(config, CPU)
-    assert lowered(nets, torch.float32) is nets
+    for net in build_networks(config, CPU):
+        assert in_precision(net, torch.float32) is net
 
 
 def test_bfloat16_rounds_inside_and_trains_the_same_float32_weights(config):
@@ -42,7 +42,7 @@ def test_bfloat16_rounds_inside_and_trains_the_same_float32_weights(config):
     rainy, clean = torch.rand(2, 2, 3, 32, 32)
     exact, rounded = (
         stage1(nets, rainy, clean, config.loss),
-        stage1(lowered(nets, torch.bfloat16), rainy, clean, config.loss),
+        stage1(Networks(*(in_precision(net, torch.bfloat16) for net in nets)), rainy, clean, config.loss),
     )
     assert not torch.equal(exact.terms["adversarial"], rounded.terms["adversarial"])
     torch.testing.assert_close(rounded.loss, exact.loss, rtol=0.02, atol=0.02)
@@ -125,7 +125,7 @@ def test_the_addition_of_the_input_is_not_rounded(config, name):
     nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
     image = torch.rand(1, 3, 32, 32)
     given = torch.cat([image, torch.zeros_like(image)], 1) if name == "generator" else image
-    assert torch.equal(getattr(lowered(nets, torch.bfloat16), name)(given), image)
+    assert torch.equal(in_precision(getattr(nets, name), torch.bfloat16)(given), image)
 
 
 def test_bfloat16_needs_no_scaling_of_losses():
