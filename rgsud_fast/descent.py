@@ -19,7 +19,7 @@ from .networks import Derainer
 from .precision import in_precision, pick_precision
 from .ranks import Ranks
 from .schedule import learning_rate, make_capturable, restore_moments, set_rate
-from .stages import Networks, Step, discriminator_loss, stage1, stage2
+from .stages import Networks, Step, discriminator_loss, stage1, stage2, weighted
 
 TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
 
@@ -77,7 +77,7 @@ class Descent:
         with random, buffers_kept(self._nets):
             step = self._losses(stage, self._bare, inputs)
             trained = {name: getattr(self._nets, name) for name in TRAINED_TOGETHER}
-            return gradient_norms(step.terms, trained, self.config.loss)
+            return gradient_norms(weighted(step.terms, self.config.loss), trained)
 
     def teach(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""

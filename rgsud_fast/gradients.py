@@ -8,35 +8,25 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from .config import LossConfig
-from .stages import weight_of
 
-
-def gradient_norms(
-    terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module], weights: LossConfig
-) -> dict[str, Tensor]:
+def gradient_norms(terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Norms of the weighted terms' gradients, before clipping.
 
     Trap 1 of the method: at the derainer the reward loss, badly scaled, is nothing beside the pair loss, or everything.
 
     Args:
-        terms: the unweighted terms of `stages.Step`, scalars, whose graph is still alive; it is used up.
+        terms: the weighted terms of a loss by name, scalars, whose graph is still alive; it is used up.
         networks: those trained by them, by name.
-        weights: of the terms. The two parts of the pair loss count as one.
 
     Returns:
         gradient_TERM_NETWORK: scalars, in the order of terms. A network that a term does not reach is left out.
     """
-    sums: dict[str, Tensor] = {}
-    for name, term in terms.items():
-        sums[weight_of(name)] = sums.get(weight_of(name), 0) + term
     parameters = {name: [p for p in net.parameters() if p.requires_grad] for name, net in networks.items()}
     everything = [parameter for some in parameters.values() for parameter in some]
     norms = {}
-    for term, value in sums.items():
-        weighted = getattr(weights, term) * value
-        last = term == next(reversed(sums))
-        found = iter(torch.autograd.grad(weighted, everything, retain_graph=not last, allow_unused=True))
+    for term, value in terms.items():
+        last = term == next(reversed(terms))
+        found = iter(torch.autograd.grad(value, everything, retain_graph=not last, allow_unused=True))
         for network, some in parameters.items():
             reached = [gradient for gradient in (next(found) for _ in some) if gradient is not None]
             if reached:

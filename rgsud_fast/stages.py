@@ -122,12 +122,16 @@ def shared_terms(
 
 def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
     """The weighted sum of the terms."""
-    return sum(getattr(weights, weight_of(name)) * term for name, term in terms.items())
+    return sum(weighted(terms, weights).values())
 
 
-def weight_of(term: str) -> str:
-    """The field that weighs a term; both parts of the pair loss share one."""
-    return term.removesuffix("_psnr").removesuffix("_ssim")
+def weighted(terms: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+    """The terms times their weights, by the weights' fields; both parts of the pair loss share one."""
+    sums: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        field = name.removesuffix("_psnr").removesuffix("_ssim")
+        sums[field] = sums.get(field, 0) + term
+    return {field: getattr(weights, field) * value for field, value in sums.items()}
 
 
 def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import LossConfig
 from rgsud_fast.gradients import gradient_norms
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
-from rgsud_fast.stages import Networks, stage2
+from rgsud_fast.stages import Networks, stage2, weighted
 from rgsud_fast.training import train
 
 EVERYTHING = LossConfig(pair=0.5, channel_consistency=10, background_guidance=2, self_reconstruction=1)
@@ -36,7 +36,7 @@ def test_norms_are_those_of_one_backward_pass_per_weighted_term(nets):
         return stage2(nets, rainy, clean, reward, torch.tensor([True, False]), EVERYTHING).terms
 
     networks = {name: getattr(nets, name) for name in TRAINED}
-    got = gradient_norms(terms(), networks, EVERYTHING)
+    got = gradient_norms(weighted(terms(), EVERYTHING), networks)
     assert all(parameter.grad is None for net in nets for parameter in net.parameters())
     expected = {}
     for term in ("adversarial", "pair", "channel_consistency", "background_guidance", "self_reconstruction", "reward"):
@@ -62,7 +62,7 @@ def test_the_scale_of_the_reward_loss_is_seen_at_the_derainer(nets):
     for form in ("sum", "mean"):
         weights = LossConfig(reward_form=form)
         terms = stage2(nets, rainy, clean, reward, torch.tensor([True, True]), weights).terms
-        found[form] = gradient_norms(terms, {"derainer": nets.derainer}, weights)
+        found[form] = gradient_norms(weighted(terms, weights), {"derainer": nets.derainer})
     assert found["sum"]["gradient_pair_derainer"] == found["mean"]["gradient_pair_derainer"]
     ratio = found["sum"]["gradient_reward_derainer"] / found["mean"]["gradient_reward_derainer"]
     assert ratio.item() == pytest.approx(3 * 32 * 32, rel=1e-4)
