@@ -30,9 +30,9 @@ from rgsud_fast.files import write_text
 from rgsud_fast.iqa import Scorer, make_scorer
 from rgsud_fast.metrics import psnr as decibels
 from rgsud_fast.networks import evaluating
-from rgsud_fast.validation import validate
 from rgsud_fast.tiles import run_tiled
 from rgsud_fast.trainer import Trainer
+from rgsud_fast.validation import validate
 
 BRANCHES: dict[str, dict[str, Any]] = {
     "neither": {"loss": {"reward": 0.0}, "reward": {"switch": False}},

@@ -32,9 +32,9 @@ from rgsud_fast.iqa import Scorer, make_scorer, validity
 from rgsud_fast.metrics import psnr
 from rgsud_fast.networks import evaluating
 from rgsud_fast.pool import RewardPool
-from rgsud_fast.validation import validate
 from rgsud_fast.sweep import candidate, sweep
 from rgsud_fast.trainer import Trainer
+from rgsud_fast.validation import validate
 
 WITHOUT: dict[str, Any] = {"loss": {"reward": 0.0}, "reward": {"switch": False}}
 PLAIN: dict[str, Any] = {"reward": {"mirror": False, "grey_layer": False}}  # rewards as the derainer leaves them

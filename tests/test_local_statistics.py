@@ -19,8 +19,8 @@ from rgsud_fast.inference import derain, evaluate
 from rgsud_fast.networks import Derainer, local_statistics
 from rgsud_fast.networks.derainer import NAFBlock, local_mean
 from rgsud_fast.ops import use_backend
-from rgsud_fast.validation import validate, window_of
 from rgsud_fast.tiles import run_tiled
+from rgsud_fast.validation import validate, window_of
 from rgsud_fast.weights import CROP, save_network
 
 

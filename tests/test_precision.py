@@ -15,9 +15,9 @@ from rgsud_fast.data import Domains, ImageSet, Pair
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.ops import instance_norm_lrelu, layernorm2d
 from rgsud_fast.precision import in_precision, pick_precision
-from rgsud_fast.validation import validate
 from rgsud_fast.stages import Networks, stage1
 from rgsud_fast.trainer import Trainer
+from rgsud_fast.validation import validate
 
 CPU = torch.device("cpu")
 
