@@ -6,7 +6,8 @@ import pytest
 from op_cases import DEVICE, last, measure, providers, random
 
 from rgsud_fast.networks.derainer import NAFBlock
-from rgsud_fast.ops.nafblock import NafWeights, nafblock, reference
+from rgsud_fast.ops import NafWeights
+from rgsud_fast.ops.nafblock import nafblock, reference
 
 PROVIDERS = providers(
     "nafblock",

@@ -5,6 +5,8 @@ Compiled for sm_90 and run by the interpreter; not yet measured on a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -17,10 +19,10 @@ from ._launch import accumulator, on_device
 _CHUNK = 16  # taps along a row that are read at once
 
 
-def forward(images: Tensor, side: int, down: Taps, across: Taps) -> Tensor:
-    """[N, 3, H, W] -> [N, 3, side, side]."""
-    from rgsud_fast.ops.clip_preprocess import DEVIATION, MEAN
-
+def forward(
+    images: Tensor, side: int, down: Taps, across: Taps, mean: Sequence[float], deviation: Sequence[float]
+) -> Tensor:
+    """[N, 3, H, W] -> [N, 3, side, side]; mean and deviation are of the three channels."""
     out = torch.empty(len(images), 3, side, side, dtype=images.dtype, device=images.device)
     with on_device(images):
         resize_kernel[(side, 3 * len(images))](
@@ -31,8 +33,8 @@ def forward(images: Tensor, side: int, down: Taps, across: Taps) -> Tensor:
             images.shape[2],
             images.shape[3],
             side,
-            *MEAN,
-            *DEVIATION,
+            *mean,
+            *deviation,
             ROWS=down.index.shape[1],
             COLUMNS=across.index.shape[1],
             CHUNK=_CHUNK,

@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor
 
-from rgsud_fast.ops.nafblock import NafWeights
+from rgsud_fast.ops._naf_weights import NafWeights
 
 from ._launch import on_device
 from .nafblock_kernels import depthwise_back_kernel, gate_back_kernel, gate_kernel, norm_back_kernel, norm_kernel

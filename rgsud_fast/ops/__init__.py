@@ -8,7 +8,8 @@ from .derain_loss import derain_loss
 from .high_pass import high_pass, with_high_pass
 from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
-from .nafblock import NafWeights, nafblock
+from ._naf_weights import NafWeights
+from .nafblock import nafblock
 from .nss_features import nss_features
 from .pool_update import pool_update
 from .rain_residual import rain_residual

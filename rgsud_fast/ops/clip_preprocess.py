@@ -47,7 +47,7 @@ def clip_preprocess(images: Tensor, side: int = SIDE) -> Tensor:
     window = middle(*images.shape[2:], side)
     down = antialiased(images.shape[2], window.height, window.top, side, images.device)
     across = antialiased(images.shape[3], window.width, window.left, side, images.device)
-    return impl.forward(wide, side, down, across).to(images.dtype)
+    return impl.forward(wide, side, down, across, MEAN, DEVIATION).to(images.dtype)
 
 
 def reference(images: Tensor, side: int = SIDE) -> Tensor:
