@@ -16,7 +16,7 @@ from .arguments import later, parse, read_train
 from .errors import UserError
 from .files import write_text
 from .tables import counted, figures_table, scores_table
-from .tiles import OVERLAP, TILE
+from .tiling import OVERLAP, TILE
 
 
 def train(args: list[str]) -> None:

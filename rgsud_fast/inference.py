@@ -12,7 +12,8 @@ from .errors import UserError
 from .metrics import average, evaluate_pair, fixed_filter
 from .runner import Weights, Window, running
 from .sources import Images, ImageWatch, check_pairs, gather, is_single, size_of, targets_of
-from .tiles import OVERLAP, TILE, Tiling, Watch
+from .tiles import Watch
+from .tiling import OVERLAP, TILE, Tiling
 from .video import derain_video, is_video
 
 

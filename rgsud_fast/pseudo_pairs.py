@@ -13,7 +13,7 @@ from .networks import evaluating
 from .ops import rain_residual
 from .runner import Runner, on_device
 from .sources import ImageWatch, flat_names, gather
-from .tiles import OVERLAP, TILE, Tiling
+from .tiling import OVERLAP, TILE, Tiling
 from .weights import RAIN_FROM, find_weights, read_metadata
 
 

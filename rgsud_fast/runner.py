@@ -16,7 +16,8 @@ from .data import Photo
 from .device import pick_device
 from .errors import UserError
 from .networks import PER_CROP, evaluating, local_statistics
-from .tiles import Network, Tiling, Watch, bands, run_tiled
+from .tiles import Network, Watch, bands, run_tiled
+from .tiling import Tiling
 from .weights import CROP, find_weights, load_network, read_metadata
 
 Weights: TypeAlias = str | Path | nn.Module

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from .errors import UserError
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from .tiling import OVERLAP, TILE, Tiling
 
-Network: TypeAlias = "Callable[[Tensor], Tensor]"
-Read: TypeAlias = "Callable[[int, int, int, int], Tensor]"  # top, bottom, left, right -> [1, C, h, w]
-Watch: TypeAlias = "Callable[[int, int], None]"  # tiles done, tiles in all
+Network: TypeAlias = Callable[[Tensor], Tensor]
+Read: TypeAlias = Callable[[int, int, int, int], Tensor]  # top, bottom, left, right -> [1, C, h, w]
+Watch: TypeAlias = Callable[[int, int], None]  # tiles done, tiles in all
 
-# Pixels; the command line reads them, and its --help does not wait for torch. A NAFNet of the paper's depth sees 340
-# pixels each way, but where its means are held what is 32 pixels away changes 8-bit levels by 0.2 at most, at 48 pixels
-# by 0.02 (99.9 % of pixels), and an overlap of 56 leaves seams within half a level (bench/receptive_field.py).
-TILE, OVERLAP = 1024, 64
 GRID = 16  # pixels: a derainer of four levels halves an image so often
-
-
-@dataclass
-class Tiling:
-    """How images are cut into tiles. Where memory does not hold a call of the network, it shrinks and stays so.
-
-    Attributes:
-        tile: side of a tile in pixels; 0 does every image whole, and is never shrunk.
-        overlap: pixels shared by neighbouring tiles, less than the tile.
-        batch: tiles of one call of the network.
-    """
-
-    tile: int = TILE
-    overlap: int = OVERLAP
-    batch: int = 1
-
-    def __post_init__(self) -> None:
-        if self.tile < 0 or self.overlap < 0 or (self.tile and self.overlap >= self.tile):
-            got = f"tile {self.tile} and overlap {self.overlap}"
-            raise ValueError(f"overlap must be at least 0 and less than the tile, got {got}")
-        if self.batch < 1:
-            raise ValueError(f"batch must be at least 1, got {self.batch}")
-
-    def shrink(self, longest: int) -> None:
-        """Ask for half as much: of the batch, then of the tile, of an image whose longer side is `longest` pixels.
-
-        Raises:
-            UserError: tiles cannot be smaller.
-        """
-        if not self.tile:
-            raise UserError("memory does not hold a whole image: give --tile, the side of tiles in pixels")
-        tile = min(self.tile, longest)
-        if self.batch > 1:
-            self.batch //= 2
-        elif tile // 2 > self.overlap:
-            self.tile = tile // 2
-        else:
-            raise UserError(
-                f"memory does not hold a tile of {tile} pixels: give a smaller --overlap, or another device"
-            )
-        asked = f"{self.batch} tile{'s' * (self.batch > 1)} of {self.tile} pixels"
-        warnings.warn(f"memory ran out; going on with {asked} at a time", stacklevel=2)
 
 
 def run_tiled(
@@ -146,8 +98,6 @@ def _cover(
         yield 0, network(read(0, height, 0, width))
         return
 
-    import torch
-
     rows, columns = spans(height, tile, tiling.overlap), spans(width, tile, tiling.overlap)
     row_weights, column_weights = feather(rows, height), feather(columns, width)
     band = None
@@ -197,8 +147,6 @@ def spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
 def feather(pieces: list[tuple[int, int]], length: int) -> Tensor:
     """Weight of each piece at each pixel: 1 inside, fading across overlaps, summing to one. [pieces, length]."""
-    import torch
-
     position = torch.arange(length, dtype=torch.float64) + 0.5
     weights = torch.zeros(len(pieces), length, dtype=torch.float64)
     for i, (start, end) in enumerate(pieces):
@@ -222,8 +170,6 @@ def fade(share: Tensor) -> Tensor:
 
 def _out_of_memory(error: Exception) -> bool:
     """Whether memory ran out, of the GPU or of the host (whose allocator raises a plain RuntimeError)."""
-    import torch
-
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         torch.cuda.empty_cache()  # nothing where CUDA was never used
         return True

@@ -20,7 +20,7 @@ from rgsud_fast.iqa import CallableScorer, DomainScorer, save_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.metrics import fixed_filter
 from rgsud_fast.networks import Derainer
-from rgsud_fast.tiles import OVERLAP, TILE
+from rgsud_fast.tiling import OVERLAP, TILE
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..inference import derain
 from ..iqa import Plausibility, Scorer, load_scorer
 from ..metrics import fixed_filter
-from ..tiles import TILE
+from ..tiling import TILE
 from .photos import read_photo, result_name
 
 LONGEST = 2048  # pixels of a preview's longer side; the file to download is of full size

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..gallery.page import empty_page
 from ..run_names import RUNS, newest_finished_run
-from ..tiles import OVERLAP, TILE
+from ..tiling import OVERLAP, TILE
 from ..weights import find_weights, load_network, read_metadata
 
 if TYPE_CHECKING:

@@ -2,13 +2,13 @@
 
 from . import _library  # noqa: F401 - enters the ops for torch.compile
 from ._backends import use_backend
+from ._naf_weights import NafWeights
 from .clip_preprocess import clip_preprocess
 from .conv_bias_lrelu import conv_bias_lrelu
 from .derain_loss import derain_loss
 from .high_pass import high_pass, with_high_pass
 from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
-from ._naf_weights import NafWeights
 from .nafblock import nafblock
 from .nss_features import nss_features
 from .pool_update import pool_update
