@@ -14,7 +14,7 @@ from . import reports
 from .assembly import choose_scorer
 from .checkpoint import load_checkpoint
 from .config import Config, load_config, save_config
-from .data import Domains, load_domains
+from .data import load_domains
 from .installation import missing_kernels
 from .iqa import Scorer
 from .loop import run
@@ -104,7 +104,7 @@ def _train(
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
             progress.say(f"{domains.counted()}; preparing the score")
-        judge = _choose_scorer(config, domains, scorer, saved, ranks)
+        judge = choose_scorer(config, domains, scorer, saved, ranks)
         trainer = Trainer(config, domains, judge, device, derainer, folder.cache, ranks)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
             progress.say(trainer.pool.where())
@@ -123,18 +123,3 @@ def _train(
         trainer.collect_rewards()
         metrics = ranks.told(reports.finish(trainer, folder, progress) if ranks.first else None)
     return Result(folder.path, folder.weights("derainer"), metrics)
-
-
-def _choose_scorer(
-    config: Config,
-    domains: Domains,
-    own: Scorer | Callable[[Tensor], Any] | None,
-    saved: dict[str, Any] | None,
-    ranks: Ranks,
-) -> Scorer:
-    """The scorer of the run. One that is fitted is fitted on rank 0, so that all judge alike."""
-    if own is not None or saved is not None:
-        return choose_scorer(config, domains, own, saved, ranks.device)
-    fitted = choose_scorer(config, domains, None, None, ranks.device) if ranks.first else None
-    told = ranks.told(None if fitted is None else {"scorer": {"name": fitted.name, "state": fitted.state()}})
-    return fitted or choose_scorer(config, domains, None, told, ranks.device)

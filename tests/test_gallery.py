@@ -198,7 +198,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
     estimates = []
     paint = gallery_run._paint
     monkeypatch.setattr(gallery_run, "_paint", lambda *args: estimates.append(args[3]) or paint(*args))
-    write_run_gallery(trainer, folder, metrics)
+    gallery_run.write_run_gallery(trainer, folder, metrics)
 
     # Painted from the reward where there is one and stage 2 takes it, else from the U-Net.
     taken = [isinstance(estimate, torch.Tensor) for estimate in estimates]
