@@ -25,14 +25,14 @@ import torch
 
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.data import Domains, load_domains, to_tensor
-from rgsud_fast.device import pick_device
-from rgsud_fast.files import write_text
 from rgsud_fast.iqa import Scorer, make_scorer
-from rgsud_fast.metrics import psnr as decibels
+from rgsud_fast.iqa.metrics import psnr as decibels
 from rgsud_fast.networks import evaluating
-from rgsud_fast.tiles import run_tiled
-from rgsud_fast.trainer import Trainer
-from rgsud_fast.validation import validate
+from rgsud_fast.networks.tiles import run_tiled
+from rgsud_fast.system.device import pick_device
+from rgsud_fast.system.files import write_text
+from rgsud_fast.training.trainer import Trainer
+from rgsud_fast.training.validation import validate
 
 BRANCHES: dict[str, dict[str, Any]] = {
     "neither": {"loss": {"reward": 0.0}, "reward": {"switch": False}},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from op_cases import DEVICE, last, measure, providers, random
 
-from rgsud_fast.networks.derainer import NAFBlock
+from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.ops import NafWeights
 from rgsud_fast.ops.nafblock import nafblock, reference
 

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet
 from rgsud_fast.iqa import make_scorer
+from rgsud_fast.methods.rgsud import Networks
 from rgsud_fast.ops import use_backend
-from rgsud_fast.stages import Networks
-from rgsud_fast.trainer import Trainer
+from rgsud_fast.training.trainer import Trainer
 
 IMAGES = 4
 GPU = DEVICE == "cuda"

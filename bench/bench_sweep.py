@@ -8,16 +8,16 @@ import torch
 from bench_niqe import photographs
 from op_cases import DEVICE, Provider, race
 
-from rgsud_fast.assembly import build_networks
 from rgsud_fast.config import load_config
 from rgsud_fast.data import ImageSet, to_tensor
 from rgsud_fast.data.rain import RainStyle, render_rain
 from rgsud_fast.iqa import make_scorer
+from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks import evaluating
+from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.ops import use_backend
-from rgsud_fast.pool import RewardPool
-from rgsud_fast.sweep import sweep
-from rgsud_fast.tiles import run_tiled
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.rewards.sweep import sweep
 
 
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])

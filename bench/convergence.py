@@ -19,11 +19,11 @@ import torch
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import load_domains
-from rgsud_fast.device import pick_device
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.ops import use_backend
-from rgsud_fast.trainer import Trainer
-from rgsud_fast.validation import validate
+from rgsud_fast.system.device import pick_device
+from rgsud_fast.training.trainer import Trainer
+from rgsud_fast.training.validation import validate
 
 FIRST, LAST = 10, 50  # iterations of the short run, and of the end of the long one that are looked at
 NOISE = 1e-7

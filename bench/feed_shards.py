@@ -16,8 +16,8 @@ from webdataset import ShardWriter
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, Images, ImageSet, list_images
-from rgsud_fast.data.shards import THREADS, ShardSet
-from rgsud_fast.feed import Feed
+from rgsud_fast.data.shard_set import THREADS, ShardSet
+from rgsud_fast.training.feed import Feed
 
 STEPS = 24
 

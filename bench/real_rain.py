@@ -15,10 +15,10 @@ from pathlib import Path
 
 import rgsud_fast
 from rgsud_fast.data import list_images, read_image, to_tensor
-from rgsud_fast.files import write_text
-from rgsud_fast.gallery import Comparison, comparisons, write_gallery
 from rgsud_fast.iqa import Scorer, load_scorer
 from rgsud_fast.iqa.niqe import NiqeScorer
+from rgsud_fast.runs.html import Comparison, comparisons, write_gallery
+from rgsud_fast.system.files import write_text
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from rgsud_fast.data import render_rain, to_tensor
 from rgsud_fast.data.demo import TRAINING, near_rain, photograph
 from rgsud_fast.networks import PER_CROP, Derainer, evaluating, local_statistics
-from rgsud_fast.networks.derainer import NAFBlock
+from rgsud_fast.networks.derainers.nafnet import NAFBlock
+from rgsud_fast.networks.tiles import fade
+from rgsud_fast.networks.weights import CROP, load_network, read_metadata
 from rgsud_fast.ops import derain_loss
 from rgsud_fast.ops.nafblock import composed, global_mean
-from rgsud_fast.tiles import fade
-from rgsud_fast.weights import CROP, load_network, read_metadata
 
 SIDE = 1024  # of the image, a mosaic of photographs
 DISTANCES = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384)

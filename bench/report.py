@@ -19,8 +19,8 @@ from limits import DEVICE, THREADS, measured
 from shares import shares
 from summary import markdown, rows
 
-from rgsud_fast.files import write_text
-from rgsud_fast.installation import info
+from rgsud_fast.ops.installation import info
+from rgsud_fast.system.files import write_text
 
 HERE = Path(__file__).resolve().parent
 

@@ -24,17 +24,17 @@ from torch import Tensor
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.data import Domains, ImageSet, Pair, load_domains, read_image, to_tensor
 from rgsud_fast.data.demo import near_rain
-from rgsud_fast.data.images import list_images
+from rgsud_fast.data.image_files import list_images
 from rgsud_fast.data.rain import render_rain
-from rgsud_fast.device import pick_device
-from rgsud_fast.files import write_text
 from rgsud_fast.iqa import Scorer, make_scorer, validity
-from rgsud_fast.metrics import psnr
+from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.networks import evaluating
-from rgsud_fast.pool import RewardPool
-from rgsud_fast.sweep import candidate, sweep
-from rgsud_fast.trainer import Trainer
-from rgsud_fast.validation import validate
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.rewards.sweep import candidate, sweep
+from rgsud_fast.system.device import pick_device
+from rgsud_fast.system.files import write_text
+from rgsud_fast.training.trainer import Trainer
+from rgsud_fast.training.validation import validate
 
 WITHOUT: dict[str, Any] = {"loss": {"reward": 0.0}, "reward": {"switch": False}}
 PLAIN: dict[str, Any] = {"reward": {"mirror": False, "grey_layer": False}}  # rewards as the derainer leaves them

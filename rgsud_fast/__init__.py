@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import Config, load_config
-    from .exporting import export
-    from .inference import derain, evaluate
-    from .installation import info
+    from .inference.derain import derain, evaluate
+    from .inference.export import export
+    from .inference.rain import rain
     from .iqa import score
     from .ops import use_backend
-    from .pseudo_pairs import rain
+    from .ops.installation import info
     from .training import train
 
 _HOMES = {
     "Config": "config",
     "load_config": "config",
     "train": "training",
-    "derain": "inference",
-    "evaluate": "inference",
-    "rain": "pseudo_pairs",
-    "export": "exporting",
+    "derain": "inference.derain",
+    "evaluate": "inference.derain",
+    "rain": "inference.rain",
+    "export": "inference.export",
     "score": "iqa",
-    "info": "installation",
+    "info": "ops.installation",
     "use_backend": "ops",
 }
 
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = importlib.import_module(".version", __name__).version()
     elif name == "weights":
-        value = importlib.import_module(".weights", __name__)
+        value = importlib.import_module(".networks.weights", __name__)
     elif name in _HOMES:
         value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     else:

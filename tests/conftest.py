@@ -62,7 +62,7 @@ def pattern(photos, tmp_path) -> str:
 @pytest.fixture
 def opened(tmp_path):
     """Open shards with a cache of their indices."""
-    from rgsud_fast.data.shards import ShardSet
+    from rgsud_fast.data.shard_set import ShardSet
 
     return lambda pattern, gib=1.0: ShardSet.open(pattern, tmp_path / "indices", gib)
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import torch
 
-from rgsud_fast.gallery import Comparison, Panel, Row, comparisons, facts, rows, write_gallery
 from rgsud_fast.iqa import DomainScorer, save_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.networks import Derainer
-from rgsud_fast.weights import save_network
+from rgsud_fast.networks.weights import save_network
+from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, facts, rows, write_gallery
 
 SECRET = b"what the checkpoint holds"
 

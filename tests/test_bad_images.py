@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from tiny import darkness
 
-from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import DataConfig
 from rgsud_fast.data import ImageSet, load_domains, write_image
 from rgsud_fast.errors import UserError
+from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.training import train
 
 SMOOTH = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 3, (64, 48, 3))

@@ -8,10 +8,11 @@ import os
 import numpy as np
 import pytest
 
-from rgsud_fast import files
-from rgsud_fast.data import ImageSet, cache, write_image
+from rgsud_fast.data import ImageSet, write_image
+from rgsud_fast.data import folder_set as cache
 from rgsud_fast.errors import UserError
-from rgsud_fast.files import replacing
+from rgsud_fast.system import files
+from rgsud_fast.system.files import replacing
 
 
 @pytest.fixture

@@ -16,15 +16,7 @@ import pytest
 import torch
 from test_nss_features import photographs
 
-from rgsud_fast.ops import (
-    derain_loss,
-    high_pass,
-    nss_features,
-    removed_layer,
-    reward_candidate,
-    ssim,
-    with_high_pass,
-)
+from rgsud_fast.ops import derain_loss, high_pass, nss_features, removed_layer, reward_candidate, ssim, with_high_pass
 from rgsud_fast.ops._native import address
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rgsud_fast.data import Pair, demo, load_demo, to_tensor
 from rgsud_fast.errors import UserError
-from rgsud_fast.metrics import fixed_filter, psnr
+from rgsud_fast.iqa.metrics import fixed_filter, psnr
 
 
 @pytest.fixture(scope="module")

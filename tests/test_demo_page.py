@@ -15,10 +15,10 @@ from demo_site import SECRET, ask, form, make_run, serving
 from PIL import Image
 
 from rgsud_fast import derain
-from rgsud_fast.demo_page.photos import MOST_BYTES
+from rgsud_fast.demo_page.uploads import MOST_BYTES
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'rgsud-fast[demo]'")
-from rgsud_fast.demo_page.guard import Guard
+from rgsud_fast.demo_page.middleware import Guard
 
 pytestmark = pytest.mark.slow
 

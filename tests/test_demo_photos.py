@@ -13,14 +13,14 @@ from PIL import Image
 from torch import nn
 
 from rgsud_fast import derain
+from rgsud_fast.config.tiling import OVERLAP, TILE
 from rgsud_fast.data import read_image
-from rgsud_fast.demo_page.darkroom import KEPT, LAYER, Darkroom, Stopped, load_own_scorer
-from rgsud_fast.demo_page.photos import MOST_BYTES, MOST_PIXELS, Refused, read_photo, result_name
+from rgsud_fast.demo_page.uploads import MOST_BYTES, MOST_PIXELS, Refused, read_photo, result_name
+from rgsud_fast.demo_page.worker import KEPT, LAYER, Darkroom, Stopped, load_own_scorer
 from rgsud_fast.iqa import CallableScorer, DomainScorer, save_scorer
 from rgsud_fast.iqa.domain import RainNet
-from rgsud_fast.metrics import fixed_filter
+from rgsud_fast.iqa.metrics import fixed_filter
 from rgsud_fast.networks import Derainer
-from rgsud_fast.tiling import OVERLAP, TILE
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -113,8 +113,8 @@ def test_the_result_has_the_bytes_that_derain_writes(tmp_path, network, tile):
 
 
 def test_figures_are_means_over_pieces_and_the_filter_is_the_fixed_one(tmp_path, network, monkeypatch):
-    monkeypatch.setattr("rgsud_fast.demo_page.darkroom.TILE", 50)
-    monkeypatch.setattr("rgsud_fast.demo_page.darkroom.STRIP", 7)
+    monkeypatch.setattr("rgsud_fast.demo_page.worker.TILE", 50)
+    monkeypatch.setattr("rgsud_fast.demo_page.worker.STRIP", 7)
     upload = photo(tmp_path / "rain.png", 100, 150)
     scorer = CallableScorer(lambda images: images.mean((1, 2, 3)))
     developed = Darkroom(network, scorer, "cpu", tmp_path).develop(upload)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rgsud_fast.cli import COMMANDS
-from rgsud_fast.schema import json_schema
+from rgsud_fast.config.schema import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,8 +11,8 @@ from torch import nn
 
 from rgsud_fast import train
 from rgsud_fast.data import Domains, ImageSet, Pair
-from rgsud_fast.drift import LOOKS, HeldOut, Look, drifting, looks_of
-from rgsud_fast.metrics import psnr
+from rgsud_fast.iqa.metrics import psnr
+from rgsud_fast.rewards.hacking import LOOKS, HeldOut, Look, drifting, looks_of
 
 
 def looks(scores, held_out):
@@ -63,7 +63,7 @@ def test_without_pairs_it_is_niqe_unless_niqe_is_the_score_or_has_no_model():
 
 def test_a_gamed_run_is_told_and_logged(config, tmp_path, capsys, monkeypatch):
     falling, rising = iter(range(100, 0, -5)), iter(range(10**6))
-    monkeypatch.setattr("rgsud_fast.drift.HeldOut.measure", lambda self, derainer: next(falling))
+    monkeypatch.setattr("rgsud_fast.rewards.hacking.HeldOut.measure", lambda self, derainer: next(falling))
     config["reward"] = {"sweep_start": 0.0, "sweep_every": 1, "fidelity": 9.0}
     train(config, scorer=lambda images: torch.full((len(images),), float(next(rising))))
     assert "may be gamed" in capsys.readouterr().out

@@ -14,16 +14,16 @@ from PIL import Image
 from tiny import darkness
 
 from rgsud_fast import derain, train
-from rgsud_fast.arguments import read_train
+from rgsud_fast.cli.arguments import read_train
 from rgsud_fast.config import load_config
 from rgsud_fast.data import ImageSet
 from rgsud_fast.errors import UserError
-from rgsud_fast.gallery import Comparison, Panel, Row, comparisons, curves, rows, write_gallery
+from rgsud_fast.inference.inputs import Source, targets_of
+from rgsud_fast.inference.rain import rain
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
-from rgsud_fast.pseudo_pairs import rain
-from rgsud_fast.run_folder import RunFolder, open_run
-from rgsud_fast.sources import Source, targets_of
-from rgsud_fast.weights import save_network
+from rgsud_fast.networks.weights import save_network
+from rgsud_fast.runs.folder import RunFolder, open_run
+from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, curves, rows, write_gallery
 
 SCRIPTS = (  # "/" cannot be in the name of a file
     "<script>alert(1)<script>.png",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rgsud_fast.events import Events
+from rgsud_fast.runs.tensorboard import Events
 
 
 def test_tensorboard_reads_every_point_at_once_and_forgets_what_a_resumed_run_does_again(tmp_path):

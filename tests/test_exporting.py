@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 import rgsud_fast
-from rgsud_fast import cli, commands
+from rgsud_fast import cli
+from rgsud_fast.cli import commands
 from rgsud_fast.errors import UserError
-from rgsud_fast.exporting import BOUND, OPSET, SUFFIXES, export
+from rgsud_fast.inference.export import BOUND, OPSET, SUFFIXES, export
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
-from rgsud_fast.weights import KINDS, load_network, read_metadata, save_network
+from rgsud_fast.networks.weights import KINDS, load_network, read_metadata, save_network
 
 for name in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(name, reason="exporting needs pip install 'rgsud-fast[export]'")

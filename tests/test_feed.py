@@ -8,8 +8,8 @@ import torch
 
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet, to_tensor
-from rgsud_fast.feed import Feed
-from rgsud_fast.pool import RewardPool
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.training.feed import Feed
 
 SIZES = [(40, 50), (64, 48), (33, 70)]
 
@@ -58,7 +58,7 @@ def test_rewards_are_crops_of_the_same_windows(domains):
 @pytest.mark.cuda
 @pytest.mark.parametrize("share", [0.25, 0.0], ids=["on the GPU", "on the host"])
 def test_the_gpu_gets_the_same_crops_wherever_the_bytes_are(domains, monkeypatch, share):
-    monkeypatch.setattr("rgsud_fast.feed.RESIDENT_SHARE", share)
+    monkeypatch.setattr("rgsud_fast.training.feed.RESIDENT_SHARE", share)
     here, there = feed_of(domains), feed_of(domains, "cuda")
     pools = [RewardPool(domains.rainy.sizes, device=device) for device in ("cpu", "cuda")]
     for pool in pools:

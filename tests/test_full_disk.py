@@ -17,13 +17,13 @@ import yaml
 from safetensors.torch import load_file
 
 from rgsud_fast import cli
-from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import merge
 from rgsud_fast.data import ImageSet, write_image
 from rgsud_fast.errors import UserError
-from rgsud_fast.files import write_text
-from rgsud_fast.pool_memory import lay_out
-from rgsud_fast.run_folder import RunFolder
+from rgsud_fast.rewards.pool_memory import lay_out
+from rgsud_fast.runs.checkpoint import load_checkpoint
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.system.files import write_text
 
 SIZE = 4 * 2**20  # bytes
 
@@ -133,7 +133,7 @@ def test_a_full_disk_at_the_end_of_a_run_names_the_file_and_loses_nothing(run, d
 
 
 def test_a_full_disk_while_the_log_and_the_events_are_written_is_named(disk, tmp_path):
-    from rgsud_fast.events import Events
+    from rgsud_fast.runs.tensorboard import Events
 
     folder = RunFolder(disk)
     events = Events(folder.events, 0)

@@ -12,13 +12,13 @@ import yaml
 from fuzzing import damaged, refuses, try_cases
 from hypothesis import strategies as st
 
-from rgsud_fast.arguments import read_train
-from rgsud_fast.checkpoint import FIELDS, load_checkpoint, save_checkpoint
+from rgsud_fast.cli.arguments import read_train
 from rgsud_fast.config import PRESETS, Config, load_config
 from rgsud_fast.iqa import NiqeScorer, brisque, load_brisque_model, load_scorer, save_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, load_niqe_model
 from rgsud_fast.networks import Derainer
-from rgsud_fast.weights import load_network, save_network
+from rgsud_fast.networks.weights import load_network, save_network
+from rgsud_fast.runs.checkpoint import FIELDS, load_checkpoint, save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rgsud_fast.data import read_image
-from rgsud_fast.data.deep import write_png, write_tiff
 from rgsud_fast.data.photo import read_photo
+from rgsud_fast.data.sixteen_bit import write_png, write_tiff
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

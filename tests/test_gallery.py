@@ -15,24 +15,14 @@ from PIL import Image
 
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Pair
-from rgsud_fast.gallery import (
-    Comparison,
-    Panel,
-    Row,
-    comparisons,
-    curves,
-    facts,
-    figures,
-    rows,
-    write_gallery,
-)
-from rgsud_fast.gallery import run as gallery_run
-from rgsud_fast.gallery.curves import MOST_POINTS, collect
-from rgsud_fast.gallery.page import data_uri
 from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
-from rgsud_fast.pool import RewardPool
-from rgsud_fast.run_folder import RunFolder
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
+from rgsud_fast.runs.html.curves import MOST_POINTS, collect
+from rgsud_fast.runs.html.page import data_uri
+from rgsud_fast.training import gallery as gallery_run
 
 VOID = {"meta", "img", "input", "br", "link", "line", "circle", "polyline"}
 

@@ -9,11 +9,11 @@ import torch
 from tiny import darkness, same_bits
 from torch import nn
 
-from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import LossConfig
-from rgsud_fast.gradients import gradient_norms
+from rgsud_fast.methods.rgsud import Networks, stage2, weighted
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
-from rgsud_fast.stages import Networks, stage2, weighted
+from rgsud_fast.optim.gradient_norms import gradient_norms
+from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.training import train
 
 EVERYTHING = LossConfig(pair=0.5, channel_consistency=10, background_guidance=2, self_reconstruction=1)

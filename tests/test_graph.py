@@ -10,7 +10,7 @@ from tiny import TINY_NETWORKS
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet
 from rgsud_fast.iqa import make_scorer
-from rgsud_fast.trainer import Trainer
+from rgsud_fast.training.trainer import Trainer
 
 
 def small_trainer(graphed: bool) -> Trainer:

@@ -10,16 +10,16 @@ import torch
 from tiny import TINY_NETWORKS, darkness, same_bits
 from torch import nn
 
-from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet
 from rgsud_fast.errors import UserError
-from rgsud_fast.feed import Feed
-from rgsud_fast.guard import Guard, not_finite
 from rgsud_fast.iqa import make_scorer
-from rgsud_fast.run_folder import RunFolder
-from rgsud_fast.trainer import Trainer
+from rgsud_fast.optim.skipping import Guard, not_finite
+from rgsud_fast.runs.checkpoint import load_checkpoint
+from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
+from rgsud_fast.training.feed import Feed
+from rgsud_fast.training.trainer import Trainer
 
 
 def trainer_of(derainer: nn.Module | None = None) -> Trainer:

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from rgsud_fast.data import read_image, to_tensor, write_image
-from rgsud_fast.device import pick_device
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference import derain, evaluate
+from rgsud_fast.inference.derain import derain, evaluate
+from rgsud_fast.inference.rain import rain
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
-from rgsud_fast.pseudo_pairs import rain
-from rgsud_fast.weights import save_network
+from rgsud_fast.networks.weights import save_network
+from rgsud_fast.system.device import pick_device
 
 
 class Darker(nn.Module):
@@ -237,7 +237,7 @@ def test_rain_writes_pairs_of_equal_names_and_sizes(run, folder, tmp_path):
 
 @pytest.mark.parametrize("estimator", ["unet", "derainer"])
 def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
-    from rgsud_fast.weights import RAIN_FROM, load_network
+    from rgsud_fast.networks.weights import RAIN_FROM, load_network
 
     save_network(run / "derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
     save_network(run / "generator.safetensors", RainGenerator(4, 1), "generator", {RAIN_FROM: estimator})
@@ -252,7 +252,7 @@ def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
 
 
 def test_rain_of_a_run_with_a_derainer_of_the_users_own_takes_it_as_an_argument(run, folder, tmp_path):
-    from rgsud_fast.weights import RAIN_FROM
+    from rgsud_fast.networks.weights import RAIN_FROM
 
     save_network(run / "derainer.safetensors", Darker(), "derainer")
     save_network(run / "generator.safetensors", RainGenerator(4, 1), "generator", {RAIN_FROM: "derainer"})

@@ -16,11 +16,11 @@ import yaml
 from safetensors.torch import load_file
 from tiny import same_bits
 
-from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import merge
 from rgsud_fast.data import write_image
 from rgsud_fast.iqa import NiqeScorer, fit_niqe_model, save_scorer
-from rgsud_fast.run_folder import RunFolder
+from rgsud_fast.runs.checkpoint import load_checkpoint
+from rgsud_fast.runs.folder import RunFolder
 
 KILLS = 22
 

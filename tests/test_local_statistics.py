@@ -10,18 +10,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from rgsud_fast import cli
-from rgsud_fast.assembly import build_networks
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Pair, write_image
 from rgsud_fast.errors import UserError
-from rgsud_fast.gallery import run as gallery_run
-from rgsud_fast.inference import derain, evaluate
+from rgsud_fast.inference.derain import derain, evaluate
+from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks import Derainer, local_statistics
-from rgsud_fast.networks.derainer import NAFBlock, local_mean
+from rgsud_fast.networks.derainers.nafnet import NAFBlock, local_mean
+from rgsud_fast.networks.tiles import run_tiled
+from rgsud_fast.networks.weights import CROP, save_network
 from rgsud_fast.ops import use_backend
-from rgsud_fast.tiles import run_tiled
-from rgsud_fast.validation import validate, window_of
-from rgsud_fast.weights import CROP, save_network
+from rgsud_fast.training import gallery as gallery_run
+from rgsud_fast.training.validation import validate, window_of
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rgsud_fast import losses
+from rgsud_fast.methods import losses
 from rgsud_fast.ops import derain_loss
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from rgsud_fast.networks import Derainer
-from rgsud_fast.networks.derainer import NAFBlock
-from rgsud_fast.weights import save_network
+from rgsud_fast.networks.derainers.nafnet import NAFBlock
+from rgsud_fast.networks.weights import save_network
 
 PAPER = 29_159_715  # parameters
 DERAIN = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rgsud_fast import metrics
+from rgsud_fast.iqa import metrics
 
 
 def pair(height: int = 37, width: int = 45, images: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

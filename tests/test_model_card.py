@@ -10,10 +10,10 @@ import yaml
 from tiny import darkness
 
 from rgsud_fast.config import load_config, save_config
-from rgsud_fast.model_card import model_card, write_card
 from rgsud_fast.networks import Derainer
+from rgsud_fast.networks.weights import save_network
+from rgsud_fast.runs.model_card import model_card, write_card
 from rgsud_fast.training import train
-from rgsud_fast.weights import save_network
 
 PRIVATE = "/home/somebody/private"
 METRICS = {

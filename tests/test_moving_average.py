@@ -7,16 +7,16 @@ from tiny import darkness, same_bits
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from rgsud_fast import reports
-from rgsud_fast.book import Book
 from rgsud_fast.config import Config
 from rgsud_fast.data import load_domains
 from rgsud_fast.iqa import make_scorer
-from rgsud_fast.moving_average import MovingAverage
-from rgsud_fast.progress import Progress
-from rgsud_fast.run_folder import RunFolder
-from rgsud_fast.trainer import Trainer
-from rgsud_fast.weights import load_network
+from rgsud_fast.networks.weights import load_network
+from rgsud_fast.optim.moving_average import MovingAverage
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.system.progress import Progress
+from rgsud_fast.training import results as reports
+from rgsud_fast.training.monitor import Book
+from rgsud_fast.training.trainer import Trainer
 
 
 def network() -> nn.Module:

@@ -14,11 +14,11 @@ from torch import nn
 
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.errors import UserError
-from rgsud_fast.nafnet_layout import read_derainer, read_start, to_nafnet
 from rgsud_fast.networks import Derainer, UNet
-from rgsud_fast.trainer import Trainer
+from rgsud_fast.networks.derainers.nafnet_files import read_derainer, read_start, to_nafnet
+from rgsud_fast.networks.weights import save_network
 from rgsud_fast.training import train
-from rgsud_fast.weights import save_network
+from rgsud_fast.training.trainer import Trainer
 
 SIZES = {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [2, 1]}
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
-from rgsud_fast.networks.derainer import NAFBlock
+from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.ops import high_pass
 
 

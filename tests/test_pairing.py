@@ -8,7 +8,7 @@ import pytest
 from rgsud_fast.data import ImageSet
 from rgsud_fast.data.load import pair_up
 from rgsud_fast.errors import UserError
-from rgsud_fast.sources import Source, check_pairs
+from rgsud_fast.inference.inputs import Source, check_pairs
 
 
 def as_validation(rainy, clean):

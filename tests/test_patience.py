@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny import darkness, same_bits, train_and_interrupt
 
-from rgsud_fast.checkpoint import load_checkpoint
-from rgsud_fast.patience import Patience
+from rgsud_fast.rewards.patience import Patience
+from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.training import train
 
 CPU = torch.device("cpu")

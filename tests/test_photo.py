@@ -11,7 +11,7 @@ from torch import nn
 
 from rgsud_fast.data import Photo, read_image, read_photo, write_photo
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference import derain
+from rgsud_fast.inference.derain import derain
 
 cv2 = pytest.importorskip("cv2")
 SIZE = (40, 57)

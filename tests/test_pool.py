@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgsud_fast.data import ImageSet, draw, to_tensor
-from rgsud_fast.data.images import quantise
+from rgsud_fast.data.image_files import quantise
 from rgsud_fast.errors import UserError
-from rgsud_fast.pool import RewardPool
+from rgsud_fast.rewards.pool import RewardPool
 
 SIZES = [(40, 50), (33, 35), (64, 48)]
 

@@ -11,9 +11,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from rgsud_fast.data import draw
-from rgsud_fast.pool import RewardPool
-from rgsud_fast.pool_shards import ShardedPool
-from rgsud_fast.ranks import Ranks
+from rgsud_fast.rewards.distributed_pool import ShardedPool
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.system.distributed import Ranks
 
 SIZES = [(40, 50), (33, 35), (64, 48), (40, 41), (36, 60)]
 RANKS, SIDE, BATCH = 2, 32, 6

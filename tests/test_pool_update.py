@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_cases import each_kernel
 
-from rgsud_fast.data.images import quantise
+from rgsud_fast.data.image_files import quantise
 from rgsud_fast.ops import pool_update, use_backend
 from rgsud_fast.ops.pool_update import EMPTY
 

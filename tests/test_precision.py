@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from tiny import TINY_NETWORKS, darkness
 from torch import nn
 
-from rgsud_fast.assembly import build_networks
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet, Pair
 from rgsud_fast.iqa import make_scorer
+from rgsud_fast.methods.build import build_networks
+from rgsud_fast.methods.rgsud import Networks, stage1
 from rgsud_fast.ops import instance_norm_lrelu, layernorm2d
-from rgsud_fast.precision import in_precision, pick_precision
-from rgsud_fast.stages import Networks, stage1
-from rgsud_fast.trainer import Trainer
-from rgsud_fast.validation import validate
+from rgsud_fast.optim.precision import in_precision, pick_precision
+from rgsud_fast.training.trainer import Trainer
+from rgsud_fast.training.validation import validate
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from rgsud_fast.progress import Progress, clock, counting
+from rgsud_fast.system.progress import Progress, clock, counting
 
 
 class Terminal(io.StringIO):

@@ -16,10 +16,10 @@ from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet, Pair
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
-from rgsud_fast.pool import RewardPool
-from rgsud_fast.ranks import Ranks, joined
-from rgsud_fast.trainer import Trainer
-from rgsud_fast.validation import validate
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.system.distributed import Ranks, joined
+from rgsud_fast.training.trainer import Trainer
+from rgsud_fast.training.validation import validate
 
 CPU = torch.device("cpu")
 SIZES = [(40, 50), (33, 35), (64, 48), (40, 41), (36, 60)]

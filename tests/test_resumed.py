@@ -7,8 +7,8 @@ import yaml
 from tiny import darkness
 
 from rgsud_fast.config import Config, merge
+from rgsud_fast.config.changes import check_changes
 from rgsud_fast.errors import UserError
-from rgsud_fast.resumed import check_changes
 from rgsud_fast.training import train
 
 BEFORE = Config(preset="small", stage1_iterations=100, stage2_iterations=50)

@@ -6,7 +6,7 @@ import pytest
 
 from rgsud_fast.config import Config
 from rgsud_fast.errors import UserError
-from rgsud_fast.run_folder import RunFolder, open_run
+from rgsud_fast.runs.folder import RunFolder, open_run
 
 
 def test_runs_without_a_name_are_numbered(tmp_path):

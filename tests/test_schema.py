@@ -10,8 +10,8 @@ import yaml
 
 from rgsud_fast import cli
 from rgsud_fast.config import PRESETS, Config, load_config, save_config
+from rgsud_fast.config.schema import json_schema
 from rgsud_fast.errors import UserError
-from rgsud_fast.schema import json_schema
 
 Validator = jsonschema.Draft202012Validator
 

@@ -11,8 +11,8 @@ import torch
 from rgsud_fast import cli
 from rgsud_fast.data import write_image
 from rgsud_fast.errors import UserError
+from rgsud_fast.inference.score import score_files
 from rgsud_fast.iqa import NiqeModel, NiqeScorer, save_scorer
-from rgsud_fast.scoring import score_files
 
 
 def test_niqe_is_fitted_to_a_folder_and_scores_another(capsys, tmp_path):

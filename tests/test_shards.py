@@ -10,15 +10,15 @@ import torch
 from tars import png, same, write_shards, write_tar
 from tiny import darkness, same_bits
 
-from rgsud_fast.checkpoint import load_checkpoint
 from rgsud_fast.config import Config, merge
 from rgsud_fast.data import Domains, ImageSet, load_domains, to_tensor, write_image
 from rgsud_fast.data import shard_index as index_module
-from rgsud_fast.data.shards import ShardSet
+from rgsud_fast.data.shard_set import ShardSet
 from rgsud_fast.errors import UserError
-from rgsud_fast.feed import Feed
-from rgsud_fast.pool import RewardPool
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.training import train
+from rgsud_fast.training.feed import Feed
 
 
 def test_shards_are_the_set_that_a_folder_of_their_files_is(photos, pattern, opened, tmp_path):

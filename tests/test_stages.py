@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rgsud_fast import losses
 from rgsud_fast.config import LossConfig
+from rgsud_fast.methods import losses
+from rgsud_fast.methods.rgsud import Networks, discriminator_loss, stage1, stage2
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
 from rgsud_fast.ops import derain_loss
-from rgsud_fast.stages import Networks, discriminator_loss, stage1, stage2
 
 ALL = LossConfig(channel_consistency=10, background_guidance=1, self_reconstruction=1)
 

@@ -12,8 +12,8 @@ from rgsud_fast.data import ImageSet, to_tensor
 from rgsud_fast.iqa import DomainScorer, make_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer
-from rgsud_fast.pool import RewardPool
-from rgsud_fast.sweep import OUTCOMES, candidate, guard, judge, sweep
+from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.rewards.sweep import OUTCOMES, candidate, guard, judge, sweep
 
 SIZES = [(40, 50), (64, 48), (40, 50)]
 CPU = torch.device("cpu")

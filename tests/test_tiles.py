@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
+from rgsud_fast.config.tiling import Tiling
 from rgsud_fast.errors import UserError
-from rgsud_fast.tiles import bands, feather, run_tiled, spans, window_of
-from rgsud_fast.tiling import Tiling
+from rgsud_fast.networks.tiles import bands, feather, run_tiled, spans, window_of
 
 SPANS = [(10, 32, 4), (33, 32, 4), (100, 32, 8), (97, 17, 16), (64, 32, 0), (6000, 1024, 64), (1025, 1024, 64)]
 

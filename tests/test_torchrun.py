@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from tiny import TINY_RUN
 
-from rgsud_fast.checkpoint import load_checkpoint
+from rgsud_fast.runs.checkpoint import load_checkpoint
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny import darkness
 
-import rgsud_fast.descent as descent_module
+import rgsud_fast.training.step as descent_module
+from rgsud_fast.config.preset import with_preset
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
-from rgsud_fast.preset import with_preset
-from rgsud_fast.run_folder import RunFolder
+from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
 
 

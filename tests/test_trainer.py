@@ -12,15 +12,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import darkness, same_bits, train_and_interrupt
 
-import rgsud_fast.descent as descent_module
-from rgsud_fast import assembly
-from rgsud_fast.checkpoint import load_checkpoint
+import rgsud_fast.training.step as descent_module
 from rgsud_fast.config import Config, merge
 from rgsud_fast.errors import UserError
-from rgsud_fast.run_folder import RunFolder
-from rgsud_fast.schedule import learning_rate
+from rgsud_fast.methods import build as assembly
+from rgsud_fast.networks.weights import RAIN_FROM, read_metadata
+from rgsud_fast.optim.adam import learning_rate
+from rgsud_fast.runs.checkpoint import load_checkpoint
+from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
-from rgsud_fast.weights import RAIN_FROM, read_metadata
 
 
 def log_of(result) -> list[dict]:

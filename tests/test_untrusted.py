@@ -17,7 +17,6 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from rgsud_fast.checkpoint import FIELDS, load_checkpoint, save_checkpoint
 from rgsud_fast.cli import main
 from rgsud_fast.config import load_config
 from rgsud_fast.data import ImageSet, read_image
@@ -25,10 +24,11 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import convert_daclip, load_brisque_model, load_daclip, load_scorer
 from rgsud_fast.iqa.niqe import load_niqe_model
 from rgsud_fast.networks import Derainer
-from rgsud_fast.run_folder import RunFolder
-from rgsud_fast.schedule import restore_moments
-from rgsud_fast.torch_files import load_tensors
-from rgsud_fast.weights import load_network, load_state, save_network
+from rgsud_fast.networks.weights import load_network, load_state, save_network
+from rgsud_fast.optim.adam import restore_moments
+from rgsud_fast.runs.checkpoint import FIELDS, load_checkpoint, save_checkpoint
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.system.torch_files import load_tensors
 
 STATE = {name: kind() for name, kind in FIELDS.items()}  # an empty checkpoint, whole in form
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from rgsud_fast import cli
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference import derain
+from rgsud_fast.inference.derain import derain
 from rgsud_fast.networks import Derainer
-from rgsud_fast.weights import save_network
+from rgsud_fast.networks.weights import save_network
 
 av = pytest.importorskip("av")
 CLOCK = Fraction(1, 90_000)

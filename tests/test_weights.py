@@ -10,7 +10,7 @@ from torch import nn
 
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
-from rgsud_fast.weights import load_network, load_state, read_metadata, save_network
+from rgsud_fast.networks.weights import load_network, load_state, read_metadata, save_network
 
 TINY = {
     "derainer": lambda: Derainer(width=4, encoder=[1, 1], middle=1, decoder=[1, 1]),

@@ -53,8 +53,8 @@ def same_bits(a, b) -> bool:
 
 def train_and_interrupt(config, at, monkeypatch) -> None:
     """Train until SIGTERM comes in the iteration after `at` others, which still ends and is saved."""
-    from rgsud_fast.trainer import Trainer  # not before conftest has set what the package reads
     from rgsud_fast.training import train
+    from rgsud_fast.training.trainer import Trainer  # not before conftest has set what the package reads
 
     iterate = Trainer.iterate
 

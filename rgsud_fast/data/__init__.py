@@ -1,10 +1,10 @@
 """Images: reading, caching, drawing crops, rendering rain, and the two domains and validation pairs of a run."""
 
-from .cache import ImageSet
 from .demo import load_demo
 from .domains import Domains, Pair
+from .folder_set import ImageSet
+from .image_files import list_images, read_image, to_tensor, write_image
 from .image_set import Images
-from .images import list_images, read_image, to_tensor, write_image
 from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain

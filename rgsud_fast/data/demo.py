@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .cache import ImageSet
 from .domains import Domains, Pair
-from .images import read_image
+from .folder_set import ImageSet
+from .image_files import read_image
 from .rain import RainStyle, render_rain
 
 # (file, rains). Each photograph of the domains is split in the middle: its left half stays clean, its right half gets

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ..config import DataConfig
 from ..errors import UserError
-from .cache import ImageSet, Progress
 from .demo import load_demo
 from .domains import Domains, Pair
+from .folder_set import ImageSet, Progress
+from .image_files import natural
 from .image_set import Images
-from .images import natural
 from .pairing import check_names
-from .shards import ShardSet
+from .shard_set import ShardSet
 
 _NAMED = 10  # images that one warning names; it counts the rest
 

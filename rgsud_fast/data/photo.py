@@ -11,9 +11,9 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from ..files import replacing
-from .deep import decode_deep, is_deep, write_png, write_tiff
-from .images import FORMATS, SMALLEST, check_size, decoding, save_options, suffix_of, to_rgb
+from ..system.files import replacing
+from .image_files import FORMATS, SMALLEST, check_size, decoding, save_options, suffix_of, to_rgb
+from .sixteen_bit import decode_deep, is_deep, write_png, write_tiff
 
 _WITH_DEPTH = {".png": write_png, ".tif": write_tiff, ".tiff": write_tiff}
 _WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from ..files import remove_leftovers, write_text
-from .cache import decoded
-from .images import SUFFIXES
+from ..system.files import remove_leftovers, write_text
+from .folder_set import decoded
+from .image_files import SUFFIXES
 from .shard_files import Shard
 
 LARGEST = 2**29  # bytes; a file of more is no photograph

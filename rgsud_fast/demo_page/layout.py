@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from ..data.images import SUFFIXES
-from .darkroom import LAYER, Darkroom, Developed, Stopped
-from .photos import MOST_BYTES, MOST_PIXELS, Refused
+from ..data.image_files import SUFFIXES
+from .uploads import MOST_BYTES, MOST_PIXELS, Refused
+from .worker import LAYER, Darkroom, Developed, Stopped
 
 WAITING = 8  # photographs in the queue; further ones are turned away
 FORGET_AFTER = 3600  # seconds that uploads and results stay on disk

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
-from ..gallery.page import empty_page
-from ..run_names import RUNS, newest_finished_run
-from ..tiling import OVERLAP, TILE
-from ..weights import find_weights, load_network, read_metadata
+from ..networks.weights import find_weights, load_network, read_metadata
+from ..runs.html.page import empty_page
+from ..runs.run_names import RUNS, newest_finished_run
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from .darkroom import Darkroom
+    from .worker import Darkroom
 
 HOST = "127.0.0.1"
 # The gallery's own script runs, in a frame that has no origin and can send nothing anywhere.
@@ -63,8 +63,8 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
             import uvicorn
         except ImportError:
             raise UserError("the page needs gradio: pip install 'rgsud-fast[demo]'") from None
-        from .darkroom import Darkroom, load_own_scorer
-        from .guard import Guard
+        from .middleware import Guard
+        from .worker import Darkroom, load_own_scorer
 
         scorer, score_name = load_own_scorer(file.parent, device)
         darkroom = Darkroom(network, scorer, device, folder, tile)
@@ -91,7 +91,7 @@ def _application(darkroom: Darkroom, file: Path, network: str, score_name: str) 
     from fastapi.responses import FileResponse, HTMLResponse, Response
 
     from .layout import CSS, FONTS, MONO, build
-    from .photos import MOST_BYTES
+    from .uploads import MOST_BYTES
 
     text, run = read_metadata(file), file.parent.resolve()
     told = [f"preset {text['preset']}"] if "preset" in text else []

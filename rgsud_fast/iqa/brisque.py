@@ -10,8 +10,8 @@ import yaml
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import read_small
 from ..ops.nss_features import OPENCV, nss_features
+from ..system.files import read_small
 from .scorer import check_images, finite
 
 FEATURES = 36

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..files import replacing
 from ..ops.clip_preprocess import clip_preprocess
-from ..torch_files import load_tensors
+from ..system.files import replacing
+from ..system.torch_files import load_tensors
 from .scorer import below, check_images, finite
 
 WORDS = (

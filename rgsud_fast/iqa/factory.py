@@ -12,10 +12,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from ..data import read_image
 from ..errors import UserError
-from ..files import replacing
-from ..scorer_names import NAMES, check_scorer, members_of, parse_scorer
+from ..system.files import replacing
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer

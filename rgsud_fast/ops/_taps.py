@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..device import sent
+from ..system.device import sent
 
 
 class Taps(NamedTuple):

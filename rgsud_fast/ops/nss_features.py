@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..device import sent
+from ..system.device import sent
 from . import _backends as backends
 from . import _check as check
 from ._taps import Taps, matlab_half, opencv_half

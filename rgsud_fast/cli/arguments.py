@@ -1,0 +1,205 @@
+"""Command-line arguments, read by tyro from types; every mistake in them is one line."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import inspect
+import io
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from pydantic import BaseModel
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+
+from ..config import Config, load_config
+from ..config.load import read_yaml
+from ..config.preset import default_preset
+from ..errors import UserError
+from ..runs.run_names import RUNS, newest_run
+
+_TRAIN = """Train RGSUD, both stages, on your rainy and clean photographs, or on embedded ones if you name none.
+
+A field comes from the preset, then from --config, then from the command line; the last one counts. The defaults shown
+are those of the preset in force."""
+
+_OWN = (  # what `train` takes beside the fields of the configuration
+    StructFieldSpec("config", Path | None, None, helptext="YAML file of fields, laid over the preset."),
+    StructFieldSpec(
+        "resume", bool, False, helptext="Continue the run in --out, or the newest under runs/, with its configuration."
+    ),
+)
+
+
+def read_train(args: list[str]) -> tuple[Config, bool, str]:
+    """Read the arguments of `train`.
+
+    Returns:
+        The configuration, whether to resume, and a line that says which preset was chosen and why, or "".
+
+    Raises:
+        UserError: one line that names the argument.
+        SystemExit: --help was printed.
+    """
+    resume = "--resume" in args
+    given: dict[str, Any] = {}
+    source = _value(args, "config")
+    if source is not None:
+        given = read_yaml(Path(source))
+    elif resume:
+        out = _value(args, "out")
+        folder = Path(out) if out is not None else _newest_run(_value(args, "preset"))
+        given = read_yaml(_config_of(folder)) | {"out": str(folder)}
+        _refuse_cache_elsewhere(given, args, folder)
+    line = ""
+    if (preset := _value(args, "preset")) is not None:
+        given = {**given, "preset": preset}
+    elif "preset" not in given:
+        given["preset"], line = _default_preset(args, given)
+    base = load_config(given)
+
+    fields = parse(Config, args, "rgsud-fast train", default=base, registry=_models_as_dicts(), description=_TRAIN)
+    resume = fields.pop("resume")
+    fields.pop("config")
+    return load_config(fields), resume, line
+
+
+def parse(target: Callable[..., Any], args: list[str], prog: str, **options: Any) -> Any:
+    """Let tyro read `args` for a type or call a function with them, and turn what it objects to into one line.
+
+    Raises:
+        UserError: an unknown, ill-typed or missing argument.
+        SystemExit: --help was printed.
+    """
+    told = io.StringIO()
+    columns = os.environ.get("COLUMNS")
+    if not {"-h", "--help"} & set(args):
+        os.environ["COLUMNS"] = "500"  # so that tyro breaks no name or path in two
+    try:
+        with contextlib.redirect_stderr(told):
+            value, unknown = tyro.cli(target, args=args, prog=prog, return_unknown_args=True, **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(f"{_first_paragraph(told.getvalue())}; {prog} --help explains the arguments") from None
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    if unknown:
+        close = difflib.get_close_matches(unknown[0].split("=")[0], _flags(target), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"unknown argument {unknown[0]}{hint}; {prog} --help lists them")
+    return value
+
+
+def later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The same arguments, but what they are given to runs when tyro is done with them."""
+
+    @functools.wraps(command)
+    def bind(*args: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *args, **options)
+
+    return bind
+
+
+def _models_as_dicts() -> ConstructorRegistry:
+    """tyro reads the fields and `load_config` alone judges them: a mistake is told alike from YAML and from here."""
+    registry = ConstructorRegistry()
+
+    @registry.struct_rule
+    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if not (inspect.isclass(info.type) and issubclass(info.type, BaseModel)):
+            return None
+        fields = [
+            StructFieldSpec(name, field.annotation, getattr(info.default, name), helptext=field.description)
+            for name, field in info.type.model_fields.items()
+        ]
+        own = _OWN if issubclass(info.type, Config) else ()
+        return StructConstructorSpec(instantiate=dict, fields=(*fields[:1], *own, *fields[1:]))
+
+    return registry
+
+
+def _value(args: list[str], name: str) -> str | None:
+    """The last value of --NAME VALUE or --NAME=VALUE; None where it is not given."""
+    found = None
+    for i, arg in enumerate(args):
+        if arg == f"--{name}" and i + 1 < len(args):
+            found = args[i + 1]
+        elif arg.startswith(f"--{name}="):
+            found = arg.split("=", 1)[1]
+    return found
+
+
+def _default_preset(args: list[str], given: dict[str, Any]) -> tuple[str, str]:
+    """Demo without folders; with folders what the device can train."""
+    data = given.get("data")
+    named = [data.get(field) for field in ("rainy", "clean")] if isinstance(data, dict) else []
+    named += [_value(args, "data.rainy"), _value(args, "data.clean")]
+    device = str(_value(args, "device") or given.get("device", "auto"))
+    if device == "auto" and {"-h", "--help"} & set(args):
+        device = "cpu"  # --help does not wait for torch
+    return default_preset(any(named), device)
+
+
+def _newest_run(preset: str | None) -> Path:
+    folder = newest_run(RUNS, preset)
+    if folder is None:
+        raise UserError(f"nothing to resume under {RUNS}/: name the run's folder with --out")
+    return folder
+
+
+def _config_of(folder: Path) -> Path:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"nothing to resume in {folder}: it has no config.yaml; name the run's folder with --out")
+    return path
+
+
+def _refuse_cache_elsewhere(given: dict[str, Any], args: list[str], folder: Path) -> None:
+    """A run folder may be somebody else's: what it names to be written to must lie in it, or be named by the user."""
+    data = given.get("data")
+    cache = data.get("cache_dir") if isinstance(data, dict) else None
+    if cache is None or _value(args, "data.cache_dir") or _value(args, "data.cache-dir"):
+        return
+    if not Path(str(cache)).resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{folder / 'config.yaml'} puts the image cache into {cache}, outside the run: if you want it there, "
+            f"resume with --data.cache-dir {cache}"
+        )
+
+
+def _first_paragraph(box: str) -> str:
+    """The message in a box that tyro drew, in line-drawing characters or in ASCII, as one line without its title."""
+    lines: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip().strip("│|╰╯").strip()
+        if set(text) <= set("─-"):
+            if lines:
+                break
+        else:
+            lines.append(text)
+    return " ".join(lines).rstrip(".") or "these arguments cannot be read"
+
+
+def _flags(target: Callable[..., Any]) -> list[str]:
+    """Every flag that tyro makes of a configuration or of a function."""
+    if inspect.isclass(target) and issubclass(target, BaseModel):
+        return list(_fields(target)) + [f"--{field.name}" for field in _OWN]
+    return [f"--{name.replace('_', '-')}" for name in inspect.signature(target).parameters]
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        flag = prefix + name.replace("_", "-")
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{flag}.")
+        else:
+            yield f"--{flag}"
+            if field.annotation is bool:
+                yield f"--{prefix}no-{name.replace('_', '-')}"

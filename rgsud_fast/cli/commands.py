@@ -1,0 +1,289 @@
+"""The commands of the command line: types and help for tyro, and a call of the Python interface.
+
+torch is imported by the command that needs it, so that --help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from ..config.tiling import OVERLAP, TILE
+from ..errors import UserError
+from ..system.files import write_text
+from .arguments import later, parse, read_train
+from .tables import counted, figures_table, scores_table
+
+
+def train(args: list[str]) -> None:
+    """Train; the arguments are the fields of the configuration."""
+    config, resume, line = read_train(args)
+    if line and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
+        print(line, flush=True)
+    from ..training import train
+
+    train(config, resume=resume)
+
+
+def derain(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    images: Annotated[Path, arg(metavar="INPUT")],
+    output: Annotated[Path, arg(metavar="OUTPUT")],
+    /,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: int | Literal["auto"] = 0,
+    device: str = "auto",
+) -> None:
+    """Remove rain from an image, from every image of a folder, or from a video.
+
+    Args:
+        weights: Run folder, or its derainer.safetensors.
+        images: Image, folder, searched recursively, or video (needs the extra video).
+        output: Folder to write to, as PNG; for one image or video also a file name.
+        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        overlap: Pixels that neighbouring tiles share and blend.
+        tile_batch: Tiles that the network gets at once.
+        local_statistics: Side in pixels of the windows that the network's global means see; auto: 1.5 times the
+            training crop; 0: the whole image or tile.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    _check_tiles(tile, overlap, tile_batch)
+    from ..inference.derain import derain
+    from ..inference.video import is_video
+    from ..system.progress import counting
+
+    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
+    options["local_statistics"] = local_statistics
+    with counting("derained") as watch:
+        written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
+    what = "video" if is_video(images) else "image"
+    print(f"wrote {counted(written, what)} to {output}")
+
+
+def evaluate(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    /,
+    rainy: Path,
+    clean: Path,
+    json: Path | None = None,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: int | Literal["auto"] = 0,
+    device: str = "auto",
+) -> None:
+    """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
+
+    Args:
+        weights: Run folder, or its derainer.safetensors.
+        rainy: Folder of rainy images.
+        clean: Folder of their clean versions, matched by sorted file name.
+        json: File to write the figures to, of every image and on average.
+        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        overlap: Pixels that neighbouring tiles share and blend.
+        tile_batch: Tiles that the network gets at once.
+        local_statistics: Side in pixels of the windows that the network's global means see; auto: 1.5 times the
+            training crop; 0: the whole image or tile.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    _check_tiles(tile, overlap, tile_batch)
+    from ..inference.derain import evaluate
+    from ..system.progress import counting
+
+    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
+    options["local_statistics"] = local_statistics
+    with counting("evaluated") as watch:
+        figures = evaluate(weights, rainy, clean, watch=watch, **options)
+    print(figures_table(figures))
+    if json is not None:
+        write_text(json, json_text.dumps(figures, indent=2) + "\n")
+
+
+def rain(
+    run: Annotated[Path, arg(metavar="RUN")],
+    clean: Annotated[Path, arg(metavar="CLEAN")],
+    rainy: Annotated[Path, arg(metavar="RAINY")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+    seed: int = 0,
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    device: str = "auto",
+) -> None:
+    """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
+
+    Args:
+        run: Run folder with the weights of all networks.
+        clean: Clean image or folder.
+        rainy: Rainy image or folder, whose rain is taken.
+        output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
+        seed: Seed of the draw that gives each clean image its rain.
+        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
+        overlap: Pixels that neighbouring tiles share and blend.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    _check_tiles(tile, overlap)
+    from ..inference.rain import rain
+    from ..system.progress import counting
+
+    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "seed": seed}
+    with counting("painted") as watch:
+        written = rain(run, clean, rainy, output, watch=watch, **options)
+    print(f"wrote {counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
+
+
+def export(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    output: Annotated[Path | None, arg(metavar="OUT")] = None,
+    /,
+    *,
+    to: Literal["onnx", "torchscript", "safetensors", "nafnet"],
+    network: Literal["derainer", "unet", "generator", "discriminator"] = "derainer",
+) -> None:
+    """Write a network for other programs, for images of any size and number, and check what the file computes.
+
+    Args:
+        weights: Run folder, or the .safetensors file of one of its networks.
+        output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
+        to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
+            (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
+        network: Which network of the run.
+    """
+    from ..inference.export import BOUND, CHECKED, export
+
+    path, difference, card = export(weights, to, output, network=network)
+    sizes = ", ".join(f"{images} x {height} x {width}" for images, height, width in CHECKED)
+    print(f"wrote {path}; largest difference from the {network} {difference:.1e} (allowed {BOUND:.0e}) on {sizes}")
+    if card is not None:
+        print(f"wrote {card}")
+
+
+def score(
+    images: Annotated[Path, arg(metavar="IMAGES")],
+    /,
+    metric: str,
+    pairs: Path | None = None,
+    json: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Judge images without ground truth; higher is better.
+
+    Args:
+        images: Image or folder, searched recursively.
+        metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
+            daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
+        pairs: Folder of clean versions, matched by sorted file name: in how many pairs does the clean one win?
+        json: File to write the scores to.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from ..inference.score import score_files
+    from ..system.progress import counting
+
+    with counting("scored") as watch:
+        figures = score_files(images, metric, pairs, device=device, watch=watch)
+    print(scores_table(figures))
+    if json is not None:
+        write_text(json, json_text.dumps(figures, indent=2) + "\n")
+
+
+def fit_niqe(
+    images: Annotated[Path, arg(metavar="PHOTOS")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+) -> None:
+    """Fit the natural-image model of the NIQE score to good photographs.
+
+    Args:
+        images: Folder of photographs, searched recursively; at most 300 of them are read.
+        output: File to write, for --metric of score.
+    """
+    from ..inference.score import fit_niqe
+
+    count = fit_niqe(images, output)
+    print(f"wrote {output}, fitted to {counted(range(count), 'photograph')}")
+
+
+def convert_daclip(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+) -> None:
+    """Keep of DA-CLIP's checkpoint what the daclip score needs.
+
+    Args:
+        checkpoint: The file daclip_ViT-B-32.pt, 1.74 GB.
+        output: Safetensors file to write, about 350 MB.
+    """
+    from ..iqa import convert_daclip
+
+    convert_daclip(checkpoint, output)
+    print(f"wrote {output}")
+
+
+def demo(
+    weights: Annotated[Path | None, arg(metavar="[WEIGHTS]")] = None,
+    /,
+    port: int = 7860,
+    tile: int = TILE,
+    device: str = "auto",
+) -> None:
+    """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
+
+    Args:
+        weights: Run folder, or its derainer.safetensors; without it the newest finished run under runs/.
+        port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
+        tile: Side in pixels of the tiles of which larger images are made.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from ..demo_page import serve
+
+    serve(weights, port=port, device=device, tile=tile)
+
+
+def schema() -> None:
+    """Print the JSON schema of the configuration, with which an editor completes and checks a YAML file.
+
+    Save it (rgsud-fast schema > rgsud.schema.json) and begin the YAML file beside it with the line
+    "# yaml-language-server: $schema=rgsud.schema.json".
+    """
+    from ..config.schema import schema_text
+
+    print(schema_text())
+
+
+def info() -> None:
+    """Show versions, devices, compiled architectures, and which implementation each op uses here and why."""
+    from ..ops.installation import describe
+
+    print(describe())
+
+
+_COMMANDS = (derain, evaluate, rain, export, score, fit_niqe, convert_daclip, demo, schema, info)
+_TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
+
+
+def run(command: str, args: list[str]) -> None:
+    """Run the command of that name.
+
+    Raises:
+        UserError: something to mend, in one line.
+        SystemExit: --help was printed.
+    """
+    if command == "train":
+        train(args)
+    else:
+        call = parse(later(_TYPED[command]), args, f"rgsud-fast {command}")
+        call()
+
+
+def _check_tiles(tile: int, overlap: int, tile_batch: int = 1) -> None:
+    if tile_batch < 1:
+        raise UserError(f"--tile-batch {tile_batch} must be at least 1")
+    if tile < 0 or overlap < 0 or (tile and overlap >= tile):
+        raise UserError(f"--overlap {overlap} must be at least 0 and less than --tile {tile} (0: whole images)")

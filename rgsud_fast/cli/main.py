@@ -1,0 +1,87 @@
+"""The command line: `rgsud-fast COMMAND [arguments]`; `USAGE` says what each command does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from ..errors import UserError
+
+COMMANDS = (
+    *("train", "derain", "evaluate", "rain", "export", "score"),
+    *("fit-niqe", "convert-daclip", "demo", "schema", "info"),
+)
+
+USAGE = """usage: rgsud-fast COMMAND [arguments]
+
+Remove rain from photographs with a network that learns without pairs (RGSUD).
+
+  train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
+  derain WEIGHTS INPUT OUTPUT    remove rain from an image, a folder or a video
+  evaluate WEIGHTS --rainy DIR --clean DIR
+                                 measure PSNR and SSIM against clean versions
+  rain RUN CLEAN RAINY OUT       make rainy versions of clean images with a trained rain generator
+  export WEIGHTS [OUT] --to FORMAT
+                                 write a network for other programs: onnx, torchscript, safetensors, nafnet
+  score IMAGES --metric METRIC   judge images without ground truth
+  fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
+  convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
+  demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
+  schema                         print the JSON schema of the configuration, for editors
+  info                           show versions, devices and which implementation each op uses
+
+`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
+    """
+    args = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        return _complain(str(error))
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.strerror is None:  # no fault of the system's, such as a full disk, but of ours
+            raise
+        mend = "; free some space there and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _complain(f"{error.filename}: {error.strerror}{mend}" if error.filename else error.strerror + mend)
+    except KeyboardInterrupt:
+        print("rgsud-fast: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    if args[0] in ("-V", "--version"):
+        from ..version import version
+
+        print(f"rgsud-fast {version()}")
+        return 0
+    command, rest = args[0], args[1:]
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)}; --help explains them")
+    from . import commands
+
+    try:
+        commands.run(command, rest)
+    except SystemExit as stop:  # tyro printed a command's --help
+        return int(stop.code or 0)
+    return 0
+
+
+def _complain(message: str) -> int:
+    rank = os.environ.get("RANK", "0")  # torchrun's
+    of = f" [rank {rank}]" if rank != "0" else ""
+    print(f"rgsud-fast{of}: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,63 @@
+"""How scores are named: NAME, NAME:ARGUMENT or ensemble:[A,B]. It imports nothing heavy: the configuration asks it."""
+
+from __future__ import annotations
+
+from ..errors import UserError
+
+NAMES = ("domain", "niqe", "brisque", "daclip", "pyiqa:METRIC", "ensemble:[A,B]")
+NEEDS = {
+    "pyiqa": "a metric, as in pyiqa:piqe",
+    "brisque": "OpenCV's file, as in brisque:brisque_model_live.yml",
+    "ensemble": "two scores or more, as in ensemble:[domain,niqe]",
+}
+
+
+def parse_scorer(scorer: str) -> tuple[str, str]:
+    """A scorer's name and what follows its colon.
+
+    Raises:
+        UserError: there is no such scorer.
+    """
+    name, _, argument = scorer.partition(":")
+    if name not in [known.partition(":")[0] for known in NAMES] or (name == "domain" and argument):
+        raise UserError(
+            f"scorer {scorer}: no such score; choose one of {', '.join(NAMES)}, or give a function in Python"
+        )
+    return name, argument
+
+
+def check_scorer(scorer: str) -> None:
+    """Demand a name that a scorer can be made of.
+
+    Raises:
+        UserError: there is no such scorer, or it needs an argument that is not given.
+    """
+    name, argument = parse_scorer(scorer)
+    if scorer.endswith(":") and name not in NEEDS:
+        raise UserError(f"scorer {scorer}: name a file after the colon, or leave the colon out")
+    if name in NEEDS and not argument:
+        raise UserError(f"scorer {scorer}: {name} needs {NEEDS[name]}")
+    for member in members_of(scorer) if name == "ensemble" else ():
+        check_scorer(member)
+
+
+def members_of(scorer: str) -> list[str]:
+    """The members' names in `ensemble:[A,B]`.
+
+    Raises:
+        UserError: it is not of this form.
+    """
+    inside = scorer.partition(":")[2]
+    members = [member.strip() for member in inside[1:-1].split(",")]
+    nested = any(member.startswith("ensemble") for member in members)
+    if not (inside.startswith("[") and inside.endswith("]")) or not all(members) or len(members) < 2 or nested:
+        raise UserError(f"scorer {scorer}: ensemble needs {NEEDS['ensemble']}, none of them an ensemble")
+    return members
+
+
+def name_of(scorer: str) -> str:
+    """The `name` of the scorer that this string makes: without its files."""
+    name, argument = parse_scorer(scorer)
+    if name == "ensemble":
+        return f"ensemble:[{','.join(name_of(member) for member in members_of(scorer))}]"
+    return f"pyiqa:{argument}" if name == "pyiqa" else name

@@ -1,0 +1,176 @@
+"""A set of images decoded once into a memory-mapped file, so that a training step reads crops and decodes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from ..system.files import remove_leftovers, replacing, write_text
+from .image_files import decode_image, list_images
+from .image_set import Images, Sizes
+from .sampler import offsets_of
+
+Progress = Callable[[int, int], None]  # images decoded so far, images in all
+
+
+class ImageSet(Images):
+    """Images that lie one after another in one array, in memory or in a mapped file."""
+
+    def __init__(self, pixels: np.ndarray, names: list[str], sizes: Sizes, digests: list[str], skipped=None):
+        """Take the images as `pixels`, uint8 [sum of H*W*3], one after the other; see `from_folder`."""
+        super().__init__(names, sizes, digests, skipped)
+        self.pixels, self.offsets = pixels, offsets_of(sizes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        index = range(len(self))[index]  # negative indices, and IndexError past the end
+        return self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
+
+    @classmethod
+    def from_arrays(cls, names: Sequence[str], images: Iterable[np.ndarray]) -> ImageSet:
+        """Hold images that are in memory already, uint8 [H, W, 3] each."""
+        images = list(images)
+        pixels = np.concatenate([image.reshape(-1) for image in images])
+        pixels.flags.writeable = False
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        return cls(pixels, list(names), sizes, [digest(image) for image in images])
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, cache_dir: str | Path, progress: Progress | None = None) -> ImageSet:
+        """Open a folder's images through their cache, which is built where it is missing or stale.
+
+        The cache is two files named after the folder and after what is in it (names, sizes, modification times and
+        readability of its files), so that several runs and folders share one `cache_dir`, and a changed folder has
+        another name. A file that cannot be used (damaged, too small, too large) is left out and noted in `skipped`.
+
+        Args:
+            folder: images, nested folders included.
+            cache_dir: where the cache is, or goes: 3 bytes a pixel.
+            progress: called after every few images while a cache is built.
+
+        Raises:
+            UserError: missing or empty folder, one without a usable image, or a cache that cannot be written.
+        """
+        folder = Path(folder)
+        paths = list_images(folder, dangling=True)
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        stem, old = _cache_name(folder, paths, names)
+        base = Path(cache_dir) / stem
+        for suffix in (_pixels_of(base).suffix, _index_of(base).suffix):
+            remove_leftovers(Path(cache_dir) / f"{old}{suffix}")
+        try:
+            return cls._open(base)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # no cache of this content, or a damaged one
+        try:
+            _build(base, paths, names, progress)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from None
+        except OSError as error:
+            raise UserError(
+                f"{cache_dir}: the image cache cannot be written ({error.strerror or error}); free some space there, "
+                "or name another folder with data.cache_dir"
+            ) from None
+        for stale in set(Path(cache_dir).glob(old)) - {_pixels_of(base), _index_of(base)}:
+            with contextlib.suppress(OSError):  # a cache that is still in use elsewhere may stay
+                stale.unlink()
+        return cls._open(base)
+
+    @classmethod
+    def _open(cls, base: Path) -> ImageSet:
+        index = json.loads(_index_of(base).read_text(encoding="utf-8"))
+        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
+        sizes = [(height, width) for height, width in index["sizes"]]
+        names, digests = index["names"], index["digests"]
+        whole = all(type(side) is int and side > 0 for size in sizes for side in size)
+        texts = all(isinstance(text, str) for text in (*names, *digests))
+        if not whole or not texts or not len(names) == len(digests) == len(sizes):
+            raise ValueError("the index of this cache is damaged")
+        if pixels.size != sum(height * width * 3 for height, width in sizes):
+            raise ValueError("the index and the pixels of this cache do not belong together")
+        return cls(pixels, names, sizes, digests, index.get("skipped"))
+
+
+def digest(image: np.ndarray) -> str:
+    """Hash the size and every pixel of a uint8 [H, W, 3] image."""
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16, salt=str(image.shape[1]).encode()).hexdigest()
+
+
+def _build(base: Path, paths: list[Path], names: list[str], progress: Progress | None) -> None:
+    index = {"names": [], "sizes": [], "digests": [], "skipped": {}}
+    with replacing(_pixels_of(base)) as temporary, open(temporary, "wb") as file:
+        for done, (name, image) in enumerate(zip(names, decoded(paths), strict=True), start=1):
+            if isinstance(image, str):
+                index["skipped"][name] = image
+            else:
+                file.write(image[0])
+                index["names"].append(name)
+                index["sizes"].append(image[0].shape[:2])
+                index["digests"].append(image[1])
+            if progress is not None:
+                progress(done, len(paths))
+        check_any(index["names"], index["skipped"])
+    # Written last: an index says that its pixels are complete.
+    write_text(_index_of(base), json.dumps(index))
+
+
+def check_any(names: Sequence[str], skipped: dict[str, str]) -> None:
+    """Refuse a set of which nothing can be used.
+
+    Raises:
+        UserError: it names the first image and what is wrong with it.
+    """
+    if not names:
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"none of its {len(skipped)} images can be used; the first is {name}: {reason}")
+
+
+def decoded(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str] | str]:
+    """Decode image files, in threads (Pillow and hashlib let go of the interpreter), few at a time to bound the memory.
+
+    Yields:
+        In order, each image with its digest; of one that cannot be used the reason.
+    """
+    workers = min(8, os.cpu_count() or 1)
+
+    def decode(file: Path | bytes) -> tuple[np.ndarray, str] | str:
+        try:
+            image = decode_image(file, largest=Image.MAX_IMAGE_PIXELS)
+        except UserError as error:
+            return str(error)
+        return image, digest(image)
+
+    files = iter(files)
+    with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such an image is left out
+        while some := list(islice(files, 2 * workers)):
+            yield from pool.map(decode, some)
+
+
+def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str, str]:
+    """The name of the cache of a folder as it is now, and a pattern of the names it had with other content."""
+    place = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()
+    content = hashlib.blake2b(digest_size=8)
+    for name, path in zip(names, paths, strict=True):
+        stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+        closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"
+        content.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n".encode())
+    return f"{place}-{content.hexdigest()}", f"{place}-*"
+
+
+def _pixels_of(base: Path) -> Path:
+    return base.with_name(base.name + ".rgb")
+
+
+def _index_of(base: Path) -> Path:
+    return base.with_name(base.name + ".json")

@@ -1,0 +1,185 @@
+"""Image files: whatever a user has, as upright 8-bit RGB, and back to disk."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import UserError
+from ..system.files import replacing
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SMALLEST = 32  # pixels on the shorter side
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the name ends in; some others of Pillow's run programs
+
+
+def list_images(folder: str | Path, dangling: bool = False) -> list[Path]:
+    """Find every image under a folder, nested folders included.
+
+    Args:
+        folder: where to look. Names that begin with a dot are passed over.
+        dangling: list links to nothing as well, so that they can be told.
+
+    Returns:
+        Paths in natural order: `2.png` before `10.png`, so that `1x2.png`, `10x2.png` pair with `1.png`, `10.png`.
+
+    Raises:
+        UserError: the folder does not exist or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the path of a folder of images")
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    found = [path for path in found if path.is_file() or (dangling and path.is_symlink() and not path.exists())]
+    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if not found:
+        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+        raise UserError(f"{folder}: no image in this folder or below it; it needs files of these kinds: {kinds}")
+    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
+    """Decode one file to upright 8-bit RGB.
+
+    Grey is repeated over the channels, 16 bits are scaled to 8, transparency is laid on white as viewers do, the
+    camera's EXIF rotation is applied, and of several pages or frames the first counts.
+
+    Args:
+        path: PNG, JPEG, BMP, TIFF or WebP file; of at most 179 million pixels, which is Pillow's limit.
+        smallest: least height and width, in pixels.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UserError: the file is missing, cannot be decoded, or is too small; the message names it.
+    """
+    with decoding(path):
+        return decode_image(path, smallest)
+
+
+def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: int | None = None) -> np.ndarray:
+    """Decode a file or its content as `read_image` does, for callers that name it themselves.
+
+    Args:
+        file: its path, or the bytes in it.
+        smallest: least height and width, in pixels.
+        largest: most pixels in all, looked at before they are decoded.
+
+    Raises:
+        UserError: what is wrong with it.
+    """
+    with decoding(), Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as opened:
+        if largest is not None and opened.width * opened.height > largest:
+            raise UserError(f"{opened.width} x {opened.height} pixels, more than {largest:,}; cut or shrink it")
+        ImageOps.exif_transpose(opened, in_place=True)
+        rgb = to_rgb(opened)
+    check_size(*rgb.shape[:2], smallest)
+    return rgb
+
+
+def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
+    """Save one image, all or nothing; the suffix of the name chooses the format.
+
+    Args:
+        path: where to; an existing file is replaced.
+        image: float [3, H, W] in [0, 1] (clamped, then rounded to 8 bits), or uint8 [H, W, 3].
+
+    Raises:
+        UserError: a suffix that is none of the supported formats.
+    """
+    options = save_options(suffix_of(path))
+    with replacing(path) as temporary:
+        Image.fromarray(to_bytes(image)).save(temporary, **options)
+
+
+@contextlib.contextmanager
+def decoding(path: str | Path | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is decoded into a UserError that begins with its path, if that is given."""
+    name = "" if path is None else f"{path}: "
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}{error}") from None
+    except FileNotFoundError:
+        raise UserError(f"{name}no such file") from None
+    # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
+        raise UserError(f"{name}cannot be read as an image ({reason}); replace or remove it") from None
+
+
+def check_size(height: int, width: int, smallest: int) -> None:
+    """Refuse an image that is too small, without its name."""
+    if min(height, width) < smallest:
+        raise UserError(f"{width} x {height} pixels, at least {smallest} on each side needed; remove it")
+
+
+def suffix_of(path: str | Path) -> str:
+    """The lower-case suffix of an image file to write; one that is no image's is refused."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: cannot write this format; end the name in .png or .jpg")
+    return suffix
+
+
+def save_options(suffix: str) -> dict[str, Any]:
+    """What Pillow is told when it saves a file of that suffix."""
+    return {"quality": 95, "subsampling": 0} if suffix in {".jpg", ".jpeg"} else {}
+
+
+def quantise(image: Tensor) -> Tensor:
+    """Round a float image in [0, 1] of any shape to uint8; values outside are clamped."""
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def to_bytes(image: Tensor | np.ndarray) -> np.ndarray:
+    """Bring a float [3, H, W] image in [0, 1] (or a uint8 [H, W, 3] one, unchanged) to uint8 [H, W, 3]."""
+    if isinstance(image, Tensor):
+        image = quantise(image.detach().float()).permute(1, 2, 0).cpu().numpy()
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be float [3, H, W] or uint8 [H, W, 3], got {image.dtype} {image.shape}")
+    return np.ascontiguousarray(image)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Bring a uint8 [H, W, 3] image (a read-only view of a cache included) to float32 [3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1))).float().div_(255)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Bring an open image to 8-bit RGB, transparency laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _deep_to_8_bits(np.asarray(image), image.mode)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy costs half as much as a JPEG
+
+
+def _deep_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """Scale grey values of 16 bits, or floats in [0, 1], to uint8."""
+    top = 1.0 if mode == "F" else 65535.0
+    if not (values.min() >= 0 and values.max() <= top):
+        raise ValueError(f"grey values from {values.min()} to {values.max()}, expected 0 to {top:g}")
+    return np.rint(values.astype(np.float64) * (255 / top)).astype(np.uint8)
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which runs of digits compare as numbers; the name itself settles ties such as 1 and 01."""
+    parts = [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
+    return [*parts, (2, name)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""What a trained network does; a command a file."""

@@ -1,0 +1,151 @@
+"""Using what was trained: derain photographs and videos, measure against ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..config.tiling import OVERLAP, TILE, Tiling
+from ..data import Photo, read_photo, write_image, write_photo
+from ..errors import UserError
+from ..iqa.metrics import average, evaluate_pair, fixed_filter
+from ..networks.tiles import Watch
+from .inputs import Images, ImageWatch, check_pairs, gather, is_single, size_of, targets_of
+from .tiled_network import Weights, Window, running
+from .video import derain_video, is_video
+
+
+def derain(
+    weights: Weights,
+    images: Images,
+    output: str | Path | None = None,
+    *,
+    device: str = "auto",
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: Window = 0,
+    watch: ImageWatch | None = None,
+    watch_tiles: ImageWatch | None = None,
+) -> Tensor | list[Tensor] | list[Path]:
+    """Remove rain from images, or from a video.
+
+    From file to file the depth (16 bits of PNG and TIFF), transparency, grey, EXIF data, colour profile and resolution
+    of a photograph are kept where the format written can hold them; its pixels are turned upright. Memory grows with a
+    tile, and by no more than the file's own numbers with the image.
+
+    Args:
+        weights: a run folder, its derainer.safetensors, or a network [N, 3, H, W] -> [N, 3, H, W].
+        images: float tensor [N, 3, H, W] or [3, H, W] in [0, 1]; uint8 array [H, W, 3]; path of an image, or of a
+            folder, searched recursively; or a list of any of these. Or the path of a video (extra `video`).
+        output: where to write: for one image file a file name or a folder, else a folder, which takes the names and
+            nesting of the input, as PNG; for a video a video's name or a folder. None returns tensors.
+        device: auto, cpu, cuda or cuda:N; auto leaves a given network where it is.
+        tile: side in pixels of the tiles of which larger images are made; 0 does every image whole. Where memory does
+            not hold a tile, it is halved, with a warning.
+        overlap: pixels that neighbouring tiles share.
+        tile_batch: tiles that the network gets at once; the result does not depend on it.
+        local_statistics: side in pixels of the windows that NAFNet's global means see instead of the whole image or
+            tile; `auto` is 1.5 times the training crop (TLC, ECCV 2022), 0 leaves them global. What is half a window
+            away then counts: overlap by 4/3 of a window for tiles that equal the whole.
+        watch: called after each image, or each frame of a video.
+        watch_tiles: called after tiles of an image: tiles done, tiles in all, name of the image.
+
+    Returns:
+        Without `output`, derained images in [0, 1] on the CPU: a tensor of the input's shape ([3, H, W] for an array
+        or a file), or a list of them. With `output`, the paths written.
+
+    Raises:
+        UserError: weights, image, video or folder that cannot be used; the message names it. Of several images that are
+            to be written, those that can be read are written first.
+        ValueError: tensor or array of another shape or type.
+    """
+    tiling = Tiling(tile, overlap, tile_batch)
+    if is_video(images):
+        with running(weights, device, tiling, local_statistics) as runner:
+            return [derain_video(runner, images, output, watch)]
+    sources = gather(images, smallest=1)
+    targets = targets_of(sources, images, Path(output)) if output is not None else []
+    done: list[Any] = []
+    unreadable: list[str] = []
+    with running(weights, device, tiling, local_statistics) as runner:
+        for i, source in enumerate(sources):
+            from_file_to_file = output is not None and source.path is not None
+            try:
+                image = read_photo(source.path, smallest=1) if from_file_to_file else source.load()
+            except UserError as error:
+                if output is None or len(sources) == 1:
+                    raise
+                unreadable.append(str(error))
+                continue
+            if isinstance(image, Photo):
+                write_photo(targets[i][0], runner.photo(image, _named(watch_tiles, source.name)))
+                done += targets[i]
+            else:
+                derained = runner.tensor(image).clamp(0, 1)
+                done += _written(targets[i], derained) if targets else [derained if source.batched else derained[0]]
+            if watch is not None:
+                watch(i + 1, len(sources), source.name)
+    if unreadable:
+        raise UserError(f"{len(done)} images are written, {len(unreadable)} are left out: {'; '.join(unreadable[:5])}")
+    return done[0] if output is None and is_single(images) else done
+
+
+def evaluate(
+    weights: Weights,
+    rainy: Images,
+    clean: Images,
+    *,
+    device: str = "auto",
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: Window = 0,
+    watch: ImageWatch | None = None,
+) -> dict[str, Any]:
+    """Measure derained images against their clean versions.
+
+    Args:
+        weights, device, tile, overlap, tile_batch, local_statistics, watch: see `derain`.
+        rainy: folder (or list) of rainy images.
+        clean: folder (or list) of their clean versions; folders are matched by sorted file name.
+
+    Returns:
+        Means over images of `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y` (see `metrics`), the same of the rainy input
+        as `input_*` and of the filter without learning as `filter_*`; and `images`, a list of these per image, with
+        its `name`.
+
+    Raises:
+        UserError: unusable weights or folders, or pairs that do not match; the message names the first.
+    """
+    inputs, truths = gather(rainy), gather(clean)
+    check_pairs(inputs, truths)
+    rows = []
+    with running(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as runner:
+        for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
+            image, wanted = source.load(), truth.load()
+            if image.shape != wanted.shape:
+                raise UserError(
+                    f"{source.name} is {size_of(image)} pixels and its clean version {truth.name} {size_of(wanted)}:"
+                    " a pair must show the same scene at the same size"
+                )
+            row = evaluate_pair(runner.tensor(image), wanted)
+            row |= {f"input_{key}": value for key, value in evaluate_pair(image, wanted).items()}
+            row |= {f"filter_{key}": value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
+            rows.append(row)
+            if watch is not None:
+                watch(i + 1, len(inputs), source.name)
+    named = [{"name": source.name, **row} for source, row in zip(inputs, rows, strict=True)]
+    return {**average(rows), "images": named}
+
+
+def _written(paths: list[Path], images: Tensor) -> list[Path]:
+    for path, image in zip(paths, images, strict=True):
+        write_image(path, image)
+    return paths
+
+
+def _named(watch: ImageWatch | None, name: str) -> Watch | None:
+    return None if watch is None else lambda done, total: watch(done, total, name)

@@ -1,0 +1,165 @@
+"""The images a user hands to inference, whatever their form, and the names of what is made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from ..data import list_images, read_photo, to_tensor
+from ..data.image_files import SMALLEST, SUFFIXES
+from ..data.pairing import check_names
+from ..errors import UserError
+
+Images: TypeAlias = Tensor | np.ndarray | str | Path | Sequence[Any]
+ImageWatch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image, or one batch of images, that is read when its turn comes."""
+
+    name: str  # relative to the folder it was found in
+    load: Callable[[], Tensor]  # gives float32 [N, 3, H, W]
+    path: Path | None = None
+    batched: bool = False
+
+
+def gather(images: Images, smallest: int = SMALLEST) -> list[Source]:
+    """List the images a user means; nothing is decoded yet.
+
+    Args:
+        images: float tensor [N, 3, H, W] or [3, H, W] in [0, 1]; uint8 array [H, W, 3]; path of an image, or of a
+            folder, searched recursively; or a list of any of these.
+        smallest: least height and width of a file, in pixels, which is looked at when it is read.
+
+    Raises:
+        UserError: a path that does not exist, or a folder without images.
+        ValueError: a tensor or array of another shape or type.
+    """
+    return list(_gather(images, smallest))
+
+
+def is_single(images: Images) -> bool:
+    """Whether the user means one result: a tensor, an array or a file, rather than a list or a folder."""
+    return not isinstance(images, (list, tuple)) and not _is_folder(images)
+
+
+def targets_of(sources: list[Source], images: Images, output: Path) -> list[list[Path]]:
+    """Where the result of each source is written: a list of paths per source, one for each image of a batch.
+
+    One image file goes to the file `output` if that name is an image's; else `output` is a folder that takes the
+    names and the nesting of the input, as PNG.
+
+    Raises:
+        UserError: `output` cannot be a folder, or an input would be overwritten.
+    """
+    is_file = isinstance(images, (str, Path)) and not _is_folder(images)
+    if is_file and output.suffix.lower() in SUFFIXES and not output.is_dir():
+        targets = [[output]]
+    else:
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file: give a folder for the derained images")
+        names = png_names([source.name for source in sources])
+        targets = [
+            _numbered(output / name, len(source.load())) if source.batched else [output / name]
+            for source, name in zip(sources, names, strict=True)
+        ]
+        _refuse_ways_out([path for several in targets for path in several], output)
+    inputs = {source.path.resolve() for source in sources if source.path}
+    for path in (path for several in targets for path in several):
+        if path.resolve() in inputs:
+            raise UserError(f"{path} is one of the inputs and would be overwritten: give another output")
+    return targets
+
+
+def png_names(names: list[str]) -> list[str]:
+    """The same names ending in .png; where two would become one (a.jpg, a.bmp), they keep the old ending as well."""
+    wanted = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
+    often = Counter(wanted)
+    return [new if often[new] == 1 else f"{old}.png" for old, new in zip(names, wanted, strict=True)]
+
+
+def flat_names(names: list[str]) -> list[str]:
+    """PNG names for one folder without nesting: sub/a.jpg becomes sub_a.png, numbered where names still meet."""
+    flat = png_names([name.replace("/", "_") for name in names])
+    often = Counter(flat)
+    return [name if often[name] == 1 else f"{i:05d}_{name}" for i, name in enumerate(flat)]
+
+
+def check_pairs(rainy: list[Source], clean: list[Source]) -> None:
+    """Refuse rainy and clean images that do not match one to one; images in memory have no names to compare.
+
+    Raises:
+        UserError: the first mismatch, by the rule of `check_names`.
+    """
+    check_names(_names(rainy), _names(clean), "rainy", "clean")
+
+
+def size_of(image: Tensor) -> str:
+    """Width and height for messages."""
+    return f"{image.shape[-1]} x {image.shape[-2]}"
+
+
+def _gather(images: Images, smallest: int) -> Iterator[Source]:
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if path.is_dir():
+            for found in list_images(path):
+                yield _file(found, found.relative_to(path).as_posix(), smallest)
+        elif path.is_file():
+            yield _file(path, path.name, smallest)
+        else:
+            raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
+    elif isinstance(images, (list, tuple)):
+        for i, one in enumerate(images):
+            for source in _gather(one, smallest):
+                yield source if source.path else Source(f"{i:05d}.png", source.load, None, source.batched)
+    else:
+        tensor = _as_batch(images)
+        yield Source("00000.png", lambda: tensor, None, isinstance(images, Tensor) and images.ndim == 4)
+
+
+def _file(path: Path, name: str, smallest: int) -> Source:
+    return Source(name, lambda: read_photo(path, smallest).on_white(), path)
+
+
+def _as_batch(image: Tensor | np.ndarray) -> Tensor:
+    """Bring a tensor or an array to float32 [N, 3, H, W], or say what it should have been."""
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return to_tensor(image)[None]
+    if isinstance(image, Tensor) and image.is_floating_point():
+        if image.ndim == 3 and image.shape[0] == 3:
+            return image[None].float()
+        if image.ndim == 4 and image.shape[1] == 3:
+            return image.float()
+    got = f"{image.dtype} {list(image.shape)}" if hasattr(image, "dtype") else type(image).__name__
+    raise ValueError(f"images must be float [N, 3, H, W] or [3, H, W], uint8 [H, W, 3], or paths, got {got}")
+
+
+def _refuse_ways_out(targets: list[Path], output: Path) -> None:
+    root = output.resolve()
+    for path in targets:
+        if not path.parent.resolve().is_relative_to(root) or path.name in ("", ".", ".."):
+            raise UserError(f"{path} leads out of {output}: rename the input, or remove the link in the output folder")
+
+
+def _numbered(path: Path, count: int) -> list[Path]:
+    """Batch element i of 00000.png is 00000_i.png; a batch of one keeps the name."""
+    return [path] if count == 1 else [path.with_name(f"{path.stem}_{i:03d}.png") for i in range(count)]
+
+
+def _is_folder(images: Images) -> bool:
+    return isinstance(images, (str, Path)) and Path(images).is_dir()
+
+
+def _names(sources: list[Source]) -> list[str]:
+    """Their names, or, where any has none of its own, their places."""
+    if all(source.path for source in sources):
+        return [source.name for source in sources]
+    return [f"image {i + 1}" for i in range(len(sources))]

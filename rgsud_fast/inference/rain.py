@@ -1,0 +1,97 @@
+"""Pseudo pairs: rain of rainy photographs, painted onto clean ones by what a run has learned."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..config.tiling import OVERLAP, TILE, Tiling
+from ..data import write_image
+from ..networks import evaluating
+from ..networks.weights import RAIN_FROM, find_weights, read_metadata
+from ..ops import rain_residual
+from .inputs import ImageWatch, flat_names, gather
+from .tiled_network import Runner, on_device
+
+
+def rain(
+    run: str | Path,
+    clean: str | Path,
+    rainy: str | Path,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    seed: int = 0,
+    derainer: nn.Module | None = None,
+    watch: ImageWatch | None = None,
+) -> list[tuple[Path, Path]]:
+    """Make pseudo pairs: paint the rain of rainy photographs onto clean ones, to train any derainer with.
+
+    pseudo rainy = G(clean, O - estimate of O) with the run's rain generator G, clamped to [0, 1]. The clean estimate is
+    the derainer's where the run came to stage 2, in which G took rain from rewards and derained images, else the
+    U-Net's. Each clean image meets one rainy image O, drawn without repetition as long as there are any; where sizes
+    differ, both are cut to the largest centred rectangle they share.
+
+    Args:
+        run: run folder with generator.safetensors, and derainer.safetensors or unet.safetensors.
+        clean: clean image or folder.
+        rainy: rainy image or folder, whose rain is taken.
+        output: folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
+        device, tile, overlap, watch: see `derain`.
+        seed: of the draw.
+        derainer: the run's derainer, where it is a network of your own, which no file can rebuild.
+
+    Returns:
+        The paths written: (rainy, clean) of each pair.
+
+    Raises:
+        UserError: missing or wrong weights, a derainer of your own that is needed and not given, or unusable folder or
+            image.
+    """
+    backgrounds, sources = gather(clean), gather(rainy)
+    generator, where = on_device(run, device, "generator")
+    kind = read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
+    estimator, _ = on_device(derainer if derainer is not None and kind == "derainer" else run, str(where), kind)
+
+    def paint(both: Tensor) -> Tensor:
+        background, source = both[:, :3], both[:, 3:]
+        return generator(rain_residual((background, source, estimator(source))))
+
+    runner = Runner(paint, where, Tiling(tile, overlap))
+    names = flat_names([background.name for background in backgrounds])
+    written = []
+    with evaluating(estimator):
+        for i, source in enumerate(_draw(len(sources), len(backgrounds), seed)):
+            background, wet = _common(backgrounds[i].load(), sources[source].load())
+            painted = runner.tensor(torch.cat([background, wet], dim=1))
+            pair = (Path(output) / "rainy" / names[i], Path(output) / "clean" / names[i])
+            write_image(pair[0], painted[0])
+            write_image(pair[1], background[0])
+            written.append(pair)
+            if watch is not None:
+                watch(i + 1, len(backgrounds), names[i])
+    return written
+
+
+def _draw(sources: int, count: int, seed: int) -> list[int]:
+    """Indices of `count` sources in random order, each used once before any is used again."""
+    generator, drawn = random.Random(seed), []
+    while len(drawn) < count:
+        drawn += generator.sample(range(sources), sources)
+    return drawn[:count]
+
+
+def _common(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut both images to the largest centred rectangle they share."""
+    height, width = (min(x, y) for x, y in zip(a.shape[-2:], b.shape[-2:], strict=True))
+
+    def cut(image: Tensor) -> Tensor:
+        top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+        return image[..., top : top + height, left : left + width]
+
+    return cut(a), cut(b)

@@ -1,0 +1,88 @@
+"""A network at work on images of any size: where it runs, how they are cut, what its means see."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config.tiling import Tiling
+from ..data import Photo
+from ..errors import UserError
+from ..networks import PER_CROP, evaluating, local_statistics
+from ..networks.tiles import Network, Watch, bands, run_tiled
+from ..networks.weights import CROP, find_weights, load_network, read_metadata
+from ..system.device import pick_device
+
+Weights: TypeAlias = str | Path | nn.Module
+Window: TypeAlias = int | Literal["auto"]
+
+
+@dataclass
+class Runner:
+    """A network, the device it is on, and the tiling that the images it is given share."""
+
+    network: Network
+    device: torch.device
+    tiling: Tiling
+
+    def tensor(self, images: Tensor) -> Tensor:
+        """Apply the network to [N, C, H, W], image by image; a result on the CPU."""
+        return torch.cat([run_tiled(self._call, image[None], tiling=self.tiling) for image in images])
+
+    def photo(self, photo: Photo, watch: Watch | None = None) -> Photo:
+        """Apply it to a photograph: only tiles of it and a band as high as a tile are ever held as floats."""
+        height, width = photo.pixels.shape[:2]
+        pixels = np.empty_like(photo.pixels)
+        for top, band in bands(self._call, photo.window, height, width, self.tiling, watch):
+            pixels[top : top + band.shape[-2]] = photo.numbers(band)
+        return replace(photo, pixels=pixels)
+
+    def _call(self, tiles: Tensor) -> Tensor:
+        return self.network(tiles.to(self.device)).cpu()
+
+
+@contextlib.contextmanager
+def running(weights: Weights, device: str, tiling: Tiling, window: Window = 0) -> Iterator[Runner]:
+    """A derainer ready to be applied, in evaluation mode and without gradients, with local statistics where asked."""
+    side = window_side(weights, window)
+    network, where = on_device(weights, device)
+    with evaluating(network), local_statistics(network, side):
+        yield Runner(network, where, tiling)
+
+
+def on_device(weights: Weights, device: str, kind: str = "derainer") -> tuple[nn.Module, torch.device]:
+    """The network that weights stand for, where it shall run; auto leaves a given network where it is."""
+    if isinstance(weights, nn.Module):
+        parameter = next(weights.parameters(), None)
+        if device == "auto":
+            return weights, parameter.device if parameter is not None else torch.device("cpu")
+        where = pick_device(device)
+        return weights.to(where), where
+    where = pick_device(device)
+    return load_network(weights, kind).to(where), where
+
+
+def window_side(weights: Weights, window: Window) -> int:
+    """Side in pixels of the windows of local statistics; auto asks the weights for their training crop.
+
+    Raises:
+        UserError: they do not say it, or it is no side.
+    """
+    if window == "auto":
+        crop = None if isinstance(weights, nn.Module) else read_metadata(find_weights(weights)).get(CROP)
+        if crop is None or not crop.isdecimal() or len(crop) > 9:
+            raise UserError(
+                f"local statistics: the weights do not name their training crop; give the side of the windows, "
+                f"{PER_CROP} times that crop, in pixels"
+            )
+        return int(PER_CROP * int(crop))
+    if not isinstance(window, int) or window < 0:
+        raise UserError(f"local statistics: {window!r} must be auto, or the side of the windows in pixels, or 0 (off)")
+    return window

@@ -1,0 +1,1 @@
+"""Methods: one iteration each, as pure functions of networks, images and weights."""

@@ -1,0 +1,80 @@
+"""The loss terms of RGSUD beside `ops.derain_loss`: pure functions of tensors, in float32 whatever the inputs' type."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..ops.derain_loss import psnr_loss, squared_error
+
+GUIDANCE = ((3, 0.01), (9, 0.1), (15, 1.0))  # box side in pixels and weight of each blur, from CSUD (CVPR 2025)
+
+
+def lsgan(scores: Tensor, target: float) -> Tensor:
+    """Least-squares GAN term: mean((scores - target)^2), any shape -> scalar."""
+    return (scores.float() - target).square().mean()
+
+
+def reward_loss(
+    reward: Tensor, derained: Tensor, improved: Tensor, form: str, rewarded: Tensor | None = None
+) -> Tensor:
+    """Self-reinforcement: draw the derained image to the best version of it seen so far.
+
+    The paper's ||B_rw - B_r||_F^2, reduced per image as `form` says, then averaged over the images that have a reward.
+
+    Args:
+        reward: reward crop B_rw, [N, 3, H, W]; no gradient.
+        derained: derained crop B_r, same shape and window. Differentiable.
+        improved: which of the N images have a reward, [N] bool.
+        form: "psnr" (dB of the mean squared error, the scale of the pair loss at any crop), "sum" or "mean".
+        rewarded: how many images the loss averages over, a scalar above 0; by default those of `improved`. Of several
+            processes it is their mean, so that the mean of their losses is that of all images.
+
+    Returns:
+        The loss, a scalar; exactly 0 where no image has a reward.
+    """
+    mse = squared_error(derained, reward)
+    scale = reward[0].numel() if form == "sum" else 1
+    value = psnr_loss(mse) if form == "psnr" else scale * mse
+    return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
+
+
+def channel_consistency(rainy: Tensor, clean: Tensor) -> Tensor:
+    """Penalise a rain layer that is not grey.
+
+    With d = clean - rainy per channel: mean over pixels of |d_r - d_g| + |d_g - d_b| + |d_b - d_r| (CSUD, CVPR 2025).
+    """
+    r, g, b = (clean.detach() - rainy).float().unbind(1)
+    return ((r - g).abs() + (g - b).abs() + (b - r).abs()).mean()
+
+
+def background_guidance(rainy: Tensor, clean: Tensor) -> Tensor:
+    """Hold the background under the rain: sum over blurs of weight * L1(box(rainy), box(clean)) (SCPGabNet, CSUD).
+
+    Boxes of 3, 9 and 15 pixels weigh 0.01, 0.1 and 1. A box is linear, so the difference is blurred once; windows lie
+    inside the image, whose sides must be 15 pixels at least.
+    """
+    if min(rainy.shape[2:]) < GUIDANCE[-1][0]:
+        raise ValueError(f"images must be at least {GUIDANCE[-1][0]} pixels high and wide, got {list(rainy.shape)}")
+    difference = (rainy - clean.detach()).float()
+    return sum(weight * _box(difference, side).abs().mean() for side, weight in GUIDANCE)
+
+
+def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:
+    """L1 between G(clean, 0) and clean: no rain information, no rain (CSUD)."""
+    return F.l1_loss(rebuilt.float(), clean.float())
+
+
+def _box(image: Tensor, side: int) -> Tensor:
+    # Two matrix products: on the CPU they take a tenth of the time of F.avg_pool2d.
+    height, width = image.shape[2:]
+    with torch.autocast(image.device.type, enabled=False):
+        return _box_matrix(height, side, image.device) @ image @ _box_matrix(width, side, image.device).T
+
+
+def _box_matrix(size: int, side: int, device: torch.device) -> Tensor:
+    """Means over windows of `side` pixels inside an axis of `size`, [windows, size]."""
+    first = torch.arange(size - side + 1, device=device)[:, None]
+    pixel = torch.arange(size, device=device)
+    return ((pixel >= first) & (pixel < first + side)).float() / side

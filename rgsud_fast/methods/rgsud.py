@@ -1,0 +1,141 @@
+"""One iteration of RGSUD, stage 1 and stage 2, as pure functions of networks, images and loss weights.
+
+Names, in the paper's letters: rainy O_r, clean B_u, derained B_r, pseudo_rainy O_u1, pseudo_derained B_u1,
+reward B_rw. Rain information R = O_r - its clean estimate, R' = O_u1 - its clean estimate; the other three synthesised
+rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R') and O_u2 = G(B_u1, R').
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import LossConfig
+from ..ops import derain_loss, rain_residual
+from . import losses
+
+Two = tuple[Tensor, Tensor]
+
+
+class Networks(NamedTuple):
+    """The four networks in training."""
+
+    derainer: nn.Module
+    unet: nn.Module
+    generator: nn.Module
+    discriminator: nn.Module
+
+
+class Step(NamedTuple):
+    """What one iteration computed."""
+
+    loss: Tensor  # scalar, to be minimised by derainer, U-Net and generator
+    terms: dict[str, Tensor]  # the unweighted terms, scalars
+    fakes: Tensor  # O_u1, O_r1, O_r2, O_u2 stacked, [4N, 3, H, W]
+
+
+def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) -> Step:
+    """Self-supervised training on unpaired images: the clean estimate is the U-Net's.
+
+    Args:
+        nets: the networks; the step is not the discriminator's, so pass `inputs=` to backward.
+        rainy: rainy crops O_r, [N, 3, H, W] in [0, 1].
+        clean: clean crops B_u of other scenes, same shape.
+        weights: weights of the loss terms.
+    """
+    estimate = nets.unet(rainy)
+    pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
+    derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
+    pseudo_estimate = nets.unet(pseudo_rainy)
+
+    fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
+    terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    return Step(weigh(terms, weights), terms, fakes)
+
+
+def stage2(
+    nets: Networks,
+    rainy: Tensor,
+    clean: Tensor,
+    reward: Tensor,
+    improved: Tensor,
+    weights: LossConfig,
+    switch: bool = True,
+    rewarded: Tensor | None = None,
+) -> Step:
+    """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
+
+    Images without a reward go through the U-Net as in stage 1 and are left out of the reward loss; the U-Net learns
+    from them alone.
+
+    Args:
+        nets, rainy, clean, weights: as in stage 1.
+        reward: reward crops B_rw of the same images, windows and flips as `rainy`, [N, 3, H, W].
+        improved: which of the N images have a reward, [N] bool.
+        switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
+        rewarded: see `losses.reward_loss`.
+    """
+    switched = (improved & switch)[:, None, None, None]
+    estimate = torch.where(switched, reward, nets.unet(rainy))
+    pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
+    derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
+    pseudo_estimate = torch.where(switched, pseudo_derained.detach(), nets.unet(pseudo_rainy))
+
+    fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
+    terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    if weights.reward:
+        terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
+    return Step(weigh(terms, weights), terms, fakes)
+
+
+def synthesise(nets: Networks, backgrounds: Two, real: Two, pseudo: Two) -> Tensor:
+    """Stack O_u1 with O_r1, O_r2 and O_u2, which do not depend on one another: one call of G. -> [4N, 3, H, W].
+
+    Args:
+        nets: the networks.
+        backgrounds: B_r and B_u1.
+        real: O_r and its clean estimate, which give R.
+        pseudo: O_u1 and its clean estimate, which give R'.
+    """
+    derained, pseudo_derained = backgrounds
+    scenes = (derained, *real), (derained, *pseudo), (pseudo_derained, *pseudo)
+    return torch.cat([pseudo[0], nets.generator(rain_residual(*scenes))])
+
+
+def shared_terms(
+    nets: Networks, clean: Tensor, pseudo_rainy: Tensor, pseudo_derained: Tensor, fakes: Tensor, weights: LossConfig
+) -> dict[str, Tensor]:
+    """The terms that both stages have; an optional term is computed only where its weight is not 0."""
+    terms = {"adversarial": 4 * losses.lsgan(nets.discriminator(fakes), 1.0)}  # the sum of four equal-sized means
+    terms["pair_psnr"], terms["pair_ssim"] = derain_loss(pseudo_derained, clean)
+    if weights.channel_consistency:
+        terms["channel_consistency"] = losses.channel_consistency(pseudo_rainy, clean)
+    if weights.background_guidance:
+        terms["background_guidance"] = losses.background_guidance(pseudo_rainy, clean)
+    if weights.self_reconstruction:
+        rebuilt = nets.generator(rain_residual((clean, clean, clean)))  # no rain information
+        terms["self_reconstruction"] = losses.self_reconstruction(rebuilt, clean)
+    return terms
+
+
+def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
+    """The weighted sum of the terms."""
+    return sum(weighted(terms, weights).values())
+
+
+def weighted(terms: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+    """The terms times their weights, by the weights' fields; both parts of the pair loss share one."""
+    sums: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        field = name.removesuffix("_psnr").removesuffix("_ssim")
+        sums[field] = sums.get(field, 0) + term
+    return {field: getattr(weights, field) * value for field, value in sums.items()}
+
+
+def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor) -> Tensor:
+    """0.5 * (LSGAN(D(O_r), real) + LSGAN(D(fakes), fake)); the two batches may differ in size."""
+    scores = nets.discriminator(torch.cat([rainy, fakes.detach()]))
+    real, fake = scores.split([len(rainy), len(fakes)])
+    return 0.5 * (losses.lsgan(real, 1.0) + losses.lsgan(fake, 0.0))

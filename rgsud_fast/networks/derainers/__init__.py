@@ -1,0 +1,1 @@
+"""Derainers, and the layouts in which others publish their weights."""

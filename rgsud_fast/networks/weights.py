@@ -1,0 +1,154 @@
+"""Weights on disk: every network of a run as safetensors, which hold numbers and text and can run no code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..system.files import replacing
+from ..version import version
+from . import Derainer, Discriminator, RainGenerator, UNet
+
+Kind = Literal["derainer", "unet", "generator", "discriminator"]
+KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
+FORMAT = "rgsud_fast 1"
+RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
+CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
+RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
+
+
+def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict[str, str] | None = None) -> None:
+    """Write a network's weights, with what is needed to build it again.
+
+    Args:
+        path: the file, KIND.safetensors in a run folder; replaced all at once.
+        module: the network. The `sizes` (constructor keywords) of this package's networks are stored; without them,
+            as with a network of the user's own, the file loads only through `load_state`.
+        kind: what the network is.
+        metadata: further text to store, such as the step or the preset.
+    """
+    own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
+    sizes = json.dumps(None if own else module.sizes)
+    text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, version()), strict=True))
+    if clash := set(RESERVED) & (metadata or {}).keys():
+        raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    with replacing(path) as temporary:
+        # Not by `save_file`, whose error does not say as the system's does that the disk is full.
+        temporary.write_bytes(save(tensors, metadata=text | (metadata or {})))
+
+
+def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
+    """Build a network from its weights file, ready to be used: on the CPU, in eval mode, without gradients.
+
+    Args:
+        path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it.
+        kind: what the network must be; None takes what the file says (in a run folder: the derainer).
+
+    Raises:
+        UserError: missing, damaged or foreign file, or another kind; the message names the file and the mend.
+    """
+    path = find_weights(path, kind or "derainer")
+    text, tensors = _read(path)
+    found = text["kind"]
+    if kind is not None and found != kind:
+        raise UserError(f"{path} holds a {found}, not a {kind}: give the run folder or its {kind}.safetensors")
+    sizes = _sizes(path, text)
+    if found not in KINDS or sizes is None:
+        raise UserError(
+            f"{path} holds a network of your own ({text.get('class', found)}): build it in Python and pass it with"
+            " rgsud_fast.weights.load_state"
+        )
+    try:
+        _check_sizes(sizes, tensors)
+        with torch.device("meta"):  # takes no memory but what the file holds
+            module = KINDS[found](**sizes)
+        copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+        module.load_state_dict(copies, assign=True)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise UserError(f"{path} does not fit the {found} of this version ({_short(error)}): train again") from None
+    return module.eval().requires_grad_(False)
+
+
+def load_state(path: str | Path, module: nn.Module) -> nn.Module:
+    """Fill a network built by the caller, such as a derainer of their own, from a weights file or run folder.
+
+    Raises:
+        UserError: the file is missing, damaged or of another network.
+    """
+    path = find_weights(path, "derainer")
+    _, tensors = _read(path)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the given {type(module).__name__}: {_short(error)}") from None
+    return module
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text stored with the weights: format, kind, sizes, class, version and what the trainer added."""
+    return _read(find_weights(path, "derainer"), tensors=False)[0]
+
+
+def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
+    """The weights file a path stands for: itself, or KIND.safetensors of a run folder."""
+    path = Path(path)
+    if path.is_dir():
+        inside = path / f"{kind}.safetensors"
+        if not inside.is_file():
+            raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file")
+        return inside
+    if not path.is_file():
+        raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
+    return path
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = file.metadata() or {}
+            read = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+    except Exception as error:  # a damaged header makes its reader raise nearly anything
+        raise UserError(
+            f"{path} is not a readable safetensors file ({_short(error)}): give derainer.safetensors of a run"
+        ) from None
+    if not text.get("format", "").startswith("rgsud_fast") or "kind" not in text:
+        raise UserError(f"{path} was not written by rgsud_fast: give derainer.safetensors of a run")
+    if text["format"] != FORMAT:
+        raise UserError(f"{path} has format {text['format']!r}, this version reads {FORMAT!r}: update rgsud_fast")
+    return text, read
+
+
+def _sizes(path: Path, text: dict[str, str]) -> dict | None:
+    try:
+        sizes = json.loads(text.get("sizes", "null"))
+    except (ValueError, RecursionError):
+        sizes = False
+    if sizes is not None and not isinstance(sizes, dict):
+        raise UserError(f"{path} is damaged: its sizes cannot be read; copy or train it again")
+    return sizes
+
+
+def _check_sizes(sizes: dict, tensors: dict[str, Tensor]) -> None:
+    """Refuse sizes that ask for more modules than the file has tensors for, or for more channels than any of them.
+
+    Raises:
+        ValueError: they do.
+    """
+    numbers = [n for value in sizes.values() for n in (value if isinstance(value, list) else [value])]
+    longest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
+    whole = all(isinstance(n, int) and n >= 0 for n in numbers)
+    if not whole or sum(numbers) > longest + len(tensors) or sizes.get("width") == 0:
+        raise ValueError(f"the sizes {str(sizes)[:60]} for {len(tensors)} tensors")
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 120 else text[:117] + "..."

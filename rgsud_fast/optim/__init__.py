@@ -1,0 +1,1 @@
+"""What any optimiser's step needs."""

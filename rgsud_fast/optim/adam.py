@@ -1,0 +1,66 @@
+"""What changes with the step: the learning rate; and Adam's moments restored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..config import Config
+
+
+def learning_rate(config: Config, step: int) -> float:
+    """The learning rate of iteration `step`: a stage holds its first one, then follows a cosine to the common last."""
+    optim, first = config.optim, config.stage1_iterations
+    start, hold, length, done = (
+        (optim.learning_rate, optim.hold, first, step)
+        if step < first
+        else (optim.stage2_learning_rate, optim.stage2_hold, config.stage2_iterations, step - first)
+    )
+    held = hold * length
+    if done < held:
+        return start
+    swing = 1 + math.cos(math.pi * (done - held) / (length - held))
+    return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * swing
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give every group this learning rate, in place where it lies on the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def restore_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+    """Restore Adam's moments from its `state_dict`; its settings stay the code's own, whatever the file says.
+
+    Raises:
+        ValueError, KeyError: they are of other parameters. Adam's fused kernel does not look: it would write where
+            nothing of its own is.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    counts = [[len(group["params"]) for group in some] for some in (groups, saved["param_groups"])]
+    if counts[0] != counts[1]:
+        raise ValueError(f"the optimiser has {counts[0]} parameters, {counts[1]} in the checkpoint")
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+    for parameter, state in optimizer.state.items():
+        if not isinstance(parameter, Tensor):
+            raise ValueError(f"the optimiser has no parameter {parameter!r:.40}")
+        shapes = [list(state[name].shape) for name in ("exp_avg", "exp_avg_sq", "step")]
+        if shapes != [list(parameter.shape), list(parameter.shape), []]:
+            raise ValueError(f"moments and step of a parameter {list(parameter.shape)} are {shapes}")
+
+
+def make_capturable(optimizers: Iterable[Optimizer], graphed: bool, device: torch.device) -> None:
+    """Let the optimisers be recorded as part of a step or not: a recorded one reads its learning rate on the device."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            rate = float(group["lr"])
+            group["lr"] = torch.tensor(rate, device=device) if graphed else rate
+            group["capturable"] = graphed

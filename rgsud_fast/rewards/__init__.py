@@ -1,0 +1,1 @@
+"""Self-reinforcement: rewards found, judged, kept and handed out, for any method."""

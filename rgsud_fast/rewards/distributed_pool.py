@@ -1,0 +1,152 @@
+"""A reward pool over several processes: each keeps the images whose index falls to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.sampler import Crop, offsets_of
+from ..system.distributed import Ranks
+from .pool import RewardPool, arenas_of
+from .pool_memory import copy_bytes
+
+
+class ShardedPool:
+    """The rewards of all images, an equal share of them on each rank: image i belongs to rank i % ranks.
+
+    A rank derains and scores its own images in a sweep, so candidates are made where they are kept. `take`, `filled`,
+    `mean_score` and `state_dict` are collective: every rank must call them, in the same order.
+
+    Args:
+        sizes: height and width of every rainy image, in pixels; the same on every rank.
+        ranks: the processes.
+        options: of `RewardPool`.
+    """
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], ranks: Ranks, **options: Any) -> None:
+        self.ranks, self.options = ranks, options
+        self.sizes = [(int(height), int(width)) for height, width in sizes]
+        self.own = self._of(ranks.rank)
+        self.shard = RewardPool([self.sizes[index] for index in self.own], **options)
+
+    @property
+    def tiers(self) -> list:
+        """Where this rank's share lies."""
+        return self.shard.tiers
+
+    def where(self) -> str:
+        """What it takes and where, for people."""
+        return f"{self.shard.where()}, on each of {self.ranks.count} processes"
+
+    def update(self, indices: Sequence[int], images: Tensor, scores: Tensor) -> Tensor:
+        """Offer derained versions of own images; see `RewardPool.update`."""
+        return self.shard.update([self._place(index) for index in indices], images, scores)
+
+    def decay(self, amount: float) -> None:
+        """See `RewardPool.decay`."""
+        self.shard.decay(amount)
+
+    def evict(self, index: int, least: Tensor) -> None:
+        """Of an own image; see `RewardPool.evict`."""
+        self.shard.evict(self._place(index), least)
+
+    def rescore(self, index: int, scores: Tensor) -> None:
+        """Of an own image; see `RewardPool.rescore`."""
+        self.shard.rescore(self._place(index), scores)
+
+    def versions(self, index: int) -> Tensor:
+        """Of an own image; see `RewardPool.versions`."""
+        return self.shard.versions(self._place(index))
+
+    def take(self, crops: Sequence[Crop], side: int) -> tuple[Tensor, Tensor]:
+        """Reward crops, whoever keeps the images; see `RewardPool.take`.
+
+        Args:
+            crops: where to cut: the crops of all ranks, which every rank knows, as crops are drawn without state.
+            side: side of the crops, in pixels.
+
+        Returns:
+            Rewards of all crops, [N, 3, side, side] in [0, 1], and which of them exist, [N] bool; the others are zero.
+        """
+        mine = [n for n, crop in enumerate(crops) if self._is_own(crop.index)]
+        # One number more than a crop has: whether it exists. Each row has one owner: the sum over ranks gathers them.
+        rows = torch.zeros(len(crops), 3 * side * side + 1, device=self.shard.device)
+        if mine:
+            local = [crops[n]._replace(index=self._place(crops[n].index)) for n in mine]
+            _, rewards, improved = self.shard.take(None, local, side)
+            found = torch.cat([rewards.flatten(1), improved[:, None].float()], dim=1)
+            rows[torch.tensor(mine, device=rows.device)] = found
+        rows = self.ranks.total(rows)
+        return rows[:, :-1].reshape(-1, 3, side, side), rows[:, -1] > 0
+
+    @property
+    def filled(self) -> Tensor:
+        """Which images have a reward, [images] bool."""
+        there = torch.zeros(len(self.sizes), device=self.shard.device)
+        there[self.own] = self.shard.filled.float()
+        return self.ranks.total(there) > 0
+
+    def mean_score(self) -> Tensor:
+        """Mean over the images of all ranks that have a reward of their best score; 0 where none has."""
+        best, filled = self.shard.scores.max(dim=1).values, self.shard.filled
+        best, count = self.ranks.total(torch.stack([torch.where(filled, best, 0).sum(), filled.sum().float()]))
+        return best / count.clamp(min=1)
+
+    def whole(self) -> RewardPool | None:
+        """All rewards in one pool, on the host, on rank 0; None on the others. It needs room for all of them there."""
+        state = self.state_dict()
+        if not self.ranks.first:
+            return None
+        kept = {name: self.options[name] for name in ("keep", "margin") if name in self.options}
+        pool = RewardPool(self.sizes, **kept, device_bytes=2**62)
+        pool.load_state_dict(state)
+        return pool
+
+    def state_dict(self) -> dict[str, Any]:
+        """On rank 0 what `RewardPool.state_dict` of all images would be, so that any number of ranks can go on with it;
+        on the others nothing."""
+        keep, offsets = self.shard.scores.shape[1], offsets_of(self.sizes)
+        bytes_of = [sum(offsets[i + 1] - offsets[i] for i in self._of(rank)) for rank in range(self.ranks.count)]
+        own = torch.cat([tier.arena.cpu() for tier in self.tiers], dim=1)
+        arena = torch.empty(keep, offsets[-1] if self.ranks.first else 0, dtype=torch.uint8)
+        for rank, shard in enumerate(self.ranks.brought(own, [(keep, count) for count in bytes_of])):
+            copy_bytes([shard], [arena[:, offsets[i] : offsets[i + 1]] for i in self._of(rank)])
+        scores = torch.empty(len(self.sizes), keep)
+        for rank, some in enumerate(self.ranks.gathered(self.shard.scores.cpu())):
+            scores[self._of(rank)] = some
+        return {"arenas": [arena], "scores": scores} if self.ranks.first else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore this rank's share of what `state_dict` returned, in a run of any number of ranks.
+
+        Raises:
+            ValueError: it is of images of other sizes, or of another `keep`.
+        """
+        offsets = offsets_of(self.sizes)
+        arenas = arenas_of(state)
+        own = [part for i in self.own for part in _cut(arenas, offsets[i], offsets[i + 1])]
+        self.shard.load_state_dict({"arenas": own, "scores": state["scores"][self.own]})
+
+    def _of(self, rank: int) -> list[int]:
+        return list(range(rank, len(self.sizes), self.ranks.count))
+
+    def _is_own(self, index: int) -> bool:
+        return index % self.ranks.count == self.ranks.rank
+
+    def _place(self, index: int) -> int:
+        """Where an own image lies in the shard."""
+        return index // self.ranks.count
+
+
+def _cut(arenas: Sequence[Tensor], low: int, high: int) -> list[Tensor]:
+    """Views of the bytes low ... high of arenas that follow one another."""
+    views, at = [], 0
+    for arena in arenas:
+        begin, end = max(low, at) - at, min(high, at + arena.shape[1]) - at
+        if begin < end:
+            views.append(arena[:, begin:end])
+        at += arena.shape[1]
+    return views

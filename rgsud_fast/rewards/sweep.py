@@ -1,0 +1,150 @@
+"""A sweep: derain whole training images, score the results, and offer them to the reward pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import RewardConfig
+from ..data import Images, to_tensor
+from ..iqa import Plausibility, Scorer
+from ..networks import evaluating
+from ..networks.tiles import run_tiled
+from ..ops import Layer, reward_candidate
+from ..ops.pool_update import EMPTY
+from ..system.device import sent
+from .pool import RewardPool
+
+VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
+REMOVED = 1e-3  # smallest mean change, in [0, 1]: a quarter of a grey level. A rainy reward would teach to do nothing.
+# What becomes of a candidate, in the order in which the guards are asked.
+OUTCOMES = (
+    *("entered", "no better", "not finite", "blank", "another picture"),
+    *("nothing removed", "not like rain", "not scored"),
+)
+
+
+class Sweep(NamedTuple):
+    """What a sweep did."""
+
+    images: int  # scored
+    entered: int  # taken into the pool
+    refused: int  # stopped by the guards, or with a score that is not finite
+    mean_score: float  # mean of the pool's best scores afterwards
+    reasons: dict[str, int]  # of OUTCOMES, how often; what never happened is left out
+
+
+class Judged(NamedTuple):
+    """A candidate for the pool, [1, 3, H, W], its score [1] (NaN where refused) and its place in OUTCOMES [1] int64."""
+
+    image: Tensor
+    score: Tensor
+    outcome: Tensor  # "no better" until it is offered
+
+
+def sweep(
+    derainer: nn.Module,
+    rainy: Images,
+    indices: Sequence[int],
+    scorer: Scorer,
+    pool: RewardPool,
+    device: torch.device,
+    reward: RewardConfig,
+) -> tuple[Sweep, list[int]]:
+    """Offer the derainer's present output on whole images to the pool.
+
+    One image at a time, so that a score never depends on its neighbours; the host waits once, at the end.
+
+    Args:
+        derainer: network to run, [1, 3, H, W] -> the same; put in evaluation mode meanwhile.
+        rainy: the rainy training images.
+        indices: which of them.
+        scorer: image-quality score, higher is better.
+        pool: is updated.
+        device: where networks and pool live.
+        reward: the guards, what is done to a candidate, and what becomes of older versions.
+
+    Returns:
+        What it did, and the place in OUTCOMES of each image.
+    """
+    outcomes = []
+    if reward.decay:
+        pool.decay(reward.decay)
+    with evaluating(derainer):
+        for index in indices:
+            image = sent(to_tensor(rainy[index])[None], device)
+            if reward.rescore:
+                pool.rescore(index, _scores_of(pool.versions(index), image, scorer))
+            judged = judge(derainer, image, scorer, reward)
+            if reward.evict:
+                pool.evict(index, torch.where(torch.isfinite(judged.score), judged.score, EMPTY)[0])
+            entered = pool.update([index], judged.image, judged.score)
+            outcomes.append(torch.where(entered, 0, judged.outcome))
+    places = torch.cat(outcomes).tolist() if outcomes else []
+    return summed(places, pool), places
+
+
+def summed(places: Sequence[int], pool: RewardPool) -> Sweep:
+    """What a sweep did, from the places in OUTCOMES of its images and the pool afterwards."""
+    reasons = {name: places.count(place) for place, name in enumerate(OUTCOMES) if place in places}
+    refused = sum(place > 1 for place in places)
+    return Sweep(len(places), places.count(0), refused, float(pool.mean_score()), reasons)
+
+
+def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
+    """Derain one image, [1, 3, H, W], and say whether the result may be a reward. Does not wait for the device."""
+    image, layer = candidate(derainer, rainy, reward)
+    known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
+    score = scorer.score(image, rainy=rainy, **known)
+    outcome = guard(layer, score, reward)
+    return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
+
+
+def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, Layer]:
+    """What is offered as the reward of a rainy image [1, 3, H, W]: the derainer's output, made better where asked for.
+
+    With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
+    part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
+    the same two properties that the plausibility penalties ask for).
+
+    Returns:
+        The image, and what the guards ask about the layer that it takes away.
+    """
+    mirrored = run_tiled(derainer, rainy.flip(3)) if reward.mirror else None
+    return reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
+
+
+def guard(layer: Layer, score: Tensor, reward: RewardConfig) -> Tensor:
+    """Keep gamed scores out: which guard stops a candidate.
+
+    Args:
+        layer: what the candidates take away, of N of them.
+        score: of each, [N].
+        reward: `fidelity`, the largest mean low-frequency change that rain removal explains, in [0, 1] (more is another
+            picture); `implausible`, the largest plausibility penalty of the removed layer.
+
+    Returns:
+        The place of each in OUTCOMES, [N] int64; 1 where none stops it.
+    """
+    plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
+    tests = [
+        ~torch.isfinite(layer.variance),
+        ~(layer.variance > VARIANCE),
+        ~(layer.change < reward.fidelity),
+        ~(layer.removed > REMOVED),
+        plausibility.of(layer) > reward.implausible,
+        ~torch.isfinite(score),
+    ]
+    outcome = torch.ones(len(score), dtype=torch.int64, device=score.device)
+    for place, stops in reversed(list(enumerate(tests, OUTCOMES.index("not finite")))):
+        outcome = torch.where(stops, place, outcome)
+    return outcome
+
+
+def _scores_of(versions: Tensor, rainy: Tensor, scorer: Scorer) -> Tensor:
+    """Present scores of stored versions [keep, H, W, 3] -> [keep]; what empty slots hold is scored for nothing."""
+    images = sent(versions, rainy.device).permute(0, 3, 1, 2).float() / 255
+    return torch.cat([scorer.score(image[None], rainy=rainy) for image in images])

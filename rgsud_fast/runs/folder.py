@@ -1,0 +1,142 @@
+"""The folder of one run: where its files are, which folder is next, and its logs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, load_config
+from ..errors import UserError
+from ..system.files import naming, remove_leftovers, write_text
+from .run_names import RUNS, newest_run, next_run
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what the user may take of it
+
+
+class RunFolder:
+    """Names and writes the files of a run.
+
+    Args:
+        path: the folder; made on first use.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.log = self.path / "metrics.jsonl"
+        self.metrics = self.path / "metrics.json"
+        self.gallery = self.path / "gallery.html"
+        self.events = self.path / "events"
+        self.cache = self.path / "cache"
+
+    @contextlib.contextmanager
+    def gone_if_empty(self) -> Iterator[None]:
+        """Remove the folder again if what is done meanwhile fails and leaves nothing in it."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+            raise
+
+    @contextlib.contextmanager
+    def telling_of_full_disks(self) -> Iterator[None]:
+        """Tell in one line where the disk is full and what to do."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            then = f"continue with --resume --out {self.path}" if self.checkpoint.exists() else "start again"
+            raise UserError(f"{error.filename or self.path}: {error.strerror}; free some, then {then}") from error
+
+    def tidy(self) -> None:
+        """Remove the temporary files of a run that was killed while it wrote."""
+        for path in (self.checkpoint, self.config, self.log, self.metrics, self.gallery, self.path / "*.safetensors"):
+            remove_leftovers(path)
+
+    def refuse_ways_out(self) -> None:
+        """Demand that whatever is written into stays inside, also in a folder that came from somebody else.
+
+        A link in place of a file that is replaced is replaced itself; these are appended to, or written through.
+
+        Raises:
+            UserError: a link leads out of the folder; the message names it.
+        """
+        root = self.path.resolve()
+        for path in (self.log, self.events, self.cache, *self.cache.glob("pool*.bytes")):
+            if not path.resolve().is_relative_to(root):
+                raise UserError(f"{path} is a link that leads out of the run folder, to {path.resolve()}: remove it")
+
+    def read_config(self, default: Config) -> Config:
+        """The configuration that the folder holds, or the default where it holds none."""
+        return load_config(self.config) if self.config.exists() else default
+
+    def weights(self, kind: str) -> Path:
+        """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""
+        return self.path / f"{kind}.safetensors"
+
+    def append_log(self, row: dict[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        with naming(self.log), self.log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl so far; one that a hard stop tore, or that is no line of a log, is left out."""
+        rows = []
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict) and type(row.get("step")) is int:
+                    rows.append(row)
+        return rows
+
+    def cut_log(self, step: int) -> None:
+        """Drop the lines that a run resumed at `step` writes again: the later ones, and of a sweep before that step."""
+        before = ("sweep", "drift", "stop")  # what a step's number tells of the time before its iteration
+        rows = [row for row in self.read_log() if row["step"] < step + (row.get("event") not in before)]
+        write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write the final metrics.json."""
+        write_text(self.metrics, json.dumps(metrics, indent=2) + "\n")
+
+
+def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder:
+    """Choose the run folder of a configuration.
+
+    Args:
+        config: `config.out` names the folder; where it is None, a new runs/PRESET-N is taken, or, to resume, the last.
+        resume: continue the run in that folder.
+        root: where folders without a name go.
+
+    Raises:
+        UserError: a new run in a folder that holds one, or nothing to resume.
+    """
+    root = Path(root)
+    if config.out is not None:
+        folder = RunFolder(config.out)
+    elif resume:
+        folder = RunFolder(newest_run(root, config.preset) or root / config.preset)
+    else:
+        folder = RunFolder(next_run(root, config.preset))
+    if resume and not folder.checkpoint.exists():
+        raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
+    if not resume and (folder.checkpoint.exists() or folder.metrics.exists()):
+        raise UserError(
+            f"{folder.path} already holds a run; add --resume (in Python: resume=True) to continue it, or give another "
+            "--out"
+        )
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder.path}: {error.strerror}") from None
+    folder.refuse_ways_out()
+    folder.tidy()
+    return folder

@@ -1,0 +1,119 @@
+"""What an iteration learns from: the crops of its step, on the device."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from ..config import Config
+from ..data import Crop, Domains, Images, Stream, draw, windows_of
+from ..ops import take_crops
+from ..rewards.distributed_pool import ShardedPool
+from ..rewards.pool import RewardPool
+from ..system.device import memory_layout, sent
+from ..system.distributed import Ranks
+
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, for the images; a set that does not fit is cut on the host
+AHEAD = 2  # iterations whose crops are announced to sets that decode images when asked for
+
+
+class Feed:
+    """Draws the crops of a run: a pure function of its seed and the step, so it has no state to save.
+
+    Args:
+        config: the run.
+        domains: its images.
+        device: where the crops are put, and on a GPU the images' bytes where they take little of its free memory.
+        ranks: the processes that share the crops of an iteration; default: this one alone.
+    """
+
+    def __init__(self, config: Config, domains: Domains, device: torch.device, ranks: Ranks | None = None) -> None:
+        self.config, self.domains, self.device = config, domains, device
+        self.ranks = ranks or Ranks(device)
+        sets = {"rainy": domains.rainy, "clean": domains.clean}
+        self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
+        if device.type == "cuda":
+            room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+            for name, pixels in self._pixels.items():
+                if len(pixels) <= room:
+                    self._pixels[name] = pixels.to(device)
+                    room -= len(pixels)
+
+    def pair(self, step: int) -> tuple[Tensor, Tensor]:
+        """This rank's rainy and clean crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
+        return self._cut("rainy", self._draw("rainy", step)), self._cut("clean", self._draw("clean", step))
+
+    def images(self, step: int, pool: RewardPool | ShardedPool | None = None) -> dict[str, Tensor]:
+        """This rank's crops of an iteration; N is its share of the batch.
+
+        Returns:
+            `rainy` and `clean`, [N, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
+            in several batches where the configuration says so; with a pool also `rewards`, crops of the same windows
+            as `rainy`, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many
+            exist on each on average, a scalar (see `losses.reward_loss`).
+        """
+        if pool is None:
+            images = {"rainy": self._cut("rainy", self._draw("rainy", step))}
+        elif isinstance(pool, ShardedPool):
+            images = self._shared(step, pool)
+        else:
+            images = self._rewarded(self._draw("rainy", step), pool)
+        images["clean"] = self._cut("clean", self._draw("clean", step))
+        more = self.config.optim.discriminator_reals - 1
+        reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
+        self._announce(step, more)
+        return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
+
+    def _announce(self, step: int, more: int) -> None:
+        for stream, batches in (("rainy", 1), ("clean", 1), ("reals", more)):
+            images = self._set(stream)
+            if images.pixels is None and batches:
+                for later in range(step + 1, step + 1 + AHEAD):
+                    images.expect(self._draw(stream, later, batches), self.config.crop)
+
+    def _draw(self, stream: Stream, step: int, batches: int = 1, everyone: bool = False) -> list[Crop]:
+        config, count = self.config, batches * self.config.batch
+        slots = None if everyone else self.ranks.slots(count)
+        return draw(config.seed, step, count, self._set(stream).sizes, config.crop, stream, slots)
+
+    def _set(self, stream: Stream) -> Images:
+        return self.domains.clean if stream == "clean" else self.domains.rainy
+
+    def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
+        images, pixels = self._set(stream), self._pixels.get("clean" if stream == "clean" else "rainy")
+        if pixels is None:
+            pixels, windows = images.cut(crops, self.config.crop)
+        else:
+            windows = sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
+        return self._laid(take_crops(pixels, windows, self.config.crop)[0])
+
+    def _rewarded(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
+        pixels = self._pixels.get("rainy")
+        here = pixels is not None and pixels.device.type == self.device.type
+        rainy, rewards, improved = pool.take(pixels if here else None, crops, self.config.crop)
+        rainy = self._cut("rainy", crops) if rainy is None else self._laid(rainy)
+        return {"rainy": rainy, "rewards": self._laid(rewards), "improved": improved}
+
+    def _shared(self, step: int, pool: ShardedPool) -> dict[str, Tensor]:
+        """The rainy crops of this rank and their rewards, which may lie on others."""
+        rewards, improved = pool.take(self._draw("rainy", step, everyone=True), self.config.crop)
+        own = self.ranks.slots(self.config.batch)
+        share = slice(own.start, own.stop)
+        return {
+            "rainy": self._cut("rainy", self._draw("rainy", step)),
+            "rewards": self._laid(rewards[share]),
+            "improved": improved[share],
+            "rewarded": improved.sum().clamp(min=1) / self.ranks.count,
+        }
+
+    def _laid(self, batch: Tensor) -> Tensor:
+        return sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
+
+
+def _bytes_of(images: Images) -> Tensor:
+    """The bytes of a set, sharing its memory. They may be a file that can only be read: nothing here writes to them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images.pixels)

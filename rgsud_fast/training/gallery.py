@@ -1,0 +1,199 @@
+"""The gallery of a training run: its figures, what it derains, what it learned from, and its curves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config.load import dotted
+from ..data import to_tensor
+from ..data.shard_files import shown
+from ..iqa.metrics import psnr
+from ..networks import evaluating, local_statistics
+from ..networks.tiles import run_tiled
+from ..ops import rain_residual
+from ..rewards.sweep import OUTCOMES, judge
+from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
+from .validation import window_of
+
+if TYPE_CHECKING:
+    from ..runs.folder import RunFolder
+    from .trainer import Trainer
+
+SHOWN = 8  # validation pairs, and training images
+SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
+_COLUMNS = {"PSNR-RGB": "psnr_rgb", "SSIM-RGB": "ssim_rgb", "PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y"}
+_LINES = {
+    "rainy input": "input_",
+    "min(O, median 1x9), a fixed filter": "filter_",
+    "end of stage 1": "stage1_",
+    "end of the run": "",
+}
+
+
+def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, Any]) -> None:
+    """Write the run's gallery.html from its networks, its reward pool, its metrics and its log.
+
+    Args:
+        trainer: the finished run; its networks are used, not changed.
+        folder: where the log is and the gallery goes.
+        metrics: what metrics.json holds.
+    """
+    config = trainer.config
+    references = {
+        key: ("rainy input", metrics[f"input_{key}"]) for key in _COLUMNS.values() if f"input_{key}" in metrics
+    }
+    stages = [config.stage1_iterations] if config.stage2_iterations else []
+    write_gallery(
+        folder.gallery,
+        f"RGSUD run {folder.path.name}",
+        _measured(metrics),
+        comparisons("Validation images", _validation(trainer), "Drag across an image. None of them was trained on."),
+        rows(
+            "Training images",
+            _training(trainer),
+            "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
+            " and the best derained version so far, the reward that stage 2 learns from. A good pseudo rainy image"
+            " has the photograph's streaks on an otherwise unchanged scene. Without streaks, train longer; where the"
+            " colour shifts or the other scene shows through, raise loss.channel_consistency and"
+            " loss.background_guidance.",
+        ),
+        rows(
+            "What became of rewards",
+            _rewards(trainer),
+            "A few images of each outcome of their last sweep: the photograph, the candidate that the finished"
+            " derainer makes of it now, and the reward, the best version stored. A candidate entered when it"
+            " was among the best kept, and was no better when it scored below all of them. "
+            + _reasons(folder.read_log()),
+        ),
+        curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
+        facts("Configuration", {name: shown(value) for name, value in dotted(config.model_dump(mode="json")).items()}),
+        subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
+    )
+
+
+def _measured(metrics: dict[str, Any]) -> str:
+    table = {
+        label: {column: metrics[prefix + key] for column, key in _COLUMNS.items()}
+        for label, prefix in _LINES.items()
+        if f"{prefix}psnr_rgb" in metrics
+    }
+    tiles: dict[str, Any] = {}
+    if "psnr_rgb" in metrics:
+        for label, prefix in (("over the rainy input", "input_"), ("over the fixed filter", "filter_")):
+            if f"{prefix}psnr_rgb" in metrics:
+                tiles[label] = f"{metrics['psnr_rgb'] - metrics[f'{prefix}psnr_rgb']:+.2f} dB"
+        tiles = {"PSNR-RGB on validation": f"{metrics['psnr_rgb']:.2f} dB", **tiles}
+    if "rewards" in metrics:
+        tiles["images with a reward"] = metrics["rewards"]
+    if skipped := sum(metrics.get(f"skipped_{name}", 0) for name in ("rainy", "clean", "pairs")):
+        tiles["images and pairs skipped: they cannot be used"] = skipped
+    validity = metrics.get("score_validity")
+    if isinstance(validity, (int, float)):
+        tiles["pairs that the score orders rightly"] = f"{100 * validity:.0f} %"
+    note = "" if table else "No validation pairs were given, so nothing was measured."
+    return figures("Figures", table, tiles, note or "Means over the validation images, whole, rounded to 8 bits.")
+
+
+@torch.no_grad()
+def _validation(trainer: Trainer) -> list[Comparison]:
+    shown = []
+    for pair in _spread(trainer.domains.val or []):
+        rainy, clean = (to_tensor(image)[None] for image in (pair.rainy, pair.clean))
+        derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
+        gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
+        shown.append(Comparison(pair.name, rainy[0], derained[0], {"PSNR-RGB": gain}))
+    return shown
+
+
+@torch.no_grad()
+def _training(trainer: Trainer) -> list[Row]:
+    domains, shown = trainer.domains, []
+    for i in _spread(range(len(domains.rainy))):
+        rainy = to_tensor(domains.rainy[i])[None]
+        other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
+        clean = to_tensor(domains.clean[other])[None]
+        panel, score = _reward(trainer, i, "none passed the guards yet")
+        estimate = trainer.nets.unet
+        if trainer.switched and panel.image is not None:
+            estimate = to_tensor(panel.image)[None]
+        panels = [
+            Panel("rainy", rainy[0]),
+            Panel("derained", _derain(trainer, rainy)[0]),
+            Panel("pseudo rainy", _paint(trainer, clean, rainy, estimate)[0], "its rain on another scene"),
+            panel,
+        ]
+        shown.append(Row(domains.rainy.names[i], panels, outcome=_outcome(trainer, i), score=score))
+    return shown
+
+
+@torch.no_grad()
+def _rewards(trainer: Trainer) -> list[Row]:
+    """Of each outcome a few images: the photograph, the present candidate, and what the pool holds."""
+    shown = []
+    for place in range(len(OUTCOMES)):
+        for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
+            rainy = to_tensor(trainer.domains.rainy[index])[None].to(trainer.device)
+            with evaluating(trainer.derainer) as network:
+                judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
+            now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
+            stored, score = _reward(trainer, index, "nothing")
+            image = judged.image[0].cpu().nan_to_num()
+            panels = [Panel("rainy", rainy[0].cpu()), Panel("candidate now", image, now), stored]
+            name = trainer.domains.rainy.names[index]
+            shown.append(Row(name, panels, outcome=_outcome(trainer, index), score=score))
+    return shown
+
+
+def _reward(trainer: Trainer, index: int, none: str) -> tuple[Panel, float | None]:
+    """The best version that the pool holds of a training image, and its score."""
+    if not bool(trainer.pool.filled[index]):
+        return Panel("reward", None, none), None
+    reward, score = (value.cpu() for value in trainer.pool.best(index))
+    return Panel("reward", reward.numpy(), f"score {float(score):.3f}"), float(score)
+
+
+def _outcome(trainer: Trainer, index: int) -> str:
+    """What became of an image's candidate in its last sweep; "" where it was in none."""
+    place = trainer.outcomes.get(index)
+    if place is None:
+        return ""
+    return OUTCOMES[place] if place < 2 else f"refused: {OUTCOMES[place]}"
+
+
+def _reasons(log: list[dict[str, Any]]) -> str:
+    """How often what happened in all sweeps."""
+    total: Counter[str] = Counter()
+    for row in log:
+        reasons = row.get("reasons")
+        total.update(
+            {name: n for name, n in reasons.items() if isinstance(n, int)} if isinstance(reasons, dict) else {}
+        )
+    return "In all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
+
+
+def _derain(trainer: Trainer, rainy: Tensor, window: int = 0) -> Tensor:
+    """[1, 3, H, W] on the CPU -> derained, clamped, on the CPU; `window` is of local statistics."""
+    with evaluating(trainer.derainer) as network, local_statistics(network, window):
+        return run_tiled(network, rainy.to(trainer.device)).clamp(0, 1).cpu()
+
+
+def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn.Module) -> Tensor:
+    """The pseudo rainy image of the largest top left rectangle that both images share.
+
+    `estimate` is the clean estimate of the rainy image, or the network that makes it.
+    """
+    height, width = (min(a, b) for a, b in zip(clean.shape[-2:], rainy.shape[-2:], strict=True))
+    if isinstance(estimate, nn.Module):
+        estimate = run_tiled(estimate, rainy.to(trainer.device))
+    scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
+    return run_tiled(trainer.nets.generator, rain_residual(tuple(scene))).clamp(0, 1).cpu()
+
+
+def _spread(items: Any) -> list[Any]:
+    """At most SHOWN of the items, evenly spread."""
+    count = min(len(items), SHOWN)
+    return [items[i * len(items) // count] for i in range(count)]

@@ -1,0 +1,92 @@
+"""The loop of a run: iterations, with sweeps, logs, validations and checkpoints on the way."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from ..optim.skipping import not_finite
+from ..runs.checkpoint import save_checkpoint
+from .interrupt import Interruption
+from .monitor import Book
+
+if TYPE_CHECKING:
+    from ..runs.folder import RunFolder
+    from ..system.progress import Progress
+    from .trainer import Trainer
+
+
+def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
+    """Iterate until the end, with sweeps, logs, validations and checkpoints on the way.
+
+    Raises:
+        UserError: too many gradients in a row, or a weight, are not finite; the last good checkpoint is kept.
+        KeyboardInterrupt: interrupted, after a checkpoint was saved.
+    """
+    config = trainer.config
+    with Book(trainer, folder, progress) as book, Interruption() as interruption:
+
+        def watch(done: int) -> None:
+            progress.advance(0, "warm-up", {"discriminator": f"{done}/{config.optim.discriminator_warmup}"})
+            if trainer.ranks.any(interruption.asked):
+                progress.say("stopped before the first step: nothing is trained yet, so start again")
+                raise KeyboardInterrupt
+
+        trainer.warm_up(watch)
+        if trainer.patience.spent:
+            progress.say("stage 2 had ended early; a higher reward.patience lets it go on")
+        due = False  # a checkpoint, which waits for a step that is not skipped
+        while not trainer.ended:
+            if trainer.sweep_due():
+                began = time.perf_counter()
+                book.swept(trainer.sweep(), time.perf_counter() - began)
+                if trainer.ended:
+                    book.stopped()
+                    save(trainer, folder)
+                    break
+            book.iterated(trainer.iterate())
+            asked = trainer.ranks.any(interruption.asked)
+            due = due or trainer.step % config.save_every == 0
+            if trainer.line_due or due:
+                check(trainer, folder)
+            if trainer.step == config.stage1_iterations:
+                trainer.stage1_metrics = book.validated()
+                if config.stage2_iterations and not bool(trainer.pool.filled.any()):
+                    progress.say("stage 2 begins without any reward: until one enters, it goes on as stage 1 did")
+            elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
+                book.validated()
+            if (due and trainer.descent.settled) or trainer.ended or asked:
+                save(trainer, folder)
+                due = False
+            if asked:
+                progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
+                raise KeyboardInterrupt
+
+
+def check(trainer: Trainer, folder: RunFolder) -> None:
+    """Demand that no optimiser had to skip `optim.skip_limit` steps in a row. Waits for the device."""
+    limit = trainer.config.optim.skip_limit
+    for networks, guard in trainer.descent.guards.items():
+        if guard.longest >= limit:
+            raise _broken(trainer, folder, f"{limit} steps of {networks} in a row had gradients that are not finite")
+
+
+def save(trainer: Trainer, folder: RunFolder) -> None:
+    """Write a checkpoint, of finite weights alone."""
+    # Weights are equal on all ranks, and statistics that a network of the user's own keeps need not be.
+    found = trainer.ranks.gathered(not_finite({**trainer.nets._asdict(), "moving average": trainer.average}))
+    if names := dict.fromkeys(name for names in found for name in names):
+        raise _broken(trainer, folder, f"weights of {', '.join(names)} are not finite")
+    state = trainer.state_dict()
+    if trainer.ranks.first:
+        save_checkpoint(folder.checkpoint, state)
+
+
+def _broken(trainer: Trainer, folder: RunFolder, what: str) -> UserError:
+    saved = folder.checkpoint.exists()
+    kept = f"the last checkpoint is kept in {folder.path}" if saved else "no checkpoint was saved yet"
+    return UserError(
+        f"step {trainer.step:,}: {what}; {kept}: lower optim.learning_rate, set optim.clip_norm or precision float32, "
+        f"look for images that are no photographs, then {'--resume' if saved else 'start again'}"
+    )

@@ -1,0 +1,177 @@
+"""What a run tells while it works: log lines, curves, validation figures."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..rewards.hacking import LOOKS, HeldOut, Look, drifting, looks_of
+from ..rewards.sweep import Sweep
+from ..runs.folder import RunFolder
+from ..runs.tensorboard import Events
+from ..system.progress import Progress
+from .log_means import Means
+from .validation import validate, window_of
+
+if TYPE_CHECKING:
+    from .trainer import Progressed, Trainer
+
+
+class Book:
+    """Keeps the run's log, TensorBoard events and progress line; of several ranks the first one writes.
+
+    Args:
+        trainer: whose iterations are booked.
+        folder: where they are written.
+        progress: what the user sees meanwhile.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
+        self.trainer, self.folder, self.progress = trainer, folder, progress
+        self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
+        self.means = Means()
+        self.pulls: dict[str, Tensor] = {}
+        self.skipped = self._skipped()
+        self.since = time.perf_counter()
+        self.shown: dict[str, float | str] = {}
+        judged = trainer.domains, trainer.scorer.name, trainer.device
+        self.held_out = HeldOut(*judged) if trainer.ranks.first else None
+        self.looks = looks_of(folder.read_log() if trainer.step else ())
+
+    def iterated(self, done: Progressed) -> None:
+        """Book one iteration; every `log_every` of them make a line."""
+        trainer = self.trainer
+        self.means.add(done.terms)
+        self.pulls = done.pulls
+        if trainer.line_due:
+            self._write_line()
+        stage = 1 if trainer.step <= trainer.config.stage1_iterations else 2
+        self.progress.advance(trainer.step, stage, self.shown)
+
+    def stopped(self) -> None:
+        """Book the early end of stage 2."""
+        trainer, patience = self.trainer, self.trainer.patience
+        if self.means.count:
+            self._write_line()
+        reason = (
+            f"neither the rewards' mean score (best {patience.best_score:.4g}) nor the reward loss (best "
+            f"{patience.best_loss:.4g}) improved in {patience.waited} sweeps"
+        )
+        self._note({"step": trainer.step, "event": "stop", "reason": reason})
+        self.progress.say(f"step {trainer.step:,}: stage 2 ends early, as {reason} (reward.patience)")
+
+    def swept(self, result: Sweep, seconds: float) -> None:
+        """Book one sweep that took so many seconds, which count for no iteration."""
+        self.since += seconds
+        began = time.perf_counter()
+        held_out = None if self.held_out is None else self.held_out.measure(self.trainer.derainer)
+        self.since += time.perf_counter() - began
+        row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
+        self._note(row)
+        if held_out is not None:
+            self._watch_drift(Look(result.mean_score, held_out))
+        if result.refused == result.images:
+            self.progress.say(
+                f"step {self.trainer.step:,}: none of {result.images} derained images may be a reward: "
+                + ", ".join(f"{count} {reason}" for reason, count in result.reasons.items())
+            )
+        self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
+
+    def validated(self) -> dict[str, float]:
+        """Measure the derainer on the validation pairs, book and return the figures; {} without pairs."""
+        pairs = self.trainer.domains.val
+        if not pairs:
+            return {}
+        began = time.perf_counter()
+        window, ranks = window_of(self.trainer.config), self.trainer.ranks
+        figures = validate(self.trainer.derainer, pairs, self.trainer.device, window, ranks)
+        self._note({"step": self.trainer.step, "event": "validation", **figures})
+        self._plot("validation", figures)
+        self.progress.say(
+            f"step {self.trainer.step:,}: validation {figures['psnr_rgb']:.2f} dB, SSIM {figures['ssim_rgb']:.4f} (RGB)"
+        )
+        self.since += time.perf_counter() - began
+        return figures
+
+    def _watch_drift(self, look: Look) -> None:
+        """Warn where the score is being gamed, then look anew."""
+        self.looks.append(look)
+        if not drifting(self.looks):
+            return
+        first, name = self.looks[-LOOKS], self.held_out.name
+        self.progress.say(
+            f"step {self.trainer.step:,}: the rewards score higher and higher ({first.score:.3g} to {look.score:.3g}) "
+            f"while {name} falls ({first.held_out:.4g} to {look.held_out:.4g}): the score {self.trainer.scorer.name} "
+            "may be gamed; look at the gallery, choose another reward.scorer, or tighten reward.fidelity"
+        )
+        self._note({"step": self.trainer.step, "event": "drift", "metric": name})
+        self.looks.clear()
+
+    def __enter__(self) -> Book:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.events is not None:
+            self.events.close()
+
+    def _write_line(self) -> None:
+        trainer, config = self.trainer, self.trainer.config
+        counted = self.means.count
+        terms = self.means.read(trainer.ranks)  # which waits, so the time is taken afterwards
+        seconds, self.since = time.perf_counter() - self.since, time.perf_counter()
+        terms |= self._pulls()
+        row = {
+            "step": trainer.step,
+            "event": "train",
+            "stage": 1 if trainer.step <= config.stage1_iterations else 2,
+            **terms,
+            "learning_rate": trainer.descent.rate,
+            "images_per_second": counted * config.batch / seconds,
+            "rewards": int(trainer.pool.filled.sum()),
+            **self._tell_skipped(counted),
+        }
+        self._note(row)
+        self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
+        names = {"adv": "adversarial", "pair": "pair_psnr", "D": "discriminator", "reward": "reward"}
+        shown = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
+        shown["img/s"] = row["images_per_second"]
+        shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
+        self.shown = shown
+
+    def _pulls(self) -> dict[str, float | None]:
+        """The norms of the terms' gradients, each the mean over ranks of what it is for their crops."""
+        if not self.pulls:
+            return {}
+        ranks = self.trainer.ranks
+        norms = (ranks.total(torch.stack(list(self.pulls.values()))) / ranks.count).tolist()
+        finite = (norm if math.isfinite(norm) else None for norm in norms)
+        return dict(zip(self.pulls, finite, strict=True))
+
+    def _skipped(self) -> dict[str, int]:
+        """The steps that were skipped so far."""
+        names = ("skipped", "skipped_discriminator")
+        return dict(zip(names, (int(guard.skipped) for guard in self.trainer.descent.guards.values()), strict=True))
+
+    def _tell_skipped(self, iterations: int) -> dict[str, int]:
+        """Say whose steps were skipped since the last line; returns the counts."""
+        before, self.skipped = self.skipped, self._skipped()
+        for networks, name in zip(self.trainer.descent.guards, before, strict=True):
+            if more := self.skipped[name] - before[name]:
+                self.progress.say(
+                    f"step {self.trainer.step:,}: skipped {more} of {iterations} steps of {networks}, whose gradients "
+                    f"were not finite; {self.skipped[name]:,} so far"
+                )
+        return self.skipped
+
+    def _note(self, row: dict[str, Any]) -> None:
+        if self.trainer.ranks.first:
+            self.folder.append_log(row)
+
+    def _plot(self, group: str, figures: dict[str, float | None]) -> None:
+        for name, value in figures.items() if self.events is not None else ():
+            if value is not None:
+                self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)

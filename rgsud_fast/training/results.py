@@ -1,0 +1,95 @@
+"""What a run leaves at its end: weights, metrics, the model card and the gallery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config.scorer_names import name_of
+from ..iqa import CallableScorer, save_scorer, validity
+from ..iqa.metrics import fixed_filter
+from ..networks.weights import CROP, RAIN_FROM, save_network
+from ..runs.folder import RunFolder
+from ..runs.model_card import write_card
+from ..system.progress import Progress
+from .gallery import write_run_gallery
+from .validation import validate, window_of
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:
+    """Write the weights of every network, metrics.json, the model card and gallery.html; returns the metrics."""
+    save_weights(trainer, folder)
+    metrics = final_metrics(trainer)
+    validated = [row["step"] for row in folder.read_log() if row.get("event") == "validation"]
+    if "psnr_rgb" in metrics and trainer.step not in validated:
+        figures = {name: metrics[name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")}
+        folder.append_log({"step": trainer.step, "event": "validation", **figures})
+    folder.write_metrics(metrics)
+    if write_card(folder.path) is None:
+        progress.say(f"no model card: {folder.path / 'README.md'} is not one that rgsud_fast wrote, and stays")
+    write_run_gallery(trainer, folder, metrics)
+    for line in summary(metrics):
+        progress.say(line)
+    progress.say(f"everything is in {folder.path}; look at {folder.gallery}")
+    return metrics
+
+
+def save_weights(trainer: Trainer, folder: RunFolder) -> None:
+    """Write safetensors of all four networks (the derainer averaged where that is on) and of the fitted scorer."""
+    text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
+    text[CROP] = str(trainer.config.crop)
+    text[RAIN_FROM] = "derainer" if trainer.switched else "unet"
+    for kind, network in trainer.nets._asdict().items():
+        save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
+    if not isinstance(trainer.scorer, CallableScorer):
+        name = trainer.config.reward.scorer
+        own = name_of(name) != trainer.scorer.name  # a scorer object of the user's
+        save_scorer(trainer.scorer, folder.path / "scorer.safetensors", None if own else name)
+
+
+def final_metrics(trainer: Trainer) -> dict[str, Any]:
+    """The figures of metrics.json: of the end, of the end of stage 1, of the input, of the fixed filter."""
+    pairs = trainer.domains.val
+    metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
+    metrics |= {"rainy_images": len(trainer.domains.rainy), "clean_images": len(trainer.domains.clean)}
+    metrics["val_pairs"] = len(pairs or ())
+    metrics["rewards"] = int(trainer.pool.filled.sum())
+    metrics["reward_mean_score"] = float(trainer.pool.mean_score())
+    metrics |= {f"skipped_{name}": count for name, count in trainer.domains.skipped.items()}
+    if not pairs:
+        return metrics
+    metrics |= validate(trainer.derainer, pairs, trainer.device, window_of(trainer.config))
+    metrics |= {f"stage1_{name}": value for name, value in trainer.stage1_metrics.items()}
+    for prefix, change in (("input", nn.Identity()), ("filter", _Filter())):
+        metrics |= {f"{prefix}_{name}": value for name, value in validate(change, pairs, torch.device("cpu")).items()}
+    metrics["score_validity"] = validity(trainer.scorer, pairs, trainer.device)
+    return metrics
+
+
+def summary(metrics: dict[str, Any]) -> list[str]:
+    """What a user wants to know at the end, a line each."""
+    skipped = {name: metrics.get(f"skipped_{name}", 0) for name in ("rainy", "clean", "pairs")}
+    told = ", ".join(f"{count} {name}" for name, count in skipped.items() if count)
+    lines = [f"images that could not be used and were skipped: {told}"] if told else []
+    if "psnr_rgb" not in metrics:
+        return [*lines, "no validation pairs were given, so nothing was measured; look at the gallery"]
+    rows = [("rainy input", "input_"), ("min(O, median 1x9), a fixed filter", "filter_")]
+    rows += [("end of stage 1", "stage1_")] if "stage1_psnr_rgb" in metrics else []
+    rows += [("this run", "")]
+    return lines + [
+        f"{label:>36}: {metrics[prefix + 'psnr_rgb']:.2f} dB, SSIM {metrics[prefix + 'ssim_rgb']:.4f} (RGB); "
+        f"{metrics[prefix + 'psnr_y']:.2f} dB, SSIM {metrics[prefix + 'ssim_y']:.4f} (Y)"
+        for label, prefix in rows
+    ]
+
+
+class _Filter(nn.Module):
+    """The fixed filter as a derainer, to be measured like one."""
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        return fixed_filter(rainy)

@@ -1,0 +1,161 @@
+"""One step of descent: losses of a stage, gradients, clipping, and both optimisers. The host never waits in it.
+
+Where a gradient is not finite, that optimiser's step is skipped and counted (see `guard`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Config
+from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted
+from ..networks import Derainer
+from ..optim.adam import learning_rate, make_capturable, restore_moments, set_rate
+from ..optim.cuda_graph import Graphed
+from ..optim.gradient_norms import buffers_kept, gradient_norms
+from ..optim.precision import in_precision, pick_precision
+from ..optim.skipping import Guard
+from ..system.distributed import Ranks
+
+TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
+
+
+class Descent:
+    """Changes the four networks' weights.
+
+    Args:
+        config: the run.
+        nets: the networks, in place.
+        device: where they are.
+        ranks: the processes that train them together, each on its share of the crops; default: this one alone.
+    """
+
+    def __init__(self, config: Config, nets: Networks, device: torch.device, ranks: Ranks | None = None) -> None:
+        self.config, self.device = config, device
+        together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TRAINED_TOGETHER]
+        self._nets = nets
+        self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
+        self._graphed = config.cuda_graph and device.type == "cuda"
+        self.optimizer = torch.optim.Adam(together, fused=True)
+        alone = [{"name": "discriminator", "params": list(nets.discriminator.parameters())}]
+        self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
+        make_capturable(self._optimizers, self._graphed, device)
+        trained = [getattr(nets, name) for name in TRAINED_TOGETHER]
+        self.guard = Guard(self.optimizer, device, trained)
+        self.discriminator_guard = Guard(self.discriminator_optimizer, device, [nets.discriminator])
+        precision = pick_precision(config.precision, device)
+        self._bare = Networks(*(in_precision(net, precision) for net in nets))
+        # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
+        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, Derainer)  # of a user's own nothing is known
+        self.taught = Networks(ranks.wrapped(self._bare.derainer, known), *map(ranks.wrapped, self._bare[1:]))
+        self.called = self.taught._replace(discriminator=self._bare.discriminator)
+        learn = {1: self._learn_stage1, 2: self._learn_stage2}
+        if self._graphed:
+            learn = {stage: Graphed(device, function) for stage, function in learn.items()}
+        self._learn = learn
+
+    def learn(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of every optimiser on the crops of an iteration (see `Feed.images`).
+
+        Returns:
+            The `loss` of derainer, U-Net and generator, its unweighted terms, the discriminator's loss and the
+            gradients' norms, scalars. With `cuda_graph` later steps overwrite them.
+        """
+        return self._learn[stage](inputs)
+
+    def pulls(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How hard each loss term pulls at each network on the crops of an iteration; see `gradient_norms`.
+
+        Costs a forward and a backward pass per term and changes nothing. Of several processes each measures its own
+        crops, without the others.
+        """
+        random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        with random, buffers_kept(self._nets):
+            step = self._losses(stage, self._bare, inputs)
+            trained = {name: getattr(self._nets, name) for name in TRAINED_TOGETHER}
+            return gradient_norms(weighted(step.terms, self.config.loss), trained)
+
+    def teach(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
+        """One step of the discriminator; returns its loss and gradient norm."""
+        self.discriminator_guard.begin()
+        loss = discriminator_loss(self.taught, rainy, fakes)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norms = self._clip(self.discriminator_optimizer)
+        self.discriminator_guard.step(norms.values())
+        return {"discriminator": loss, **norms}
+
+    def set_rates(self, step: int) -> None:
+        """Give both optimisers the learning rates of an iteration."""
+        rate = learning_rate(self.config, step)
+        set_rate(self.optimizer, rate)
+        set_rate(self.discriminator_optimizer, rate * self.config.optim.discriminator_ratio)
+
+    @property
+    def rate(self) -> float:
+        """The present learning rate of derainer, U-Net and generator."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def guards(self) -> dict[str, Guard]:
+        """The guards, by what they guard."""
+        together = ", ".join(TRAINED_TOGETHER)
+        return {together: self.guard, "discriminator": self.discriminator_guard}
+
+    @property
+    def settled(self) -> bool:
+        """Whether both optimisers took their last step. Waits for the device."""
+        return not any(guard.row for guard in self.guards.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimisers' states, and how often their steps were skipped."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "guards": [guard.state_dict() for guard in self.guards.values()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; whether steps are recorded may differ from the saved run."""
+        restore_moments(self.optimizer, state["optimizer"])
+        restore_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
+        make_capturable(self._optimizers, self._graphed, self.device)
+        for guard, saved in zip(self.guards.values(), state.get("guards", ()), strict=False):  # none in older files
+            guard.load_state_dict(saved)
+
+    @property
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        return self.optimizer, self.discriminator_optimizer
+
+    def _learn_stage1(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._descend(1, inputs)
+
+    def _learn_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._descend(2, inputs)
+
+    def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
+        if stage == 1:
+            return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss)
+        images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
+        return stage2(nets, *images, self.config.loss, self.config.reward.switch, inputs.get("rewarded"))
+
+    def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.guard.begin()
+        step = self._losses(stage, self.called, inputs)
+        self.optimizer.zero_grad(set_to_none=True)
+        step.loss.backward(inputs=self._together)
+        norms = self._clip(self.optimizer)
+        self.guard.step(norms.values())
+        everything = self.config.loss.discriminator_fakes == "all"
+        shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
+        return {"loss": step.loss, **step.terms, **norms, **self.teach(inputs["reals"], shown)}
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""
+        limit = self.config.optim.clip_norm or math.inf
+        groups = optimizer.param_groups  # each holds one network
+        return {f"norm_{group['name']}": nn.utils.clip_grad_norm_(group["params"], limit) for group in groups}

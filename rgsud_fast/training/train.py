@@ -1,0 +1,125 @@
+"""A whole training run, from its configuration to weights, metrics and a gallery."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Config, load_config, save_config
+from ..config.changes import check_changes
+from ..config.preset import with_preset
+from ..data import load_domains
+from ..iqa import Scorer
+from ..methods.build import choose_scorer
+from ..networks.derainers.nafnet_files import read_start
+from ..ops import use_backend
+from ..ops.installation import missing_kernels
+from ..runs.checkpoint import load_checkpoint
+from ..runs.folder import RunFolder, open_run
+from ..system.distributed import Ranks, joined
+from ..system.progress import Progress
+from . import results as reports
+from .loop import run
+from .trainer import Trainer, check_batch
+
+
+class Result(NamedTuple):
+    """What a training run leaves."""
+
+    run_dir: Path
+    weights: Path  # of the derainer
+    metrics: dict[str, Any]  # what metrics.json holds
+
+
+def train(
+    config: Config | dict[str, Any] | str | Path | None = None,
+    *,
+    derainer: nn.Module | None = None,
+    scorer: Scorer | Callable[[Tensor], Any] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Result:
+    """Train RGSUD, both stages, on unpaired rainy and clean photographs.
+
+    Where torchrun started several processes, or a process group exists, each calls this and they train together.
+
+    Args:
+        config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo. Where a dict or
+            file names no `preset`, the device chooses: small on a CPU, paper on a GPU.
+        derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place.
+        scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
+            that returns N numbers, higher is better.
+        resume: continue the run in `config.out` (or the newest of the preset) from its checkpoint.
+        quiet: print nothing.
+
+    Returns:
+        The run folder, the derainer's weights and the final metrics.
+
+    Raises:
+        UserError: something to mend, named in one line.
+        KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM, after a checkpoint was saved.
+    """
+    given, line = with_preset(config)
+    config = load_config(given)
+    with joined(config.device) as ranks:
+        return _train(config, line, derainer, scorer, resume, quiet or not ranks.first, ranks)
+
+
+def _train(
+    config: Config,
+    line: str,
+    derainer: nn.Module | None,
+    scorer: Scorer | Callable[[Tensor], Any] | None,
+    resume: bool,
+    quiet: bool,
+    ranks: Ranks,
+) -> Result:
+    check_batch(config.batch, ranks.count)
+    device = ranks.device
+    folder = RunFolder(ranks.told(open_run(config, resume).path if ranks.first else None))
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    # "auto" leaves the choice to RGSUD_BACKEND.
+    backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
+    with (
+        Progress(config.iterations, quiet=quiet) as progress,
+        backend,
+        folder.gone_if_empty(),
+        folder.telling_of_full_disks(),
+        contextlib.ExitStack() as closing,
+    ):
+        if line:
+            progress.say(line)
+        if config.backend == "auto" and (reason := missing_kernels(device)):
+            progress.say(f"without compiled kernels training is slower: {reason}")
+        if not resume and config.network.derainer_start is not None:
+            derainer = read_start(config.network, derainer)
+        with ranks.one_after_another():
+            domains = load_domains(config.data, folder.cache, progress.say, progress.reading)
+        closing.enter_context(contextlib.closing(domains))
+        saved = load_checkpoint(folder.checkpoint) if resume else None
+        if saved is None:
+            progress.say(f"{domains.counted()}; preparing the score")
+        judge = choose_scorer(config, domains, scorer, saved, ranks)
+        trainer = Trainer(config, domains, judge, device, derainer, folder.cache, ranks)
+        if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
+            progress.say(trainer.pool.where())
+        if saved is not None:
+            trainer.load_state_dict(saved)
+            del saved
+            if told := check_changes(folder.read_config(config), config, trainer.step):
+                progress.say(f"resumed with {', '.join(told)}")
+        ranks.wait()  # until all have read the configuration
+        if ranks.first:
+            # Also of a run that was killed before its first checkpoint. One that has ended writes nothing again.
+            folder.cut_log(trainer.step + trainer.ended)
+            if not (resume and trainer.ended):
+                save_config(config, folder.config)
+        run(trainer, folder, progress)
+        trainer.collect_rewards()
+        metrics = ranks.told(reports.finish(trainer, folder, progress) if ranks.first else None)
+    return Result(folder.path, folder.weights("derainer"), metrics)

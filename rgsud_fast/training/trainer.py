@@ -1,0 +1,231 @@
+"""The state of a run, what advances it by an iteration or a sweep, and its exact resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Config
+from ..data import Domains
+from ..errors import UserError
+from ..iqa import Scorer
+from ..methods.build import build_networks, build_pool
+from ..optim.moving_average import MovingAverage
+from ..rewards.distributed_pool import ShardedPool
+from ..rewards.patience import Patience
+from ..rewards.sweep import Sweep, summed, sweep
+from ..system.distributed import Ranks
+from .feed import Feed
+from .step import Descent
+
+
+class Progressed(NamedTuple):
+    """What one iteration computed, scalars. With `cuda_graph` later iterations overwrite the tensors."""
+
+    loss: Tensor  # of derainer, U-Net and generator
+    terms: dict[str, Tensor]  # the unweighted terms of the loss, the discriminator's loss, the gradients' norms
+    pulls: dict[str, Tensor]  # the gradient norm of each term, where a log line follows
+
+
+class Trainer:
+    """The state of a run and what advances it by one iteration; it touches no file.
+
+    Args:
+        config: the run.
+        domains: its images.
+        scorer: judges derained images in sweeps.
+        device: where everything lives.
+        derainer: a network of the user's own instead of NAFNet.
+        scratch: folder for rewards that no memory holds.
+        ranks: the processes that train together, of which this is one; default: this one alone.
+
+    Raises:
+        UserError: the run cannot be divided over so many processes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        domains: Domains,
+        scorer: Scorer,
+        device: torch.device,
+        derainer: nn.Module | None = None,
+        scratch: Path | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks(device)
+        _check_divisible(config, domains, self.ranks.count)
+        self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
+        if any(images != self._images() for images in self.ranks.gathered(self._images())):
+            raise UserError("the processes of this run read different images: give all of them the same files")
+        self.step = 0  # iterations done
+        self.sweeps = 0  # sweeps done
+        self.warm = False  # whether the discriminator has had its warm-up
+        self.stage1_metrics: dict[str, float] = {}
+        self.nets = build_networks(config, device, derainer)
+        self.descent = Descent(config, self.nets, device, self.ranks)
+        self.average = MovingAverage(self.nets.derainer, config.optim.ema_decay)
+        self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
+        self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
+        self.pool = build_pool(config, domains, self.ranks, scratch)
+        self.feed = Feed(config, domains, device, self.ranks)  # after what must be on the device
+
+    @property
+    def stage(self) -> int:
+        """1 or 2: the stage of the next iteration."""
+        return 1 if self.step < self.config.stage1_iterations else 2
+
+    @property
+    def switched(self) -> bool:
+        """Whether stage 2 has begun to take rain from rewards, where there are any, and not from the U-Net."""
+        return self.config.reward.switch and self.step > self.config.stage1_iterations
+
+    @property
+    def derainer(self) -> nn.Module:
+        """The derainer that judges, validates and is saved: the moving average where it is on."""
+        return self.average.module if self.config.optim.ema_decay else self.nets.derainer
+
+    def iterate(self) -> Progressed:
+        """Do one iteration: generator side, then discriminator."""
+        self.descent.set_rates(self.step)
+        self.warm_up()
+        stage = self.stage
+        inputs = self.feed.images(self.step, self.pool if stage == 2 else None)
+        self.step += 1
+        pulls = self.descent.pulls(stage, inputs) if self.config.log_gradients and self.line_due else {}
+        outputs = self.descent.learn(stage, inputs)
+        if self.config.optim.ema_decay:
+            self.average.update_parameters(self.nets.derainer, skip=self.descent.guard.row > 0)
+        if stage == 2 and self.config.reward.patience:
+            rewarded = inputs["improved"].sum()
+            averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
+            self.patience.iterated(outputs.get("reward", 0.0) * averaged, rewarded)
+        loss = outputs.pop("loss")
+        return Progressed(loss, outputs, pulls)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no further iteration: all are done, or the patience of stage 2 is spent."""
+        return self.step >= self.config.iterations or self.patience.spent
+
+    @property
+    def line_due(self) -> bool:
+        """Whether the iterations done so far end with a log line: no line averages over both stages."""
+        ends = self.step in (self.config.stage1_iterations, self.config.iterations)
+        return ends or self.step % self.config.log_every == 0
+
+    def sweep_due(self) -> bool:
+        """Whether a sweep belongs before the next iteration."""
+        start = round(self.config.reward.sweep_start * self.config.stage1_iterations)
+        return self.step >= start and (self.step - start) % self.sweep_every == 0
+
+    @property
+    def sweep_every(self) -> int:
+        """Iterations between sweeps; by default an epoch-equivalent of the rainy set between 1,000 and 5,000."""
+        epoch = math.ceil(len(self.domains.rainy) / self.config.batch)
+        return self.config.reward.sweep_every or min(max(epoch, 1000), 5000)
+
+    def sweep(self) -> Sweep:
+        """Offer the present derainer's output to the reward pool; sets larger than a sweep roll over in parts.
+
+        Each rank sweeps the images whose rewards it keeps.
+        """
+        images = len(self.domains.rainy)
+        count = min(images, self.config.reward.sweep_images)
+        indices = [(self.sweeps * count + i) % images for i in range(count)]
+        self.sweeps += 1
+        own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
+        judged = self.scorer, self.pool, self.device, self.config.reward
+        _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged)
+        for found in self.ranks.gathered(dict(zip(own, outcomes, strict=True))):
+            self.outcomes |= found
+        done = summed([self.outcomes[index] for index in indices], self.pool)
+        if self.stage == 2:
+            self.patience.swept(done.mean_score, self.ranks.total(self.patience.losses))
+        return done
+
+    def collect_rewards(self) -> None:
+        """Bring all rewards to rank 0, whose pool then holds every image; the end of a run, for every rank."""
+        if isinstance(self.pool, ShardedPool):
+            self.pool = self.pool.whole() or self.pool
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything an exact resume needs, on rank 0; every rank must ask for it."""
+        return {
+            "step": self.step,
+            "sweeps": self.sweeps,
+            "stage1_metrics": self.stage1_metrics,
+            "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
+            "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
+            "average": self.average.state_dict(),
+            **self.descent.state_dict(),
+            "patience": self.patience.state_dict() | {"losses": self.ranks.total(self.patience.losses)},
+            "pool": self.pool.state_dict(),
+            "outcomes": self.outcomes,
+            "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
+            "images": self._images(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned.
+
+        Raises:
+            UserError: it belongs to a run with other networks or images.
+        """
+        if state["images"] != self._images():
+            raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
+        for field, now in self.config.network.model_dump(mode="json").items():
+            if (saved := state.get("sizes", {}).get(field, now)) != now:
+                raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
+        try:
+            for name, net in self.nets._asdict().items():
+                net.load_state_dict(state["networks"][name])
+            self.average.load_state_dict(state["average"])
+            self.descent.load_state_dict(state)
+            self.pool.load_state_dict(state["pool"])
+            if "patience" in state:  # not in older files
+                self.patience.load_state_dict(state["patience"])
+                self.patience.losses *= self.ranks.first  # they are the sum over ranks
+            self.stage1_metrics = {str(name): float(value) for name, value in state["stage1_metrics"].items()}
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
+        self.step, self.sweeps = state["step"], state["sweeps"]
+        images = range(len(self.domains.rainy))
+        self.outcomes = {i: outcome for i, outcome in state.get("outcomes", {}).items() if i in images}
+
+    def _images(self) -> list[list[str]]:
+        """What a checkpoint's rewards and crops belong to."""
+        return [list(self.domains.rainy.digests), list(self.domains.clean.digests)]
+
+    def warm_up(self, watch: Callable[[int], None] | None = None) -> None:
+        """Teach the discriminator rainy from clean, which is where the generator starts, before the first iteration.
+
+        `watch` is called with the number of steps done after each.
+        """
+        if self.step or self.warm:
+            return
+        for step in range(self.config.optim.discriminator_warmup):
+            self.descent.teach(*self.feed.pair(step))
+            if watch is not None:
+                watch(step + 1)
+        self.warm = True
+
+
+def check_batch(batch: int, count: int) -> None:
+    """Refuse a batch that so many processes cannot share equally."""
+    if batch % count:
+        raise UserError(f"batch {batch} cannot be divided over {count} processes: give a multiple of {count}")
+
+
+def _check_divisible(config: Config, domains: Domains, count: int) -> None:
+    check_batch(config.batch, count)
+    if count > len(domains.rainy):
+        raise UserError(f"{count} processes share {len(domains.rainy)} rainy images: start no more than there are")
+    if count > 1 and config.cuda_graph:
+        raise UserError(f"cuda_graph records the step of one process, and {count} train together: leave it out")

@@ -1,0 +1,37 @@
+"""Figures on pairs: how near a derainer comes to the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..config import Config
+from ..data import Pair, to_tensor
+from ..iqa.metrics import average, evaluate_pair
+from ..networks import PER_CROP, evaluating, local_statistics
+from ..networks.tiles import run_tiled
+from ..system.distributed import Ranks
+
+
+def validate(
+    derainer: nn.Module, pairs: Sequence[Pair], device: torch.device, window: int = 0, ranks: Ranks | None = None
+) -> dict[str, float]:
+    """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits.
+
+    `window` is the side of the windows of local statistics, 0 for none. Several ranks share the work, and each gets the
+    figures.
+    """
+    ranks = ranks or Ranks(device)
+    figures = []
+    with evaluating(derainer), local_statistics(derainer, window):
+        for pair in pairs[ranks.rank :: ranks.count]:
+            derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
+            figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
+    return average([row for rows in ranks.gathered(figures) for row in rows])
+
+
+def window_of(config: Config) -> int:
+    """Side of the windows of local statistics in validations; 0 where they are off."""
+    return int(PER_CROP * config.crop) if config.val_local_statistics else 0
