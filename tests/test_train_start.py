@@ -10,7 +10,7 @@ import torch
 from tiny import darkness
 
 import rgsud_fast.training.step as descent_module
-from rgsud_fast.config.preset import with_preset
+from rgsud_fast.config.load import with_preset
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
 from rgsud_fast.runs.folder import RunFolder

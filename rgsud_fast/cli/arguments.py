@@ -18,7 +18,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from ..config import Config, load_config
 from ..config.load import read_yaml
-from ..config.preset import default_preset
+from ..config.presets import default_preset
 from ..errors import UserError
 from ..runs.run_names import RUNS, newest_run
 

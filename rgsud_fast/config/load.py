@@ -1,4 +1,4 @@
-"""Configuration files of anybody: safe YAML of bounded size, and what is wrong with their fields in one line."""
+"""Configurations read from whatever a user has: safe YAML of bounded size, faults told in one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import UserError
-from ..system.files import read_small
+from ..system.files import read_small, write_text
+from .config import Config
+from .presets import default_preset
 
 MOST_BYTES = 2**20  # of a configuration file; one that names every field has 5 thousand
 MOST_SHOWN = 80  # characters of a wrong name or value that a message repeats
@@ -23,6 +25,51 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*) is not read; write the value out")
         return super().compose_node(parent, index)
+
+
+def load_config(source: Config | dict[str, Any] | str | Path | None = None) -> Config:
+    """Read a configuration from whatever a user has.
+
+    Args:
+        source: a Config, a dict of its fields, the path of a YAML file, or None for the demo.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        UserError: unknown or ill-typed field, or a file that cannot be read; the message names it.
+    """
+    if isinstance(source, Config):
+        return source.model_copy(deep=True)
+    if source is None:
+        source = {"preset": "demo"}
+    if isinstance(source, (str, Path)):
+        source = read_yaml(Path(source))
+    for name in source if isinstance(source, dict) else ():
+        if not isinstance(name, str):
+            raise UserError(f"config: {name!r:.{MOST_SHOWN}}: no such field (rgsud-fast train --help lists them)")
+    try:
+        return Config.model_validate(source)
+    except ValidationError as error:
+        raise UserError(explain(error)) from None
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write every field to a YAML file that `load_config` reads back."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def with_preset(source: Config | dict[str, Any] | str | Path | None) -> tuple[Config | dict[str, Any], str]:
+    """A configuration as a user gives it, with a preset chosen where it names none; and a line that says so, or ""."""
+    if isinstance(source, Config):
+        return source, ""
+    given = read_yaml(Path(source)) if isinstance(source, (str, Path)) else {} if source is None else source
+    if not isinstance(given, dict) or "preset" in given:
+        return given, ""
+    data = given.get("data")
+    folders = isinstance(data, dict) and any(data.get(field) for field in ("rainy", "clean"))
+    preset, line = default_preset(folders, str(given.get("device", "auto")))
+    return {**given, "preset": preset}, line
 
 
 def explain(error: ValidationError) -> str:

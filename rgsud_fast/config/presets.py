@@ -1,4 +1,4 @@
-"""What each preset changes of the paper's recipe."""
+"""Presets: what each changes of the paper's recipe, and which one a run takes where none is named."""
 
 from __future__ import annotations
 
@@ -52,3 +52,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reward": {"sweep_every": 300, **_REWARDS},
     },
 }
+
+
+def default_preset(folders: bool, device: str = "auto") -> tuple[str, str]:
+    """Demo without folders; with folders what the device can train.
+
+    Args:
+        folders: whether the user names images of their own.
+        device: auto, cpu, cuda or cuda:N.
+
+    Returns:
+        The preset, and a line that says why.
+    """
+    if not folders:
+        return "demo", "preset demo: embedded photographs, since no --data.rainy and --data.clean are given"
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        return "paper", "preset paper: a CUDA GPU trains; --preset small is the CPU-sized one"
+    return "small", "preset small: a CPU trains; --preset paper has the full sizes"

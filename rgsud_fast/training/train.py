@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Config, load_config, save_config
 from ..config.changes import check_changes
-from ..config.preset import with_preset
+from ..config.load import with_preset
 from ..data import load_domains
 from ..iqa import Scorer
 from ..methods.build import choose_scorer

@@ -1,0 +1,192 @@
+"""The sections of the configuration: every number of the method, its unit and its default (the paper's)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..errors import UserError
+from .scorer_names import check_scorer
+
+_SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _writable(cls, value: Any) -> Any:
+        if isinstance(value, (str, Path)) and "\0" in str(value):
+            raise ValueError("a path cannot hold the character NUL")
+        return value
+
+
+class DataConfig(Section):
+    """Where the images are. Rainy and clean photographs need not show the same scenes."""
+
+    demo: bool = Field(False, description="Train on the embedded photographs with rendered rain instead of folders.")
+    rainy: str | Path | None = Field(
+        None,
+        description="Folder of rainy photographs, searched recursively; or tar shards, by a path or http(s) address "
+        "ending in .tar, several as rain-{000..127}.tar.",
+    )
+    clean: str | Path | None = Field(None, description="Folder or shards of clean photographs of other scenes.")
+    val_rainy: str | Path | None = Field(None, description="Folder or shards of rainy validation images (optional).")
+    val_clean: str | Path | None = Field(
+        None, description="Folder or shards of their clean versions, matched by sorted file name."
+    )
+    cache_dir: Path | None = Field(
+        None, description="Folder of the decoded-image cache and of the shards' indices; default: RUN/cache."
+    )
+    cache_gib: float = Field(
+        4.0, ge=0, description="Most memory for decoded images of one set of shards, GiB; the rest decode at each use."
+    )
+
+    @field_validator("rainy", "clean", "val_rainy", "val_clean")
+    @classmethod
+    def _folder_or_shards(cls, value: str | Path | None) -> str | Path | None:
+        """A string stays one where it names shards: a Path would make http:/ of http://."""
+        return value if value is None or _SHARDS.search(str(value)) else Path(value)
+
+
+class NetworkConfig(Section):
+    """Sizes of the four networks."""
+
+    derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
+    derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
+    derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
+    derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="Derainer blocks per decoder level.")
+    derainer_start: Path | None = Field(
+        None,
+        description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
+        "published (BasicSR's layout).",
+    )
+    unet_width: int = Field(32, ge=1, description="Channels of the degradation estimator's U-Net at full resolution.")
+    unet_levels: int = Field(4, ge=1, description="Resolution levels of that U-Net, the bottom included.")
+    generator_width: int = Field(64, ge=1, description="Channels of the rain generator.")
+    generator_blocks: int = Field(6, ge=0, description="Residual blocks of the rain generator.")
+    discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
+    initialization: Literal["normal", "fan_in"] = Field(
+        "normal",
+        description="First weights of generator, U-Net and discriminator: N(0, 0.02), or scaled by fan-in, which "
+        "narrow networks need for a signal to pass.",
+    )
+
+    @model_validator(mode="after")
+    def _levels(self) -> NetworkConfig:
+        if len(self.derainer_encoder) != len(self.derainer_decoder):
+            raise ValueError("derainer_encoder and derainer_decoder must have the same number of levels")
+        return self
+
+
+class LossConfig(Section):
+    """Weights of the loss terms. An optional term, 0 by default, and the reward loss are not computed at weight 0."""
+
+    adversarial: float = Field(1.0, ge=0, description="Weight of the LSGAN terms of the four synthesised rainy images.")
+    pair: float = Field(1.0, ge=0, description="Weight of L_PSNR + L_SSIM on the pseudo pair (lambda 1).")
+    reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
+    reward_form: Literal["psnr", "sum", "mean"] = Field(
+        "psnr", description="How its squared distance is reduced: decibels per image, sum, or mean."
+    )
+    channel_consistency: float = Field(0.0, ge=0, description="Weight of the grey-rain term on (clean, pseudo rainy).")
+    background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term on the same pair.")
+    self_reconstruction: float = Field(0.0, ge=0, description="Weight of L1(G(clean, 0), clean).")
+    discriminator_fakes: Literal["first", "all"] = Field(
+        "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
+    )
+
+
+class OptimConfig(Section):
+    """Adam, its schedule, clipping and averaging."""
+
+    learning_rate: float = Field(2e-4, gt=0, description="Learning rate at the start of stage 1.")
+    stage2_learning_rate: float = Field(1e-4, gt=0, description="Learning rate at the start of stage 2.")
+    final_learning_rate: float = Field(1e-6, ge=0, description="Learning rate at the end of each stage's cosine.")
+    hold: float = Field(
+        0.0, ge=0, le=1, description="Share of stage 1 at its first learning rate, before its cosine; 1: constant."
+    )
+    stage2_hold: float = Field(0.0, ge=0, le=1, description="The same for stage 2.")
+    discriminator_ratio: float = Field(
+        1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's."
+    )
+    discriminator_reals: int = Field(
+        1, ge=1, description="Rainy crops shown to the discriminator per iteration, in batches; more teach it sooner."
+    )
+    discriminator_warmup: int = Field(
+        0, ge=0, description="Iterations of the discriminator alone, rainy against clean, before the first of stage 1."
+    )
+    clip_norm: float = Field(
+        1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
+    )
+    # Single skipped steps are a batch's fault. They leave the weights alone, so where 20 batches fail one after another
+    # the weights are at fault, and no further batch can mend them.
+    skip_limit: int = Field(
+        20, ge=1, description="Steps in a row, skipped since a gradient is not finite, after which the run stops."
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="Decay of the derainer's moving average, which then derains; 0 switches it off."
+    )
+
+
+class RewardConfig(Section):
+    """Reward recycling: how derained versions are scored, kept and fed back."""
+
+    scorer: str = Field(
+        "domain",
+        description="Image-quality score: domain, niqe, niqe:FILE, brisque:FILE, daclip, daclip:FILE, pyiqa:METRIC or "
+        "ensemble:[A,B].",
+    )
+    daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
+    daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
+    keep: int = Field(1, ge=1, description="Best derained versions kept per rainy image (1 is the paper).")
+    sweep_start: float = Field(0.1, ge=0, le=1, description="Share of stage 1 after which sweeps begin.")
+    sweep_every: int = Field(
+        0, ge=0, description="Iterations between sweeps; 0: one epoch-equivalent, clamped to 1,000 to 5,000."
+    )
+    sweep_images: int = Field(1000, ge=1, description="Most rainy images per sweep; larger sets roll over.")
+    margin: float = Field(0.0, ge=0, description="A new version must beat the stored score by more than this.")
+    mirror: bool = Field(
+        False, description="A reward is the mean of the derained image and of its mirror image's, mirrored back."
+    )
+    grey_layer: bool = Field(False, description="What a reward takes away is made grey and nowhere negative.")
+    fidelity: float = Field(
+        0.1, gt=0, description="Largest mean low-frequency change that may enter, in [0, 1]; heavy rain may need more."
+    )
+    implausible: float = Field(
+        float("inf"), gt=0, description="Largest penalty (below) of a removed layer that may enter, for any score."
+    )
+    decay: float = Field(0.0, ge=0, description="Taken off every stored score at each sweep, so that old ones yield.")
+    evict: bool = Field(False, description="A sweep drops versions that score below the present derainer's.")
+    rescore: bool = Field(False, description="A sweep scores stored versions anew, for scores that change.")
+    pool_device_gib: float | None = Field(
+        None, ge=0, description="Most of the device's memory for rewards, GiB; default: a quarter of what is free."
+    )
+    pool_host_gib: float | None = Field(
+        None, ge=0, description="Most of the host's pinned memory for the rest (GPU only); beyond it, a mapped file."
+    )
+    spread: float = Field(50.0, ge=0, description="The domain score's penalty on a coloured rain layer.")
+    low_frequency: float = Field(50.0, ge=0, description="Its penalty on a change of large areas.")
+    negative: float = Field(200.0, ge=0, description="Its penalty on a layer that darkens.")
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Sweeps after which stage 2 stops if neither the pool's mean score nor the reward loss improved, "
+        "at whatever learning rate it has come to; 0: never, as in the paper.",
+    )
+    least_gain: float = Field(
+        1e-3, ge=0, description="Smallest improvement that counts for it, as a share of the best value so far."
+    )
+    switch: bool = Field(True, description="Stage 2 takes the reward as the clean estimate of the rainy image.")
+
+    @field_validator("scorer")
+    @classmethod
+    def _known_scorer(cls, value: str) -> str:
+        try:
+            check_scorer(value)
+        except UserError as error:
+            raise ValueError(error) from None
+        return value
