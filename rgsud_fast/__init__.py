@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import Config, load_config
-    from .inference.derain import derain, evaluate
+    from .inference.derain import derain
+    from .inference.evaluate import evaluate
     from .inference.export import export
     from .inference.rain import rain
     from .iqa import score
@@ -23,7 +24,7 @@ _HOMES = {
     "load_config": "config",
     "train": "training",
     "derain": "inference.derain",
-    "evaluate": "inference.derain",
+    "evaluate": "inference.evaluate",
     "rain": "inference.rain",
     "export": "inference.export",
     "score": "iqa",

@@ -11,7 +11,7 @@ from demo_site import make_run
 
 from rgsud_fast import cli
 from rgsud_fast.demo_page.server import SETTINGS
-from rgsud_fast.runs.run_names import newest_finished_run
+from rgsud_fast.runs.folder import newest_finished_run
 
 
 @pytest.fixture(autouse=True)

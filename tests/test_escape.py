@@ -18,7 +18,8 @@ from rgsud_fast.cli.arguments import read_train
 from rgsud_fast.config import load_config
 from rgsud_fast.data import ImageSet
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference.inputs import Source, targets_of
+from rgsud_fast.inference.inputs import Source
+from rgsud_fast.inference.outputs import targets_of
 from rgsud_fast.inference.rain import rain
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
 from rgsud_fast.networks.weights import save_network

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rgsud_fast.runs.run_names import newest_run, next_run
+from rgsud_fast.runs.folder import newest_run, next_run
 
 
 @pytest.fixture

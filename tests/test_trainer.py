@@ -15,9 +15,9 @@ from tiny import darkness, same_bits, train_and_interrupt
 import rgsud_fast.training.step as descent_module
 from rgsud_fast.config import Config, merge
 from rgsud_fast.errors import UserError
-from rgsud_fast.methods import build as assembly
 from rgsud_fast.networks.weights import RAIN_FROM, read_metadata
-from rgsud_fast.optim.adam import learning_rate
+from rgsud_fast.optim.learning_rate import learning_rate
+from rgsud_fast.rewards import choose_scorer as choosing
 from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
@@ -66,10 +66,10 @@ def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, mon
 
 
 def test_a_fitted_scorer_is_resumed_and_saved(config, monkeypatch):
-    monkeypatch.setattr(assembly, "make_scorer", lambda *_: _FixedDomainScorer())
+    monkeypatch.setattr(choosing, "make_scorer", lambda *_: _FixedDomainScorer())
     result = train(config | {"stage2_iterations": 1}, quiet=True)
     assert (result.run_dir / "scorer.safetensors").exists()
-    monkeypatch.setattr(assembly, "make_scorer", None)  # a resumed run must not fit again
+    monkeypatch.setattr(choosing, "make_scorer", None)  # a resumed run must not fit again
     train(config | {"stage2_iterations": 2}, resume=True, quiet=True)
 
 

@@ -20,7 +20,7 @@ from ..config import Config, load_config
 from ..config.load import read_yaml
 from ..config.presets import default_preset
 from ..errors import UserError
-from ..runs.run_names import RUNS, newest_run
+from ..runs.folder import RUNS, newest_run
 
 _TRAIN = """Train RGSUD, both stages, on your rainy and clean photographs, or on embedded ones if you name none.
 

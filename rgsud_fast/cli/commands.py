@@ -93,7 +93,7 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
     """
     _check_tiles(tile, overlap, tile_batch)
-    from ..inference.derain import evaluate
+    from ..inference.evaluate import evaluate
     from ..system.progress import counting
 
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}

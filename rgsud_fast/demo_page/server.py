@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..networks.weights import find_weights, load_network, read_metadata
+from ..runs.folder import RUNS, newest_finished_run
 from ..runs.html.page import empty_page
-from ..runs.run_names import RUNS, newest_finished_run
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -13,7 +13,8 @@ from ..data import write_image
 from ..networks import evaluating
 from ..networks.weights import RAIN_FROM, find_weights, read_metadata
 from ..ops import rain_residual
-from .inputs import ImageWatch, flat_names, gather
+from .inputs import ImageWatch, gather
+from .outputs import flat_names
 from .tiled_network import Runner, on_device
 
 

@@ -1,31 +1,13 @@
-"""What changes with the step: the learning rate; and Adam's moments restored."""
+"""Adam: its learning rate set, its moments restored, its step made fit for a CUDA graph."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-
-from ..config import Config
-
-
-def learning_rate(config: Config, step: int) -> float:
-    """The learning rate of iteration `step`: a stage holds its first one, then follows a cosine to the common last."""
-    optim, first = config.optim, config.stage1_iterations
-    start, hold, length, done = (
-        (optim.learning_rate, optim.hold, first, step)
-        if step < first
-        else (optim.stage2_learning_rate, optim.stage2_hold, config.stage2_iterations, step - first)
-    )
-    held = hold * length
-    if done < held:
-        return start
-    swing = 1 + math.cos(math.pi * (done - held) / (length - held))
-    return optim.final_learning_rate + 0.5 * (start - optim.final_learning_rate) * swing
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

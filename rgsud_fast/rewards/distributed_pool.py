@@ -1,17 +1,44 @@
-"""A reward pool over several processes: each keeps the images whose index falls to it."""
+"""The reward pool of a run: of one process, or over several, each keeping the images whose index falls to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..config import Config
+from ..data import Domains
 from ..data.sampler import Crop, offsets_of
 from ..system.distributed import Ranks
 from .pool import RewardPool, arenas_of
 from .pool_memory import copy_bytes
+
+
+def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | None = None) -> RewardPool | ShardedPool:
+    """Make the empty reward pool of a run within its budgets of memory; what exceeds them goes to a file in `scratch`.
+
+    Of several ranks each gets its share, and has the budgets for itself.
+
+    Raises:
+        UserError: it fits nowhere.
+    """
+    reward = config.reward
+    budgets = (None if gib is None else int(gib * 2**30) for gib in (reward.pool_device_gib, reward.pool_host_gib))
+    device_bytes, host_bytes = budgets
+    name = "pool.bytes" if ranks.count == 1 else f"pool-{ranks.rank}.bytes"
+    options = {
+        "keep": reward.keep,
+        "margin": reward.margin,
+        "device": ranks.device,
+        "device_bytes": device_bytes,
+        "host_bytes": host_bytes,
+        "file": None if scratch is None else scratch / name,
+    }
+    sizes = domains.rainy.sizes
+    return RewardPool(sizes, **options) if ranks.count == 1 else ShardedPool(sizes, ranks, **options)
 
 
 class ShardedPool:

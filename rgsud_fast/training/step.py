@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from ..config import Config
 from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted
 from ..networks import Derainer
-from ..optim.adam import learning_rate, make_capturable, restore_moments, set_rate
+from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed
 from ..optim.gradient_norms import buffers_kept, gradient_norms
+from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
 from ..optim.skipping import Guard
 from ..system.distributed import Ranks

@@ -15,10 +15,10 @@ from ..config.changes import check_changes
 from ..config.load import with_preset
 from ..data import load_domains
 from ..iqa import Scorer
-from ..methods.build import choose_scorer
 from ..networks.derainers.nafnet_files import read_start
 from ..ops import use_backend
 from ..ops.installation import missing_kernels
+from ..rewards.choose_scorer import choose_scorer
 from ..runs.checkpoint import load_checkpoint
 from ..runs.folder import RunFolder, open_run
 from ..system.distributed import Ranks, joined

@@ -14,9 +14,9 @@ from ..config import Config
 from ..data import Domains
 from ..errors import UserError
 from ..iqa import Scorer
-from ..methods.build import build_networks, build_pool
+from ..methods.build import build_networks
 from ..optim.moving_average import MovingAverage
-from ..rewards.distributed_pool import ShardedPool
+from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
 from ..rewards.sweep import Sweep, summed, sweep
 from ..system.distributed import Ranks

@@ -1,0 +1,59 @@
+"""Derained images measured against the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config.tiling import OVERLAP, TILE, Tiling
+from ..errors import UserError
+from ..iqa.metrics import average, evaluate_pair, fixed_filter
+from .inputs import Images, ImageWatch, check_pairs, gather, size_of
+from .tiled_network import Weights, Window, running
+
+
+def evaluate(
+    weights: Weights,
+    rainy: Images,
+    clean: Images,
+    *,
+    device: str = "auto",
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+    tile_batch: int = 1,
+    local_statistics: Window = 0,
+    watch: ImageWatch | None = None,
+) -> dict[str, Any]:
+    """Measure derained images against their clean versions.
+
+    Args:
+        weights, device, tile, overlap, tile_batch, local_statistics, watch: see `derain`.
+        rainy: folder (or list) of rainy images.
+        clean: folder (or list) of their clean versions; folders are matched by sorted file name.
+
+    Returns:
+        Means over images of `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y` (see `metrics`), the same of the rainy input
+        as `input_*` and of the filter without learning as `filter_*`; and `images`, a list of these per image, with
+        its `name`.
+
+    Raises:
+        UserError: unusable weights or folders, or pairs that do not match; the message names the first.
+    """
+    inputs, truths = gather(rainy), gather(clean)
+    check_pairs(inputs, truths)
+    rows = []
+    with running(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as runner:
+        for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
+            image, wanted = source.load(), truth.load()
+            if image.shape != wanted.shape:
+                raise UserError(
+                    f"{source.name} is {size_of(image)} pixels and its clean version {truth.name} {size_of(wanted)}:"
+                    " a pair must show the same scene at the same size"
+                )
+            row = evaluate_pair(runner.tensor(image), wanted)
+            row |= {f"input_{key}": value for key, value in evaluate_pair(image, wanted).items()}
+            row |= {f"filter_{key}": value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
+            rows.append(row)
+            if watch is not None:
+                watch(i + 1, len(inputs), source.name)
+    named = [{"name": source.name, **row} for source, row in zip(inputs, rows, strict=True)]
+    return {**average(rows), "images": named}
