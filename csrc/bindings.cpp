@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "cpu/kernels.h"
+#include "cpu/table.h"
 
 namespace rgsud {
 namespace {

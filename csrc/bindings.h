@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "nss.h"
+#include "nss_features.h"
 #include "reward_candidate.h"
 
 namespace rgsud {

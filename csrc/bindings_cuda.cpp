@@ -4,7 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings.h"
-#include "cuda.h"
+#include "cuda_launchers.h"
 
 namespace rgsud {
 namespace {

@@ -22,8 +22,8 @@ from rgsud_fast.ops._native import address
 ROOT = Path(__file__).parents[1]
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 WRAPPERS = """
-#include "cuda.h"
-#include "nss.h"
+#include "cuda_launchers.h"
+#include "nss_features.h"
 using namespace rgsud;
 extern "C" {
 void high_pass(const float* in, float* out, int64_t p, int64_t h, int64_t w, bool adjoint, int64_t beside) {

@@ -1,7 +1,7 @@
 // How convolutions cut images: into bands of rows, copied with their border of zeros into the cache.
 #pragma once
 
-#include "kernels.h"
+#include "table.h"
 #include "vector.h"
 
 namespace rgsud {

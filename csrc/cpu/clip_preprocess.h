@@ -1,9 +1,9 @@
 // CPU kernel of clip_preprocess: each row of the crop from the rows and columns it needs, all else untouched.
 #pragma once
 
-#include "kernels.h"
 #include "resize.h"
 #include "scratch.h"
+#include "table.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {

@@ -1,39 +1,10 @@
 // CPU kernel of nafblock, backward: two passes over the image with the attention's sums between them.
 #pragma once
 
-#include "nafblock_parts.h"
+#include "nafblock_tail_backward.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {
-
-// Sums over pixels that are kept as vectors until the end of a chunk; `at` are the places in the flat gradient.
-template <typename T>
-struct LaneSums {
-  struct Part {
-    int64_t from, at, out, in, pitch;
-  };
-  Part parts[8];
-  int count = 0;
-  int64_t size = 0;
-
-  // Room for a matrix of [out, in] or a vector of [out]. Returns where its sums begin.
-  int64_t add_matrix(int64_t at, int64_t out, int64_t in) { return add({size, at, out, in, round_up(in, kGroup)}); }
-  int64_t add_vector(int64_t at, int64_t out) { return add({size, at, out, 1, 1}); }
-  int64_t add(Part part) {
-    parts[count++] = part;
-    size += round_up(part.out, kGroup) * part.pitch * lanes_of<T>();
-    return part.from;
-  }
-
-  void write(const T* sums, T* flat) const {
-    for (int k = 0; k < count; ++k) {
-      const Part& part = parts[k];
-      for (int64_t o = 0; o < part.out; ++o)
-        for (int64_t i = 0; i < part.in; ++i)
-          flat[part.at + o * part.in + i] = lane_sum<T>(sums + part.from + (o * part.pitch + i) * lanes_of<T>());
-    }
-  }
-};
 
 template <typename T>
 void add_row(const T* __restrict from, T* __restrict to, int64_t count) {
@@ -115,80 +86,42 @@ struct NafBackward {
 
   // From the output to u: everything is pointwise but the sum that reaches the attention.
   void from_output_to_u() {
-    Mixer<T> project1(w.project1, w.project1_bias, channels, channels, false);
-    Mixer<T> expand2(w.expand2, w.expand2_bias, 2 * channels, channels, false);
-    Mixer<T> project2(w.project2, w.project2_bias, channels, channels, false);
-    Mixer<T> project1_back(w.project1, nullptr, channels, channels, true);
-    Mixer<T> expand2_back(w.expand2, nullptr, 2 * channels, channels, true);
-    Mixer<T> project2_back(w.project2, nullptr, channels, channels, true);
-    LaneSums<T> lane;
-    const int64_t project1_at = lane.add_matrix(layout.at[8], channels, channels),
-                  project1_bias_at = lane.add_vector(layout.at[9], channels);
-    const int64_t expand2_at = lane.add_matrix(layout.at[12], 2 * channels, channels),
-                  expand2_bias_at = lane.add_vector(layout.at[13], 2 * channels);
-    const int64_t project2_at = lane.add_matrix(layout.at[14], channels, channels),
-                  project2_bias_at = lane.add_vector(layout.at[15], channels);
-    const int64_t beta_at = lane.add_vector(layout.at[16], channels),
-                  gamma_at = lane.add_vector(layout.at[17], channels);
-
+    NafTailMatrices<T> shared(w, layout, channels);
 #pragma omp parallel num_threads(team)
     {
-      NafTail<T> tail(project1, expand2, project2, w, channels, eps);
-      Rows<T> halves(2 * channels), u(channels), g(channels), v_q(channels), v_gated(channels),
-          v_expanded(2 * channels);
-      Rows<T> v_normed(channels), v_y(channels), v_p(channels), v_scaled(channels);
-      Scratch<T> sums(lane.size), scale_sums(channels * lanes);
+      NafTailBack<T> back(shared, w, layout, channels, eps);
 #pragma omp for schedule(static)
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
         T* flat = partial.data() + chunk * all;
-        for (int64_t i = 0; i < lane.size; ++i) sums.data()[i] = 0;
+        back.begin_chunk(flat);
         for (int64_t task = chunk * tasks.count() / chunks; task < (chunk + 1) * tasks.count() / chunks; ++task) {
-          const int64_t image = tasks.image(task);
-          for (int64_t i = 0; i < channels * lanes; ++i) scale_sums.data()[i] = 0;
+          back.begin_task();
           for (int64_t begin = tasks.begin(task); begin < tasks.end(task); begin += kBlock) {
-            const int64_t count = tasks.end(task) - begin < kBlock ? tasks.end(task) - begin : kBlock;
-            const int64_t here = image * channels * pixels + begin;
-            load_block(a + 2 * image * channels * pixels + begin, 2 * channels, pixels, count, halves.data());
-            multiply_rows(halves.data(), halves.data() + channels * kBlock, u.data(), channels, count);
-            tail.run(x + here, u.data(), scale.data() + image * channels, pixels, count);
-            load_block(v_out + here, channels, pixels, count, g.data());
-
-            add_rows(g.data(), tail.out.data(), channels, count, sums.data() + gamma_at);
-            scale_rows<T>(nullptr, w.gamma, g.data(), v_q.data(), channels, count);
-            add_outer(v_q.data(), channels, tail.gated.data(), channels, count, sums.data() + project2_at);
-            add_rows<T>(v_q.data(), nullptr, channels, count, sums.data() + project2_bias_at);
-            project2_back.run(v_q.data(), v_gated.data(), count);
-            multiply_rows(v_gated.data(), tail.expanded.data() + channels * kBlock, v_expanded.data(), channels, count);
-            multiply_rows(v_gated.data(), tail.expanded.data(), v_expanded.data() + channels * kBlock, channels, count);
-            add_outer(v_expanded.data(), 2 * channels, tail.normed.data(), channels, count, sums.data() + expand2_at);
-            add_rows<T>(v_expanded.data(), nullptr, 2 * channels, count, sums.data() + expand2_bias_at);
-            expand2_back.run(v_expanded.data(), v_normed.data(), count);
-            backward_block(v_normed.data(), w.norm2_weight, tail.normal.data(), tail.inverse, v_y.data(),
-                           flat + layout.at[10], flat + layout.at[11], channels, kBlock, count);
-            for (int64_t c = 0; c < channels; ++c) {
-#pragma omp simd
-              for (int64_t i = 0; i < count; ++i) v_y.data()[c * kBlock + i] += g.data()[c * kBlock + i];
-              for (int64_t i = count; i < round_up(count, lanes); ++i) v_y.data()[c * kBlock + i] = 0;
-              std::memcpy(v_x + here + c * pixels, v_y.data() + c * kBlock, count * sizeof(T));
-            }
-            add_rows(v_y.data(), tail.projected.data(), channels, count, sums.data() + beta_at);
-            scale_rows<T>(nullptr, w.beta, v_y.data(), v_p.data(), channels, count);
-            add_outer(v_p.data(), channels, tail.scaled.data(), channels, count, sums.data() + project1_at);
-            add_rows<T>(v_p.data(), nullptr, channels, count, sums.data() + project1_bias_at);
-            project1_back.run(v_p.data(), v_scaled.data(), count);
-            add_rows(v_scaled.data(), u.data(), channels, count, scale_sums.data());
-            for (int64_t c = 0; c < channels; ++c) {
-              const T factor = scale.data()[image * channels + c];
-              T* to = v_u.data() + here + c * pixels;
-#pragma omp simd
-              for (int64_t i = 0; i < count; ++i) to[i] = v_scaled.data()[c * kBlock + i] * factor;
-            }
+            const int64_t left = tasks.end(task) - begin;
+            tail_block(back, tasks.image(task), begin, left < kBlock ? left : kBlock);
           }
-          for (int64_t c = 0; c < channels; ++c)
-            v_scale.data()[task * channels + c] = lane_sum<T>(scale_sums.data() + c * lanes);
+          back.end_task(v_scale.data() + task * channels);
         }
-        lane.write(sums.data(), flat);
+        shared.lane.write(back.sums.data(), flat);
       }
+    }
+  }
+
+  // The same for `count` pixels of an image.
+  void tail_block(NafTailBack<T>& back, int64_t image, int64_t begin, int64_t count) {
+    const int64_t here = image * channels * pixels + begin;
+    const T* factors = scale.data() + image * channels;
+    back.forward(x + here, a + 2 * image * channels * pixels + begin, factors, pixels, count);
+    back.through_project2(v_out + here, pixels, count);
+    back.through_expand2(count);
+    for (int64_t c = 0; c < channels; ++c)
+      std::memcpy(v_x + here + c * pixels, back.v_y.data() + c * kBlock, count * sizeof(T));
+    back.through_project1(count);
+    for (int64_t c = 0; c < channels; ++c) {
+      const T* from = back.v_scaled.data() + c * kBlock;
+      T* to = v_u.data() + here + c * pixels;
+#pragma omp simd
+      for (int64_t i = 0; i < count; ++i) to[i] = from[i] * factors[c];
     }
   }
 

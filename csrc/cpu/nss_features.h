@@ -3,10 +3,10 @@
 
 #include <cstring>
 
-#include "../nss.h"
-#include "kernels.h"
+#include "../nss_features.h"
 #include "resize.h"
 #include "scratch.h"
+#include "table.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {

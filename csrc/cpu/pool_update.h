@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "kernels.h"
 #include "scratch.h"
+#include "table.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {

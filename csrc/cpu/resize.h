@@ -1,8 +1,8 @@
 // Rows of a resized image, each a weighted sum of rows, then of pixels along it.
 #pragma once
 
-#include "../nss.h"
-#include "kernels.h"
+#include "../nss_features.h"
+#include "table.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {

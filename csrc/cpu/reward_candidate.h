@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "../reward_candidate.h"
-#include "kernels.h"
 #include "scratch.h"
+#include "table.h"
 #include "vector.h"
 
 namespace rgsud {

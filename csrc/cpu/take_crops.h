@@ -1,8 +1,8 @@
 // CPU kernel of take_crops: bytes of whole images to float crops, mirrored and reflected on the way.
 #pragma once
 
-#include "kernels.h"
 #include "scratch.h"
+#include "table.h"
 
 namespace rgsud {
 inline namespace RGSUD_ISA {

@@ -1,6 +1,6 @@
 // CUDA kernels of derain_loss around ssim's: one turns the tiles' squared errors into the loss, one joins both
 // gradients. Compiled for sm_80 and sm_90; not yet measured.
-#include "cuda.h"
+#include "cuda_launchers.h"
 #include "derain_loss.h"
 #include "tile.cuh"
 

@@ -1,6 +1,6 @@
 // CUDA kernel of high_pass, forward and adjoint: a tile with its halo in shared memory, blurred along, then down.
 // Compiled for sm_80 and sm_90; not yet measured on a GPU.
-#include "cuda.h"
+#include "cuda_launchers.h"
 #include "high_pass.h"
 #include "tile.cuh"
 

@@ -1,7 +1,7 @@
 // CUDA kernels of nss_features: brightness, half scale, local normalisation of both scales, the tails of every strip of
 // a block, and one thread per fit. Compiled for sm_80 and sm_90; not yet measured.
-#include "cuda.h"
-#include "nss.h"
+#include "cuda_launchers.h"
+#include "nss_features.h"
 #include "tile.cuh"
 
 namespace rgsud {

@@ -1,6 +1,6 @@
 // CUDA kernel of reward_candidate: a tile of the candidate and its layer with a halo in shared memory, windows summed
 // down, then along; a second kernel adds up the tiles. Compiled for sm_80 and sm_90; not yet measured on a GPU.
-#include "cuda.h"
+#include "cuda_launchers.h"
 #include "reward_candidate.h"
 #include "tile.cuh"
 

@@ -1,6 +1,6 @@
 // CUDA kernels of ssim: one scores the windows of a tile and leaves the derivatives at their moments, one gathers the
 // gradients from these, one adds the tiles' sums in a fixed order. Compiled for sm_80 and sm_90; not yet measured.
-#include "cuda.h"
+#include "cuda_launchers.h"
 #include "ssim.h"
 #include "tile.cuh"
 

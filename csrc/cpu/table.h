@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../common.h"
-#include "../nss.h"
+#include "../nss_features.h"
 #include "../reward_candidate.h"
 
 namespace rgsud {

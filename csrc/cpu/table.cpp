@@ -1,5 +1,5 @@
 // The table of CPU kernels for one instruction set; the build compiles this file once for each.
-#include "kernels.h"
+#include "table.h"
 
 #include "clip_preprocess.h"
 #include "conv_bias_lrelu.h"
