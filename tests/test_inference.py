@@ -9,7 +9,8 @@ from torch import nn
 
 from rgsud_fast.data import read_image, to_tensor, write_image
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference.derain import derain, evaluate
+from rgsud_fast.inference.derain import derain
+from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.inference.rain import rain
 from rgsud_fast.networks import Derainer, RainGenerator, UNet
 from rgsud_fast.networks.weights import save_network

@@ -13,7 +13,8 @@ from rgsud_fast import cli
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Pair, write_image
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference.derain import derain, evaluate
+from rgsud_fast.inference.derain import derain
+from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks import Derainer, local_statistics
 from rgsud_fast.networks.derainers.nafnet import NAFBlock, local_mean

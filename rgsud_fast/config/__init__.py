@@ -1,10 +1,12 @@
 """The configuration of a run: every number of the method, typed, without torch."""
 
-from .config import Config
+from .config import Config, merge
 from .load import load_config, save_config
+from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig
 
 __all__ = [
+    "PRESETS",
     "Config",
     "DataConfig",
     "LossConfig",
@@ -12,5 +14,6 @@ __all__ = [
     "OptimConfig",
     "RewardConfig",
     "load_config",
+    "merge",
     "save_config",
 ]
