@@ -97,7 +97,8 @@ def load_daclip(path: str | Path | None = None, device: torch.device | str = "cp
     encoder = _encoder(weights, path).to(device)
     if torch.device(device).type == "cuda":
         encoder = encoder.to(torch.bfloat16)
-    return DaclipScorer(encoder, words.float().to(device))
+    # A copy: on some processors the product's last bit depends on where in memory the file's bytes lie.
+    return DaclipScorer(encoder, words.to(device, torch.float32, copy=True).contiguous())
 
 
 def convert_daclip(checkpoint: str | Path, output: str | Path) -> None:
