@@ -17,7 +17,7 @@ from rgsud_fast.data import Domains, ImageSet, Pair
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.rewards.pool import RewardPool
-from rgsud_fast.system.distributed import Ranks, joined
+from rgsud_fast.system.distributed import Ranks, process_group
 from rgsud_fast.training.trainer import Trainer
 from rgsud_fast.training.validation import validate
 
@@ -143,7 +143,7 @@ def test_two_ranks_of_half_a_batch_train_as_one_rank_of_a_whole_one(tmp_path):
 
 def test_ranks_that_read_different_images_are_told(monkeypatch):
     ranks = Ranks(CPU)
-    monkeypatch.setattr(ranks, "gathered", lambda own: [own, [own[0][1:], own[1]]])
+    monkeypatch.setattr(ranks, "all_gather", lambda own: [own, [own[0][1:], own[1]]])
     with pytest.raises(UserError, match="processes of this run read different images"):
         trainer_of(ranks)
 
@@ -151,7 +151,7 @@ def test_ranks_that_read_different_images_are_told(monkeypatch):
 def test_variables_of_several_processes_that_torchrun_did_not_start_are_told(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(UserError, match="start with torchrun, or unset WORLD_SIZE"), joined("cpu"):
+    with pytest.raises(UserError, match="start with torchrun, or unset WORLD_SIZE"), process_group("cpu"):
         pass
 
 

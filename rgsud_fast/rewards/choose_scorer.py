@@ -42,7 +42,7 @@ def choose_scorer(
     if saved is not None:
         return _restore(config, saved["scorer"], ranks.device)
     fitted = fit(config.reward.scorer) if ranks.first else None
-    told = ranks.told(None if fitted is None else {"name": fitted.name, "state": fitted.state()})
+    told = ranks.broadcast(None if fitted is None else {"name": fitted.name, "state": fitted.state()})
     return fitted or _restore(config, told, ranks.device)
 
 

@@ -106,7 +106,7 @@ class ShardedPool:
             _, rewards, improved = self.shard.take(None, local, side)
             found = torch.cat([rewards.flatten(1), improved[:, None].float()], dim=1)
             rows[torch.tensor(mine, device=rows.device)] = found
-        rows = self.ranks.total(rows)
+        rows = self.ranks.all_reduce(rows)
         return rows[:, :-1].reshape(-1, 3, side, side), rows[:, -1] > 0
 
     @property
@@ -114,12 +114,12 @@ class ShardedPool:
         """Which images have a reward, [images] bool."""
         there = torch.zeros(len(self.sizes), device=self.shard.device)
         there[self.own] = self.shard.filled.float()
-        return self.ranks.total(there) > 0
+        return self.ranks.all_reduce(there) > 0
 
     def mean_score(self) -> Tensor:
         """Mean over the images of all ranks that have a reward of their best score; 0 where none has."""
         best, filled = self.shard.scores.max(dim=1).values, self.shard.filled
-        best, count = self.ranks.total(torch.stack([torch.where(filled, best, 0).sum(), filled.sum().float()]))
+        best, count = self.ranks.all_reduce(torch.stack([torch.where(filled, best, 0).sum(), filled.sum().float()]))
         return best / count.clamp(min=1)
 
     def whole(self) -> RewardPool | None:
@@ -139,10 +139,10 @@ class ShardedPool:
         bytes_of = [sum(offsets[i + 1] - offsets[i] for i in self._of(rank)) for rank in range(self.ranks.count)]
         own = torch.cat([tier.arena.cpu() for tier in self.tiers], dim=1)
         arena = torch.empty(keep, offsets[-1] if self.ranks.first else 0, dtype=torch.uint8)
-        for rank, shard in enumerate(self.ranks.brought(own, [(keep, count) for count in bytes_of])):
+        for rank, shard in enumerate(self.ranks.gather_bytes(own, [(keep, count) for count in bytes_of])):
             copy_bytes([shard], [arena[:, offsets[i] : offsets[i + 1]] for i in self._of(rank)])
         scores = torch.empty(len(self.sizes), keep)
-        for rank, some in enumerate(self.ranks.gathered(self.shard.scores.cpu())):
+        for rank, some in enumerate(self.ranks.all_gather(self.shard.scores.cpu())):
             scores[self._of(rank)] = some
         return {"arenas": [arena], "scores": scores} if self.ranks.first else {}
 

@@ -59,7 +59,7 @@ class Ranks:
         share = batch // self.count
         return range(self.rank * share, (self.rank + 1) * share)
 
-    def wrapped(self, network: nn.Module, whole: bool = True) -> nn.Module:
+    def data_parallel(self, network: nn.Module, whole: bool = True) -> nn.Module:
         """The network, its gradients averaged over ranks and its first weights those of rank 0.
 
         `whole` says that every step uses all of its parameters; else each step looks for those that it does not use.
@@ -70,7 +70,7 @@ class Ranks:
         options = {_BUFFERS: False, "gradient_as_bucket_view": True, "find_unused_parameters": not whole}
         return DistributedDataParallel(network, device_ids=ids, **options)
 
-    def total(self, value: Tensor) -> Tensor:
+    def all_reduce(self, value: Tensor) -> Tensor:
         """The sum over ranks of a tensor on the device, on every rank."""
         if self.count > 1:
             value = value.clone()
@@ -85,7 +85,7 @@ class Ranks:
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._hosts)
         return bool(flags)
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What each rank has, in the order of ranks, on every rank."""
         if self.count == 1:
             return [value]
@@ -93,7 +93,7 @@ class Ranks:
         dist.all_gather_object(values, value, group=self._hosts)
         return values
 
-    def told(self, value: T | None) -> T:
+    def broadcast(self, value: T | None) -> T:
         """What rank 0 has, on every rank."""
         if self.count == 1:
             return value  # type: ignore[return-value]
@@ -101,7 +101,7 @@ class Ranks:
         dist.broadcast_object_list(values, src=0, group=self._hosts, device=torch.device("cpu"))
         return values[0]  # type: ignore[return-value]
 
-    def brought(self, value: Tensor, shapes: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+    def gather_bytes(self, value: Tensor, shapes: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         """Bytes of each rank in turn, of these shapes, to rank 0 and there to the host; the other ranks get nothing."""
         if not self.first:
             for part in _pieces(value.cpu().contiguous()):
@@ -125,11 +125,11 @@ class Ranks:
 
     def wait(self) -> None:
         """Until every rank has come here."""
-        self.gathered(None)
+        self.all_gather(None)
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Ranks]:
+def process_group(device: str) -> Iterator[Ranks]:
     """The ranks of this run: those of torchrun where it started this process, of a process group that exists, or one.
 
     Args:
@@ -160,7 +160,7 @@ def joined(device: str) -> Iterator[Ranks]:
         yield Ranks(own, count)
         whole = True
     except (RuntimeError, ValueError) as error:
-        if not _of_a_lost_rank(error):
+        if not _is_lost_rank(error):
             raise
         raise UserError(LOST) from error
     finally:
@@ -169,7 +169,7 @@ def joined(device: str) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def _of_a_lost_rank(error: Exception) -> bool:
+def _is_lost_rank(error: Exception) -> bool:
     """Whether a collective failed since another process is gone: gloo knows no exception of its own for that."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or "connection closed" in text or "gloo" in text or "nccl" in text

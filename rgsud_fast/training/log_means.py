@@ -32,7 +32,7 @@ class Means:
 
     def read(self, ranks: Ranks) -> dict[str, float | None]:
         """The means over ranks by name, None where it never was finite; begins anew. Waits for the device, once."""
-        sums, counts = ranks.total(torch.stack([self._sums, self._finite])).tolist()
+        sums, counts = ranks.all_reduce(torch.stack([self._sums, self._finite])).tolist()
         self.count = 0
         return {
             name: total / count if count else None for name, total, count in zip(self._names, sums, counts, strict=True)

@@ -75,7 +75,7 @@ def check(trainer: Trainer, folder: RunFolder) -> None:
 def save(trainer: Trainer, folder: RunFolder) -> None:
     """Write a checkpoint, of finite weights alone."""
     # Weights are equal on all ranks, and statistics that a network of the user's own keeps need not be.
-    found = trainer.ranks.gathered(not_finite({**trainer.nets._asdict(), "moving average": trainer.average}))
+    found = trainer.ranks.all_gather(not_finite({**trainer.nets._asdict(), "moving average": trainer.average}))
     if names := dict.fromkeys(name for names in found for name in names):
         raise _broken(trainer, folder, f"weights of {', '.join(names)} are not finite")
     state = trainer.state_dict()

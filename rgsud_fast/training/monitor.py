@@ -147,7 +147,7 @@ class Book:
         if not self.pulls:
             return {}
         ranks = self.trainer.ranks
-        norms = (ranks.total(torch.stack(list(self.pulls.values()))) / ranks.count).tolist()
+        norms = (ranks.all_reduce(torch.stack(list(self.pulls.values()))) / ranks.count).tolist()
         finite = (norm if math.isfinite(norm) else None for norm in norms)
         return dict(zip(self.pulls, finite, strict=True))
 

@@ -52,7 +52,9 @@ class Descent:
         self._bare = Networks(*(in_precision(net, precision) for net in nets))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
         ranks, known = ranks or Ranks(device), isinstance(nets.derainer, Derainer)  # of a user's own nothing is known
-        self.taught = Networks(ranks.wrapped(self._bare.derainer, known), *map(ranks.wrapped, self._bare[1:]))
+        self.taught = Networks(
+            ranks.data_parallel(self._bare.derainer, known), *map(ranks.data_parallel, self._bare[1:])
+        )
         self.called = self.taught._replace(discriminator=self._bare.discriminator)
         learn = {1: self._learn_stage1, 2: self._learn_stage2}
         if self._graphed:

@@ -21,7 +21,7 @@ from ..ops.installation import missing_kernels
 from ..rewards.choose_scorer import choose_scorer
 from ..runs.checkpoint import load_checkpoint
 from ..runs.folder import RunFolder, open_run
-from ..system.distributed import Ranks, joined
+from ..system.distributed import Ranks, process_group
 from ..system.progress import Progress
 from . import results as reports
 from .loop import run
@@ -66,7 +66,7 @@ def train(
     """
     given, line = with_preset(config)
     config = load_config(given)
-    with joined(config.device) as ranks:
+    with process_group(config.device) as ranks:
         return _train(config, line, derainer, scorer, resume, quiet or not ranks.first, ranks)
 
 
@@ -81,7 +81,7 @@ def _train(
 ) -> Result:
     check_batch(config.batch, ranks.count)
     device = ranks.device
-    folder = RunFolder(ranks.told(open_run(config, resume).path if ranks.first else None))
+    folder = RunFolder(ranks.broadcast(open_run(config, resume).path if ranks.first else None))
     torch.set_num_threads(config.threads or torch.get_num_threads())
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
@@ -121,5 +121,5 @@ def _train(
                 save_config(config, folder.config)
         run(trainer, folder, progress)
         trainer.collect_rewards()
-        metrics = ranks.told(reports.finish(trainer, folder, progress) if ranks.first else None)
+        metrics = ranks.broadcast(reports.finish(trainer, folder, progress) if ranks.first else None)
     return Result(folder.path, folder.weights("derainer"), metrics)

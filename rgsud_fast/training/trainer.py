@@ -61,7 +61,7 @@ class Trainer:
         self.ranks = ranks or Ranks(device)
         _check_divisible(config, domains, self.ranks.count)
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
-        if any(images != self._images() for images in self.ranks.gathered(self._images())):
+        if any(images != self._images() for images in self.ranks.all_gather(self._images())):
             raise UserError("the processes of this run read different images: give all of them the same files")
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
@@ -142,11 +142,11 @@ class Trainer:
         own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
         _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged)
-        for found in self.ranks.gathered(dict(zip(own, outcomes, strict=True))):
+        for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
         done = summed([self.outcomes[index] for index in indices], self.pool)
         if self.stage == 2:
-            self.patience.swept(done.mean_score, self.ranks.total(self.patience.losses))
+            self.patience.swept(done.mean_score, self.ranks.all_reduce(self.patience.losses))
         return done
 
     def collect_rewards(self) -> None:
@@ -164,7 +164,7 @@ class Trainer:
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.descent.state_dict(),
-            "patience": self.patience.state_dict() | {"losses": self.ranks.total(self.patience.losses)},
+            "patience": self.patience.state_dict() | {"losses": self.ranks.all_reduce(self.patience.losses)},
             "pool": self.pool.state_dict(),
             "outcomes": self.outcomes,
             "scorer": {"name": self.scorer.name, "state": self.scorer.state()},

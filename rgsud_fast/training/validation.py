@@ -29,7 +29,7 @@ def validate(
         for pair in pairs[ranks.rank :: ranks.count]:
             derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
             figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
-    return average([row for rows in ranks.gathered(figures) for row in rows])
+    return average([row for rows in ranks.all_gather(figures) for row in rows])
 
 
 def window_of(config: Config) -> int:
