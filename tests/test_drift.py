@@ -12,36 +12,36 @@ from torch import nn
 from rgsud_fast import train
 from rgsud_fast.data import Domains, ImageSet, Pair
 from rgsud_fast.iqa.metrics import psnr
-from rgsud_fast.rewards.hacking import LOOKS, HeldOut, Look, drifting, looks_of
+from rgsud_fast.rewards.hacking import READINGS, HeldOutMetric, Reading, drifting, readings_of
 
 
-def looks(scores, held_out):
-    return [Look(score, held) for score, held in zip(scores, held_out, strict=True)]
+def readings(scores, held_out):
+    return [Reading(score, held) for score, held in zip(scores, held_out, strict=True)]
 
 
 def test_rings_only_when_rewards_rise_and_the_held_out_metric_falls():
     rising, falling, steady = [1.0, 2.0, 3.0, 4.0], [25.0, 24.5, 24.2, 24.0], [25.0, 25.1, 25.0, 24.9]
-    assert drifting(looks(rising, falling))
-    assert not drifting(looks(rising, steady))
-    assert not drifting(looks(rising, falling[::-1]))
-    assert not drifting(looks([1.0, 2.0, 1.5, 4.0], falling))
-    assert not drifting(looks(rising[: LOOKS - 1], falling[: LOOKS - 1]))
-    assert drifting(looks([9.0, *rising], [30.0, *falling]))
-    assert drifting(looks(rising, [-3.0, -3.1, -3.2, -3.3]))  # -NIQE
+    assert drifting(readings(rising, falling))
+    assert not drifting(readings(rising, steady))
+    assert not drifting(readings(rising, falling[::-1]))
+    assert not drifting(readings([1.0, 2.0, 1.5, 4.0], falling))
+    assert not drifting(readings(rising[: READINGS - 1], falling[: READINGS - 1]))
+    assert drifting(readings([9.0, *rising], [30.0, *falling]))
+    assert drifting(readings(rising, [-3.0, -3.1, -3.2, -3.3]))  # -NIQE
 
 
 def test_the_log_gives_the_looks_back():
     log = [{"step": 1, "event": "train"}, {"mean_score": 1.0, "held_out": 25.0}, {"mean_score": 2.0, "held_out": None}]
-    assert looks_of(log) == [Look(1.0, 25.0)]
-    assert looks_of([*log, {"event": "drift"}, *log]) == [Look(1.0, 25.0)]
-    assert looks_of([*log, {"event": "drift"}]) == []
+    assert readings_of(log) == [Reading(1.0, 25.0)]
+    assert readings_of([*log, {"event": "drift"}, *log]) == [Reading(1.0, 25.0)]
+    assert readings_of([*log, {"event": "drift"}]) == []
 
 
 def held_out_of(scorer="domain", val=None, side=40):
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(6)]
     images = ImageSet.from_arrays([str(i) for i in range(6)], arrays)
-    return HeldOut(Domains(images, images, val), scorer, torch.device("cpu"))
+    return HeldOutMetric(Domains(images, images, val), scorer, torch.device("cpu"))
 
 
 def test_with_pairs_it_is_their_psnr():
@@ -63,7 +63,7 @@ def test_without_pairs_it_is_niqe_unless_niqe_is_the_score_or_has_no_model():
 
 def test_a_gamed_run_is_told_and_logged(config, tmp_path, capsys, monkeypatch):
     falling, rising = iter(range(100, 0, -5)), iter(range(10**6))
-    monkeypatch.setattr("rgsud_fast.rewards.hacking.HeldOut.measure", lambda self, derainer: next(falling))
+    monkeypatch.setattr("rgsud_fast.rewards.hacking.HeldOutMetric.measure", lambda self, derainer: next(falling))
     config["reward"] = {"sweep_start": 0.0, "sweep_every": 1, "fidelity": 9.0}
     train(config, scorer=lambda images: torch.full((len(images),), float(next(rising))))
     assert "may be gamed" in capsys.readouterr().out

@@ -55,4 +55,4 @@ def test_recording_is_for_gpus_alone():
     images = ImageSet.from_arrays(["a"], [np.zeros((64, 64, 3), dtype=np.uint8)])
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     trainer = Trainer(config, Domains(images, images), scorer, torch.device("cpu"))
-    assert not isinstance(trainer.descent.optimizer.param_groups[0]["lr"], torch.Tensor)
+    assert not isinstance(trainer.train_step.optimizer.param_groups[0]["lr"], torch.Tensor)

@@ -70,9 +70,9 @@ def test_a_bad_batch_leaves_no_trace(monkeypatch, own):
     images = Feed.images
     clean, spoiled = run([0, 1, 2]), run([None, 0, None, None, 1, 2])
     assert same_bits(learned(clean), learned(spoiled))
-    for guard in spoiled.descent.guards.values():
+    for guard in spoiled.train_step.guards.values():
         assert (guard.skipped, guard.row, guard.longest) == (3, 0, 2)
-    assert all(guard.skipped == 0 for guard in clean.descent.guards.values())
+    assert all(guard.skipped == 0 for guard in clean.train_step.guards.values())
 
 
 @pytest.mark.parametrize("capturable", [False, True])
@@ -95,21 +95,25 @@ def test_the_discriminator_is_guarded_for_itself():
     trainer = trainer_of()
     inputs = trainer.feed.images(0)
     before = [parameter.clone() for parameter in trainer.nets.discriminator.parameters()]
-    trainer.descent.learn(1, inputs | {"reals": torch.full_like(inputs["reals"], float("inf"))})
+    trainer.train_step.learn(1, inputs | {"reals": torch.full_like(inputs["reals"], float("inf"))})
     assert all(map(torch.equal, before, trainer.nets.discriminator.parameters()))
-    assert (trainer.descent.guard.skipped, trainer.descent.discriminator_guard.skipped) == (0, 1)
+    assert (trainer.train_step.guard.skipped, trainer.train_step.discriminator_guard.skipped) == (0, 1)
 
 
 def test_counts_are_saved_and_older_checkpoints_have_none():
     trainer, resumed = trainer_of(), trainer_of()
     for _ in range(2):
-        trainer.descent.learn(1, spoil(trainer.feed.images(0)))
+        trainer.train_step.learn(1, spoil(trainer.feed.images(0)))
     state = trainer.state_dict()
     resumed.load_state_dict(state)
-    assert (resumed.descent.guard.skipped, resumed.descent.guard.row, resumed.descent.guard.longest) == (2, 2, 2)
+    assert (resumed.train_step.guard.skipped, resumed.train_step.guard.row, resumed.train_step.guard.longest) == (
+        2,
+        2,
+        2,
+    )
     resumed = trainer_of()
     resumed.load_state_dict({name: value for name, value in state.items() if name not in ("guards", "patience")})
-    assert resumed.descent.guard.skipped == 0
+    assert resumed.train_step.guard.skipped == 0
 
 
 def test_a_network_that_is_not_finite_is_named():

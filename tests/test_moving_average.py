@@ -15,7 +15,7 @@ from rgsud_fast.optim.moving_average import MovingAverage
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.system.progress import Progress
 from rgsud_fast.training import results as reports
-from rgsud_fast.training.monitor import Book
+from rgsud_fast.training.monitor import Monitor
 from rgsud_fast.training.trainer import Trainer
 
 
@@ -78,8 +78,8 @@ def test_everything_that_shows_or_saves_the_derainer_takes_the_average(config, t
         folder = RunFolder(tmp_path / name / "run")
         folder.path.mkdir(parents=True)
         swept = trainer.sweep()
-        with Book(trainer, folder, Progress(1, quiet=True)) as book:
-            validated, held_out = book.validated(), book.held_out.measure()
+        with Monitor(trainer, folder, Progress(1, quiet=True)) as monitor:
+            validated, held_out = monitor.validate(), monitor.held_out.measure()
         metrics = reports.finish(trainer, folder, Progress(1, quiet=True))
         weights = load_network(folder.path).state_dict()
         return [swept.refused, validated, held_out, metrics, folder.gallery.read_text(), weights]

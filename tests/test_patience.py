@@ -19,8 +19,8 @@ def waits(patience: Patience, sweeps) -> list[int]:
     """Sweeps without an improvement after each (score, reward loss)."""
     waited = []
     for score, loss in sweeps:
-        patience.iterated(torch.tensor(2 * loss), torch.tensor(2))
-        patience.swept(score, patience.losses)
+        patience.note_iteration(torch.tensor(2 * loss), torch.tensor(2))
+        patience.note_sweep(score, patience.losses)
         waited.append(patience.waited)
     return waited
 
@@ -47,23 +47,23 @@ def test_patience_of_zero_is_never_spent():
 
 def test_a_sweep_says_nothing_before_which_no_image_had_a_reward():
     patience = Patience(1, 0.0, CPU)
-    patience.iterated(torch.tensor(0.0), torch.tensor(0))
-    patience.swept(1.0, patience.losses)
+    patience.note_iteration(torch.tensor(0.0), torch.tensor(0))
+    patience.note_sweep(1.0, patience.losses)
     assert (patience.waited, patience.best_score) == (0, -float("inf"))
 
 
 def test_losses_are_averaged_over_images_and_skipped_steps_left_out():
     patience = Patience(1, 0.0, CPU)
     for losses, images in ((6.0, 3), (float("nan"), 2), (4.0, 1)):
-        patience.iterated(torch.tensor(losses), torch.tensor(images))
-    patience.swept(1.0, patience.losses)
+        patience.note_iteration(torch.tensor(losses), torch.tensor(images))
+    patience.note_sweep(1.0, patience.losses)
     assert patience.best_loss == 2.5
 
 
 def test_its_state_is_restored():
     patience, resumed = Patience(3, 0.0, CPU), Patience(3, 0.0, CPU)
     waits(patience, [(1.0, 5.0), (1.0, 5.0)])
-    patience.iterated(torch.tensor(1.0), torch.tensor(1))
+    patience.note_iteration(torch.tensor(1.0), torch.tensor(1))
     resumed.load_state_dict(patience.state_dict())
     assert same_bits(resumed.state_dict(), patience.state_dict())
 

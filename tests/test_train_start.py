@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import darkness
 
-import rgsud_fast.training.step as descent_module
+import rgsud_fast.training.step as step_module
 from rgsud_fast.config.load import with_preset
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
@@ -56,7 +56,7 @@ def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, c
         os.kill(os.getpid(), signal.SIGINT)
         return {}
 
-    monkeypatch.setattr(descent_module.Descent, "teach", teach)
+    monkeypatch.setattr(step_module.TrainStep, "teach", teach)
     optim = config["optim"] | {"discriminator_warmup": 50}
     with pytest.raises(KeyboardInterrupt):
         train(config | {"optim": optim}, scorer=darkness)
@@ -88,8 +88,8 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
         before = before or [parameter.detach().clone() for net in nets for parameter in net.parameters()]
         return original(nets, *args)
 
-    original = descent_module.stage1
-    monkeypatch.setattr(descent_module, "stage1", stage1)
+    original = step_module.stage1
+    monkeypatch.setattr(step_module, "stage1", stage1)
     states = []
     for steps in (0, 3):
         before = None

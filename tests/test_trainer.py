@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import darkness, same_bits, train_and_interrupt
 
-import rgsud_fast.training.step as descent_module
+import rgsud_fast.training.step as step_module
 from rgsud_fast.config import Config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks.weights import RAIN_FROM, read_metadata
@@ -141,8 +141,8 @@ def test_more_rainy_crops_reach_the_discriminator_alone(config, monkeypatch):
         seen.append((len(rainy), len(fakes)))
         return original(nets, rainy, fakes)
 
-    original = descent_module.discriminator_loss
-    monkeypatch.setattr(descent_module, "discriminator_loss", discriminator_loss)
+    original = step_module.discriminator_loss
+    monkeypatch.setattr(step_module, "discriminator_loss", discriminator_loss)
     train(config | {"optim": {"discriminator_reals": 3, "discriminator_warmup": 0}}, scorer=darkness, quiet=True)
     assert set(seen) == {(6, 2)}
 

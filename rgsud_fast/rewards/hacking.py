@@ -16,29 +16,29 @@ from ..iqa.metrics import psnr
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
 
-LOOKS = 4  # sweeps that are compared
-IMAGES = 4  # that each look measures
+READINGS = 4  # sweeps that are compared
+IMAGES = 4  # that each reading measures
 TOLERANCE = 0.02  # share of the held-out metric by which it may fall unnoticed: 0.5 dB of 25
 
 
-class Look(NamedTuple):
+class Reading(NamedTuple):
     """After one sweep: the mean of the best rewards' scores, and the held-out metric, higher is better."""
 
     score: float
     held_out: float
 
 
-def drifting(looks: list[Look]) -> bool:
-    """Whether over the last LOOKS sweeps the rewards' score rose every time and the held-out metric fell."""
-    if len(looks) < LOOKS:
+def drifting(readings: list[Reading]) -> bool:
+    """Whether over the last READINGS sweeps the rewards' score rose every time and the held-out metric fell."""
+    if len(readings) < READINGS:
         return False
-    recent = looks[-LOOKS:]
+    recent = readings[-READINGS:]
     rising = all(after.score > before.score for before, after in pairwise(recent))
     before = recent[0].held_out
     return rising and recent[-1].held_out < before - TOLERANCE * abs(before)
 
 
-class HeldOut:
+class HeldOutMetric:
     """A metric that takes no part in training: PSNR of validation pairs; without pairs minus NIQE of derained images.
 
     NIQE's natural-image model is fitted to the clean images. A run that is scored by NIQE, and one whose clean images
@@ -84,15 +84,15 @@ class HeldOut:
         return float(finite.mean()) if len(finite) else None
 
 
-def looks_of(log: Iterable[dict]) -> list[Look]:
-    """The looks since the last alarm that a run's log holds, so that a resumed run goes on with them."""
-    looks: list[Look] = []
+def readings_of(log: Iterable[dict]) -> list[Reading]:
+    """The readings since the last alarm that a run's log holds, so that a resumed run goes on with them."""
+    readings: list[Reading] = []
     for row in log:
         if row.get("event") == "drift":
-            looks.clear()
+            readings.clear()
         elif all(isinstance(row.get(name), (int, float)) for name in ("mean_score", "held_out")):
-            looks.append(Look(row["mean_score"], row["held_out"]))
-    return looks
+            readings.append(Reading(row["mean_score"], row["held_out"]))
+    return readings
 
 
 def _spread(count: int) -> list[int]:

@@ -29,7 +29,7 @@ class Patience:
         """Whether it is time to stop."""
         return 0 < self.sweeps <= self.waited
 
-    def iterated(self, losses: Tensor, images: Tensor) -> None:
+    def note_iteration(self, losses: Tensor, images: Tensor) -> None:
         """Note an iteration: the sum of its images' reward losses, and how many images have a reward; scalars.
 
         A sum that is not finite is left out: it belongs to a step that was skipped.
@@ -37,7 +37,7 @@ class Patience:
         finite = torch.isfinite(losses.detach())
         self.losses += torch.stack([torch.where(finite, losses.detach(), 0), images * finite])
 
-    def swept(self, score: float, losses: Tensor) -> None:
+    def note_sweep(self, score: float, losses: Tensor) -> None:
         """Note a sweep; one before which no image had a reward says nothing.
 
         Several processes decide alike, since what they pass is equal on all.

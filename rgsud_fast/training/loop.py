@@ -9,7 +9,7 @@ from ..errors import UserError
 from ..optim.skipping import not_finite
 from ..runs.checkpoint import save_checkpoint
 from .interrupt import Interruption
-from .monitor import Book
+from .monitor import Monitor
 
 if TYPE_CHECKING:
     from ..runs.folder import RunFolder
@@ -25,7 +25,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         KeyboardInterrupt: interrupted, after a checkpoint was saved.
     """
     config = trainer.config
-    with Book(trainer, folder, progress) as book, Interruption() as interruption:
+    with Monitor(trainer, folder, progress) as monitor, Interruption() as interruption:
 
         def watch(done: int) -> None:
             progress.advance(0, "warm-up", {"discriminator": f"{done}/{config.optim.discriminator_warmup}"})
@@ -40,23 +40,23 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         while not trainer.ended:
             if trainer.sweep_due():
                 began = time.perf_counter()
-                book.swept(trainer.sweep(), time.perf_counter() - began)
+                monitor.log_sweep(trainer.sweep(), time.perf_counter() - began)
                 if trainer.ended:
-                    book.stopped()
+                    monitor.log_early_end()
                     save(trainer, folder)
                     break
-            book.iterated(trainer.iterate())
+            monitor.log_iteration(trainer.iterate())
             asked = trainer.ranks.any(interruption.asked)
             due = due or trainer.step % config.save_every == 0
             if trainer.line_due or due:
                 check(trainer, folder)
             if trainer.step == config.stage1_iterations:
-                trainer.stage1_metrics = book.validated()
+                trainer.stage1_metrics = monitor.validate()
                 if config.stage2_iterations and not bool(trainer.pool.filled.any()):
                     progress.say("stage 2 begins without any reward: until one enters, it goes on as stage 1 did")
             elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
-                book.validated()
-            if (due and trainer.descent.settled) or trainer.ended or asked:
+                monitor.validate()
+            if (due and trainer.train_step.settled) or trainer.ended or asked:
                 save(trainer, folder)
                 due = False
             if asked:
@@ -67,7 +67,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
 def check(trainer: Trainer, folder: RunFolder) -> None:
     """Demand that no optimiser had to skip `optim.skip_limit` steps in a row. Waits for the device."""
     limit = trainer.config.optim.skip_limit
-    for networks, guard in trainer.descent.guards.items():
+    for networks, guard in trainer.train_step.guards.items():
         if guard.longest >= limit:
             raise _broken(trainer, folder, f"{limit} steps of {networks} in a row had gradients that are not finite")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..rewards.hacking import LOOKS, HeldOut, Look, drifting, looks_of
+from ..rewards.hacking import READINGS, HeldOutMetric, Reading, drifting, readings_of
 from ..rewards.sweep import Sweep
 from ..runs.folder import RunFolder
 from ..runs.tensorboard import Events
@@ -18,14 +18,14 @@ from .log_means import Means
 from .validation import validate, window_of
 
 if TYPE_CHECKING:
-    from .trainer import Progressed, Trainer
+    from .trainer import Iteration, Trainer
 
 
-class Book:
+class Monitor:
     """Keeps the run's log, TensorBoard events and progress line; of several ranks the first one writes.
 
     Args:
-        trainer: whose iterations are booked.
+        trainer: whose iterations are logged.
         folder: where they are written.
         progress: what the user sees meanwhile.
     """
@@ -39,11 +39,11 @@ class Book:
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
         judged = trainer.domains, trainer.scorer.name, trainer.device
-        self.held_out = HeldOut(*judged) if trainer.ranks.first else None
-        self.looks = looks_of(folder.read_log() if trainer.step else ())
+        self.held_out = HeldOutMetric(*judged) if trainer.ranks.first else None
+        self.readings = readings_of(folder.read_log() if trainer.step else ())
 
-    def iterated(self, done: Progressed) -> None:
-        """Book one iteration; every `log_every` of them make a line."""
+    def log_iteration(self, done: Iteration) -> None:
+        """Monitor one iteration; every `log_every` of them make a line."""
         trainer = self.trainer
         self.means.add(done.terms)
         self.pulls = done.pulls
@@ -52,8 +52,8 @@ class Book:
         stage = 1 if trainer.step <= trainer.config.stage1_iterations else 2
         self.progress.advance(trainer.step, stage, self.shown)
 
-    def stopped(self) -> None:
-        """Book the early end of stage 2."""
+    def log_early_end(self) -> None:
+        """Monitor the early end of stage 2."""
         trainer, patience = self.trainer, self.trainer.patience
         if self.means.count:
             self._write_line()
@@ -64,8 +64,8 @@ class Book:
         self._note({"step": trainer.step, "event": "stop", "reason": reason})
         self.progress.say(f"step {trainer.step:,}: stage 2 ends early, as {reason} (reward.patience)")
 
-    def swept(self, result: Sweep, seconds: float) -> None:
-        """Book one sweep that took so many seconds, which count for no iteration."""
+    def log_sweep(self, result: Sweep, seconds: float) -> None:
+        """Monitor one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds
         began = time.perf_counter()
         held_out = None if self.held_out is None else self.held_out.measure(self.trainer.derainer)
@@ -73,7 +73,7 @@ class Book:
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
         self._note(row)
         if held_out is not None:
-            self._watch_drift(Look(result.mean_score, held_out))
+            self._watch_drift(Reading(result.mean_score, held_out))
         if result.refused == result.images:
             self.progress.say(
                 f"step {self.trainer.step:,}: none of {result.images} derained images may be a reward: "
@@ -81,8 +81,8 @@ class Book:
             )
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
 
-    def validated(self) -> dict[str, float]:
-        """Measure the derainer on the validation pairs, book and return the figures; {} without pairs."""
+    def validate(self) -> dict[str, float]:
+        """Measure the derainer on the validation pairs, log and return the figures; {} without pairs."""
         pairs = self.trainer.domains.val
         if not pairs:
             return {}
@@ -97,21 +97,22 @@ class Book:
         self.since += time.perf_counter() - began
         return figures
 
-    def _watch_drift(self, look: Look) -> None:
-        """Warn where the score is being gamed, then look anew."""
-        self.looks.append(look)
-        if not drifting(self.looks):
+    def _watch_drift(self, reading: Reading) -> None:
+        """Warn where the score is being gamed, then begin anew."""
+        self.readings.append(reading)
+        if not drifting(self.readings):
             return
-        first, name = self.looks[-LOOKS], self.held_out.name
+        first, name = self.readings[-READINGS], self.held_out.name
         self.progress.say(
-            f"step {self.trainer.step:,}: the rewards score higher and higher ({first.score:.3g} to {look.score:.3g}) "
-            f"while {name} falls ({first.held_out:.4g} to {look.held_out:.4g}): the score {self.trainer.scorer.name} "
-            "may be gamed; look at the gallery, choose another reward.scorer, or tighten reward.fidelity"
+            f"step {self.trainer.step:,}: the rewards score higher and higher ({first.score:.3g} to "
+            f"{reading.score:.3g}) while {name} falls ({first.held_out:.4g} to {reading.held_out:.4g}): the score "
+            f"{self.trainer.scorer.name} may be gamed; look at the gallery, choose another reward.scorer, or tighten "
+            "reward.fidelity"
         )
         self._note({"step": self.trainer.step, "event": "drift", "metric": name})
-        self.looks.clear()
+        self.readings.clear()
 
-    def __enter__(self) -> Book:
+    def __enter__(self) -> Monitor:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -129,7 +130,7 @@ class Book:
             "event": "train",
             "stage": 1 if trainer.step <= config.stage1_iterations else 2,
             **terms,
-            "learning_rate": trainer.descent.rate,
+            "learning_rate": trainer.train_step.rate,
             "images_per_second": counted * config.batch / seconds,
             "rewards": int(trainer.pool.filled.sum()),
             **self._tell_skipped(counted),
@@ -154,12 +155,12 @@ class Book:
     def _skipped(self) -> dict[str, int]:
         """The steps that were skipped so far."""
         names = ("skipped", "skipped_discriminator")
-        return dict(zip(names, (int(guard.skipped) for guard in self.trainer.descent.guards.values()), strict=True))
+        return dict(zip(names, (int(guard.skipped) for guard in self.trainer.train_step.guards.values()), strict=True))
 
     def _tell_skipped(self, iterations: int) -> dict[str, int]:
         """Say whose steps were skipped since the last line; returns the counts."""
         before, self.skipped = self.skipped, self._skipped()
-        for networks, name in zip(self.trainer.descent.guards, before, strict=True):
+        for networks, name in zip(self.trainer.train_step.guards, before, strict=True):
             if more := self.skipped[name] - before[name]:
                 self.progress.say(
                     f"step {self.trainer.step:,}: skipped {more} of {iterations} steps of {networks}, whose gradients "

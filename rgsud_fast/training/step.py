@@ -25,7 +25,7 @@ from ..system.distributed import Ranks
 TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
 
 
-class Descent:
+class TrainStep:
     """Changes the four networks' weights.
 
     Args:

@@ -21,10 +21,10 @@ from ..rewards.patience import Patience
 from ..rewards.sweep import Sweep, summed, sweep
 from ..system.distributed import Ranks
 from .feed import Feed
-from .step import Descent
+from .step import TrainStep
 
 
-class Progressed(NamedTuple):
+class Iteration(NamedTuple):
     """What one iteration computed, scalars. With `cuda_graph` later iterations overwrite the tensors."""
 
     loss: Tensor  # of derainer, U-Net and generator
@@ -68,7 +68,7 @@ class Trainer:
         self.warm = False  # whether the discriminator has had its warm-up
         self.stage1_metrics: dict[str, float] = {}
         self.nets = build_networks(config, device, derainer)
-        self.descent = Descent(config, self.nets, device, self.ranks)
+        self.train_step = TrainStep(config, self.nets, device, self.ranks)
         self.average = MovingAverage(self.nets.derainer, config.optim.ema_decay)
         self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
@@ -90,23 +90,23 @@ class Trainer:
         """The derainer that judges, validates and is saved: the moving average where it is on."""
         return self.average.module if self.config.optim.ema_decay else self.nets.derainer
 
-    def iterate(self) -> Progressed:
+    def iterate(self) -> Iteration:
         """Do one iteration: generator side, then discriminator."""
-        self.descent.set_rates(self.step)
+        self.train_step.set_rates(self.step)
         self.warm_up()
         stage = self.stage
         inputs = self.feed.images(self.step, self.pool if stage == 2 else None)
         self.step += 1
-        pulls = self.descent.pulls(stage, inputs) if self.config.log_gradients and self.line_due else {}
-        outputs = self.descent.learn(stage, inputs)
+        pulls = self.train_step.pulls(stage, inputs) if self.config.log_gradients and self.line_due else {}
+        outputs = self.train_step.learn(stage, inputs)
         if self.config.optim.ema_decay:
-            self.average.update_parameters(self.nets.derainer, skip=self.descent.guard.row > 0)
+            self.average.update_parameters(self.nets.derainer, skip=self.train_step.guard.row > 0)
         if stage == 2 and self.config.reward.patience:
             rewarded = inputs["improved"].sum()
             averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
-            self.patience.iterated(outputs.get("reward", 0.0) * averaged, rewarded)
+            self.patience.note_iteration(outputs.get("reward", 0.0) * averaged, rewarded)
         loss = outputs.pop("loss")
-        return Progressed(loss, outputs, pulls)
+        return Iteration(loss, outputs, pulls)
 
     @property
     def ended(self) -> bool:
@@ -146,7 +146,7 @@ class Trainer:
             self.outcomes |= found
         done = summed([self.outcomes[index] for index in indices], self.pool)
         if self.stage == 2:
-            self.patience.swept(done.mean_score, self.ranks.all_reduce(self.patience.losses))
+            self.patience.note_sweep(done.mean_score, self.ranks.all_reduce(self.patience.losses))
         return done
 
     def collect_rewards(self) -> None:
@@ -163,7 +163,7 @@ class Trainer:
             "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
-            **self.descent.state_dict(),
+            **self.train_step.state_dict(),
             "patience": self.patience.state_dict() | {"losses": self.ranks.all_reduce(self.patience.losses)},
             "pool": self.pool.state_dict(),
             "outcomes": self.outcomes,
@@ -186,7 +186,7 @@ class Trainer:
             for name, net in self.nets._asdict().items():
                 net.load_state_dict(state["networks"][name])
             self.average.load_state_dict(state["average"])
-            self.descent.load_state_dict(state)
+            self.train_step.load_state_dict(state)
             self.pool.load_state_dict(state["pool"])
             if "patience" in state:  # not in older files
                 self.patience.load_state_dict(state["patience"])
@@ -211,7 +211,7 @@ class Trainer:
         if self.step or self.warm:
             return
         for step in range(self.config.optim.discriminator_warmup):
-            self.descent.teach(*self.feed.pair(step))
+            self.train_step.teach(*self.feed.pair(step))
             if watch is not None:
                 watch(step + 1)
         self.warm = True
