@@ -35,7 +35,9 @@ def bench_stage1_step(benchmark, name, preset):
         provider = Provider(name, rivals[name], "reference", {})
     elif name == "compile":
         trainer = trainer_in(torch.channels_last, preset)
-        trainer.train_step.called = Networks(*(torch.compile(net, dynamic=False) for net in trainer.train_step.called))
+        trainer.train_step.stage_nets = Networks(
+            *(torch.compile(net, dynamic=False) for net in trainer.train_step.stage_nets)
+        )
         provider = Provider(name, trainer.iterate, "reference", rivals)
     else:
         trainer = trainer_in(None, preset, graphed=name == "native as a graph")

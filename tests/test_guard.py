@@ -95,7 +95,7 @@ def test_the_discriminator_is_guarded_for_itself():
     trainer = trainer_of()
     inputs = trainer.feed.images(0)
     before = [parameter.clone() for parameter in trainer.nets.discriminator.parameters()]
-    trainer.train_step.learn(1, inputs | {"reals": torch.full_like(inputs["reals"], float("inf"))})
+    trainer.train_step.generator_side(1, inputs | {"reals": torch.full_like(inputs["reals"], float("inf"))})
     assert all(map(torch.equal, before, trainer.nets.discriminator.parameters()))
     assert (trainer.train_step.guard.skipped, trainer.train_step.discriminator_guard.skipped) == (0, 1)
 
@@ -103,7 +103,7 @@ def test_the_discriminator_is_guarded_for_itself():
 def test_counts_are_saved_and_older_checkpoints_have_none():
     trainer, resumed = trainer_of(), trainer_of()
     for _ in range(2):
-        trainer.train_step.learn(1, spoil(trainer.feed.images(0)))
+        trainer.train_step.generator_side(1, spoil(trainer.feed.images(0)))
     state = trainer.state_dict()
     resumed.load_state_dict(state)
     assert (resumed.train_step.guard.skipped, resumed.train_step.guard.row, resumed.train_step.guard.longest) == (

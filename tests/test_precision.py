@@ -86,7 +86,7 @@ def floats(value) -> set[torch.dtype]:
 def test_losses_norms_and_all_that_is_kept_are_float32():
     trainer = trainer_of()
     done = trainer.iterate()
-    assert floats([done.loss, done.terms, done.pulls]) == {torch.float32}
+    assert floats([done.loss, done.terms, done.term_gradients]) == {torch.float32}
     assert {f"norm_{name}" for name in ("derainer", "unet", "generator", "discriminator")} <= done.terms.keys()
     state = trainer.state_dict()
     for kept in ("networks", "average", "optimizer", "discriminator_optimizer"):

@@ -56,7 +56,7 @@ def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, c
         os.kill(os.getpid(), signal.SIGINT)
         return {}
 
-    monkeypatch.setattr(step_module.TrainStep, "teach", teach)
+    monkeypatch.setattr(step_module.TrainStep, "discriminator_side", teach)
     optim = config["optim"] | {"discriminator_warmup": 50}
     with pytest.raises(KeyboardInterrupt):
         train(config | {"optim": optim}, scorer=darkness)

@@ -34,7 +34,7 @@ class Monitor:
         self.trainer, self.folder, self.progress = trainer, folder, progress
         self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
         self.means = Means()
-        self.pulls: dict[str, Tensor] = {}
+        self.term_gradients: dict[str, Tensor] = {}
         self.skipped = self._skipped()
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
@@ -46,7 +46,7 @@ class Monitor:
         """Monitor one iteration; every `log_every` of them make a line."""
         trainer = self.trainer
         self.means.add(done.terms)
-        self.pulls = done.pulls
+        self.term_gradients = done.term_gradients
         if trainer.line_due:
             self._write_line()
         stage = 1 if trainer.step <= trainer.config.stage1_iterations else 2
@@ -124,7 +124,7 @@ class Monitor:
         counted = self.means.count
         terms = self.means.read(trainer.ranks)  # which waits, so the time is taken afterwards
         seconds, self.since = time.perf_counter() - self.since, time.perf_counter()
-        terms |= self._pulls()
+        terms |= self._read_gradients()
         row = {
             "step": trainer.step,
             "event": "train",
@@ -143,14 +143,14 @@ class Monitor:
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
         self.shown = shown
 
-    def _pulls(self) -> dict[str, float | None]:
+    def _read_gradients(self) -> dict[str, float | None]:
         """The norms of the terms' gradients, each the mean over ranks of what it is for their crops."""
-        if not self.pulls:
+        if not self.term_gradients:
             return {}
         ranks = self.trainer.ranks
-        norms = (ranks.all_reduce(torch.stack(list(self.pulls.values()))) / ranks.count).tolist()
+        norms = (ranks.all_reduce(torch.stack(list(self.term_gradients.values()))) / ranks.count).tolist()
         finite = (norm if math.isfinite(norm) else None for norm in norms)
-        return dict(zip(self.pulls, finite, strict=True))
+        return dict(zip(self.term_gradients, finite, strict=True))
 
     def _skipped(self) -> dict[str, int]:
         """The steps that were skipped so far."""

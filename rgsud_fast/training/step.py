@@ -1,4 +1,4 @@
-"""One step of descent: losses of a stage, gradients, clipping, and both optimisers. The host never waits in it.
+"""One training step: losses of a stage, gradients, clipping, and both optimisers. The host never waits in it.
 
 Where a gradient is not finite, that optimiser's step is skipped and counted (see `guard`).
 """
@@ -49,28 +49,28 @@ class TrainStep:
         self.guard = Guard(self.optimizer, device, trained)
         self.discriminator_guard = Guard(self.discriminator_optimizer, device, [nets.discriminator])
         precision = pick_precision(config.precision, device)
-        self._bare = Networks(*(in_precision(net, precision) for net in nets))
+        self.plain_nets = Networks(*(in_precision(net, precision) for net in nets))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
         ranks, known = ranks or Ranks(device), isinstance(nets.derainer, Derainer)  # of a user's own nothing is known
-        self.taught = Networks(
-            ranks.data_parallel(self._bare.derainer, known), *map(ranks.data_parallel, self._bare[1:])
+        self.discriminator_nets = Networks(
+            ranks.data_parallel(self.plain_nets.derainer, known), *map(ranks.data_parallel, self.plain_nets[1:])
         )
-        self.called = self.taught._replace(discriminator=self._bare.discriminator)
-        learn = {1: self._learn_stage1, 2: self._learn_stage2}
+        self.stage_nets = self.discriminator_nets._replace(discriminator=self.plain_nets.discriminator)
+        sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
         if self._graphed:
-            learn = {stage: Graphed(device, function) for stage, function in learn.items()}
-        self._learn = learn
+            sides = {stage: Graphed(device, function) for stage, function in sides.items()}
+        self._generator_sides = sides
 
-    def learn(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of every optimiser on the crops of an iteration (see `Feed.images`).
 
         Returns:
             The `loss` of derainer, U-Net and generator, its unweighted terms, the discriminator's loss and the
             gradients' norms, scalars. With `cuda_graph` later steps overwrite them.
         """
-        return self._learn[stage](inputs)
+        return self._generator_sides[stage](inputs)
 
-    def pulls(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """How hard each loss term pulls at each network on the crops of an iteration; see `gradient_norms`.
 
         Costs a forward and a backward pass per term and changes nothing. Of several processes each measures its own
@@ -78,14 +78,14 @@ class TrainStep:
         """
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, buffers_kept(self._nets):
-            step = self._losses(stage, self._bare, inputs)
+            step = self._losses(stage, self.plain_nets, inputs)
             trained = {name: getattr(self._nets, name) for name in TRAINED_TOGETHER}
             return gradient_norms(weighted(step.terms, self.config.loss), trained)
 
-    def teach(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
+    def discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
         self.discriminator_guard.begin()
-        loss = discriminator_loss(self.taught, rainy, fakes)
+        loss = discriminator_loss(self.discriminator_nets, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
@@ -134,10 +134,10 @@ class TrainStep:
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return self.optimizer, self.discriminator_optimizer
 
-    def _learn_stage1(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _generator_side_of_stage1(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return self._descend(1, inputs)
 
-    def _learn_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _generator_side_of_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return self._descend(2, inputs)
 
     def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
@@ -148,14 +148,14 @@ class TrainStep:
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.guard.begin()
-        step = self._losses(stage, self.called, inputs)
+        step = self._losses(stage, self.stage_nets, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
         norms = self._clip(self.optimizer)
         self.guard.step(norms.values())
         everything = self.config.loss.discriminator_fakes == "all"
         shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
-        return {"loss": step.loss, **step.terms, **norms, **self.teach(inputs["reals"], shown)}
+        return {"loss": step.loss, **step.terms, **norms, **self.discriminator_side(inputs["reals"], shown)}
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""

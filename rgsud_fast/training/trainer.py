@@ -29,7 +29,7 @@ class Iteration(NamedTuple):
 
     loss: Tensor  # of derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms of the loss, the discriminator's loss, the gradients' norms
-    pulls: dict[str, Tensor]  # the gradient norm of each term, where a log line follows
+    term_gradients: dict[str, Tensor]  # the gradient norm of each term, where a log line follows
 
 
 class Trainer:
@@ -97,8 +97,10 @@ class Trainer:
         stage = self.stage
         inputs = self.feed.images(self.step, self.pool if stage == 2 else None)
         self.step += 1
-        pulls = self.train_step.pulls(stage, inputs) if self.config.log_gradients and self.line_due else {}
-        outputs = self.train_step.learn(stage, inputs)
+        term_gradients = (
+            self.train_step.term_gradients(stage, inputs) if self.config.log_gradients and self.line_due else {}
+        )
+        outputs = self.train_step.generator_side(stage, inputs)
         if self.config.optim.ema_decay:
             self.average.update_parameters(self.nets.derainer, skip=self.train_step.guard.row > 0)
         if stage == 2 and self.config.reward.patience:
@@ -106,7 +108,7 @@ class Trainer:
             averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
             self.patience.note_iteration(outputs.get("reward", 0.0) * averaged, rewarded)
         loss = outputs.pop("loss")
-        return Iteration(loss, outputs, pulls)
+        return Iteration(loss, outputs, term_gradients)
 
     @property
     def ended(self) -> bool:
@@ -211,7 +213,7 @@ class Trainer:
         if self.step or self.warm:
             return
         for step in range(self.config.optim.discriminator_warmup):
-            self.train_step.teach(*self.feed.pair(step))
+            self.train_step.discriminator_side(*self.feed.pair(step))
             if watch is not None:
                 watch(step + 1)
         self.warm = True
