@@ -18,7 +18,7 @@ from rgsud_fast import derain
 from rgsud_fast.demo_page.uploads import MOST_BYTES
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'rgsud-fast[demo]'")
-from rgsud_fast.demo_page.middleware import Guard
+from rgsud_fast.demo_page.middleware import RequestFilter
 
 pytestmark = pytest.mark.slow
 
@@ -222,7 +222,7 @@ def test_a_length_beside_chunks_is_not_believed(tmp_path):
     headers = {"host": "127.0.0.1", "content-length": "5", "transfer-encoding": "chunked"}
     scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload"}
     scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
-    refusal = Guard(app=None, folder=tmp_path)._refusal
+    refusal = RequestFilter(app=None, folder=tmp_path)._refusal
     assert refusal(scope).status_code == 411
     assert refusal(scope | {"headers": scope["headers"][:2]}) is None
 

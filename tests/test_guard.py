@@ -14,7 +14,7 @@ from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, ImageSet
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
-from rgsud_fast.optim.skipping import Guard, not_finite
+from rgsud_fast.optim.skipping import StepFilter, not_finite
 from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
@@ -70,9 +70,9 @@ def test_a_bad_batch_leaves_no_trace(monkeypatch, own):
     images = Feed.images
     clean, spoiled = run([0, 1, 2]), run([None, 0, None, None, 1, 2])
     assert same_bits(learned(clean), learned(spoiled))
-    for guard in spoiled.train_step.guards.values():
-        assert (guard.skipped, guard.row, guard.longest) == (3, 0, 2)
-    assert all(guard.skipped == 0 for guard in clean.train_step.guards.values())
+    for step_filter in spoiled.train_step.filters.values():
+        assert (step_filter.skipped, step_filter.row, step_filter.longest) == (3, 0, 2)
+    assert all(step_filter.skipped == 0 for step_filter in clean.train_step.filters.values())
 
 
 @pytest.mark.parametrize("capturable", [False, True])
@@ -81,12 +81,14 @@ def test_a_skipped_step_keeps_weights_moments_and_counts(capturable, bad):
     def run(gradients):
         weights = nn.Parameter(torch.arange(70.0))
         rate = torch.tensor(0.1) if capturable else 0.1
-        guard = Guard(torch.optim.Adam([weights], lr=rate, fused=True, capturable=capturable), weights.device, [])
+        step_filter = StepFilter(
+            torch.optim.Adam([weights], lr=rate, fused=True, capturable=capturable), weights.device, []
+        )
         for scale in gradients:
             weights.grad = torch.full((70,), 0.5)
             weights.grad[3] = scale
-            guard.step([weights.grad.norm()])
-        return [weights.detach(), *guard.optimizer.state[weights].values()]
+            step_filter.step([weights.grad.norm()])
+        return [weights.detach(), *step_filter.optimizer.state[weights].values()]
 
     assert same_bits(run([1.0, 2.0]), run([bad, 1.0, bad, bad, 2.0, bad]))
 
@@ -97,7 +99,7 @@ def test_the_discriminator_is_guarded_for_itself():
     before = [parameter.clone() for parameter in trainer.nets.discriminator.parameters()]
     trainer.train_step.generator_side(1, inputs | {"reals": torch.full_like(inputs["reals"], float("inf"))})
     assert all(map(torch.equal, before, trainer.nets.discriminator.parameters()))
-    assert (trainer.train_step.guard.skipped, trainer.train_step.discriminator_guard.skipped) == (0, 1)
+    assert (trainer.train_step.filter.skipped, trainer.train_step.discriminator_filter.skipped) == (0, 1)
 
 
 def test_counts_are_saved_and_older_checkpoints_have_none():
@@ -106,14 +108,14 @@ def test_counts_are_saved_and_older_checkpoints_have_none():
         trainer.train_step.generator_side(1, spoil(trainer.feed.images(0)))
     state = trainer.state_dict()
     resumed.load_state_dict(state)
-    assert (resumed.train_step.guard.skipped, resumed.train_step.guard.row, resumed.train_step.guard.longest) == (
+    assert (resumed.train_step.filter.skipped, resumed.train_step.filter.row, resumed.train_step.filter.longest) == (
         2,
         2,
         2,
     )
     resumed = trainer_of()
     resumed.load_state_dict({name: value for name, value in state.items() if name not in ("guards", "patience")})
-    assert resumed.train_step.guard.skipped == 0
+    assert resumed.train_step.filter.skipped == 0
 
 
 def test_a_network_that_is_not_finite_is_named():

@@ -13,7 +13,7 @@ from rgsud_fast.iqa import DomainScorer, make_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer
 from rgsud_fast.rewards.pool import RewardPool
-from rgsud_fast.rewards.sweep import OUTCOMES, candidate, guard, judge, sweep
+from rgsud_fast.rewards.sweep import OUTCOMES, candidate, judge, sweep, verdict
 
 SIZES = [(40, 50), (64, 48), (40, 50)]
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_scores_do_not_depend_on_the_other_images(rainy, darkness):
 def outcomes_of(candidates, rainy, score=None, **guards):
     score = torch.zeros(len(candidates)) if score is None else score
     layer = removed_layer(rainy.expand(len(candidates), -1, -1, -1), candidates)
-    places = guard(layer, score, RewardConfig(**guards))
+    places = verdict(layer, score, RewardConfig(**guards))
     return [OUTCOMES[place] for place in places.tolist()]
 
 

@@ -32,7 +32,7 @@ HEADERS = {  # nothing is fetched from anywhere else; gradio's HTML part evaluat
 }
 
 
-class Guard:
+class RequestFilter:
     """An ASGI application around another.
 
     Refused are: another Host than ours (a foreign name that resolves to 127.0.0.1), a page of another origin, a route

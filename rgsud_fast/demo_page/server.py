@@ -63,7 +63,7 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
             import uvicorn
         except ImportError:
             raise UserError("the page needs gradio: pip install 'rgsud-fast[demo]'") from None
-        from .middleware import Guard
+        from .middleware import RequestFilter
         from .worker import Darkroom, load_own_scorer
 
         scorer, score_name = load_own_scorer(file.parent, device)
@@ -72,7 +72,7 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         app = _application(darkroom, file, f"derainer of {size:,} parameters on {darkroom.device}", score_name)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            Guard(app, folder), log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
+            RequestFilter(app, folder), log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
         )
         server = uvicorn.Server(config)
         print(f"the page is at http://{HOST}:{port} (Ctrl-C ends it)", flush=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Guard:
+class StepFilter:
     """Lets an optimiser take no step where a gradient is not finite: weights, moments and step counts stay as they are.
 
     The device decides, and from gradients alone, which are equal on all processes of a run, so that all decide alike.

@@ -99,7 +99,7 @@ def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConf
     image, layer = candidate(derainer, rainy, reward)
     known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
     score = scorer.score(image, rainy=rainy, **known)
-    outcome = guard(layer, score, reward)
+    outcome = verdict(layer, score, reward)
     return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
 
 
@@ -117,7 +117,7 @@ def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple
     return reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
 
 
-def guard(layer: Layer, score: Tensor, reward: RewardConfig) -> Tensor:
+def verdict(layer: Layer, score: Tensor, reward: RewardConfig) -> Tensor:
     """Keep gamed scores out: which guard stops a candidate.
 
     Args:

@@ -67,8 +67,8 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
 def check(trainer: Trainer, folder: RunFolder) -> None:
     """Demand that no optimiser had to skip `optim.skip_limit` steps in a row. Waits for the device."""
     limit = trainer.config.optim.skip_limit
-    for networks, guard in trainer.train_step.guards.items():
-        if guard.longest >= limit:
+    for networks, step_filter in trainer.train_step.filters.items():
+        if step_filter.longest >= limit:
             raise _broken(trainer, folder, f"{limit} steps of {networks} in a row had gradients that are not finite")
 
 

@@ -155,12 +155,18 @@ class Monitor:
     def _skipped(self) -> dict[str, int]:
         """The steps that were skipped so far."""
         names = ("skipped", "skipped_discriminator")
-        return dict(zip(names, (int(guard.skipped) for guard in self.trainer.train_step.guards.values()), strict=True))
+        return dict(
+            zip(
+                names,
+                (int(step_filter.skipped) for step_filter in self.trainer.train_step.filters.values()),
+                strict=True,
+            )
+        )
 
     def _tell_skipped(self, iterations: int) -> dict[str, int]:
         """Say whose steps were skipped since the last line; returns the counts."""
         before, self.skipped = self.skipped, self._skipped()
-        for networks, name in zip(self.trainer.train_step.guards, before, strict=True):
+        for networks, name in zip(self.trainer.train_step.filters, before, strict=True):
             if more := self.skipped[name] - before[name]:
                 self.progress.say(
                     f"step {self.trainer.step:,}: skipped {more} of {iterations} steps of {networks}, whose gradients "

@@ -1,6 +1,6 @@
 """One training step: losses of a stage, gradients, clipping, and both optimisers. The host never waits in it.
 
-Where a gradient is not finite, that optimiser's step is skipped and counted (see `guard`).
+Where a gradient is not finite, that optimiser's step is skipped and counted (see `optim.skipping`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..optim.cuda_graph import Graphed
 from ..optim.gradient_norms import buffers_kept, gradient_norms
 from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
-from ..optim.skipping import Guard
+from ..optim.skipping import StepFilter
 from ..system.distributed import Ranks
 
 TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
@@ -46,8 +46,8 @@ class TrainStep:
         self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
         make_capturable(self._optimizers, self._graphed, device)
         trained = [getattr(nets, name) for name in TRAINED_TOGETHER]
-        self.guard = Guard(self.optimizer, device, trained)
-        self.discriminator_guard = Guard(self.discriminator_optimizer, device, [nets.discriminator])
+        self.filter = StepFilter(self.optimizer, device, trained)
+        self.discriminator_filter = StepFilter(self.discriminator_optimizer, device, [nets.discriminator])
         precision = pick_precision(config.precision, device)
         self.plain_nets = Networks(*(in_precision(net, precision) for net in nets))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
@@ -84,12 +84,12 @@ class TrainStep:
 
     def discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
-        self.discriminator_guard.begin()
+        self.discriminator_filter.begin()
         loss = discriminator_loss(self.discriminator_nets, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
-        self.discriminator_guard.step(norms.values())
+        self.discriminator_filter.step(norms.values())
         return {"discriminator": loss, **norms}
 
     def set_rates(self, step: int) -> None:
@@ -104,22 +104,22 @@ class TrainStep:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
-    def guards(self) -> dict[str, Guard]:
-        """The guards, by what they guard."""
+    def filters(self) -> dict[str, StepFilter]:
+        """The filters of steps, by the networks that they watch."""
         together = ", ".join(TRAINED_TOGETHER)
-        return {together: self.guard, "discriminator": self.discriminator_guard}
+        return {together: self.filter, "discriminator": self.discriminator_filter}
 
     @property
     def settled(self) -> bool:
         """Whether both optimisers took their last step. Waits for the device."""
-        return not any(guard.row for guard in self.guards.values())
+        return not any(step_filter.row for step_filter in self.filters.values())
 
     def state_dict(self) -> dict[str, Any]:
         """The optimisers' states, and how often their steps were skipped."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "guards": [guard.state_dict() for guard in self.guards.values()],
+            "guards": [step_filter.state_dict() for step_filter in self.filters.values()],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -127,8 +127,10 @@ class TrainStep:
         restore_moments(self.optimizer, state["optimizer"])
         restore_moments(self.discriminator_optimizer, state["discriminator_optimizer"])
         make_capturable(self._optimizers, self._graphed, self.device)
-        for guard, saved in zip(self.guards.values(), state.get("guards", ()), strict=False):  # none in older files
-            guard.load_state_dict(saved)
+        for step_filter, saved in zip(
+            self.filters.values(), state.get("guards", ()), strict=False
+        ):  # none in older files
+            step_filter.load_state_dict(saved)
 
     @property
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
@@ -147,12 +149,12 @@ class TrainStep:
         return stage2(nets, *images, self.config.loss, self.config.reward.switch, inputs.get("rewarded"))
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        self.guard.begin()
+        self.filter.begin()
         step = self._losses(stage, self.stage_nets, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
         norms = self._clip(self.optimizer)
-        self.guard.step(norms.values())
+        self.filter.step(norms.values())
         everything = self.config.loss.discriminator_fakes == "all"
         shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
         return {"loss": step.loss, **step.terms, **norms, **self.discriminator_side(inputs["reals"], shown)}

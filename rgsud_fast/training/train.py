@@ -104,8 +104,8 @@ def _train(
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
             progress.say(f"{domains.counted()}; preparing the score")
-        judge = choose_scorer(config, domains, scorer, saved, ranks)
-        trainer = Trainer(config, domains, judge, device, derainer, folder.cache, ranks)
+        scorer = choose_scorer(config, domains, scorer, saved, ranks)
+        trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
             progress.say(trainer.pool.where())
         if saved is not None:

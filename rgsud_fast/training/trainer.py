@@ -102,7 +102,7 @@ class Trainer:
         )
         outputs = self.train_step.generator_side(stage, inputs)
         if self.config.optim.ema_decay:
-            self.average.update_parameters(self.nets.derainer, skip=self.train_step.guard.row > 0)
+            self.average.update_parameters(self.nets.derainer, skip=self.train_step.filter.row > 0)
         if stage == 2 and self.config.reward.patience:
             rewarded = inputs["improved"].sum()
             averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
