@@ -14,7 +14,7 @@ from op_cases import COMPILE, DEVICE, Provider, race
 from torch.utils.flop_counter import FlopCounterMode
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, ImageSet
+from rgsud_fast.data import Domains, FolderSet
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.methods.rgsud import Networks
 from rgsud_fast.ops import use_backend
@@ -56,7 +56,7 @@ def trainer_in(layout: torch.memory_format | None, preset: str = "small", graphe
     config = Config(preset=preset, precision="auto", cuda_graph=graphed, optim={"discriminator_warmup": 0})
     generator, side = np.random.default_rng(0), 2 * config.crop
     arrays = [generator.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(IMAGES)]
-    images = ImageSet.from_arrays([str(i) for i in range(IMAGES)], arrays)
+    images = FolderSet.from_arrays([str(i) for i in range(IMAGES)], arrays)
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     trainer = Trainer(config, Domains(images, images), scorer, torch.device(DEVICE))
     for net in trainer.nets if layout else ():

@@ -9,7 +9,7 @@ from bench_niqe import photographs
 from op_cases import DEVICE, Provider, race
 
 from rgsud_fast.config import load_config
-from rgsud_fast.data import ImageSet, to_tensor
+from rgsud_fast.data import FolderSet, to_tensor
 from rgsud_fast.data.rain import RainStyle, render_rain
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.methods.build import build_networks
@@ -26,7 +26,7 @@ def bench_sweep(benchmark, name, mirror):
     config = load_config({"preset": "small", "reward": {"mirror": mirror}})
     clean = photographs()[:, :, :320]
     wet = [np.ascontiguousarray(render_rain(image, RainStyle(), seed)) for seed, image in enumerate(clean)]
-    rainy = ImageSet.from_arrays([str(i) for i in range(len(wet))], wet)
+    rainy = FolderSet.from_arrays([str(i) for i in range(len(wet))], wet)
     device = torch.device(DEVICE)
     derainer = build_networks(config, device).derainer
     scorer = make_scorer(name, rainy, clean, device=device)

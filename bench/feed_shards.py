@@ -15,7 +15,7 @@ import torch
 from webdataset import ShardWriter
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, Images, ImageSet, list_images
+from rgsud_fast.data import Domains, FolderSet, ImageSet, list_images
 from rgsud_fast.data.shard_set import THREADS, ShardSet
 from rgsud_fast.training.feed import Feed
 
@@ -29,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         pattern = pack(args.folder, Path(scratch))
-        mapped = ImageSet.from_folder(args.folder, scratch)
+        mapped = FolderSet.from_folder(args.folder, scratch)
         began = time.perf_counter()
         shards = ShardSet.open(pattern, scratch, 0)
         indexed = time.perf_counter() - began
@@ -55,7 +55,7 @@ def pack(folder: Path, target: Path) -> str:
     return str(target / f"{{000..{(len(paths) - 1) // 32:03d}}}.tar")
 
 
-def measure(images: Images, work: float) -> tuple[float, float]:
+def measure(images: ImageSet, work: float) -> tuple[float, float]:
     """Seconds that the crops of an iteration of preset paper take, rainy and clean, after so much other work.
 
     Returns:

@@ -22,7 +22,7 @@ from ablation import paired, parsed, snapshot
 from torch import Tensor
 
 from rgsud_fast.config import Config, load_config, merge
-from rgsud_fast.data import Domains, ImageSet, Pair, load_domains, read_image, to_tensor
+from rgsud_fast.data import Domains, FolderSet, Pair, load_domains, read_image, to_tensor
 from rgsud_fast.data.demo import near_rain
 from rgsud_fast.data.image_files import list_images
 from rgsud_fast.data.rain import render_rain
@@ -204,7 +204,7 @@ def rendered(data: Path) -> Domains:
     rainy = [render_rain(image, style, seed) for seed, (image, style) in enumerate(zip(wet, styles, strict=True))]
     names = [str(i) for i in range(len(images))]
     pairs = [Pair(name, one, other) for name, one, other in zip(names[::2], rainy, wet, strict=True)]
-    return Domains(ImageSet.from_arrays(names[::2], rainy), ImageSet.from_arrays(names[1::2], dry), pairs)
+    return Domains(FolderSet.from_arrays(names[::2], rainy), FolderSet.from_arrays(names[1::2], dry), pairs)
 
 
 def made(name: str, domains: Domains, config: Config) -> Scorer:

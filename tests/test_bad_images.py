@@ -17,7 +17,7 @@ from PIL import Image
 from tiny import darkness
 
 from rgsud_fast.config import DataConfig
-from rgsud_fast.data import ImageSet, load_domains, write_image
+from rgsud_fast.data import FolderSet, load_domains, write_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.training import train
@@ -85,7 +85,7 @@ def photos(tmp_path) -> Path:
 def test_a_bad_file_is_left_out_with_its_reason_also_when_the_cache_is_opened_again(photos, tmp_path, name, recwarn):
     BAD[name](photos / name)
     for _ in range(2):
-        images = ImageSet.from_folder(photos, tmp_path / "cache")
+        images = FolderSet.from_folder(photos, tmp_path / "cache")
         assert images.names == ["0.png", "1.png", "2.png"]
         assert list(images.skipped) == [name]
         assert images.skipped[name]
@@ -96,7 +96,7 @@ def test_a_bad_file_is_left_out_with_its_reason_also_when_the_cache_is_opened_ag
 
 def test_a_bomb_is_not_decoded(photos, tmp_path):
     BAD["bomb.png"](photos / "bomb.png")
-    reason = ImageSet.from_folder(photos, tmp_path / "cache").skipped["bomb.png"]
+    reason = FolderSet.from_folder(photos, tmp_path / "cache").skipped["bomb.png"]
     assert "12000 x 9000 pixels, more than 89,478,485" in reason
 
 
@@ -107,26 +107,26 @@ def test_a_file_that_may_not_be_read_is_left_out():
             write_image(Path(folder) / "photos" / name, SMOOTH)
         os.chmod(Path(folder) / "photos" / "secret.png", 0)
         with unprivileged():
-            images = ImageSet.from_folder(Path(folder) / "photos", Path(folder) / "cache")
+            images = FolderSet.from_folder(Path(folder) / "photos", Path(folder) / "cache")
         assert images.names == ["a.png"]
         assert "Permission denied" in images.skipped["secret.png"]
         os.chmod(Path(folder) / "photos" / "secret.png", 0o644)
         with unprivileged():
-            assert len(ImageSet.from_folder(Path(folder) / "photos", Path(folder) / "cache")) == 2
+            assert len(FolderSet.from_folder(Path(folder) / "photos", Path(folder) / "cache")) == 2
 
 
 def test_a_folder_whose_name_ends_like_an_images_is_searched_and_no_bad_image(photos, tmp_path):
     write_image(photos / "x.png" / "in.png", SMOOTH)
-    images = ImageSet.from_folder(photos, tmp_path / "cache")
+    images = FolderSet.from_folder(photos, tmp_path / "cache")
     assert images.names == ["0.png", "1.png", "2.png", "x.png/in.png"]
     assert images.skipped == {}
 
 
 def test_a_mended_image_comes_back(photos, tmp_path):
     BAD["text.png"](photos / "text.png")
-    assert len(ImageSet.from_folder(photos, tmp_path / "cache")) == 3
+    assert len(FolderSet.from_folder(photos, tmp_path / "cache")) == 3
     write_image(photos / "text.png", SMOOTH)
-    images = ImageSet.from_folder(photos, tmp_path / "cache")
+    images = FolderSet.from_folder(photos, tmp_path / "cache")
     assert len(images) == 4
     assert images.skipped == {}
 

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from rgsud_fast.data import ImageSet, write_image
+from rgsud_fast.data import FolderSet, write_image
 from rgsud_fast.data import folder_set as cache
 from rgsud_fast.errors import UserError
 from rgsud_fast.system import files
@@ -38,7 +38,7 @@ def decoded(monkeypatch):
 
 
 def test_images_come_back_in_the_same_bytes(folder, photos, tmp_path):
-    images = ImageSet.from_folder(folder, tmp_path / "cache")
+    images = FolderSet.from_folder(folder, tmp_path / "cache")
     assert images.names == ["sub0/0.png", "sub0/2.png", "sub0/4.png", "sub1/1.png", "sub1/3.png"]
     assert len(images) == 5
     for image, name, size in zip(images, images.names, images.sizes, strict=True):
@@ -52,13 +52,13 @@ def test_images_come_back_in_the_same_bytes(folder, photos, tmp_path):
 
 def test_a_cached_image_cannot_be_written_to(folder, tmp_path):
     with pytest.raises(ValueError, match="read-only"):
-        ImageSet.from_folder(folder, tmp_path / "cache")[0][0, 0] = 0
+        FolderSet.from_folder(folder, tmp_path / "cache")[0][0, 0] = 0
 
 
 def test_a_second_run_decodes_nothing(folder, tmp_path, decoded):
-    first = ImageSet.from_folder(folder, tmp_path / "cache")
+    first = FolderSet.from_folder(folder, tmp_path / "cache")
     assert len(decoded) == 5
-    second = ImageSet.from_folder(folder, tmp_path / "cache")
+    second = FolderSet.from_folder(folder, tmp_path / "cache")
     assert len(decoded) == 5
     assert (second.names, second.sizes, second.digests) == (first.names, first.sizes, first.digests)
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -66,7 +66,7 @@ def test_a_second_run_decodes_nothing(folder, tmp_path, decoded):
 
 @pytest.mark.parametrize("change", ["added", "removed", "rewritten"])
 def test_a_changed_folder_is_decoded_again_and_its_old_cache_removed(folder, photos, tmp_path, change):
-    before = ImageSet.from_folder(folder, tmp_path / "cache")
+    before = FolderSet.from_folder(folder, tmp_path / "cache")
     path = folder / "sub0" / "2.png"
     if change == "removed":
         path.unlink()
@@ -74,7 +74,7 @@ def test_a_changed_folder_is_decoded_again_and_its_old_cache_removed(folder, pho
         path = path if change == "rewritten" else folder / "new.png"
         write_image(path, 255 - photos[2])
         os.utime(path, ns=(1, 1))
-    after = ImageSet.from_folder(folder, tmp_path / "cache")
+    after = FolderSet.from_folder(folder, tmp_path / "cache")
     assert after.digests != before.digests
     assert [cache.digest(image) for image in after] == after.digests
     assert len(list((tmp_path / "cache").iterdir())) == 2
@@ -83,19 +83,19 @@ def test_a_changed_folder_is_decoded_again_and_its_old_cache_removed(folder, pho
 
 def test_folders_share_a_cache_dir(folder, photos, tmp_path):
     write_image(tmp_path / "other" / "0.png", photos[4])
-    one = ImageSet.from_folder(folder, tmp_path / "cache")
-    other = ImageSet.from_folder(tmp_path / "other", tmp_path / "cache")
+    one = FolderSet.from_folder(folder, tmp_path / "cache")
+    other = FolderSet.from_folder(tmp_path / "other", tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 4
     assert other.digests == [one.digests[2]]
 
 
 def test_a_truncated_cache_is_built_again(folder, tmp_path, decoded):
-    first = ImageSet.from_folder(folder, tmp_path / "cache")
+    first = FolderSet.from_folder(folder, tmp_path / "cache")
     pixels = next((tmp_path / "cache").glob("*.rgb"))
     content = pixels.read_bytes()
     pixels.unlink()
     pixels.write_bytes(content[:-7])
-    second = ImageSet.from_folder(folder, tmp_path / "cache")
+    second = FolderSet.from_folder(folder, tmp_path / "cache")
     assert len(decoded) == 10
     assert second.digests == first.digests
 
@@ -105,12 +105,12 @@ def test_a_folder_of_damaged_images_is_refused_and_leaves_no_cache(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / "photos" / name).write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.raises(UserError, match=r"photos: none of its 2 images can be used; the first is a\.png: "):
-        ImageSet.from_folder(tmp_path / "photos", tmp_path / "cache")
+        FolderSet.from_folder(tmp_path / "photos", tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
 def test_what_a_killed_writer_left_is_removed_and_a_living_ones_file_stays(folder, tmp_path):
-    ImageSet.from_folder(folder, tmp_path / "cache")
+    FolderSet.from_folder(folder, tmp_path / "cache")
     index = next((tmp_path / "cache").glob("*.json"))
     left = [tmp_path / "cache" / f".{index.stem}-abcd_123{suffix}" for suffix in (".rgb", ".json")]
     for path in left:
@@ -118,7 +118,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_file_stays(folde
     foreign = tmp_path / "cache" / ".other-abcd_123.rgb"
     foreign.touch()
     with replacing(index) as alive:
-        ImageSet.from_folder(folder, tmp_path / "cache")
+        FolderSet.from_folder(folder, tmp_path / "cache")
         assert alive.exists()
         alive.write_bytes(index.read_bytes())
     assert not any(path.exists() for path in left)
@@ -128,18 +128,18 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_file_stays(folde
 def test_a_cache_dir_that_is_a_file_is_named(folder, tmp_path):
     (tmp_path / "cache").touch()
     with pytest.raises(UserError, match="cache: the image cache cannot be written"):
-        ImageSet.from_folder(folder, tmp_path / "cache")
+        FolderSet.from_folder(folder, tmp_path / "cache")
 
 
 def test_progress_counts_the_images(folder, tmp_path):
     seen = []
-    ImageSet.from_folder(folder, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    FolderSet.from_folder(folder, tmp_path / "cache", lambda done, total: seen.append((done, total)))
     assert seen == [(i, 5) for i in range(1, 6)]
 
 
 def test_digests_tell_images_of_the_same_bytes_and_other_sizes_apart():
     wide = np.zeros((32, 64, 3), np.uint8)
-    images = ImageSet.from_arrays(["wide", "tall", "again"], [wide, wide.reshape(64, 32, 3), wide.copy()])
+    images = FolderSet.from_arrays(["wide", "tall", "again"], [wide, wide.reshape(64, 32, 3), wide.copy()])
     assert images.digests[0] == images.digests[2] != images.digests[1]
 
 

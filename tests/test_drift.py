@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rgsud_fast import train
-from rgsud_fast.data import Domains, ImageSet, Pair
+from rgsud_fast.data import Domains, FolderSet, Pair
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.rewards.hacking import READINGS, HeldOutMetric, Reading, drifting, readings_of
 
@@ -40,7 +40,7 @@ def test_the_log_gives_the_looks_back():
 def held_out_of(scorer="domain", val=None, side=40):
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(6)]
-    images = ImageSet.from_arrays([str(i) for i in range(6)], arrays)
+    images = FolderSet.from_arrays([str(i) for i in range(6)], arrays)
     return HeldOutMetric(Domains(images, images, val), scorer, torch.device("cpu"))
 
 

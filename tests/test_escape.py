@@ -16,7 +16,7 @@ from tiny import darkness
 from rgsud_fast import derain, train
 from rgsud_fast.cli.arguments import read_train
 from rgsud_fast.config import load_config
-from rgsud_fast.data import ImageSet
+from rgsud_fast.data import FolderSet
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.inputs import Source
 from rgsud_fast.inference.outputs import targets_of
@@ -224,6 +224,6 @@ def test_paths_with_a_nul_are_refused():
 
 
 def test_a_cache_is_named_by_hashes_alone(tmp_path):
-    ImageSet.from_folder(photographs(tmp_path / "a ..b"), tmp_path / "cache")
+    FolderSet.from_folder(photographs(tmp_path / "a ..b"), tmp_path / "cache")
     for path in (tmp_path / "cache").iterdir():
         assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{16}\.(rgb|json)", path.name)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, ImageSet, to_tensor
+from rgsud_fast.data import Domains, FolderSet, to_tensor
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.training.feed import Feed
 
@@ -18,7 +18,7 @@ SIZES = [(40, 50), (64, 48), (33, 70)]
 def domains():
     rng = np.random.default_rng(0)
     sets = [[rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES] for _ in range(2)]
-    return Domains(*(ImageSet.from_arrays("abc", images) for images in sets))
+    return Domains(*(FolderSet.from_arrays("abc", images) for images in sets))
 
 
 def feed_of(domains, device="cpu", reals=3):

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from rgsud_fast import cli
 from rgsud_fast.config import merge
-from rgsud_fast.data import ImageSet, write_image
+from rgsud_fast.data import FolderSet, write_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.rewards.pool_memory import lay_out
 from rgsud_fast.runs.checkpoint import load_checkpoint
@@ -159,7 +159,7 @@ def test_a_full_disk_while_the_cache_is_built_is_told_with_the_mend(disk, tmp_pa
     for i in range(3):
         write_image(tmp_path / "photos" / f"{i}.png", np.zeros((800, 800, 3), np.uint8))
     with pytest.raises(UserError, match=r"cache cannot be written \(No space left on device\); free some.*cache_dir"):
-        ImageSet.from_folder(tmp_path / "photos", disk / "cache")
+        FolderSet.from_folder(tmp_path / "photos", disk / "cache")
     assert not list((disk / "cache").iterdir())
 
 

@@ -8,7 +8,7 @@ import torch
 from tiny import TINY_NETWORKS
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, ImageSet
+from rgsud_fast.data import Domains, FolderSet
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.training.trainer import Trainer
 
@@ -16,7 +16,7 @@ from rgsud_fast.training.trainer import Trainer
 def small_trainer(graphed: bool) -> Trainer:
     generator = np.random.default_rng(0)
     arrays = [generator.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)]
-    images = ImageSet.from_arrays(["a", "b", "c"], arrays)
+    images = FolderSet.from_arrays(["a", "b", "c"], arrays)
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     config = Config(
         preset="small", batch=2, crop=32, stage1_iterations=10, stage2_iterations=10, precision="float32",
@@ -52,7 +52,7 @@ def test_a_recorded_step_never_waits_for_the_device():
 
 def test_recording_is_for_gpus_alone():
     config = Config(preset="small", network=TINY_NETWORKS, cuda_graph=True)
-    images = ImageSet.from_arrays(["a"], [np.zeros((64, 64, 3), dtype=np.uint8)])
+    images = FolderSet.from_arrays(["a"], [np.zeros((64, 64, 3), dtype=np.uint8)])
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     trainer = Trainer(config, Domains(images, images), scorer, torch.device("cpu"))
     assert not isinstance(trainer.train_step.optimizer.param_groups[0]["lr"], torch.Tensor)

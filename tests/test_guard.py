@@ -11,7 +11,7 @@ from tiny import TINY_NETWORKS, darkness, same_bits
 from torch import nn
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, ImageSet
+from rgsud_fast.data import Domains, FolderSet
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.optim.skipping import StepFilter, not_finite
@@ -25,7 +25,7 @@ from rgsud_fast.training.trainer import Trainer
 def trainer_of(derainer: nn.Module | None = None) -> Trainer:
     generator = np.random.default_rng(0)
     arrays = [generator.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)]
-    images = ImageSet.from_arrays(["a", "b", "c"], arrays)
+    images = FolderSet.from_arrays(["a", "b", "c"], arrays)
     optim = {"discriminator_warmup": 0, "discriminator_reals": 1, "hold": 1.0, "ema_decay": 0.9}
     config = Config(preset="small", batch=2, crop=32, network=TINY_NETWORKS, optim=optim)
     scorer = make_scorer(darkness, images, images)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rgsud_fast.data import ImageSet
+from rgsud_fast.data import FolderSet
 from rgsud_fast.data.load import pair_up
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.inputs import Source, check_pairs
 
 
 def as_validation(rainy, clean):
-    pair_up(*(ImageSet.from_arrays(names, [np.zeros((8, 8, 3), np.uint8)] * len(names)) for names in (rainy, clean)))
+    pair_up(*(FolderSet.from_arrays(names, [np.zeros((8, 8, 3), np.uint8)] * len(names)) for names in (rainy, clean)))
 
 
 def as_evaluation(rainy, clean):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import ImageSet, draw, to_tensor
+from rgsud_fast.data import FolderSet, draw, to_tensor
 from rgsud_fast.data.image_files import quantise
 from rgsud_fast.errors import UserError
 from rgsud_fast.rewards.pool import RewardPool
@@ -27,7 +27,7 @@ def offer(pool: RewardPool, index: int, score: float, seed: int = 0) -> bool:
 def rainy_set():
     """Rainy images of these sizes."""
     rng = np.random.default_rng(0)
-    return ImageSet.from_arrays("abc", [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES])
+    return FolderSet.from_arrays("abc", [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES])
 
 
 def take(pool, rainy, crops, side):

@@ -10,7 +10,7 @@ from tiny import TINY_NETWORKS, darkness
 from torch import nn
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, ImageSet, Pair
+from rgsud_fast.data import Domains, FolderSet, Pair
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.methods.rgsud import Networks, stage1
@@ -67,7 +67,7 @@ class Recording(nn.Module):
 
 
 def trainer_of(derainer: nn.Module | None = None) -> Trainer:
-    images = ImageSet.from_arrays(["a"], [np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)])
+    images = FolderSet.from_arrays(["a"], [np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)])
     optim = {"discriminator_warmup": 1, "ema_decay": 0.9}
     config = Config(
         preset="small", batch=2, crop=32, stage1_iterations=1, precision="bfloat16", network=TINY_NETWORKS, optim=optim

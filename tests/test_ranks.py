@@ -13,7 +13,7 @@ from tiny import TINY_NETWORKS, darkness
 from torch import nn
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, ImageSet, Pair
+from rgsud_fast.data import Domains, FolderSet, Pair
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.rewards.pool import RewardPool
@@ -28,10 +28,10 @@ STEPS, STOP = 20, 13
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this PyTorch is built without torch.distributed")
 
 
-def images(seed: int) -> ImageSet:
+def images(seed: int) -> FolderSet:
     generator = np.random.default_rng(seed)
     arrays = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    return ImageSet.from_arrays([str(i) for i in range(len(arrays))], arrays)
+    return FolderSet.from_arrays([str(i) for i in range(len(arrays))], arrays)
 
 
 class Idle(nn.Module):

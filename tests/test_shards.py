@@ -11,7 +11,7 @@ from tars import png, same, write_shards, write_tar
 from tiny import darkness, same_bits
 
 from rgsud_fast.config import Config, merge
-from rgsud_fast.data import Domains, ImageSet, load_domains, to_tensor, write_image
+from rgsud_fast.data import Domains, FolderSet, load_domains, to_tensor, write_image
 from rgsud_fast.data import shard_index as index_module
 from rgsud_fast.data.shard_set import ShardSet
 from rgsud_fast.errors import UserError
@@ -23,7 +23,7 @@ from rgsud_fast.training.feed import Feed
 
 def test_shards_are_the_set_that_a_folder_of_their_files_is(photos, pattern, opened, tmp_path):
     images = opened(pattern)
-    same(images, ImageSet.from_folder(photos, tmp_path / "cache"))
+    same(images, FolderSet.from_folder(photos, tmp_path / "cache"))
     assert images.names == ["9.png", "10.png", "11.png", "12.png", "13.png"]
     assert np.array_equal(images[-1], images[4])
     with pytest.raises(IndexError):
@@ -49,7 +49,7 @@ def test_the_second_opening_decodes_nothing_and_a_changed_shard_is_read_again(ph
 @pytest.mark.parametrize("reals", [1, 3])
 @pytest.mark.parametrize("gib", [0, 1.0], ids=["nothing kept", "all kept"])
 def test_a_feed_gives_the_same_crops_from_shards_as_from_a_folder(photos, pattern, opened, tmp_path, gib, reals):
-    folder, shards = ImageSet.from_folder(photos, tmp_path / "cache"), opened(pattern, gib)
+    folder, shards = FolderSet.from_folder(photos, tmp_path / "cache"), opened(pattern, gib)
     config = Config(preset="small", crop=48, optim={"discriminator_reals": reals})  # some images are smaller
     feeds = [Feed(config, Domains(images, images), torch.device("cpu")) for images in (folder, shards)]
     pool = RewardPool(folder.sizes)
@@ -104,7 +104,7 @@ def test_shards_and_folders_stand_beside_one_another(photos, pattern, tmp_path):
     told = []
     domains = load_domains(config.data, tmp_path / "cache", told.append)
     assert isinstance(domains.rainy, ShardSet)
-    assert isinstance(domains.clean, ImageSet)
+    assert isinstance(domains.clean, FolderSet)
     assert [pair.name for pair in domains.val] == domains.rainy.names
     assert any("in both data.rainy and data.val_clean" in line for line in told)
 

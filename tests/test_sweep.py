@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
-from rgsud_fast.data import ImageSet, to_tensor
+from rgsud_fast.data import FolderSet, to_tensor
 from rgsud_fast.iqa import DomainScorer, make_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer
@@ -36,7 +36,7 @@ class Darken(nn.Module):
 def rainy():
     generator = np.random.default_rng(0)
     arrays = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    return ImageSet.from_arrays(["a", "b", "c"], arrays)
+    return FolderSet.from_arrays(["a", "b", "c"], arrays)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_on_a_gpu_the_host_waits_once_at_the_end(name):
     """No synchronisation while images are derained, judged and offered; the first sweep compiles and fills caches."""
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 256, (240, 320, 3), dtype=np.uint8) for _ in range(8)]
-    images = ImageSet.from_arrays([str(i) for i in range(8)], arrays)
+    images = FolderSet.from_arrays([str(i) for i in range(8)], arrays)
     device = torch.device("cuda")
     scorer = make_scorer(name, images, images, device=device)
     pool, derainer = RewardPool(images.sizes, device=device), Darken(0.9).to(device)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from rgsud_fast.cli import main
 from rgsud_fast.config import load_config
-from rgsud_fast.data import ImageSet, read_image
+from rgsud_fast.data import FolderSet, read_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import convert_daclip, load_brisque_model, load_daclip, load_scorer
 from rgsud_fast.iqa.niqe import load_niqe_model
@@ -269,10 +269,10 @@ def test_only_the_formats_named_are_decoded(tmp_path):
 def test_a_cache_with_an_index_that_lies_is_built_anew(tmp_path, change):
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (40, 40), (9, 9, 9)).save(tmp_path / "photos" / "0.png")
-    ImageSet.from_folder(tmp_path / "photos", tmp_path / "cache")
+    FolderSet.from_folder(tmp_path / "photos", tmp_path / "cache")
     (index,) = (tmp_path / "cache").glob("*.json")
     index.write_text(json.dumps(json.loads(index.read_text()) | change))
-    images = ImageSet.from_folder(tmp_path / "photos", tmp_path / "cache")
+    images = FolderSet.from_folder(tmp_path / "photos", tmp_path / "cache")
     assert images.sizes == [(40, 40)]
     assert images.names == ["0.png"]
 

@@ -2,9 +2,9 @@
 
 from .demo import load_demo
 from .domains import Domains, Pair
-from .folder_set import ImageSet
+from .folder_set import FolderSet
 from .image_files import list_images, read_image, to_tensor, write_image
-from .image_set import Images
+from .image_set import ImageSet
 from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
@@ -13,8 +13,8 @@ from .sampler import Crop, Stream, draw, offsets_of, windows_of
 __all__ = [
     "Crop",
     "Domains",
+    "FolderSet",
     "ImageSet",
-    "Images",
     "Pair",
     "Photo",
     "RainStyle",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from .domains import Domains, Pair
-from .folder_set import ImageSet
+from .folder_set import FolderSet
 from .image_files import read_image
 from .rain import RainStyle, render_rain
 
@@ -70,7 +70,7 @@ def load_demo() -> Domains:
             style = near_rain(rng, angles[len(rainy)])
             rainy[f"{name}-{rain}"] = render_rain(image[:, middle:], style, seed=len(rainy))
     return Domains(
-        ImageSet.from_arrays(list(rainy), rainy.values()), ImageSet.from_arrays(list(clean), clean.values()), _pairs()
+        FolderSet.from_arrays(list(rainy), rainy.values()), FolderSet.from_arrays(list(clean), clean.values()), _pairs()
     )
 
 

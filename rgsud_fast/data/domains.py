@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .image_set import Images
+from .image_set import ImageSet
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Pair:
 class Domains:
     """What a run trains on, and what it is validated with."""
 
-    rainy: Images
-    clean: Images
+    rainy: ImageSet
+    clean: ImageSet
     val: list[Pair] | None = None
     skipped_pairs: int = 0  # with an image that cannot be used
 
@@ -33,7 +33,7 @@ class Domains:
         return {"rainy": len(self.rainy.skipped), "clean": len(self.clean.skipped), "pairs": self.skipped_pairs}
 
     def close(self) -> None:
-        """The run is over; see `Images.close`."""
+        """The run is over; see `ImageSet.close`."""
         self.rainy.close()
         self.clean.close()
 

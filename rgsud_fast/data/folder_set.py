@@ -18,13 +18,13 @@ from PIL import Image
 from ..errors import UserError
 from ..system.files import remove_leftovers, replacing, write_text
 from .image_files import decode_image, list_images
-from .image_set import Images, Sizes
+from .image_set import ImageSet, Sizes
 from .sampler import offsets_of
 
 Progress = Callable[[int, int], None]  # images decoded so far, images in all
 
 
-class ImageSet(Images):
+class FolderSet(ImageSet):
     """Images that lie one after another in one array, in memory or in a mapped file."""
 
     def __init__(self, pixels: np.ndarray, names: list[str], sizes: Sizes, digests: list[str], skipped=None):
@@ -37,7 +37,7 @@ class ImageSet(Images):
         return self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
 
     @classmethod
-    def from_arrays(cls, names: Sequence[str], images: Iterable[np.ndarray]) -> ImageSet:
+    def from_arrays(cls, names: Sequence[str], images: Iterable[np.ndarray]) -> FolderSet:
         """Hold images that are in memory already, uint8 [H, W, 3] each."""
         images = list(images)
         pixels = np.concatenate([image.reshape(-1) for image in images])
@@ -46,7 +46,7 @@ class ImageSet(Images):
         return cls(pixels, list(names), sizes, [digest(image) for image in images])
 
     @classmethod
-    def from_folder(cls, folder: str | Path, cache_dir: str | Path, progress: Progress | None = None) -> ImageSet:
+    def from_folder(cls, folder: str | Path, cache_dir: str | Path, progress: Progress | None = None) -> FolderSet:
         """Open a folder's images through their cache, which is built where it is missing or stale.
 
         The cache is two files named after the folder and after what is in it (names, sizes, modification times and
@@ -87,7 +87,7 @@ class ImageSet(Images):
         return cls._open(base)
 
     @classmethod
-    def _open(cls, base: Path) -> ImageSet:
+    def _open(cls, base: Path) -> FolderSet:
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
         pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
         sizes = [(height, width) for height, width in index["sizes"]]

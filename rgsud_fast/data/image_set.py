@@ -15,7 +15,7 @@ from .sampler import Crop, offsets_of, windows_of
 Sizes = list[tuple[int, int]]  # (H, W) of each image
 
 
-class Images(Sequence):
+class ImageSet(Sequence):
     """A fixed sequence of uint8 [H, W, 3] images.
 
     Attributes:

@@ -9,9 +9,9 @@ from ..config import DataConfig
 from ..errors import UserError
 from .demo import load_demo
 from .domains import Domains, Pair
-from .folder_set import ImageSet, Progress
+from .folder_set import FolderSet, Progress
 from .image_files import natural
-from .image_set import Images
+from .image_set import ImageSet
 from .pairing import check_names
 from .shard_set import ShardSet
 
@@ -47,7 +47,7 @@ def load_domains(
                 "or train on the embedded ones (--preset demo)"
             )
 
-    def open_set(field: str) -> Images:
+    def open_set(field: str) -> ImageSet:
         try:
             images = _open(getattr(data, field), data, data.cache_dir or cache_dir, progress)
         except UserError as error:
@@ -66,13 +66,13 @@ def load_domains(
     return Domains(sets["rainy"], sets["clean"], val, skipped_pairs)
 
 
-def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progress | None) -> Images:
+def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progress | None) -> ImageSet:
     if isinstance(source, Path):
-        return ImageSet.from_folder(source, cache_dir, progress)
+        return FolderSet.from_folder(source, cache_dir, progress)
     return ShardSet.open(source, cache_dir, data.cache_gib, progress)
 
 
-def pair_up(rainy: Images, clean: Images) -> list[Pair]:
+def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
     """Match validation images by their sorted names; a pair with an image that was skipped is left out.
 
     Raises:
@@ -99,12 +99,12 @@ def pair_up(rainy: Images, clean: Images) -> list[Pair]:
     return pairs
 
 
-def _found(images: Images) -> list[str]:
+def _found(images: ImageSet) -> list[str]:
     """The names of all images that are there, usable or not, in order."""
     return sorted([*images.names, *images.skipped], key=natural) if images.skipped else images.names
 
 
-def _skipped(field: str, images: Images) -> str:
+def _skipped(field: str, images: ImageSet) -> str:
     """Name the images of a set that cannot be used, and say why."""
     reasons = [f"{name}: {reason}" for name, reason in images.skipped.items()]
     more = [f"and {len(reasons) - _NAMED} more"] if len(reasons) > _NAMED else []
@@ -114,7 +114,7 @@ def _skipped(field: str, images: Images) -> str:
     )
 
 
-def _warn_of_overlap(sets: dict[str, Images], warn: Callable[[str], None]) -> None:
+def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> None:
     """Name images, equal in every pixel, that are in two sets (one file reached by two paths is such a case)."""
     for one, other, harm in (
         ("rainy", "clean", "the two domains are no longer rainy and clean"),

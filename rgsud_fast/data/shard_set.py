@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UserError
 from .folder_set import Progress, check_any, digest
 from .image_files import decode_image, natural
-from .image_set import Images, window
+from .image_set import ImageSet, window
 from .sampler import Crop
 from .shard_files import Shard, expand, index_name
 from .shard_index import Index, open_index
@@ -29,7 +29,7 @@ class _Place(NamedTuple):
     length: int
 
 
-class ShardSet(Images):
+class ShardSet(ImageSet):
     """Images in tar shards, in the natural order of their names, as a folder of the same files has them.
 
     Decoded images are kept as they come until `cache_bytes` are taken, and never dropped: under random access dropping

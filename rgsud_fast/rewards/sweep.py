@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import RewardConfig
-from ..data import Images, to_tensor
+from ..data import ImageSet, to_tensor
 from ..iqa import Plausibility, Scorer
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
@@ -47,7 +47,7 @@ class Judged(NamedTuple):
 
 def sweep(
     derainer: nn.Module,
-    rainy: Images,
+    rainy: ImageSet,
     indices: Sequence[int],
     scorer: Scorer,
     pool: RewardPool,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data import Crop, Domains, Images, Stream, draw, windows_of
+from ..data import Crop, Domains, ImageSet, Stream, draw, windows_of
 from ..ops import take_crops
 from ..rewards.distributed_pool import ShardedPool
 from ..rewards.pool import RewardPool
@@ -78,7 +78,7 @@ class Feed:
         slots = None if everyone else self.ranks.slots(count)
         return draw(config.seed, step, count, self._set(stream).sizes, config.crop, stream, slots)
 
-    def _set(self, stream: Stream) -> Images:
+    def _set(self, stream: Stream) -> ImageSet:
         return self.domains.clean if stream == "clean" else self.domains.rainy
 
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
@@ -112,7 +112,7 @@ class Feed:
         return sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
 
 
-def _bytes_of(images: Images) -> Tensor:
+def _bytes_of(images: ImageSet) -> Tensor:
     """The bytes of a set, sharing its memory. They may be a file that can only be read: nothing here writes to them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
