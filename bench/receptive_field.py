@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rgsud_fast.data import render_rain, to_tensor
 from rgsud_fast.data.demo import TRAINING, near_rain, photograph
-from rgsud_fast.networks import PER_CROP, Derainer, evaluating, local_statistics
+from rgsud_fast.networks import PER_CROP, NAFNet, evaluating, local_statistics
 from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.networks.tiles import fade
 from rgsud_fast.networks.weights import CROP, load_network, read_metadata
@@ -39,7 +39,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     if args.run is None:
-        network, crop = train(Derainer(width=args.width), args.iterations, args.crop), args.crop
+        network, crop = train(NAFNet(width=args.width), args.iterations, args.crop), args.crop
     else:
         network, crop = load_network(args.run), int(read_metadata(args.run).get(CROP, args.crop))
     print(f"reach of the convolutions by the layers: {reach(network)} pixels each way")
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"{'':>6}  least overlap: {overlaps}")
 
 
-def reach(network: Derainer) -> int:
+def reach(network: NAFNet) -> int:
     """The farthest pixel that convolutions can see, in one direction.
 
     A block's 3x3 sees one pixel of its level; a change of level sees the rest of its square.
@@ -110,7 +110,7 @@ def means_of(network: nn.Module, rainy: Tensor) -> Iterator[None]:
         del block.forward
 
 
-def train(network: Derainer, iterations: int, crop: int, batch: int = 2) -> Derainer:
+def train(network: NAFNet, iterations: int, crop: int, batch: int = 2) -> NAFNet:
     """Fit a derainer to rendered rain, supervised: enough for its influence to decay as a trained one's does."""
     rng = np.random.default_rng(0)
     clean = [photograph(file) for file, _ in TRAINING]

@@ -17,7 +17,7 @@ import torch
 
 from rgsud_fast.iqa import DomainScorer, save_scorer
 from rgsud_fast.iqa.domain import RainNet
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, facts, rows, write_gallery
 
@@ -41,7 +41,7 @@ class Site(NamedTuple):
 def make_run(folder: Path) -> Path:
     """What a finished run leaves: a derainer that darkens by a quarter, a scorer, a gallery, and a checkpoint."""
     folder.mkdir(parents=True)
-    network = Derainer(4, [1], 1, [1])
+    network = NAFNet(4, [1], 1, [1])
     with torch.no_grad():
         for parameter in network.last.parameters():
             parameter.zero_()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rgsud_fast.errors import UserError
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import derain_loss, high_pass, layernorm2d, rain_residual, ssim, use_backend, with_high_pass
 from rgsud_fast.ops.installation import describe, info
@@ -103,7 +103,7 @@ def test_torch_compile_sees_the_ops_whole(backend):
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_torch_compile_sees_the_networks_whole(backend):
     torch.compiler.reset()
-    nets = [Derainer(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4)]
+    nets = [NAFNet(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4)]
     for net in nets:
         image = torch.rand(2, 6 if isinstance(net, RainGenerator) else 3, 32, 32)
         for parameter in net.parameters():

@@ -152,10 +152,10 @@ def test_other_commands_tell_mistakes_in_one_line(capsys, tmp_path):
 
 
 def test_derain_evaluate_and_rain_work_from_a_run_folder(capsys, tmp_path):
-    from rgsud_fast.networks import Derainer, RainGenerator, UNet
+    from rgsud_fast.networks import NAFNet, RainGenerator, UNet
     from rgsud_fast.networks.weights import save_network
 
-    save_network(tmp_path / "run/derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
+    save_network(tmp_path / "run/derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
     save_network(tmp_path / "run/unet.safetensors", UNet(4, 2), "unet")
     save_network(tmp_path / "run/generator.safetensors", RainGenerator(4, 1), "generator")
     for name in ("a.png", "b.jpg"):

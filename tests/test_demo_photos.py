@@ -20,7 +20,7 @@ from rgsud_fast.demo_page.worker import KEPT, LAYER, Darkroom, Stopped, load_own
 from rgsud_fast.iqa import CallableScorer, DomainScorer, save_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.iqa.metrics import fixed_filter
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -94,7 +94,7 @@ def test_a_result_is_named_after_the_upload_with_harmless_letters(upload, name):
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return Derainer(4, [1], 1, [1]).eval()
+    return NAFNet(4, [1], 1, [1]).eval()
 
 
 def photo(path, height=90, width=70):

@@ -21,7 +21,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.inference.inputs import Source
 from rgsud_fast.inference.outputs import targets_of
 from rgsud_fast.inference.rain import rain
-from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.networks import NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.runs.folder import RunFolder, open_run
 from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, curves, rows, write_gallery
@@ -105,7 +105,7 @@ def test_derained_images_of_hostile_names_stay_in_the_output_folder(tmp_path):
     inside = photographs(tmp_path / "in" / "sub" / "x..d").parent.parent
     photographs(inside)
     before = everything_under(tmp_path)
-    written = derain(Derainer(2, [1], 1, [1]), inside, tmp_path / "out")
+    written = derain(NAFNet(2, [1], 1, [1]), inside, tmp_path / "out")
     assert len(written) == len(set(written)) == 2 * len(SCRIPTS)
     new = everything_under(tmp_path) - before
     assert all(path == "out" or path.startswith("out/") for path in new)
@@ -123,7 +123,7 @@ def test_a_link_in_the_output_folder_is_not_followed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"sub/one\.png leads out of"):
-        derain(Derainer(2, [1], 1, [1]), tmp_path / "in", tmp_path / "out")
+        derain(NAFNet(2, [1], 1, [1]), tmp_path / "in", tmp_path / "out")
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
@@ -132,7 +132,7 @@ def test_a_link_in_place_of_an_output_file_is_replaced_and_its_target_kept(tmp_p
     (tmp_path / "out").mkdir()
     (tmp_path / "precious").write_text("kept")
     (tmp_path / "out" / "one.png").symlink_to(tmp_path / "precious")
-    derain(Derainer(2, [1], 1, [1]), tmp_path / "in", tmp_path / "out")
+    derain(NAFNet(2, [1], 1, [1]), tmp_path / "in", tmp_path / "out")
     assert (tmp_path / "precious").read_text() == "kept"
     assert not (tmp_path / "out" / "one.png").is_symlink()
 

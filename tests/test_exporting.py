@@ -17,7 +17,7 @@ from rgsud_fast import cli
 from rgsud_fast.cli import commands
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import BOUND, OPSET, SUFFIXES, export
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import KINDS, load_network, read_metadata, save_network
 
 for name in ("onnx", "onnxruntime", "onnxscript"):
@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     networks = {
-        "derainer": Derainer(**SIZES),
+        "derainer": NAFNet(**SIZES),
         "unet": UNet(4, 3),
         "generator": RainGenerator(4, 1),
         "discriminator": Discriminator(4),
@@ -200,7 +200,7 @@ def test_the_command_prints_the_difference(run, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_papers_widths_in_onnx(tmp_path):
-    network = Derainer(32, (1, 1, 1, 1), 1, (1, 1, 1, 1))
+    network = NAFNet(32, (1, 1, 1, 1), 1, (1, 1, 1, 1))
     for name, parameter in network.named_parameters():
         if name.endswith(("beta", "gamma")):  # which are 0 at first, so that no block shows
             nn.init.normal_(parameter, 0.0, 0.3)

@@ -16,7 +16,7 @@ from rgsud_fast.cli.arguments import read_train
 from rgsud_fast.config import PRESETS, Config, load_config
 from rgsud_fast.iqa import NiqeScorer, brisque, load_brisque_model, load_scorer, save_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, load_niqe_model
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import load_network, save_network
 from rgsud_fast.runs.checkpoint import FIELDS, load_checkpoint, save_checkpoint
 
@@ -226,7 +226,7 @@ def test_the_svr_reader_reads_or_refuses_the_published_model_damaged(tmp_path, r
 
 def test_weights_scorers_and_checkpoints_are_read_or_refused(tmp_path):
     """Files of this package's own, and NIQE's parameters, damaged; headers and pickles are text and opcodes."""
-    save_network(tmp_path / "weights.safetensors", Derainer(2, [1], 1, [1]), "derainer")
+    save_network(tmp_path / "weights.safetensors", NAFNet(2, [1], 1, [1]), "derainer")
     save_scorer(
         NiqeScorer(NiqeModel(torch.zeros(36).double(), torch.eye(36).double())), tmp_path / "scorer.safetensors"
     )

@@ -16,7 +16,7 @@ from PIL import Image
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Pair
 from rgsud_fast.iqa import CallableScorer
-from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.networks import NAFNet, RainGenerator, UNet
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
@@ -167,7 +167,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         switched=validated,
         scorer=CallableScorer(lambda images: images.mean(dim=(1, 2, 3))),
         outcomes={0: 0, 1: 3, 2: 1},
-        derainer=Derainer(4, [1], 1, [1]).train(),
+        derainer=NAFNet(4, [1], 1, [1]).train(),
         nets=types.SimpleNamespace(unet=UNet(4, 2), generator=RainGenerator(4, 1)),
         pool=pool,
         domains=types.SimpleNamespace(

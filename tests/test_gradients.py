@@ -11,7 +11,7 @@ from torch import nn
 
 from rgsud_fast.config import LossConfig
 from rgsud_fast.methods.rgsud import Networks, stage2, weighted
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.optim.gradient_norms import gradient_norms
 from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.training import train
@@ -22,7 +22,7 @@ TRAINED = ("derainer", "unet", "generator")
 
 @pytest.fixture
 def nets():
-    made = Networks(Derainer(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4))
+    made = Networks(NAFNet(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4))
     for net in made:  # away from their near-identity start, so that every path carries a gradient
         for parameter in net.parameters():
             parameter.data.add_(0.05 * torch.randn_like(parameter))

@@ -12,7 +12,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.inference.derain import derain
 from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.inference.rain import rain
-from rgsud_fast.networks import Derainer, RainGenerator, UNet
+from rgsud_fast.networks import NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.system.device import pick_device
 
@@ -125,7 +125,7 @@ def test_inputs_are_never_overwritten(folder):
 
 
 def test_weights_may_be_a_run_folder_or_a_file(folder, tmp_path):
-    network = Derainer(width=4, encoder=[1], middle=1, decoder=[1]).eval()
+    network = NAFNet(width=4, encoder=[1], middle=1, decoder=[1]).eval()
     save_network(tmp_path / "run" / "derainer.safetensors", network, "derainer")
     image = torch.rand(1, 3, 21, 19)
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_rain_writes_pairs_of_equal_names_and_sizes(run, folder, tmp_path):
 def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
     from rgsud_fast.networks.weights import RAIN_FROM, load_network
 
-    save_network(run / "derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
+    save_network(run / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
     save_network(run / "generator.safetensors", RainGenerator(4, 1), "generator", {RAIN_FROM: estimator})
     write_image(tmp_path / "c.png", torch.rand(3, 40, 40))
     write_image(tmp_path / "r.png", torch.rand(3, 40, 40))

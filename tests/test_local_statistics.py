@@ -16,7 +16,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.inference.derain import derain
 from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.methods.build import build_networks
-from rgsud_fast.networks import Derainer, local_statistics
+from rgsud_fast.networks import NAFNet, local_statistics
 from rgsud_fast.networks.derainers.nafnet import NAFBlock, local_mean
 from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.networks.weights import CROP, save_network
@@ -26,10 +26,10 @@ from rgsud_fast.training.validation import validate, window_of
 
 
 @pytest.fixture
-def derainer() -> Derainer:
+def derainer() -> NAFNet:
     """A network whose blocks do something: fresh ones pass their input on."""
     torch.manual_seed(3)
-    network = Derainer(width=4, encoder=[1], middle=1, decoder=[1]).eval().requires_grad_(False)
+    network = NAFNet(width=4, encoder=[1], middle=1, decoder=[1]).eval().requires_grad_(False)
     for block in network.modules():
         if isinstance(block, NAFBlock):
             nn.init.normal_(block.beta)

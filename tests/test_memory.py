@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.networks.weights import save_network
 
@@ -30,7 +30,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # KiB
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux tells it")
 def test_24_megapixels_by_the_papers_network_stay_under_3_gib(tmp_path):
     """One block a level where the paper has up to twelve: what a block needs is free for the next, but its weights."""
-    network = Derainer(32, [1, 1, 1, 1], 1, [1, 1, 1, 1])
+    network = NAFNet(32, [1, 1, 1, 1], 1, [1, 1, 1, 1])
     for block in network.modules():
         if isinstance(block, NAFBlock):  # a fresh block passes its input on
             torch.nn.init.normal_(block.beta, std=0.1)

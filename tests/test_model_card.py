@@ -10,7 +10,7 @@ import yaml
 from tiny import darkness
 
 from rgsud_fast.config import load_config, save_config
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.runs.model_card import model_card, write_card
 from rgsud_fast.training import train
@@ -34,7 +34,7 @@ def run(tmp_path):
     save_config(load_config(config), folder / "config.yaml")
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     text = {"preset": "small", "step": "3200", "seed": "0"}
-    save_network(folder / "derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer", text)
+    save_network(folder / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer", text)
     return folder
 
 
@@ -142,7 +142,7 @@ def test_our_own_card_is_renewed_until_somebody_changes_it(run):
 
 
 def test_a_folder_with_weights_alone_has_a_card_too(tmp_path):
-    save_network(tmp_path / "derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
+    save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
     front, text = front_matter(model_card(tmp_path, {"derainer.safetensors"}))
     assert "metrics" not in front
     assert "Nothing was measured" in text

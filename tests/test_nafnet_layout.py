@@ -14,7 +14,7 @@ from torch import nn
 
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.errors import UserError
-from rgsud_fast.networks import Derainer, UNet
+from rgsud_fast.networks import NAFNet, UNet
 from rgsud_fast.networks.derainers.nafnet_files import read_derainer, read_start, to_nafnet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.training import train
@@ -53,7 +53,7 @@ def test_published_weights_compute_the_same_here(tmp_path):
 
 
 def test_our_own_files_are_read_as_well(tmp_path):
-    network = drawn(Derainer(**SIZES))
+    network = drawn(NAFNet(**SIZES))
     save_network(tmp_path / "derainer.safetensors", network, "derainer")
     save_file(network.state_dict(), tmp_path / "bare.safetensors")
     for path in (tmp_path, tmp_path / "derainer.safetensors", tmp_path / "bare.safetensors"):
@@ -67,7 +67,7 @@ def test_half_precision_becomes_single(tmp_path):
 
 
 def test_our_weights_are_written_under_the_published_names():
-    ours, theirs = drawn(Derainer(**SIZES)).eval(), PlainNAFNet(**SIZES).eval()
+    ours, theirs = drawn(NAFNet(**SIZES)).eval(), PlainNAFNet(**SIZES).eval()
     theirs.load_state_dict(to_nafnet(ours.state_dict()))
     image = torch.rand(1, 3, 17, 8)
     with torch.no_grad():

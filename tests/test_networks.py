@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet, init_fan_in
+from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet, init_fan_in
 from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.ops import high_pass
 
@@ -28,7 +28,7 @@ def drawn(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "network, count", [(Derainer, 29_159_715), (UNet, 2_270_499), (RainGenerator, 545_283), (Discriminator, 2_767_809)]
+    "network, count", [(NAFNet, 29_159_715), (UNet, 2_270_499), (RainGenerator, 545_283), (Discriminator, 2_767_809)]
 )
 def test_default_sizes_are_the_papers(network, count):
     with torch.device("meta"):
@@ -38,13 +38,13 @@ def test_default_sizes_are_the_papers(network, count):
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 50)], ids=str)
 def test_images_keep_their_size(size):
     image = torch.rand(2, 3, *size)
-    assert Derainer(4, (1, 1, 1), 1, (1, 1, 1))(image).shape == image.shape
+    assert NAFNet(4, (1, 1, 1), 1, (1, 1, 1))(image).shape == image.shape
     assert UNet(4, 3)(image).shape == image.shape
     assert RainGenerator(4, 1)(torch.cat([image, image], 1)).shape == image.shape
 
 
 def test_sizes_build_the_same_network_again():
-    for network in (Derainer(4, (1, 2), 1, (2, 1)), UNet(4, 2), RainGenerator(4, 2), Discriminator(4)):
+    for network in (NAFNet(4, (1, 2), 1, (2, 1)), UNet(4, 2), RainGenerator(4, 2), Discriminator(4)):
         again = type(network)(**network.sizes)
         assert {k: v.shape for k, v in again.state_dict().items()} == {
             k: v.shape for k, v in network.state_dict().items()
@@ -55,7 +55,7 @@ def test_discriminator_judges_patches():
     assert Discriminator(2)(torch.rand(1, 3, 256, 256)).shape == (1, 1, 30, 30)
 
 
-@pytest.mark.parametrize("network", [Derainer(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1)], ids=name_of)
+@pytest.mark.parametrize("network", [NAFNet(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1)], ids=name_of)
 def test_networks_add_to_their_input(network):
     nn.init.zeros_(network.last.weight)
     nn.init.zeros_(network.last.bias)
@@ -97,7 +97,7 @@ def test_naf_block_starts_as_the_identity():
 
 
 def test_derainer_adds_its_skips_on_the_way_up():
-    network, image = drawn(Derainer(2, (1, 1), 1, (1, 1))), torch.rand(1, 3, 8, 12, dtype=torch.float64)
+    network, image = drawn(NAFNet(2, (1, 1), 1, (1, 1))), torch.rand(1, 3, 8, 12, dtype=torch.float64)
     x0 = network.encoder[0](F.conv2d(image, network.first.weight, network.first.bias, padding=1))
     x1 = network.encoder[1](F.conv2d(x0, network.downs[0].weight, network.downs[0].bias, stride=2))
     x = network.middle(F.conv2d(x1, network.downs[1].weight, network.downs[1].bias, stride=2))
@@ -148,7 +148,7 @@ def test_generator_follows_its_layer_table():
     torch.testing.assert_close(network(torch.cat([clean, rain], 1)), wanted)
 
 
-@pytest.mark.parametrize("network", [Derainer(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=name_of)
+@pytest.mark.parametrize("network", [NAFNet(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=name_of)
 def test_a_wrong_input_is_named(network):
     with pytest.raises(ValueError, match=r"image must be \[N, 3, H, W\].*\[1, 4, 32, 32\]"):
         network(torch.rand(1, 4, 32, 32))

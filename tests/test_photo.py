@@ -199,10 +199,10 @@ def test_a_profile_of_inks_is_not_given_to_colours(tmp_path):
 
 @pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)], ids=str)
 def test_an_image_one_pixel_thin_is_derained(tmp_path, size):
-    from rgsud_fast.networks import Derainer
+    from rgsud_fast.networks import NAFNet
 
     Image.fromarray(np.full((*size, 3), 99, np.uint8)).save(tmp_path / "thin.png")
-    (written,) = derain(Derainer(4, [1], 1, [1]), tmp_path / "thin.png", tmp_path / "out")
+    (written,) = derain(NAFNet(4, [1], 1, [1]), tmp_path / "thin.png", tmp_path / "out")
     with Image.open(written) as opened:
         assert opened.size == size[::-1]
 

@@ -8,7 +8,7 @@ import torch
 from rgsud_fast.config import LossConfig
 from rgsud_fast.methods import losses
 from rgsud_fast.methods.rgsud import Networks, discriminator_loss, stage1, stage2
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.ops import derain_loss
 
 ALL = LossConfig(channel_consistency=10, background_guidance=1, self_reconstruction=1)
@@ -17,7 +17,7 @@ ALL = LossConfig(channel_consistency=10, background_guidance=1, self_reconstruct
 @pytest.fixture
 def nets():
     torch.manual_seed(0)
-    made = Networks(Derainer(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4))
+    made = Networks(NAFNet(4, (1,), 1, (1,)), UNet(4, 2), RainGenerator(4, 1), Discriminator(4))
     for net in made:  # away from their near-identity start, so that every path carries a gradient
         for parameter in net.parameters():
             parameter.data.add_(0.05 * torch.randn_like(parameter))

@@ -23,7 +23,7 @@ from rgsud_fast.data import FolderSet, read_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import convert_daclip, load_brisque_model, load_daclip, load_scorer
 from rgsud_fast.iqa.niqe import load_niqe_model
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import load_network, load_state, save_network
 from rgsud_fast.optim.adam import restore_moments
 from rgsud_fast.runs.checkpoint import FIELDS, load_checkpoint, save_checkpoint
@@ -67,7 +67,7 @@ def as_bare_pickle(path: Path, content: object) -> None:
 @pytest.mark.parametrize("read", [load_checkpoint, load_daclip, convert_daclip, load_network, load_state, load_scorer])
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, write, read):
     target, path = tmp_path / "exploded", tmp_path / "file.pt"
-    more = {convert_daclip: [tmp_path / "out.safetensors"], load_state: [Derainer(2, [1], 1, [1])]}.get(read, [])
+    more = {convert_daclip: [tmp_path / "out.safetensors"], load_state: [NAFNet(2, [1], 1, [1])]}.get(read, [])
     write(path, STATE | {"version": 1, "step": Bomb(target), "visual_control.conv1.weight": Bomb(target)})
     assert "file.pt" in refused(read, path, *more)
     assert not target.exists()
@@ -150,7 +150,7 @@ def test_settings_of_the_optimiser_are_not_the_files():
     ids=lambda sizes: str(sizes)[:30],
 )
 def test_sizes_beyond_the_tensors_of_the_file_build_nothing(tmp_path, sizes):
-    network = Derainer(2, [1], 1, [1])
+    network = NAFNet(2, [1], 1, [1])
     network.sizes = network.sizes | sizes
     save_network(tmp_path / "derainer.safetensors", network, "derainer")
     assert "does not fit the derainer" in refused(load_network, tmp_path)

@@ -13,7 +13,7 @@ from torch import nn
 from rgsud_fast import cli
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.derain import derain
-from rgsud_fast.networks import Derainer
+from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
 
 av = pytest.importorskip("av")
@@ -190,7 +190,7 @@ def test_mistakes_are_told(tmp_path, monkeypatch):
 
 
 def test_the_command_takes_a_video(tmp_path, capsys):
-    save_network(tmp_path / "run" / "derainer.safetensors", Derainer(4, [1], 1, [1]), "derainer")
+    save_network(tmp_path / "run" / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
     source, target = film(tmp_path / "rain.mp4"), tmp_path / "out.mp4"
     assert cli.main(["derain", str(tmp_path / "run"), str(source), str(target), "--device", "cpu"]) == 0
     assert f"wrote 1 video to {target}" in capsys.readouterr().out

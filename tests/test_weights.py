@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from rgsud_fast.errors import UserError
-from rgsud_fast.networks import Derainer, Discriminator, RainGenerator, UNet
+from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import load_network, load_state, read_metadata, save_network
 
 TINY = {
-    "derainer": lambda: Derainer(width=4, encoder=[1, 1], middle=1, decoder=[1, 1]),
+    "derainer": lambda: NAFNet(width=4, encoder=[1, 1], middle=1, decoder=[1, 1]),
     "unet": lambda: UNet(width=4, levels=2),
     "generator": lambda: RainGenerator(width=4, blocks=1),
     "discriminator": lambda: Discriminator(width=4),
@@ -41,7 +41,7 @@ def test_a_saved_network_comes_back_with_the_same_bits(tmp_path, kind):
 def test_a_run_folder_stands_for_its_weights(tmp_path):
     save_network(tmp_path / "derainer.safetensors", TINY["derainer"](), "derainer")
     save_network(tmp_path / "unet.safetensors", TINY["unet"](), "unet")
-    assert isinstance(load_network(tmp_path), Derainer)
+    assert isinstance(load_network(tmp_path), NAFNet)
     assert isinstance(load_network(tmp_path, "unet"), UNet)
     with pytest.raises(UserError, match=r"has no generator\.safetensors"):
         load_network(tmp_path, "generator")

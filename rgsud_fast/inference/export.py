@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ..errors import UserError
-from ..networks import Derainer
+from ..networks import NAFNet
 from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
 from ..networks.weights import RESERVED, Kind, find_weights, load_network, load_state, read_metadata, save_network
 from ..ops import use_backend
@@ -141,7 +141,7 @@ def _write_safetensors(module: nn.Module, kind: Kind, path: Path, text: dict[str
 
 
 def _write_nafnet(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
-    if type(module) is not Derainer:
+    if type(module) is not NAFNet:
         raise UserError(f"--to nafnet is for this package's derainer, not for {type(module).__name__}")
     tensors = to_nafnet(module.state_dict())
     if path.suffix == ".safetensors":

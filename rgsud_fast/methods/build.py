@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Derainer, Discriminator, RainGenerator, UNet, evaluating, init_fan_in
+from ..networks import Discriminator, NAFNet, RainGenerator, UNet, evaluating, init_fan_in
 from ..system.device import memory_layout
 from .rgsud import Networks
 
@@ -27,7 +27,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         nets = Networks(
-            Derainer(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
+            NAFNet(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
             if derainer is None
             else derainer,
             UNet(sizes.unet_width, sizes.unet_levels),
@@ -40,7 +40,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
             nets.generator.start_grey()
     if derainer is not None:
         _check_derainer(derainer, config.crop)
-        if config.val_local_statistics and not isinstance(derainer, Derainer):
+        if config.val_local_statistics and not isinstance(derainer, NAFNet):
             raise UserError("val_local_statistics is known of NAFNet alone; leave it off with a derainer of your own")
     return Networks(*(net.to(device, memory_format=memory_layout(device)).train() for net in nets))
 

@@ -1,15 +1,15 @@
 """The four networks of RGSUD. Each carries `sizes`, the keywords that build it again."""
 
 from ._common import evaluating, init_fan_in
-from .derainers.nafnet import PER_CROP, Derainer, local_statistics
+from .derainers.nafnet import PER_CROP, NAFNet, local_statistics
 from .discriminator import Discriminator
 from .generator import RainGenerator
 from .unet import UNet
 
 __all__ = [
     "PER_CROP",
-    "Derainer",
     "Discriminator",
+    "NAFNet",
     "RainGenerator",
     "UNet",
     "evaluating",

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..system.files import replacing
 from ..version import version
-from . import Derainer, Discriminator, RainGenerator, UNet
+from . import Discriminator, NAFNet, RainGenerator, UNet
 
 Kind = Literal["derainer", "unet", "generator", "discriminator"]
-KINDS = {"derainer": Derainer, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
+KINDS = {"derainer": NAFNet, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted
-from ..networks import Derainer
+from ..networks import NAFNet
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed
 from ..optim.gradient_norms import buffers_kept, gradient_norms
@@ -51,7 +51,7 @@ class TrainStep:
         precision = pick_precision(config.precision, device)
         self.plain_nets = Networks(*(in_precision(net, precision) for net in nets))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
-        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, Derainer)  # of a user's own nothing is known
+        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, NAFNet)  # of a user's own nothing is known
         self.discriminator_nets = Networks(
             ranks.data_parallel(self.plain_nets.derainer, known), *map(ranks.data_parallel, self.plain_nets[1:])
         )

@@ -18,7 +18,7 @@ from .._common import Conv, check_image, cut, pad_to_multiple
 PER_CROP = 1.5  # side of the windows of local statistics by that of the training crops: NAFNet's in its authors' code
 
 
-class Derainer(nn.Module):
+class NAFNet(nn.Module):
     """Remove rain from an image: NAFNet with a global residual.
 
     Layer table of NAFNet's published code; 29,159,715 parameters at the defaults.
@@ -126,7 +126,7 @@ def local_statistics(network: nn.Module, side: int) -> Iterator[nn.Module]:
     if not side:
         yield network
         return
-    if not isinstance(network, Derainer):
+    if not isinstance(network, NAFNet):
         raise UserError(f"local statistics: {type(network).__name__} is no NAFNet; leave them off")
     levels = [*enumerate(network.encoder), (len(network.encoder), network.middle)]
     levels += enumerate(reversed(network.decoder))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...system.torch_files import load_tensors
-from .. import Derainer
+from .. import NAFNet
 from ..weights import find_weights
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ _HOLDERS = ("params_ema", "params")  # of the tensors in a .pth; the average com
 
 
 def to_nafnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a `Derainer` under NAFNet's names."""
+    """The tensors of a `NAFNet` under NAFNet's names."""
     parts, layers = ({ours: theirs for theirs, ours in names.items()} for names in (_PARTS, _LAYERS))
     return {_renamed(name, parts, layers): tensor for name, tensor in tensors.items()}
 
 
-def read_derainer(path: str | Path) -> Derainer:
+def read_derainer(path: str | Path) -> NAFNet:
     """Build the derainer that a file holds, with the sizes found in it.
 
     Args:
@@ -58,7 +58,7 @@ def read_derainer(path: str | Path) -> Derainer:
         raise UserError(f"{path} holds no NAFNet: give a derainer.safetensors, or a NAFNet in BasicSR's layout")
     try:
         with torch.device("meta"):
-            derainer = Derainer(**_sizes(tensors))
+            derainer = NAFNet(**_sizes(tensors))
         derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -66,7 +66,7 @@ def read_derainer(path: str | Path) -> Derainer:
     return derainer
 
 
-def read_start(config: NetworkConfig, own: nn.Module | None = None) -> Derainer:
+def read_start(config: NetworkConfig, own: nn.Module | None = None) -> NAFNet:
     """The derainer that training starts from, `config.derainer_start`.
 
     Args:
@@ -114,7 +114,7 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def _sizes(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The keywords of the `Derainer` whose tensors these are: the blocks are counted by their names."""
+    """The keywords of the `NAFNet` whose tensors these are: the blocks are counted by their names."""
     places = [name.split(".") for name in tensors]
 
     def count(*prefix: str) -> int:
