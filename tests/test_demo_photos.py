@@ -16,7 +16,7 @@ from rgsud_fast import derain
 from rgsud_fast.config.tiling import OVERLAP, TILE
 from rgsud_fast.data import read_image
 from rgsud_fast.demo_page.uploads import MOST_BYTES, MOST_PIXELS, Refused, read_photo, result_name
-from rgsud_fast.demo_page.worker import KEPT, LAYER, Darkroom, Stopped, load_own_scorer
+from rgsud_fast.demo_page.worker import KEPT, LAYER, Stopped, Worker, load_own_scorer
 from rgsud_fast.iqa import CallableScorer, DomainScorer, save_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.iqa.metrics import fixed_filter
@@ -105,7 +105,7 @@ def photo(path, height=90, width=70):
 @pytest.mark.parametrize("tile", [TILE, OVERLAP + 1])
 def test_the_result_has_the_bytes_that_derain_writes(tmp_path, network, tile):
     upload = photo(tmp_path / "rain.png")
-    developed = Darkroom(network, None, "cpu", tmp_path, tile).develop(upload)
+    developed = Worker(network, None, "cpu", tmp_path, tile).develop(upload)
     (expected,) = derain(network, upload, tmp_path / "out", tile=tile)
     assert developed.result.read_bytes() == expected.read_bytes()
     assert developed.size == (70, 90)
@@ -117,7 +117,7 @@ def test_figures_are_means_over_pieces_and_the_filter_is_the_fixed_one(tmp_path,
     monkeypatch.setattr("rgsud_fast.demo_page.worker.STRIP", 7)
     upload = photo(tmp_path / "rain.png", 100, 150)
     scorer = CallableScorer(lambda images: images.mean((1, 2, 3)))
-    developed = Darkroom(network, scorer, "cpu", tmp_path).develop(upload)
+    developed = Worker(network, scorer, "cpu", tmp_path).develop(upload)
     rainy = torch.from_numpy(read_image(upload)).permute(2, 0, 1)[None] / 255
     filtered = (fixed_filter(rainy) * 255).round() / 255
     assert list(developed.figures) == ["score", *LAYER]
@@ -130,11 +130,11 @@ def test_figures_are_means_over_pieces_and_the_filter_is_the_fixed_one(tmp_path,
 
 def test_a_score_that_is_not_finite_is_no_figure(tmp_path, network):
     scorer = CallableScorer(lambda images: torch.full((len(images),), torch.nan))
-    assert Darkroom(network, scorer, "cpu", tmp_path).develop(photo(tmp_path / "a.png")).figures["score"] == [None] * 3
+    assert Worker(network, scorer, "cpu", tmp_path).develop(photo(tmp_path / "a.png")).figures["score"] == [None] * 3
 
 
 def test_only_the_last_results_stay_on_disk(tmp_path, network):
-    room = Darkroom(network, None, "cpu", tmp_path)
+    room = Worker(network, None, "cpu", tmp_path)
     results = [room.develop(photo(tmp_path / "rain.png", 40, 40)).result for _ in range(KEPT + 2)]
     assert [result.exists() for result in results] == [False] * 2 + [True] * KEPT
 
@@ -151,7 +151,7 @@ def test_closing_gives_up_the_photograph_in_work_and_takes_no_other(tmp_path):
                 images = self.step(images)
 
     started, ended = threading.Event(), []
-    room = Darkroom(Endless(), None, "cpu", tmp_path)
+    room = Worker(Endless(), None, "cpu", tmp_path)
     upload = photo(tmp_path / "rain.png")
 
     def work():

@@ -12,7 +12,7 @@ import gradio as gr
 
 from ..data.image_files import SUFFIXES
 from .uploads import MOST_BYTES, MOST_PIXELS, Refused
-from .worker import LAYER, Darkroom, Developed, Stopped
+from .worker import LAYER, Developed, Stopped, Worker
 
 WAITING = 8  # photographs in the queue; further ones are turned away
 FORGET_AFTER = 3600  # seconds that uploads and results stay on disk
@@ -54,11 +54,11 @@ GALLERY = (
 )
 
 
-def build(darkroom: Darkroom, title: str, subtitle: str, score_name: str) -> gr.Blocks:
+def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Blocks:
     """Lay out the page.
 
     Args:
-        darkroom: what derains.
+        worker: what derains.
         title, subtitle: its heading.
         score_name: the score's name, or why there is none.
     """
@@ -88,7 +88,7 @@ def build(darkroom: Darkroom, title: str, subtitle: str, score_name: str) -> gr.
             if path is None:
                 return _nothing(None)
             try:
-                return _shown(darkroom.develop(Path(path)), score_name)
+                return _shown(worker.develop(Path(path)), score_name)
             except Refused as refusal:
                 reason = str(refusal)
             except Stopped:

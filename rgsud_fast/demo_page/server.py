@@ -21,7 +21,7 @@ from ..runs.html.page import empty_page
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from .worker import Darkroom
+    from .worker import Worker
 
 HOST = "127.0.0.1"
 # The gallery's own script runs, in a frame that has no origin and can send nothing anywhere.
@@ -64,12 +64,12 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         except ImportError:
             raise UserError("the page needs gradio: pip install 'rgsud-fast[demo]'") from None
         from .middleware import RequestFilter
-        from .worker import Darkroom, load_own_scorer
+        from .worker import Worker, load_own_scorer
 
         scorer, score_name = load_own_scorer(file.parent, device)
-        darkroom = Darkroom(network, scorer, device, folder, tile)
+        worker = Worker(network, scorer, device, folder, tile)
         size = sum(parameter.numel() for parameter in network.parameters())
-        app = _application(darkroom, file, f"derainer of {size:,} parameters on {darkroom.device}", score_name)
+        app = _application(worker, file, f"derainer of {size:,} parameters on {worker.device}", score_name)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             RequestFilter(app, folder), log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=1
@@ -80,11 +80,11 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
             with contextlib.suppress(KeyboardInterrupt):
                 server.run(sockets=[listener])
         finally:
-            darkroom.close()
+            worker.close()
     print("the page is closed", flush=True)
 
 
-def _application(darkroom: Darkroom, file: Path, network: str, score_name: str) -> FastAPI:
+def _application(worker: Worker, file: Path, network: str, score_name: str) -> FastAPI:
     """gradio's page, and the gallery beside it."""
     import gradio
     from fastapi import FastAPI
@@ -96,7 +96,7 @@ def _application(darkroom: Darkroom, file: Path, network: str, score_name: str) 
     text, run = read_metadata(file), file.parent.resolve()
     told = [f"preset {text['preset']}"] if "preset" in text else []
     told += [f"{int(text['step']):,} iterations"] if text.get("step", "").isdecimal() else []
-    page = build(darkroom, f"RGSUD run {run.name}", " · ".join([*told, network]), score_name)
+    page = build(worker, f"RGSUD run {run.name}", " · ".join([*told, network]), score_name)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/gallery")

@@ -54,7 +54,7 @@ class Stopped(Exception):
     """The page is being closed, and what it was deraining is given up."""
 
 
-class Darkroom:
+class Worker:
     """A network on its device, a score, and a folder to work in; it takes one photograph at a time.
 
     Args:

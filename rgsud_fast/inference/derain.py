@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..networks.tiles import Watch
 from .inputs import Images, ImageWatch, gather, is_single
 from .outputs import targets_of
-from .tiled_network import Weights, Window, running
+from .tiled_network import Weights, Window, tiled_network
 from .video import derain_video, is_video
 
 
@@ -64,13 +64,13 @@ def derain(
     """
     tiling = Tiling(tile, overlap, tile_batch)
     if is_video(images):
-        with running(weights, device, tiling, local_statistics) as runner:
+        with tiled_network(weights, device, tiling, local_statistics) as runner:
             return [derain_video(runner, images, output, watch)]
     sources = gather(images, smallest=1)
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     done: list[Any] = []
     unreadable: list[str] = []
-    with running(weights, device, tiling, local_statistics) as runner:
+    with tiled_network(weights, device, tiling, local_statistics) as runner:
         for i, source in enumerate(sources):
             from_file_to_file = output is not None and source.path is not None
             try:

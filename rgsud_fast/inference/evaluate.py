@@ -8,7 +8,7 @@ from ..config.tiling import OVERLAP, TILE, Tiling
 from ..errors import UserError
 from ..iqa.metrics import average, evaluate_pair, fixed_filter
 from .inputs import Images, ImageWatch, check_pairs, gather, size_of
-from .tiled_network import Weights, Window, running
+from .tiled_network import Weights, Window, tiled_network
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
     inputs, truths = gather(rainy), gather(clean)
     check_pairs(inputs, truths)
     rows = []
-    with running(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as runner:
+    with tiled_network(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as runner:
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
             image, wanted = source.load(), truth.load()
             if image.shape != wanted.shape:

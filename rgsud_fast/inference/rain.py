@@ -15,7 +15,7 @@ from ..networks.weights import RAIN_FROM, find_weights, read_metadata
 from ..ops import rain_residual
 from .inputs import ImageWatch, gather
 from .outputs import flat_names
-from .tiled_network import Runner, on_device
+from .tiled_network import TiledNetwork, on_device
 
 
 def rain(
@@ -63,7 +63,7 @@ def rain(
         background, source = both[:, :3], both[:, 3:]
         return generator(rain_residual((background, source, estimator(source))))
 
-    runner = Runner(paint, where, Tiling(tile, overlap))
+    runner = TiledNetwork(paint, where, Tiling(tile, overlap))
     names = flat_names([background.name for background in backgrounds])
     written = []
     with evaluating(estimator):

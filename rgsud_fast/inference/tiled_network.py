@@ -25,7 +25,7 @@ Window: TypeAlias = int | Literal["auto"]
 
 
 @dataclass
-class Runner:
+class TiledNetwork:
     """A network, the device it is on, and the tiling that the images it is given share."""
 
     network: Network
@@ -49,12 +49,12 @@ class Runner:
 
 
 @contextlib.contextmanager
-def running(weights: Weights, device: str, tiling: Tiling, window: Window = 0) -> Iterator[Runner]:
+def tiled_network(weights: Weights, device: str, tiling: Tiling, window: Window = 0) -> Iterator[TiledNetwork]:
     """A derainer ready to be applied, in evaluation mode and without gradients, with local statistics where asked."""
     side = window_side(weights, window)
     network, where = on_device(weights, device)
     with evaluating(network), local_statistics(network, side):
-        yield Runner(network, where, tiling)
+        yield TiledNetwork(network, where, tiling)
 
 
 def on_device(weights: Weights, device: str, kind: str = "derainer") -> tuple[nn.Module, torch.device]:

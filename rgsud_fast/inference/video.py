@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     from .inputs import ImageWatch
-    from .tiled_network import Runner
+    from .tiled_network import TiledNetwork
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 _WRITTEN = SUFFIXES - {".avi"}  # its frames have no time stamps
@@ -42,7 +42,9 @@ def is_video(images: Any) -> bool:
     return isinstance(images, (str, Path)) and Path(images).suffix.lower() in SUFFIXES and not Path(images).is_dir()
 
 
-def derain_video(runner: Runner, path: str | Path, output: str | Path | None, watch: ImageWatch | None = None) -> Path:
+def derain_video(
+    runner: TiledNetwork, path: str | Path, output: str | Path | None, watch: ImageWatch | None = None
+) -> Path:
     """Derain every frame of a video.
 
     Its codec is kept where it can be written, else the container's usual one is taken, at a quality whose losses are
@@ -89,7 +91,7 @@ def derain_video(runner: Runner, path: str | Path, output: str | Path | None, wa
 
 
 def _copy(
-    runner: Runner, source: InputContainer, written: OutputContainer, name: str, watch: ImageWatch | None
+    runner: TiledNetwork, source: InputContainer, written: OutputContainer, name: str, watch: ImageWatch | None
 ) -> None:
     video, sound = source.streams.video[0], _sound(source, written)
     video.thread_type = "AUTO"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import Layer
+from ..ops import RemovedLayer
 from . import _augment as augment
 from .plausibility import Plausibility
 from .scorer import check_images
@@ -61,7 +61,7 @@ class DomainScorer:
         self.network = network.eval().requires_grad_(False)
         self.plausibility = plausibility or Plausibility()
 
-    def score(self, images: Tensor, rainy: Tensor | None = None, layer: Layer | None = None) -> Tensor:
+    def score(self, images: Tensor, rainy: Tensor | None = None, layer: RemovedLayer | None = None) -> Tensor:
         """Score each image by itself; see `Scorer.score`. Images may be of any size from 32 pixels.
 
         Args:

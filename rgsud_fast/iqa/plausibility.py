@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..ops import Layer, removed_layer
+from ..ops import RemovedLayer, removed_layer
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Plausibility:
         """
         return self.of(removed_layer(rainy.float(), derained.float()))
 
-    def of(self, layer: Layer) -> Tensor:
+    def of(self, layer: RemovedLayer) -> Tensor:
         """The penalty of layers that were described, [N] float32."""
         spread, low_frequency = self.spread * layer.spread, self.low_frequency * layer.low_frequency
         return spread + low_frequency + self.negative * layer.negative

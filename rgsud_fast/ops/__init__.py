@@ -14,13 +14,13 @@ from .nss_features import nss_features
 from .pool_update import pool_update
 from .rain_residual import rain_residual
 from .residual_block import residual_block
-from .reward_candidate import Layer, removed_layer, reward_candidate
+from .reward_candidate import RemovedLayer, removed_layer, reward_candidate
 from .ssim import ssim
 from .take_crops import take_crops
 
 __all__ = [
-    "Layer",
     "NafWeights",
+    "RemovedLayer",
     "clip_preprocess",
     "conv_bias_lrelu",
     "derain_loss",

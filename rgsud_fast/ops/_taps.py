@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..system.device import sent
+from ..system.device import to_device
 
 
 class Taps(NamedTuple):
@@ -69,4 +69,4 @@ def _bicubic(count: int, step: float, stretch: float, a: float, first: int = 0) 
 
 
 def _taps(index: Tensor, weight: Tensor, device: torch.device) -> Taps:
-    return Taps(*(sent(part.contiguous(), device) for part in (index, weight)))
+    return Taps(*(to_device(part.contiguous(), device) for part in (index, weight)))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..system.device import sent
+from ..system.device import to_device
 from . import _backends as backends
 from . import _check as check
 from ._taps import Taps, matlab_half, opencv_half
@@ -294,4 +294,4 @@ def _shapes(device: torch.device) -> Shapes:
     one, two, three = (torch.lgamma(k / shape) for k in (1, 2, 3))
     ratio = torch.exp(2 * two - one - three)
     tables = shape, (ratio[1:] + ratio[:-1]) / 2, torch.exp((one - three) / 2), torch.exp(two - one)
-    return Shapes(*(sent(table, device) for table in tables))
+    return Shapes(*(to_device(table, device) for table in tables))

@@ -15,7 +15,7 @@ WINDOW = 15  # pixels; wider than a streak, so rain averages out to little and a
 STRIDE = 8  # pixels between the windows of `change`
 
 
-class Layer(NamedTuple):
+class RemovedLayer(NamedTuple):
     """What guards and penalties ask of a derained image and of the layer r = rainy - derained, [N] each."""
 
     variance: Tensor  # of the derained image; not finite where one of its values is not
@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
 def reward_candidate(
     rainy: Tensor, derained: Tensor, mirrored: Tensor | None = None, grey_layer: bool = False
-) -> tuple[Tensor, Layer]:
+) -> tuple[Tensor, RemovedLayer]:
     """Make a candidate of a derained image, and describe the layer that it takes away.
 
     The image is clamped to [0, 1]; what is infinite becomes NaN, so that a guard sees it. With `mirrored` it is the
@@ -54,7 +54,7 @@ def reward_candidate(
     return image, _as_layer(impl.forward(*sources, grey_layer, image))
 
 
-def removed_layer(rainy: Tensor, derained: Tensor) -> Layer:
+def removed_layer(rainy: Tensor, derained: Tensor) -> RemovedLayer:
     """Describe the layer that a derained image takes away, the image being as it is; see `reward_candidate`."""
     if not (impl := _checked(rainy, {"derained": derained})):
         return describe(rainy, derained)
@@ -63,7 +63,7 @@ def removed_layer(rainy: Tensor, derained: Tensor) -> Layer:
 
 def reference(
     rainy: Tensor, derained: Tensor, mirrored: Tensor | None = None, grey_layer: bool = False
-) -> tuple[Tensor, Layer]:
+) -> tuple[Tensor, RemovedLayer]:
     """The definition, in plain PyTorch."""
     rainy = rainy.detach().to(check.accumulate_dtype(rainy.dtype))
     image = _in_range(derained.detach().to(rainy))
@@ -74,14 +74,14 @@ def reference(
     return image, describe(rainy, image)
 
 
-def describe(rainy: Tensor, image: Tensor) -> Layer:
+def describe(rainy: Tensor, image: Tensor) -> RemovedLayer:
     """The definition of `removed_layer`, in plain PyTorch."""
     rainy = rainy.detach().to(check.accumulate_dtype(rainy.dtype))
     image = image.detach().to(rainy)
     layer = rainy - image
     red, green, blue = layer.unbind(1)
     windows = F.avg_pool2d(layer, [min(WINDOW, side) for side in layer.shape[2:]], stride=STRIDE)
-    return Layer(
+    return RemovedLayer(
         variance=image.var(dim=(1, 2, 3)),
         removed=layer.abs().mean(dim=(1, 2, 3)),
         change=windows.abs().mean(dim=(1, 2, 3)),
@@ -130,9 +130,9 @@ def _packed(image: Tensor) -> Tensor:
     return image.detach().float().contiguous()
 
 
-def _as_layer(numbers: Tensor) -> Layer:
+def _as_layer(numbers: Tensor) -> RemovedLayer:
     """[N, 6] float64, in the order of the fields."""
-    return Layer(*numbers.float().unbind(1))
+    return RemovedLayer(*numbers.float().unbind(1))
 
 
 def _checked(rainy: Tensor, others: dict[str, Tensor]):

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.sampler import Crop, offsets_of, windows_of
 from ..ops import pool_update, take_crops
 from ..ops.pool_update import EMPTY
-from ..system.device import sent
+from ..system.device import to_device
 from .pool_memory import Tier, copy_bytes, lay_out
 
 
@@ -83,7 +83,7 @@ class RewardPool:
         first = 0 if tier.scores is None else tier.first
         places = torch.tensor([(index - first, self._offsets[index] - tier.base) for index in indices])
         if tier.scores is None:
-            offered = images, scores.float(), sent(places, self.device)
+            offered = images, scores.float(), to_device(places, self.device)
             return pool_update(tier.arena, self.scores, *offered, self.margin)
         taken = pool_update(tier.arena, tier.scores, images.cpu(), scores.float().cpu(), places, self.margin)
         self._mirror(tier)
@@ -91,7 +91,7 @@ class RewardPool:
 
     def _mirror(self, tier: Tier) -> None:
         """Bring a tier's scores to the device, where all scores are."""
-        self.scores[tier.first : tier.last] = sent(tier.scores.clone(), self.device)
+        self.scores[tier.first : tier.last] = to_device(tier.scores.clone(), self.device)
 
     def take(self, pixels: Tensor | None, crops: Sequence[Crop], side: int) -> tuple[Tensor | None, Tensor, Tensor]:
         """Cut crops of the rainy images, and reward crops of the same windows and flips.
@@ -109,19 +109,19 @@ class RewardPool:
             [N] bool; the others are zero.
         """
         windows = windows_of(crops, self.sizes, self._offsets)
-        indices = sent(torch.tensor([crop.index for crop in crops]), self.device)
+        indices = to_device(torch.tensor([crop.index for crop in crops]), self.device)
         filled, shares = _shares(self.scores[indices])
         if len(self.tiers) == 1 and self.tiers[0].scores is None:
             arena = self.tiers[0].arena
             source = arena[0] if pixels is None else pixels
-            rainy, rewards = take_crops(source, sent(windows, self.device), side, arena, shares)
+            rainy, rewards = take_crops(source, to_device(windows, self.device), side, arena, shares)
             return None if pixels is None else rainy, rewards, filled
-        rainy = None if pixels is None else take_crops(pixels, sent(windows, self.device), side)[0]
+        rainy = None if pixels is None else take_crops(pixels, to_device(windows, self.device), side)[0]
         rewards = torch.zeros(len(crops), 3, side, side, device=self.device)
         for tier in self.tiers:
             rows = [n for n, crop in enumerate(crops) if tier.first <= crop.index < tier.last]
             if rows:
-                rewards[sent(torch.tensor(rows), self.device)] = self._take_tier(tier, crops, windows, rows, side)
+                rewards[to_device(torch.tensor(rows), self.device)] = self._take_tier(tier, crops, windows, rows, side)
         return rainy, rewards, filled
 
     def _take_tier(self, tier: Tier, crops: Sequence[Crop], windows: Tensor, rows: list[int], side: int) -> Tensor:
@@ -129,10 +129,10 @@ class RewardPool:
         of_tier = windows[rows] - torch.tensor([tier.base, 0, 0, 0, 0, 0])
         indices = torch.tensor([crops[n].index for n in rows])
         if tier.scores is None:
-            shares = _shares(self.scores[sent(indices, self.device)])[1]
-            return take_crops(tier.arena[0], sent(of_tier, self.device), side, tier.arena, shares)[1]
+            shares = _shares(self.scores[to_device(indices, self.device)])[1]
+            return take_crops(tier.arena[0], to_device(of_tier, self.device), side, tier.arena, shares)[1]
         shares = _shares(tier.scores[indices - tier.first])[1]
-        return sent(take_crops(tier.arena[0], of_tier, side, tier.arena, shares)[1], self.device)
+        return to_device(take_crops(tier.arena[0], of_tier, side, tier.arena, shares)[1], self.device)
 
     def decay(self, amount: float) -> None:
         """Take `amount` off every stored score, so that old rewards yield to new ones sooner."""

@@ -13,9 +13,9 @@ from ..data import ImageSet, to_tensor
 from ..iqa import Plausibility, Scorer
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
-from ..ops import Layer, reward_candidate
+from ..ops import RemovedLayer, reward_candidate
 from ..ops.pool_update import EMPTY
-from ..system.device import sent
+from ..system.device import to_device
 from .pool import RewardPool
 
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
@@ -75,7 +75,7 @@ def sweep(
         pool.decay(reward.decay)
     with evaluating(derainer):
         for index in indices:
-            image = sent(to_tensor(rainy[index])[None], device)
+            image = to_device(to_tensor(rainy[index])[None], device)
             if reward.rescore:
                 pool.rescore(index, _scores_of(pool.versions(index), image, scorer))
             judged = judge(derainer, image, scorer, reward)
@@ -103,7 +103,7 @@ def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConf
     return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
 
 
-def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, Layer]:
+def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, RemovedLayer]:
     """What is offered as the reward of a rainy image [1, 3, H, W]: the derainer's output, made better where asked for.
 
     With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
@@ -117,7 +117,7 @@ def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple
     return reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
 
 
-def verdict(layer: Layer, score: Tensor, reward: RewardConfig) -> Tensor:
+def verdict(layer: RemovedLayer, score: Tensor, reward: RewardConfig) -> Tensor:
     """Keep gamed scores out: which guard stops a candidate.
 
     Args:
@@ -146,5 +146,5 @@ def verdict(layer: Layer, score: Tensor, reward: RewardConfig) -> Tensor:
 
 def _scores_of(versions: Tensor, rainy: Tensor, scorer: Scorer) -> Tensor:
     """Present scores of stored versions [keep, H, W, 3] -> [keep]; what empty slots hold is scored for nothing."""
-    images = sent(versions, rainy.device).permute(0, 3, 1, 2).float() / 255
+    images = to_device(versions, rainy.device).permute(0, 3, 1, 2).float() / 255
     return torch.cat([scorer.score(image[None], rainy=rainy) for image in images])

@@ -34,7 +34,7 @@ def memory_layout(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def sent(value: Tensor, device: torch.device) -> Tensor:
+def to_device(value: Tensor, device: torch.device) -> Tensor:
     """The tensor on that device; from pinned memory the copy to a GPU does not keep the host waiting."""
     if device.type != "cuda" or value.is_cuda:
         return value.to(device)

@@ -12,7 +12,7 @@ from ..data import Crop, Domains, ImageSet, Stream, draw, windows_of
 from ..ops import take_crops
 from ..rewards.distributed_pool import ShardedPool
 from ..rewards.pool import RewardPool
-from ..system.device import memory_layout, sent
+from ..system.device import memory_layout, to_device
 from ..system.distributed import Ranks
 
 RESIDENT_SHARE = 0.25  # of a GPU's free memory, for the images; a set that does not fit is cut on the host
@@ -86,7 +86,7 @@ class Feed:
         if pixels is None:
             pixels, windows = images.cut(crops, self.config.crop)
         else:
-            windows = sent(windows_of(crops, images.sizes, images.offsets), pixels.device)
+            windows = to_device(windows_of(crops, images.sizes, images.offsets), pixels.device)
         return self._laid(take_crops(pixels, windows, self.config.crop)[0])
 
     def _rewarded(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
@@ -109,7 +109,7 @@ class Feed:
         }
 
     def _laid(self, batch: Tensor) -> Tensor:
-        return sent(batch, self.device).contiguous(memory_format=memory_layout(self.device))
+        return to_device(batch, self.device).contiguous(memory_format=memory_layout(self.device))
 
 
 def _bytes_of(images: ImageSet) -> Tensor:

@@ -9,7 +9,7 @@ from . import _C, address, on_device, stream, threads
 
 
 def forward(rainy: Tensor, derained: Tensor, mirrored: Tensor | None, grey_layer: bool, image: Tensor | None) -> Tensor:
-    """Fill `image` where there is one, else `derained` is the image; the numbers of Layer, [N, 6] float64."""
+    """Fill `image` where there is one, else `derained` is the image; the numbers of RemovedLayer, [N, 6] float64."""
     layers = rainy.new_empty(len(rainy), 6, dtype=torch.float64)
     sizes = len(rainy), *rainy.shape[2:]
     if not rainy.is_cuda:
