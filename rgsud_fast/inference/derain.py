@@ -64,13 +64,13 @@ def derain(
     """
     tiling = Tiling(tile, overlap, tile_batch)
     if is_video(images):
-        with tiled_network(weights, device, tiling, local_statistics) as runner:
-            return [derain_video(runner, images, output, watch)]
+        with tiled_network(weights, device, tiling, local_statistics) as network:
+            return [derain_video(network, images, output, watch)]
     sources = gather(images, smallest=1)
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     done: list[Any] = []
     unreadable: list[str] = []
-    with tiled_network(weights, device, tiling, local_statistics) as runner:
+    with tiled_network(weights, device, tiling, local_statistics) as network:
         for i, source in enumerate(sources):
             from_file_to_file = output is not None and source.path is not None
             try:
@@ -81,10 +81,10 @@ def derain(
                 unreadable.append(str(error))
                 continue
             if isinstance(image, Photo):
-                write_photo(targets[i][0], runner.photo(image, _named(watch_tiles, source.name)))
+                write_photo(targets[i][0], network.photo(image, _named(watch_tiles, source.name)))
                 done += targets[i]
             else:
-                derained = runner.tensor(image).clamp(0, 1)
+                derained = network.tensor(image).clamp(0, 1)
                 done += _written(targets[i], derained) if targets else [derained if source.batched else derained[0]]
             if watch is not None:
                 watch(i + 1, len(sources), source.name)

@@ -41,7 +41,7 @@ def evaluate(
     inputs, truths = gather(rainy), gather(clean)
     check_pairs(inputs, truths)
     rows = []
-    with tiled_network(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as runner:
+    with tiled_network(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as network:
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
             image, wanted = source.load(), truth.load()
             if image.shape != wanted.shape:
@@ -49,7 +49,7 @@ def evaluate(
                     f"{source.name} is {size_of(image)} pixels and its clean version {truth.name} {size_of(wanted)}:"
                     " a pair must show the same scene at the same size"
                 )
-            row = evaluate_pair(runner.tensor(image), wanted)
+            row = evaluate_pair(network.tensor(image), wanted)
             row |= {f"input_{key}": value for key, value in evaluate_pair(image, wanted).items()}
             row |= {f"filter_{key}": value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
             rows.append(row)

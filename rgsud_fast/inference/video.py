@@ -43,7 +43,7 @@ def is_video(images: Any) -> bool:
 
 
 def derain_video(
-    runner: TiledNetwork, path: str | Path, output: str | Path | None, watch: ImageWatch | None = None
+    network: TiledNetwork, path: str | Path, output: str | Path | None, watch: ImageWatch | None = None
 ) -> Path:
     """Derain every frame of a video.
 
@@ -52,7 +52,7 @@ def derain_video(
     Frames that a phone marked as turned are turned.
 
     Args:
-        runner: the derainer.
+        network: the derainer.
         path: the video.
         output: name of the video to write, or a folder, which takes the name of the input.
         watch: called after each frame: frames done, frames in all as far as the file says, name of the video.
@@ -84,14 +84,14 @@ def derain_video(
             if not source.streams.video:
                 raise UserError(f"{path}: no pictures in this file; give a video")
             with av.open(str(temporary), "w") as written:
-                _copy(runner, source, written, path.name, watch)
+                _copy(network, source, written, path.name, watch)
     except (av.FFmpegError, ValueError) as error:
         raise UserError(f"{path}: cannot be derained as a video into {target.name} ({error})") from None
     return target
 
 
 def _copy(
-    runner: TiledNetwork, source: InputContainer, written: OutputContainer, name: str, watch: ImageWatch | None
+    network: TiledNetwork, source: InputContainer, written: OutputContainer, name: str, watch: ImageWatch | None
 ) -> None:
     video, sound = source.streams.video[0], _sound(source, written)
     video.thread_type = "AUTO"
@@ -100,7 +100,7 @@ def _copy(
     for packet in source.demux([video, *sound]):
         if packet.stream is video:
             for frame in packet.decode():
-                photo = runner.photo(_photo(frame))
+                photo = network.photo(_photo(frame))
                 encoder = encoder or _encoder(written, video, frame, photo)
                 written.mux(encoder.encode(_frame(photo, frame, encoder)))
                 done += 1

@@ -21,7 +21,7 @@ PER_CROP = 1.5  # side of the windows of local statistics by that of the trainin
 class NAFNet(nn.Module):
     """Remove rain from an image: NAFNet with a global residual.
 
-    RemovedLayer table of NAFNet's published code; 29,159,715 parameters at the defaults.
+    Layer table of NAFNet's published code; 29,159,715 parameters at the defaults.
 
     Args:
         width: channels at full resolution; doubled per level.
