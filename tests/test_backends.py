@@ -17,12 +17,14 @@ from rgsud_fast.ops.installation import describe, info
 
 
 def test_auto_takes_the_native_kernels_on_the_cpu():
-    assert {op: backends.used(op, "cpu") for op in backends.KERNELS} == dict.fromkeys(backends.KERNELS, "native")
+    assert {op: backends.active_backend(op, "cpu") for op in backends.KERNELS} == dict.fromkeys(
+        backends.KERNELS, "native"
+    )
 
 
 def test_auto_never_takes_interpreted_triton(monkeypatch):
     monkeypatch.setitem(backends.KERNELS["layernorm2d"], "cpu", ("triton",))
-    assert backends.used("layernorm2d", "cpu") == "reference"
+    assert backends.active_backend("layernorm2d", "cpu") == "reference"
 
 
 def test_a_missing_backend_that_was_asked_for_is_an_error():
@@ -36,7 +38,7 @@ def test_an_extension_that_does_not_import_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rgsud_fast._C", None)
     monkeypatch.delattr(rgsud_fast, "_C", raising=False)
     assert "pip install -e ." in backends.why_not("ssim", "native", "cpu")
-    assert backends.used("ssim", "cpu") == "reference"
+    assert backends.active_backend("ssim", "cpu") == "reference"
 
 
 def test_unknown_backend_lists_the_known_ones(monkeypatch):
@@ -44,15 +46,15 @@ def test_unknown_backend_lists_the_known_ones(monkeypatch):
         use_backend("numpy")
     monkeypatch.setenv("RGSUD_BACKEND", "gpu")
     with pytest.raises(UserError, match="RGSUD_BACKEND: no backend 'gpu'"):
-        backends.asked_for()
+        backends.requested_backend()
 
 
 def test_environment_chooses_and_use_backend_overrides(monkeypatch):
     monkeypatch.setenv("RGSUD_BACKEND", "reference")
-    assert backends.used("ssim", "cpu") == "reference"
+    assert backends.active_backend("ssim", "cpu") == "reference"
     with use_backend("native"):
-        assert backends.used("ssim", "cpu") == "native"
-    assert backends.used("ssim", "cpu") == "reference"
+        assert backends.active_backend("ssim", "cpu") == "native"
+    assert backends.active_backend("ssim", "cpu") == "reference"
 
 
 def test_backward_keeps_the_backend_of_its_forward():
@@ -66,7 +68,7 @@ def test_backward_keeps_the_backend_of_its_forward():
 
 def test_info_names_every_op_and_why_a_backend_is_off():
     gathered = info()
-    assert gathered["ops"]["high_pass"]["used"] == backends.used(
+    assert gathered["ops"]["high_pass"]["used"] == backends.active_backend(
         "high_pass", "cuda" if torch.cuda.is_available() else "cpu"
     )
     assert "no triton kernel" in gathered["ops"]["high_pass"]["off"]["triton"]

@@ -10,7 +10,7 @@ from tiny import darkness, same_bits
 from torch import nn
 
 from rgsud_fast.config import LossConfig
-from rgsud_fast.methods.rgsud import Networks, stage2, weighted
+from rgsud_fast.methods.rgsud import Networks, stage2, weighted_terms
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.optim.gradient_norms import gradient_norms
 from rgsud_fast.runs.checkpoint import load_checkpoint
@@ -36,7 +36,7 @@ def test_norms_are_those_of_one_backward_pass_per_weighted_term(nets):
         return stage2(nets, rainy, clean, reward, torch.tensor([True, False]), EVERYTHING).terms
 
     networks = {name: getattr(nets, name) for name in TRAINED}
-    got = gradient_norms(weighted(terms(), EVERYTHING), networks)
+    got = gradient_norms(weighted_terms(terms(), EVERYTHING), networks)
     assert all(parameter.grad is None for net in nets for parameter in net.parameters())
     expected = {}
     for term in ("adversarial", "pair", "channel_consistency", "background_guidance", "self_reconstruction", "reward"):
@@ -62,7 +62,7 @@ def test_the_scale_of_the_reward_loss_is_seen_at_the_derainer(nets):
     for form in ("sum", "mean"):
         weights = LossConfig(reward_form=form)
         terms = stage2(nets, rainy, clean, reward, torch.tensor([True, True]), weights).terms
-        found[form] = gradient_norms(weighted(terms, weights), {"derainer": nets.derainer})
+        found[form] = gradient_norms(weighted_terms(terms, weights), {"derainer": nets.derainer})
     assert found["sum"]["gradient_pair_derainer"] == found["mean"]["gradient_pair_derainer"]
     ratio = found["sum"]["gradient_reward_derainer"] / found["mean"]["gradient_reward_derainer"]
     assert ratio.item() == pytest.approx(3 * 32 * 32, rel=1e-4)

@@ -35,7 +35,7 @@ def test_shards_are_the_set_that_a_folder_of_their_files_is(photos, pattern, ope
 def test_the_second_opening_decodes_nothing_and_a_changed_shard_is_read_again(photos, pattern, opened, monkeypatch):
     first = opened(pattern)
     read = []
-    monkeypatch.setattr(index_module, "decoded", lambda files: read.append(files) or iter(()))
+    monkeypatch.setattr(index_module, "decode_all", lambda files: read.append(files) or iter(()))
     assert opened(pattern).digests == first.digests
     assert not read
     monkeypatch.undo()

@@ -66,8 +66,8 @@ def crops_kernel(
     p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     r, c = p // side, p % side
     inside = p < side * side
-    row = _reflected(top + r, height)
-    column = _reflected(left + tl.where(flip > 0, side - 1 - c, c), width)
+    row = _reflect(top + r, height)
+    column = _reflect(left + tl.where(flip > 0, side - 1 - c, c), width)
     first = offset + 3 * (row * width + column)
     to = n * stride_n + r * stride_h + c * stride_w
     for channel in tl.static_range(3):
@@ -84,7 +84,7 @@ def crops_kernel(
 
 
 @triton.jit
-def _reflected(at, size):
+def _reflect(at, size):
     period = tl.maximum(2 * (size - 1), 1)
     at = at % period
     return tl.where(at < size, at, period - at)

@@ -16,7 +16,7 @@ from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..system.files import write_text
 from .arguments import later, parse, read_train
-from .tables import counted, figures_table, scores_table
+from .tables import count_of, figures_table, scores_table
 
 
 def train(args: list[str]) -> None:
@@ -63,7 +63,7 @@ def derain(
     with counting("derained") as watch:
         written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
     what = "video" if is_video(images) else "image"
-    print(f"wrote {counted(written, what)} to {output}")
+    print(f"wrote {count_of(written, what)} to {output}")
 
 
 def evaluate(
@@ -135,7 +135,7 @@ def rain(
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "seed": seed}
     with counting("painted") as watch:
         written = rain(run, clean, rainy, output, watch=watch, **options)
-    print(f"wrote {counted(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
+    print(f"wrote {count_of(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
 
 
 def export(
@@ -206,7 +206,7 @@ def fit_niqe(
     from ..inference.score import fit_niqe
 
     count = fit_niqe(images, output)
-    print(f"wrote {output}, fitted to {counted(range(count), 'photograph')}")
+    print(f"wrote {output}, fitted to {count_of(range(count), 'photograph')}")
 
 
 def convert_daclip(

@@ -8,7 +8,7 @@ from typing import Any
 
 def figures_table(figures: dict[str, Any]) -> str:
     """The means as lines: input, filter, derained."""
-    head = f"mean of {counted(figures['images'], 'image')}"
+    head = f"mean of {count_of(figures['images'], 'image')}"
     lines = [f"{head:<36}{'PSNR-RGB':>11}{'SSIM-RGB':>10}{'PSNR-Y':>11}{'SSIM-Y':>10}"]
     labels = {"input_": "rainy input", "filter_": "min(O, median 1x9), a fixed filter", "": "derained"}
     for prefix, label in labels.items():
@@ -29,7 +29,7 @@ def scores_table(figures: dict[str, Any]) -> str:
         lines.append(f"{number(row['score'])}{clean}  {row['name']}")
     judged = sum(row["score"] is not None for row in figures["images"])
     of = "" if judged == len(figures["images"]) else f"{judged} of "
-    lines.append(f"{number(figures['mean'])}  mean of {of}{counted(figures['images'], 'image')}")
+    lines.append(f"{number(figures['mean'])}  mean of {of}{count_of(figures['images'], 'image')}")
     if of:
         lines.append(f"{'':>12}  none: this score cannot judge the image (too small, flat or damaged)")
     if figures.get("validity") is not None:
@@ -40,6 +40,6 @@ def scores_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def counted(things: Sequence[Any], what: str) -> str:
+def count_of(things: Sequence[Any], what: str) -> str:
     """How many there are, with their name: 1 image, 2 images."""
     return f"{len(things)} {what}{'s' * (len(things) != 1)}"

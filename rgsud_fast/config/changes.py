@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import UserError
 from .config import Config
-from .load import dotted
+from .load import flatten_fields
 
 SILENT = ("out", "device", "threads", "data.cache_dir", "data.cache_gib")  # where it runs, not what
 FIXED = ("seed", "preset")  # what is done already was done with them
@@ -24,7 +24,7 @@ def check_changes(before: Config, now: Config, step: int) -> list[str]:
     Raises:
         UserError: a change that the iterations done contradict.
     """
-    old, new = (dotted(config.model_dump(mode="json")) for config in (before, now))
+    old, new = (flatten_fields(config.model_dump(mode="json")) for config in (before, now))
     changed = {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value}
     for name in FIXED:
         if name in changed:

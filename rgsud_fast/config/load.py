@@ -103,7 +103,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded or {}
 
 
-def dotted(fields: dict[str, Any]) -> dict[str, Any]:
+def flatten_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a configuration, sections within, as one dict by names such as `data.rainy`."""
     flat = {}
     for name, value in fields.items():

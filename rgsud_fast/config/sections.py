@@ -184,7 +184,7 @@ class RewardConfig(Section):
 
     @field_validator("scorer")
     @classmethod
-    def _known_scorer(cls, value: str) -> str:
+    def _check_scorer(cls, value: str) -> str:
         try:
             check_scorer(value)
         except UserError as error:

@@ -37,7 +37,7 @@ class Domains:
         self.rainy.close()
         self.clean.close()
 
-    def counted(self) -> str:
+    def summary(self) -> str:
         """How many images there are, and how many were skipped, for people."""
         skipped = [f"{count} {name}" for name, count in self.skipped.items() if count]
         text = f"{len(self.rainy)} rainy and {len(self.clean)} clean images"

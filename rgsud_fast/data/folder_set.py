@@ -109,7 +109,7 @@ def digest(image: np.ndarray) -> str:
 def _build(base: Path, paths: list[Path], names: list[str], progress: Progress | None) -> None:
     index = {"names": [], "sizes": [], "digests": [], "skipped": {}}
     with replacing(_pixels_of(base)) as temporary, open(temporary, "wb") as file:
-        for done, (name, image) in enumerate(zip(names, decoded(paths), strict=True), start=1):
+        for done, (name, image) in enumerate(zip(names, decode_all(paths), strict=True), start=1):
             if isinstance(image, str):
                 index["skipped"][name] = image
             else:
@@ -135,7 +135,7 @@ def check_any(names: Sequence[str], skipped: dict[str, str]) -> None:
         raise UserError(f"none of its {len(skipped)} images can be used; the first is {name}: {reason}")
 
 
-def decoded(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str] | str]:
+def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str] | str]:
     """Decode image files, in threads (Pillow and hashlib let go of the interpreter), few at a time to bound the memory.
 
     Yields:

@@ -53,7 +53,7 @@ def load_domains(
         except UserError as error:
             raise UserError(f"data.{field}: {error}") from None
         if images.skipped:
-            warn(_skipped(field, images))
+            warn(_skip_message(field, images))
         return images
 
     sets = {field: open_set(field) for field in ("rainy", "clean")}
@@ -62,7 +62,7 @@ def load_domains(
         sets |= {field: open_set(field) for field in ("val_rainy", "val_clean")}
         val = pair_up(sets["val_rainy"], sets["val_clean"])
     _warn_of_overlap(sets, warn)
-    skipped_pairs = 0 if val is None else len(_found(sets["val_rainy"])) - len(val)
+    skipped_pairs = 0 if val is None else len(_all_names(sets["val_rainy"])) - len(val)
     return Domains(sets["rainy"], sets["clean"], val, skipped_pairs)
 
 
@@ -99,12 +99,12 @@ def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
     return pairs
 
 
-def _found(images: ImageSet) -> list[str]:
+def _all_names(images: ImageSet) -> list[str]:
     """The names of all images that are there, usable or not, in order."""
     return sorted([*images.names, *images.skipped], key=natural) if images.skipped else images.names
 
 
-def _skipped(field: str, images: ImageSet) -> str:
+def _skip_message(field: str, images: ImageSet) -> str:
     """Name the images of a set that cannot be used, and say why."""
     reasons = [f"{name}: {reason}" for name, reason in images.skipped.items()]
     more = [f"and {len(reasons) - _NAMED} more"] if len(reasons) > _NAMED else []

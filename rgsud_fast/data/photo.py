@@ -107,9 +107,9 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     suffix = suffix_of(path)
     with replacing(path) as temporary:
         if photo.pixels.dtype == np.uint16 and suffix in _WITH_DEPTH:
-            _WITH_DEPTH[suffix](temporary, _joined(photo), photo.exif, photo.icc, photo.dpi)
+            _WITH_DEPTH[suffix](temporary, _with_alpha(photo), photo.exif, photo.icc, photo.dpi)
             return
-        pixels = _joined(_to_8_bits(photo))
+        pixels = _with_alpha(_to_8_bits(photo))
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         if photo.alpha is not None and suffix not in _WITH_ALPHA:
             image = image.convert("RGBA")
@@ -144,7 +144,7 @@ def _about(exif: Image.Exif, height: int, width: int) -> bytes:
     return exif.tobytes() if len(exif) else b""
 
 
-def _joined(photo: Photo) -> np.ndarray:
+def _with_alpha(photo: Photo) -> np.ndarray:
     return photo.pixels if photo.alpha is None else np.concatenate([photo.pixels, photo.alpha], axis=2)
 
 

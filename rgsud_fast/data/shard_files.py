@@ -38,7 +38,7 @@ class Shard:
     @property
     def shown(self) -> str:
         """Its path or address for messages, without what signs or opens it."""
-        return shown(self.place)
+        return without_secrets(self.place)
 
     @property
     def remote(self) -> bool:
@@ -53,7 +53,7 @@ class Shard:
         """
         if self.remote:
             return self._ask(begin, size)[0]
-        with self._told(), open(self.place, "rb") as file:
+        with self._explain(), open(self.place, "rb") as file:
             file.seek(begin)
             return file.read(size)
 
@@ -64,7 +64,7 @@ class Shard:
             UserError: it is not there, or its server does not give parts of files.
         """
         if not self.remote:
-            with self._told():
+            with self._explain():
                 stat = Path(self.place).stat()
             return f"{stat.st_size} {stat.st_mtime_ns}"
         headers = self._ask(0, 1)[1]  # no HEAD request, which signed addresses refuse
@@ -89,13 +89,13 @@ class Shard:
         """
         if self.remote:
             return io.BufferedReader(_Remote(self), PIECE)
-        with self._told():
+        with self._explain():
             return open(self.place, "rb")
 
     def _ask(self, begin: int, size: int) -> tuple[bytes, http.client.HTTPMessage]:
         """Bytes of a remote shard, and what the server says of it."""
         request = urllib.request.Request(self.place, headers={"Range": f"bytes={begin}-{begin + size - 1}"})
-        with self._told(http.client.HTTPException):
+        with self._explain(http.client.HTTPException):
             for pause in [*(PAUSE * 2**n for n in range(TRIES - 1)), None]:
                 try:
                     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
@@ -114,7 +114,7 @@ class Shard:
         raise AssertionError("the last try returns or raises")
 
     @contextlib.contextmanager
-    def _told(self, *more: type[Exception]) -> Iterator[None]:
+    def _explain(self, *more: type[Exception]) -> Iterator[None]:
         try:
             yield
         except (OSError, *more) as error:
@@ -149,7 +149,7 @@ class _Remote(io.RawIOBase):
         return len(content)
 
 
-def shown(place: Any) -> Any:
+def without_secrets(place: Any) -> Any:
     """An address without its user, password, query and fragment; anything else as it is."""
     if not isinstance(place, str) or not place.startswith(("http://", "https://")):
         return place
@@ -175,11 +175,11 @@ def expand(pattern: str) -> list[Shard]:
     for place in places:
         scheme = re.match(r"[A-Za-z][\w+.-]+(?=:)", place)
         if (scheme and scheme[0] not in ("http", "https")) or not place.strip():
-            raise UserError(f"{shown(place)}: shards are read from local paths and http(s) addresses alone")
+            raise UserError(f"{without_secrets(place)}: shards are read from local paths and http(s) addresses alone")
         path = urlsplit(place).path if scheme else place
         if not path.endswith(".tar"):
             raise UserError(
-                f"{shown(place)}: a shard is a plain .tar, as single images are read from it; unpack a compressed one"
+                f"{without_secrets(place)}: a shard is a plain .tar, as single images are read from it; unpack a compressed one"
             )
     if len(set(places)) < len(places):
         raise UserError(f"{pattern}: it names a shard twice")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 from ..system.files import remove_leftovers, write_text
-from .folder_set import decoded
+from .folder_set import decode_all
 from .image_files import SUFFIXES
 from .shard_files import Shard
 
@@ -87,7 +87,7 @@ def _read(shard: Shard) -> Index:
     try:
         with shard.open() as file, tarfile.open(fileobj=file, mode="r:") as tar:
             members, again = tee(_images(shard, tar, index))
-            for member, image in zip(again, decoded(map(content, members)), strict=True):
+            for member, image in zip(again, decode_all(map(content, members)), strict=True):
                 name = _label(member.name)
                 if isinstance(image, str):
                     index.skipped[name] = image

@@ -46,15 +46,15 @@ class ShardSet(ImageSet):
         labels = [entry.name for entry, _ in found] + [name for index in indices.values() for name in index.skipped]
         distinct = len(set(labels)) == len(labels)
 
-        def named(shard: Shard, name: str) -> str:
+        def label(shard: Shard, name: str) -> str:
             return name if distinct else f"{shard.name}/{name}"
 
-        found.sort(key=lambda one: natural(named(one[1], one[0].name)))
+        found.sort(key=lambda one: natural(label(one[1], one[0].name)))
         super().__init__(
-            [named(shard, entry.name) for entry, shard in found],
+            [label(shard, entry.name) for entry, shard in found],
             [(entry.height, entry.width) for entry, _ in found],
             [entry.digest for entry, _ in found],
-            {named(shard, name): why for shard, index in indices.items() for name, why in index.skipped.items()},
+            {label(shard, name): why for shard, index in indices.items() for name, why in index.skipped.items()},
         )
         self._places = [_Place(shard, entry.begin, entry.length) for entry, shard in found]
         self._kept: dict[int, np.ndarray] = {}

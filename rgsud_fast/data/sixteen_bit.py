@@ -65,7 +65,7 @@ def write_png(path: Path, pixels: np.ndarray, exif: bytes, icc: bytes | None, dp
             _chunk(file, b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1))
         if exif:
             _chunk(file, b"eXIf", exif.removeprefix(b"Exif\0\0"))
-        for data in _compressed(pixels):
+        for data in _compress(pixels):
             _chunk(file, b"IDAT", data)
         _chunk(file, b"IEND", b"")
 
@@ -116,7 +116,7 @@ def _both(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     return values
 
 
-def _compressed(pixels: np.ndarray) -> Iterator[bytes]:
+def _compress(pixels: np.ndarray) -> Iterator[bytes]:
     """The zlib stream of a PNG, every row as its difference from the one above."""
     packer = zlib.compressobj()
     above = np.zeros(pixels[0].size * 2, np.uint8)

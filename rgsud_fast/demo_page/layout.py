@@ -88,7 +88,7 @@ def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Bloc
             if path is None:
                 return _nothing(None)
             try:
-                return _shown(worker.develop(Path(path)), score_name)
+                return _show(worker.develop(Path(path)), score_name)
             except Refused as refusal:
                 reason = str(refusal)
             except Stopped:
@@ -108,7 +108,7 @@ def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Bloc
     return page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
-def _shown(photo: Developed, score_name: str) -> list[Any]:
+def _show(photo: Developed, score_name: str) -> list[Any]:
     paths = [str(photo.photograph), str(photo.filtered), str(photo.derained)]
     return [
         gr.update(),

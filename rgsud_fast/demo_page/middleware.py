@@ -54,7 +54,7 @@ class RequestFilter:
             return await send({"type": "websocket.close", "code": 1008})
         refusal = self._refusal(scope)
         if refusal is None and scope["method"] == "POST" and scope["path"] != UPLOAD:
-            refusal, receive = await self._checked_call(receive)
+            refusal, receive = await self._check_call(receive)
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -83,7 +83,7 @@ class RequestFilter:
                 return PlainTextResponse(f"at most {MOST_BYTES // 2**20} MiB are taken", 413)
         return None
 
-    async def _checked_call(self, receive: Receive) -> tuple[PlainTextResponse | None, Receive]:
+    async def _check_call(self, receive: Receive) -> tuple[PlainTextResponse | None, Receive]:
         """The answer to a call that is not let through; and the call, written anew so that none reads it otherwise."""
         try:
             document = json.loads(await _body(receive))

@@ -59,12 +59,12 @@ def _size(path: Path) -> tuple[int, int]:
     except Image.DecompressionBombError:
         raise _too_many("far too many pixels") from None
     except Exception:  # a damaged header makes its codec raise nearly anything
-        raise Refused(f"This is no image that can be read here. Choose a {_listed(FORMATS)} file.") from None
+        raise Refused(f"This is no image that can be read here. Choose a {_either(FORMATS)} file.") from None
 
 
 def _too_many(what: str) -> Refused:
     return Refused(f"This image has {what}; at most {MOST_PIXELS // 10**6} megapixels are taken. Make it smaller.")
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _either(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -88,7 +88,7 @@ class Worker:
             (result,) = derain(
                 self.network, upload, folder / result_name(upload.name), device=str(self.device), tile=self.tile
             )
-            images = [photo, _filtered(photo), read_image(result)]
+            images = [photo, _filter(photo), read_image(result)]
             previews = [_preview(image, folder / f"{i}.jpg") for i, image in enumerate(images)]
             size = (photo.shape[1], photo.shape[0])
             return Developed(*previews, result, size, self._figures(images))
@@ -142,7 +142,7 @@ def load_own_scorer(run: Path, device: str) -> tuple[Scorer | None, str]:
         return None, str(error)
 
 
-def _filtered(photo: np.ndarray) -> np.ndarray:
+def _filter(photo: np.ndarray) -> np.ndarray:
     """The fixed filter, which works row by row, in strips."""
     strips = (photo[top : top + STRIP] for top in range(0, len(photo), STRIP))
     return np.concatenate([to_bytes(_first(fixed_filter(to_tensor(strip)[None]))) for strip in strips])

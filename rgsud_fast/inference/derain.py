@@ -81,11 +81,11 @@ def derain(
                 unreadable.append(str(error))
                 continue
             if isinstance(image, Photo):
-                write_photo(targets[i][0], network.photo(image, _named(watch_tiles, source.name)))
+                write_photo(targets[i][0], network.photo(image, _with_name(watch_tiles, source.name)))
                 done += targets[i]
             else:
                 derained = network.tensor(image).clamp(0, 1)
-                done += _written(targets[i], derained) if targets else [derained if source.batched else derained[0]]
+                done += _write_all(targets[i], derained) if targets else [derained if source.batched else derained[0]]
             if watch is not None:
                 watch(i + 1, len(sources), source.name)
     if unreadable:
@@ -93,11 +93,11 @@ def derain(
     return done[0] if output is None and is_single(images) else done
 
 
-def _written(paths: list[Path], images: Tensor) -> list[Path]:
+def _write_all(paths: list[Path], images: Tensor) -> list[Path]:
     for path, image in zip(paths, images, strict=True):
         write_image(path, image)
     return paths
 
 
-def _named(watch: ImageWatch | None, name: str) -> Watch | None:
+def _with_name(watch: ImageWatch | None, name: str) -> Watch | None:
     return None if watch is None else lambda done, total: watch(done, total, name)

@@ -27,7 +27,7 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
             raise UserError(f"{output} is a file: give a folder for the derained images")
         names = png_names([source.name for source in sources])
         targets = [
-            _numbered(output / name, len(source.load())) if source.batched else [output / name]
+            _number(output / name, len(source.load())) if source.batched else [output / name]
             for source, name in zip(sources, names, strict=True)
         ]
         _refuse_ways_out([path for several in targets for path in several], output)
@@ -59,6 +59,6 @@ def _refuse_ways_out(targets: list[Path], output: Path) -> None:
             raise UserError(f"{path} leads out of {output}: rename the input, or remove the link in the output folder")
 
 
-def _numbered(path: Path, count: int) -> list[Path]:
+def _number(path: Path, count: int) -> list[Path]:
     """Batch element i of 00000.png is 00000_i.png; a batch of one keeps the name."""
     return [path] if count == 1 else [path.with_name(f"{path.stem}_{i:03d}.png") for i in range(count)]

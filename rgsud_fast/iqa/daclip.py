@@ -166,7 +166,7 @@ def _encoder(weights: dict[str, Tensor], path: Path) -> nn.Module:
             mlp_ratio=len(weights["transformer.resblocks.0.mlp.c_fc.weight"]) / width,
             output_dim=weights["proj"].shape[1],
         )
-        encoder = _filled(make, weights)
+        encoder = _fill(make, weights)
     except Exception as error:  # shapes that make no sense fail in any way
         raise UserError(f"DACLIP weights {path} fit no ViT: {' '.join(str(error).split())[:160]}") from None
     return encoder
@@ -188,14 +188,14 @@ def _text_features(weights: dict[str, Tensor], path: Path) -> Tensor:
             output_dim=weights["text_projection"].shape[1],
         )
         weights = {name: value.float() for name, value in weights.items() if not name.startswith("visual.")}
-        tower = _filled(make, weights, strict=False)
+        tower = _fill(make, weights, strict=False)
     except Exception as error:  # shapes that make no sense fail in any way
         raise UserError(f"DACLIP weights {path} fit no text tower: {' '.join(str(error).split())[:160]}") from None
     tokens = open_clip.tokenizer.SimpleTokenizer(context_length=context)(list(WORDS))
     return F.normalize(tower.eval()(tokens), dim=1)
 
 
-def _filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], strict: bool = True) -> nn.Module:
+def _fill(make: Callable[[], nn.Module], weights: dict[str, Tensor], strict: bool = True) -> nn.Module:
     """The module with these weights; that they fit is known before it takes any memory."""
     with torch.device("meta"):
         missing = make().load_state_dict(weights, strict, assign=True).missing_keys

@@ -122,10 +122,10 @@ def shared_terms(
 
 def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
     """The weighted sum of the terms."""
-    return sum(weighted(terms, weights).values())
+    return sum(weighted_terms(terms, weights).values())
 
 
-def weighted(terms: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+def weighted_terms(terms: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
     """The terms times their weights, by the weights' fields; both parts of the pair loss share one."""
     sums: dict[str, Tensor] = {}
     for name, term in terms.items():

@@ -21,9 +21,9 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(6, width, 4, stride=2, padding=1),
             nn.LeakyReLU(SLOPE),
-            *_normalised(width, 2 * width, stride=2),
-            *_normalised(2 * width, 4 * width, stride=2),
-            *_normalised(4 * width, 8 * width, stride=1),
+            *_normalise(width, 2 * width, stride=2),
+            *_normalise(2 * width, 4 * width, stride=2),
+            *_normalise(4 * width, 8 * width, stride=1),
             nn.Conv2d(8 * width, 1, 4, padding=1),
         )
         init_normal(self)
@@ -34,7 +34,7 @@ class Discriminator(nn.Module):
         return self.layers(with_high_pass(image))
 
 
-def _normalised(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:
+def _normalise(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:
     return (
         nn.Conv2d(channels_in, channels, 4, stride=stride, padding=1),
         InstanceNormLReLU(),

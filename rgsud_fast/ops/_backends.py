@@ -51,7 +51,7 @@ class use_backend:
     def __init__(self, name: str) -> None:
         global _chosen
         self._before = _chosen
-        _chosen = _checked(name, "use_backend")
+        _chosen = _check(name, "use_backend")
 
     def __enter__(self) -> use_backend:
         return self
@@ -71,7 +71,7 @@ def choose(op: str, tensor: torch.Tensor) -> ModuleType | str | None:
     Raises:
         UserError: the backend asked for has no kernel here; the message says what is missing.
     """
-    key = op, tensor.device.type, asked_for()
+    key = op, tensor.device.type, requested_backend()
     if torch.compiler.is_compiling():
         return None if _name(*key) == "reference" else COMPILED
     if key not in _resolved:
@@ -92,9 +92,9 @@ def kernel(op: str, tensor: torch.Tensor) -> ModuleType:
     return impl
 
 
-def asked_for() -> str:
+def requested_backend() -> str:
     """The backend named by `use_backend`, else by RGSUD_BACKEND, else `auto`."""
-    return _chosen or _checked(os.environ.get("RGSUD_BACKEND", "auto"), "RGSUD_BACKEND")
+    return _chosen or _check(os.environ.get("RGSUD_BACKEND", "auto"), "RGSUD_BACKEND")
 
 
 def why_not(op: str, backend: str, device: str) -> str | None:
@@ -106,9 +106,9 @@ def why_not(op: str, backend: str, device: str) -> str | None:
     return _missing_native(device) if backend == "native" else _missing_triton(device)
 
 
-def used(op: str, device: str) -> str | None:
+def active_backend(op: str, device: str) -> str | None:
     """The backend that runs on a device type as things are set; None where the one asked for cannot."""
-    asked = asked_for()
+    asked = requested_backend()
     return None if asked != "auto" and why_not(op, asked, device) else _name(op, device, asked)
 
 
@@ -118,18 +118,18 @@ def _name(op: str, device: str, asked: str) -> str:
             raise UserError(f"backend {asked}: {reason}")
         return asked
     for name in KERNELS[op].get(device, ()):
-        if not why_not(op, name, device) and not _only_interpreted(name, device):
+        if not why_not(op, name, device) and not _is_interpreted_only(name, device):
             return name
     return "reference"
 
 
-def _checked(name: str, source: str) -> str:
+def _check(name: str, source: str) -> str:
     if name not in NAMES:
         raise UserError(f"{source}: no backend {name!r}; there are {', '.join(NAMES)}")
     return name
 
 
-def _only_interpreted(backend: str, device: str) -> bool:
+def _is_interpreted_only(backend: str, device: str) -> bool:
     # Triton on the CPU is its interpreter: right, and about 0.5 ms per program instance.
     return backend == "triton" and device == "cpu"
 

@@ -60,7 +60,7 @@ def alike(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
         )
 
 
-def made(name: str, *sizes: int) -> None:
+def output_size(name: str, *sizes: int) -> None:
     """Demand that what an op is to make, of sides that no argument has, stays within MOST elements.
 
     Raises:

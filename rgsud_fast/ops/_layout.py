@@ -10,7 +10,7 @@ from torch import Tensor
 from ._check import accumulate_dtype
 
 
-def working(x: Tensor) -> Tensor:
+def to_working(x: Tensor) -> Tensor:
     """Features as the kernels take them, [N, C, H, W].
 
     On the CPU contiguous, in float32 at least; on the GPU channels last, in autocast's dtype where that is on.
@@ -27,12 +27,12 @@ def parameter(x: Tensor, value: Tensor) -> Tensor:
     return value.to(accumulate_dtype(x.dtype)).contiguous()
 
 
-def returned(out: Tensor, x: Tensor) -> Tensor:
+def to_output(out: Tensor, x: Tensor) -> Tensor:
     """The result in the dtype that the caller expects: the input's, but autocast's on the GPU."""
     return out if x.is_cuda else out.to(x.dtype)
 
 
-def widened(x: Tensor, *parameters: Tensor) -> list[Tensor]:
+def widen(x: Tensor, *parameters: Tensor) -> list[Tensor]:
     """For a reference: the arguments in the dtype that sums are kept in, or as they are where autocast sees to it."""
     if torch.is_autocast_enabled(x.device.type):
         return [x, *parameters]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _backends as backends
-from ._layout import empty_beside, working
+from ._layout import empty_beside, to_working
 from .residual_block import backward as block_backward
 from .residual_block import forward as block_forward
 
@@ -105,13 +105,13 @@ _autograd("layernorm2d", _layernorm2d_autograd, _layernorm2d_setup)
 
 # conv_bias_lrelu: a gradient at x is made whether asked for or not; without residual the output tells the sign
 def _conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
-    return backends.kernel("conv_bias_lrelu", x).forward(working(x), weight, bias, slope)[0]
+    return backends.kernel("conv_bias_lrelu", x).forward(to_working(x), weight, bias, slope)[0]
 
 
 def _conv_bias_lrelu_backward(
     v_out: Tensor, x: Tensor, out: Tensor, weight: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return backends.kernel("conv_bias_lrelu", x).backward(v_out, working(x), working(out), weight, slope)
+    return backends.kernel("conv_bias_lrelu", x).backward(v_out, to_working(x), to_working(out), weight, slope)
 
 
 def _conv_bias_lrelu_setup(ctx, inputs, output) -> None:
@@ -144,14 +144,14 @@ def _residual_block(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     conv = backends.kernel("conv_bias_lrelu", x)
-    return block_forward(conv, working(x), weight1, bias1, weight2, bias2, slope)
+    return block_forward(conv, to_working(x), weight1, bias1, weight2, bias2, slope)
 
 
 def _residual_block_backward(
     v_out: Tensor, x: Tensor, inner: Tensor, positive: Tensor, weight1: Tensor, weight2: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     conv = backends.kernel("conv_bias_lrelu", x)
-    return block_backward(conv, v_out, working(x), inner, positive, weight1, weight2, slope)
+    return block_backward(conv, v_out, to_working(x), inner, positive, weight1, weight2, slope)
 
 
 def _residual_block_setup(ctx, inputs, output) -> None:

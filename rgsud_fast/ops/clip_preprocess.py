@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _backends as backends
 from . import _check as check
-from ._taps import antialiased
+from ._taps import antialias_taps
 
 SIDE = 224  # pixels
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP (Radford et al., 2021)
@@ -40,13 +40,13 @@ def clip_preprocess(images: Tensor, side: int = SIDE) -> Tensor:
     check.whole("side", side)
     if side < 1:
         raise ValueError(f"side must be positive, got {side}")
-    check.made("side", len(images), 3, side, side)
+    check.output_size("side", len(images), 3, side, side)
     if not (impl := backends.choose("clip_preprocess", images)) or impl is backends.COMPILED:
         return reference(images, side)
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).contiguous()
     window = middle(*images.shape[2:], side)
-    down = antialiased(images.shape[2], window.height, window.top, side, images.device)
-    across = antialiased(images.shape[3], window.width, window.left, side, images.device)
+    down = antialias_taps(images.shape[2], window.height, window.top, side, images.device)
+    across = antialias_taps(images.shape[3], window.width, window.left, side, images.device)
     return impl.forward(wide, side, down, across, MEAN, DEVIATION).to(images.dtype)
 
 
@@ -54,7 +54,9 @@ def reference(images: Tensor, side: int = SIDE) -> Tensor:
     """The definition, in plain PyTorch."""
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).clamp(0, 1)
     window = middle(*images.shape[2:], side)
-    check.made("the shape of images", len(images), 3, window.height, window.width)  # of a line of pixels: too long
+    check.output_size(
+        "the shape of images", len(images), 3, window.height, window.width
+    )  # of a line of pixels: too long
     resized = F.interpolate(wide, (window.height, window.width), mode="bicubic", antialias=True)
     square = resized[:, :, window.top : window.top + side, window.left : window.left + side]
     mean, deviation = (torch.tensor(values).to(square)[:, None, None] for values in (MEAN, DEVIATION))

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from ._layout import parameter, returned, widened, working
+from ._layout import parameter, to_output, to_working, widen
 
 WIDEST = 32  # channels; at 64 the CPU kernel has 0.95 of PyTorch's speed, residual_block 0.81 (bench/results)
 
@@ -33,25 +33,25 @@ def conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0)
     """
     check.image("x", x)
     check_convolution(x, weight, bias, slope)
-    if not (impl := backends.choose("conv_bias_lrelu", x)) or left_to_pytorch(x, weight):
+    if not (impl := backends.choose("conv_bias_lrelu", x)) or prefers_pytorch(x, weight):
         return reference(x, weight, bias, slope)
-    inputs = working(x), parameter(x, weight), parameter(x, bias), slope
+    inputs = to_working(x), parameter(x, weight), parameter(x, bias), slope
     if impl is backends.COMPILED:
-        return returned(torch.ops.rgsud_fast.conv_bias_lrelu(*inputs), x)
-    return returned(_ConvBiasLrelu.apply(*inputs, impl), x)
+        return to_output(torch.ops.rgsud_fast.conv_bias_lrelu(*inputs), x)
+    return to_output(_ConvBiasLrelu.apply(*inputs, impl), x)
 
 
 def reference(x: Tensor, weight: Tensor, bias: Tensor, slope: float = 1.0) -> Tensor:
     """The definition, in plain PyTorch."""
-    wide_x, weight, bias = widened(x, weight, bias)
+    wide_x, weight, bias = widen(x, weight, bias)
     out = F.conv2d(wide_x, weight, bias, padding=int(weight.shape[-1]) // 2)  # an int also where torch.jit traces
     out = out if slope == 1 else F.leaky_relu(out, slope)
     return out.to(x.dtype) if wide_x.dtype != x.dtype else out
 
 
-def left_to_pytorch(x: Tensor, weight: Tensor) -> bool:
+def prefers_pytorch(x: Tensor, weight: Tensor) -> bool:
     """Whether `auto` takes PyTorch's own convolution on the CPU: of many channels it is the faster one."""
-    return not x.is_cuda and min(weight.shape[:2]) > WIDEST and backends.asked_for() == "auto"
+    return not x.is_cuda and min(weight.shape[:2]) > WIDEST and backends.requested_backend() == "auto"
 
 
 def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, suffix: str = "") -> None:

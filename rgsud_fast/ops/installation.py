@@ -33,7 +33,7 @@ def info() -> dict[str, Any]:
         "build": build,
         "cpu_instructions": instructions,
         "cuda_architectures": architectures,
-        "asked_for": backends.asked_for(),
+        "asked_for": backends.requested_backend(),
         "ops": {op: _op(op, device) for op in backends.KERNELS},
     }
 
@@ -56,7 +56,7 @@ def describe() -> str:
 def _op(op: str, device: str) -> dict[str, Any]:
     reasons = {name: backends.why_not(op, name, device) for name in ("native", "triton", "reference")}
     return {
-        "used": backends.used(op, device),
+        "used": backends.active_backend(op, device),
         "off": {name: reason for name, reason in reasons.items() if reason},
     }
 
@@ -70,6 +70,6 @@ def _version(name: str) -> str | None:
 
 def missing_kernels(device: torch.device) -> str | None:
     """Why no compiled kernel can run on this device though the choice is free; None where they run."""
-    if backends.asked_for() != "auto":
+    if backends.requested_backend() != "auto":
         return None
     return backends.why_not("high_pass", "native", device.type)

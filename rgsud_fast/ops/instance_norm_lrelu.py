@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from ._layout import returned, working
+from ._layout import to_output, to_working
 
 EPS = 1e-5
 
@@ -37,7 +37,7 @@ def instance_norm_lrelu(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tens
         raise ValueError(f"x must have more than one pixel per channel, got {list(x.shape)}")
     if not (impl := backends.choose("instance_norm_lrelu", x)) or impl is backends.COMPILED:
         return reference(x, slope, eps)  # torch.compile fuses it by itself
-    return returned(_InstanceNormLrelu.apply(working(x), slope, eps, impl), x)
+    return to_output(_InstanceNormLrelu.apply(to_working(x), slope, eps, impl), x)
 
 
 def reference(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tensor:

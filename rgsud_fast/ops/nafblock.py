@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from ._layout import parameter, returned, widened, working
+from ._layout import parameter, to_output, to_working, widen
 from ._naf_weights import NafWeights
 from .layernorm2d import layernorm2d
 from .layernorm2d import reference as layernorm2d_reference
@@ -46,24 +46,24 @@ def nafblock(x: Tensor, weights: NafWeights) -> Tensor:
     if not impl:
         return reference(x, weights)
     if impl is backends.COMPILED or x.shape[1] > getattr(impl, "MOST_CHANNELS", x.shape[1]):
-        return composed(x, weights)
-    inputs = working(x), *(parameter(x, weight) for weight in weights)
-    return returned(_NafBlock.apply(impl, *inputs), x)
+        return compose(x, weights)
+    inputs = to_working(x), *(parameter(x, weight) for weight in weights)
+    return to_output(_NafBlock.apply(impl, *inputs), x)
 
 
 def reference(x: Tensor, weights: NafWeights) -> Tensor:
     """The definition, in plain PyTorch."""
-    return composed(x, weights, norm=layernorm2d_reference)
+    return compose(x, weights, norm=layernorm2d_reference)
 
 
-def composed(
+def compose(
     narrow: Tensor,
     weights: NafWeights,
     mean: Callable[[Tensor], Tensor] = global_mean,
     norm: Callable[..., Tensor] = layernorm2d,
 ) -> Tensor:
     """The block as a composition of other ops, with its mean and its normalisation to choose."""
-    x, *weights = widened(narrow, *weights)
+    x, *weights = widen(narrow, *weights)
     w = NafWeights(*weights)
     u = F.conv2d(norm(x, w.norm1_weight, w.norm1_bias, EPS), w.expand1, w.expand1_bias)
     u = _gate(F.conv2d(u, w.depthwise, w.depthwise_bias, padding=1, groups=u.shape[1]))

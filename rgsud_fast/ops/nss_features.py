@@ -27,7 +27,7 @@ class Form(NamedTuple):
     """In what published implementations differ. Rounding included: it decides on which side of 0 flat areas count."""
 
     grey: tuple[float, float, float]  # weights of red, green and blue
-    resize: Literal["matlab", "plain"] = "matlab"  # to half scale: imresize, antialiased; or OpenCV's, which is not
+    resize: Literal["matlab", "plain"] = "matlab"  # to half scale: imresize, antialias_taps; or OpenCV's, which is not
     cyclic: bool = True  # beyond the border of a block lies its other side; else zeros, which count on neither side
     symmetric: bool = True  # over a whole image, the pixels themselves are fitted by one scale for both sides
     constant: float = 1.0  # added to the deviation
@@ -202,7 +202,7 @@ def _gaussian(x: Tensor) -> Tensor:
     """7 x 7 Gaussian of sigma 7/6, borders replicated: [2, N, H, W]."""
     weights = _window().tolist()
     padded = F.pad(x, (3, 3, 3, 3), mode="replicate")
-    return _weighted(_weighted(padded, weights, 2), weights, 3)
+    return _correlate(_correlate(padded, weights, 2), weights, 3)
 
 
 def _window() -> Tensor:
@@ -211,7 +211,7 @@ def _window() -> Tensor:
     return weights / weights.sum()
 
 
-def _weighted(x: Tensor, weights: Sequence[float], dim: int) -> Tensor:
+def _correlate(x: Tensor, weights: Sequence[float], dim: int) -> Tensor:
     """Correlate along one side, valid part only."""
     size = x.shape[dim] - len(weights) + 1
     total = x.narrow(dim, 0, size) * weights[0]

@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
-from ._layout import parameter, returned, working
-from .conv_bias_lrelu import check_convolution, left_to_pytorch
+from ._layout import parameter, to_output, to_working
+from .conv_bias_lrelu import check_convolution, prefers_pytorch
 from .conv_bias_lrelu import reference as convolve
 
 
@@ -37,12 +37,12 @@ def residual_block(
         check_convolution(x, weight, bias, slope, suffix)
         if weight.shape[0] != x.shape[1]:
             raise ValueError(f"weight{suffix} must keep the {x.shape[1]} channels, got {list(weight.shape)}")
-    if not (impl := backends.choose("conv_bias_lrelu", x)) or left_to_pytorch(x, weight1):
+    if not (impl := backends.choose("conv_bias_lrelu", x)) or prefers_pytorch(x, weight1):
         return reference(x, weight1, bias1, weight2, bias2, slope)
-    inputs = [working(x), *(parameter(x, value) for value in (weight1, bias1, weight2, bias2)), slope]
+    inputs = [to_working(x), *(parameter(x, value) for value in (weight1, bias1, weight2, bias2)), slope]
     if impl is backends.COMPILED:
-        return returned(torch.ops.rgsud_fast.residual_block(*inputs)[0], x)
-    return returned(_ResidualBlock.apply(*inputs, impl), x)
+        return to_output(torch.ops.rgsud_fast.residual_block(*inputs)[0], x)
+    return to_output(_ResidualBlock.apply(*inputs, impl), x)
 
 
 def reference(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, slope: float = 0.2) -> Tensor:

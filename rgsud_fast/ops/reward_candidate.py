@@ -47,18 +47,18 @@ def reward_candidate(
         TypeError, ValueError: the images are not such tensors.
     """
     images = {"derained": derained} if mirrored is None else {"derained": derained, "mirrored": mirrored}
-    if not (impl := _checked(rainy, images)):
+    if not (impl := _check(rainy, images)):
         return reference(rainy, derained, mirrored, grey_layer)
-    sources = [image if image is None else _packed(image) for image in (rainy, derained, mirrored)]
+    sources = [image if image is None else _pack(image) for image in (rainy, derained, mirrored)]
     image = torch.empty_like(sources[0])
     return image, _as_layer(impl.forward(*sources, grey_layer, image))
 
 
 def removed_layer(rainy: Tensor, derained: Tensor) -> RemovedLayer:
     """Describe the layer that a derained image takes away, the image being as it is; see `reward_candidate`."""
-    if not (impl := _checked(rainy, {"derained": derained})):
+    if not (impl := _check(rainy, {"derained": derained})):
         return describe(rainy, derained)
-    return _as_layer(impl.forward(_packed(rainy), _packed(derained), None, False, None))
+    return _as_layer(impl.forward(_pack(rainy), _pack(derained), None, False, None))
 
 
 def reference(
@@ -126,7 +126,7 @@ def _in_range(image: Tensor) -> Tensor:
     return image.clamp(0, 1) + 0 * image
 
 
-def _packed(image: Tensor) -> Tensor:
+def _pack(image: Tensor) -> Tensor:
     return image.detach().float().contiguous()
 
 
@@ -135,7 +135,7 @@ def _as_layer(numbers: Tensor) -> RemovedLayer:
     return RemovedLayer(*numbers.float().unbind(1))
 
 
-def _checked(rainy: Tensor, others: dict[str, Tensor]):
+def _check(rainy: Tensor, others: dict[str, Tensor]):
     """Check the images; the backend that runs, None for the reference."""
     check.image("rainy", rainy)
     if rainy.shape[1] != 3:

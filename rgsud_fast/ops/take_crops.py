@@ -57,8 +57,8 @@ def reference(
     """The definition, in plain PyTorch."""
     offset, height, width, top, left, flip = (column[:, None] for column in windows.unbind(1))
     places = torch.arange(side, device=pixels.device)
-    rows = _reflected(top + places, height)
-    columns = _reflected(left + torch.where(flip > 0, side - 1 - places, places), width)
+    rows = _reflect(top + places, height)
+    columns = _reflect(left + torch.where(flip > 0, side - 1 - places, places), width)
     at = offset[:, :, None] + 3 * (rows[:, :, None] * width[:, :, None] + columns[:, None, :])
     at = at[:, None] + torch.arange(3, device=pixels.device)[:, None, None]  # [N, 3, side, side]
     crops = pixels[at].float() / 255
@@ -68,7 +68,7 @@ def reference(
     return crops, (weights * (versions[:, at].float() / 255)).sum(0)
 
 
-def _reflected(at: Tensor, size: Tensor) -> Tensor:
+def _reflect(at: Tensor, size: Tensor) -> Tensor:
     """Places on axes of `size` pixels that are continued by reflection."""
     period = (2 * (size - 1)).clamp(min=1)
     at = at % period
@@ -93,7 +93,7 @@ def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, 
     check.whole("side", side)
     if side < 1:
         raise ValueError(f"side must be positive, got {side}")
-    check.made("side", len(windows), 3, side, side)
+    check.output_size("side", len(windows), 3, side, side)
     if versions is None:
         return
     if len(versions) < 1 or versions.shape[1] != len(pixels) or shares.shape != (len(windows), len(versions)):

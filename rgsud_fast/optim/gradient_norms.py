@@ -35,7 +35,7 @@ def gradient_norms(terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module
 
 
 @contextlib.contextmanager
-def buffers_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
+def keep_buffers(networks: Iterable[nn.Module]) -> Iterator[None]:
     """Put the networks' buffers, such as running statistics, back to what they were before what is done meanwhile."""
     buffers = [buffer for network in networks for buffer in network.buffers()]
     before = [buffer.clone() for buffer in buffers]

@@ -84,10 +84,10 @@ def sweep(
             entered = pool.update([index], judged.image, judged.score)
             outcomes.append(torch.where(entered, 0, judged.outcome))
     places = torch.cat(outcomes).tolist() if outcomes else []
-    return summed(places, pool), places
+    return summary_of(places, pool), places
 
 
-def summed(places: Sequence[int], pool: RewardPool) -> Sweep:
+def summary_of(places: Sequence[int], pool: RewardPool) -> Sweep:
     """What a sweep did, from the places in OUTCOMES of its images and the pool afterwards."""
     reasons = {name: places.count(place) for place, name in enumerate(OUTCOMES) if place in places}
     refused = sum(place > 1 for place in places)

@@ -36,7 +36,7 @@ class RunFolder:
         self.cache = self.path / "cache"
 
     @contextlib.contextmanager
-    def gone_if_empty(self) -> Iterator[None]:
+    def remove_if_empty(self) -> Iterator[None]:
         """Remove the folder again if what is done meanwhile fails and leaves nothing in it."""
         try:
             yield
@@ -46,7 +46,7 @@ class RunFolder:
             raise
 
     @contextlib.contextmanager
-    def telling_of_full_disks(self) -> Iterator[None]:
+    def explain_full_disks(self) -> Iterator[None]:
         """Tell in one line where the disk is full and what to do."""
         try:
             yield

@@ -100,7 +100,7 @@ def model_card(run: Path, files: set[str]) -> str:
         "---",
         f"# {name}: rain removal",
         f"Removes rain from photographs. Trained without pairs by rgsud_fast {version()} (RGSUD, reward-guided "
-        f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_trained(folder, config, metrics)}",
+        f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_training_text(folder, config, metrics)}",
         "## Use",
         *(_use_of(run, file) for file in _USES if file in files),
         *filter(None, [_others(files)]),
@@ -138,7 +138,7 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
     return front
 
 
-def _trained(folder: RunFolder, config: dict[str, Any], metrics: dict[str, Any]) -> str:
+def _training_text(folder: RunFolder, config: dict[str, Any], metrics: dict[str, Any]) -> str:
     """How the derainer in a folder came about, as sentences."""
     text = read_metadata(folder.path) if folder.weights("derainer").exists() else {}
     step, preset = str(metrics.get("steps", text.get("step", ""))), text.get("preset")

@@ -57,9 +57,9 @@ class Feed:
         if pool is None:
             images = {"rainy": self._cut("rainy", self._draw("rainy", step))}
         elif isinstance(pool, ShardedPool):
-            images = self._shared(step, pool)
+            images = self._with_shared_rewards(step, pool)
         else:
-            images = self._rewarded(self._draw("rainy", step), pool)
+            images = self._with_rewards(self._draw("rainy", step), pool)
         images["clean"] = self._cut("clean", self._draw("clean", step))
         more = self.config.optim.discriminator_reals - 1
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
@@ -87,28 +87,28 @@ class Feed:
             pixels, windows = images.cut(crops, self.config.crop)
         else:
             windows = to_device(windows_of(crops, images.sizes, images.offsets), pixels.device)
-        return self._laid(take_crops(pixels, windows, self.config.crop)[0])
+        return self._to_layout(take_crops(pixels, windows, self.config.crop)[0])
 
-    def _rewarded(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
+    def _with_rewards(self, crops: list[Crop], pool: RewardPool) -> dict[str, Tensor]:
         pixels = self._pixels.get("rainy")
         here = pixels is not None and pixels.device.type == self.device.type
         rainy, rewards, improved = pool.take(pixels if here else None, crops, self.config.crop)
-        rainy = self._cut("rainy", crops) if rainy is None else self._laid(rainy)
-        return {"rainy": rainy, "rewards": self._laid(rewards), "improved": improved}
+        rainy = self._cut("rainy", crops) if rainy is None else self._to_layout(rainy)
+        return {"rainy": rainy, "rewards": self._to_layout(rewards), "improved": improved}
 
-    def _shared(self, step: int, pool: ShardedPool) -> dict[str, Tensor]:
+    def _with_shared_rewards(self, step: int, pool: ShardedPool) -> dict[str, Tensor]:
         """The rainy crops of this rank and their rewards, which may lie on others."""
         rewards, improved = pool.take(self._draw("rainy", step, everyone=True), self.config.crop)
         own = self.ranks.slots(self.config.batch)
         share = slice(own.start, own.stop)
         return {
             "rainy": self._cut("rainy", self._draw("rainy", step)),
-            "rewards": self._laid(rewards[share]),
+            "rewards": self._to_layout(rewards[share]),
             "improved": improved[share],
             "rewarded": improved.sum().clamp(min=1) / self.ranks.count,
         }
 
-    def _laid(self, batch: Tensor) -> Tensor:
+    def _to_layout(self, batch: Tensor) -> Tensor:
         return to_device(batch, self.device).contiguous(memory_format=memory_layout(self.device))
 
 

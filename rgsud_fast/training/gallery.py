@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..config.load import dotted
+from ..config.load import flatten_fields
 from ..data import to_tensor
-from ..data.shard_files import shown
+from ..data.shard_files import without_secrets
 from ..iqa.metrics import psnr
 from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
@@ -50,7 +50,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
     write_gallery(
         folder.gallery,
         f"RGSUD run {folder.path.name}",
-        _measured(metrics),
+        _figures(metrics),
         comparisons("Validation images", _validation(trainer), "Drag across an image. None of them was trained on."),
         rows(
             "Training images",
@@ -70,12 +70,15 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             + _reasons(folder.read_log()),
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
-        facts("Configuration", {name: shown(value) for name, value in dotted(config.model_dump(mode="json")).items()}),
+        facts(
+            "Configuration",
+            {name: without_secrets(value) for name, value in flatten_fields(config.model_dump(mode="json")).items()},
+        ),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
     )
 
 
-def _measured(metrics: dict[str, Any]) -> str:
+def _figures(metrics: dict[str, Any]) -> str:
     table = {
         label: {column: metrics[prefix + key] for column, key in _COLUMNS.items()}
         for label, prefix in _LINES.items()

@@ -35,7 +35,7 @@ class Monitor:
         self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
         self.means = Means()
         self.term_gradients: dict[str, Tensor] = {}
-        self.skipped = self._skipped()
+        self.skipped = self._skipped_steps()
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
         judged = trainer.domains, trainer.scorer.name, trainer.device
@@ -152,7 +152,7 @@ class Monitor:
         finite = (norm if math.isfinite(norm) else None for norm in norms)
         return dict(zip(self.term_gradients, finite, strict=True))
 
-    def _skipped(self) -> dict[str, int]:
+    def _skipped_steps(self) -> dict[str, int]:
         """The steps that were skipped so far."""
         names = ("skipped", "skipped_discriminator")
         return dict(
@@ -165,7 +165,7 @@ class Monitor:
 
     def _tell_skipped(self, iterations: int) -> dict[str, int]:
         """Say whose steps were skipped since the last line; returns the counts."""
-        before, self.skipped = self.skipped, self._skipped()
+        before, self.skipped = self.skipped, self._skipped_steps()
         for networks, name in zip(self.trainer.train_step.filters, before, strict=True):
             if more := self.skipped[name] - before[name]:
                 self.progress.say(

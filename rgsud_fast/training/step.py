@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config
-from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted
+from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms
 from ..networks import NAFNet
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed
-from ..optim.gradient_norms import buffers_kept, gradient_norms
+from ..optim.gradient_norms import gradient_norms, keep_buffers
 from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
 from ..optim.skipping import StepFilter
@@ -77,10 +77,10 @@ class TrainStep:
         crops, without the others.
         """
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
-        with random, buffers_kept(self._nets):
+        with random, keep_buffers(self._nets):
             step = self._losses(stage, self.plain_nets, inputs)
             trained = {name: getattr(self._nets, name) for name in TRAINED_TOGETHER}
-            return gradient_norms(weighted(step.terms, self.config.loss), trained)
+            return gradient_norms(weighted_terms(step.terms, self.config.loss), trained)
 
     def discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""

@@ -88,8 +88,8 @@ def _train(
     with (
         Progress(config.iterations, quiet=quiet) as progress,
         backend,
-        folder.gone_if_empty(),
-        folder.telling_of_full_disks(),
+        folder.remove_if_empty(),
+        folder.explain_full_disks(),
         contextlib.ExitStack() as closing,
     ):
         if line:
@@ -103,7 +103,7 @@ def _train(
         closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
-            progress.say(f"{domains.counted()}; preparing the score")
+            progress.say(f"{domains.summary()}; preparing the score")
         scorer = choose_scorer(config, domains, scorer, saved, ranks)
         trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":

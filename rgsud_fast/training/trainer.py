@@ -18,7 +18,7 @@ from ..methods.build import build_networks
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
-from ..rewards.sweep import Sweep, summed, sweep
+from ..rewards.sweep import Sweep, summary_of, sweep
 from ..system.distributed import Ranks
 from .feed import Feed
 from .step import TrainStep
@@ -146,7 +146,7 @@ class Trainer:
         _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged)
         for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
-        done = summed([self.outcomes[index] for index in indices], self.pool)
+        done = summary_of([self.outcomes[index] for index in indices], self.pool)
         if self.stage == 2:
             self.patience.note_sweep(done.mean_score, self.ranks.all_reduce(self.patience.losses))
         return done

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...ops import NafWeights, nafblock
-from ...ops.nafblock import composed
+from ...ops.nafblock import compose
 from .._common import Conv, check_image, cut, pad_to_multiple
 
 PER_CROP = 1.5  # side of the windows of local statistics by that of the training crops: NAFNet's in its authors' code
@@ -95,7 +95,7 @@ class NAFBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.window:
-            return composed(x, self.weights(), functools.partial(local_mean, side=self.window))
+            return compose(x, self.weights(), functools.partial(local_mean, side=self.window))
         return nafblock(x, self.weights())
 
 
@@ -114,7 +114,7 @@ def local_statistics(network: nn.Module, side: int) -> Iterator[nn.Module]:
 
     The test-time local converter (Chu et al., "Improving Image Restoration by Revisiting Global Information
     Aggregation", ECCV 2022), whose windows for NAFNet are PER_CROP times the training crop. The blocks are then
-    composed of several ops; a block whose features are no larger than its window takes their mean as before.
+    compose of several ops; a block whose features are no larger than its window takes their mean as before.
 
     Args:
         network: the derainer; 0 leaves any other alone.

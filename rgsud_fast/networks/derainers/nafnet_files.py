@@ -37,7 +37,7 @@ _HOLDERS = ("params_ema", "params")  # of the tensors in a .pth; the average com
 def to_nafnet(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a `NAFNet` under NAFNet's names."""
     parts, layers = ({ours: theirs for theirs, ours in names.items()} for names in (_PARTS, _LAYERS))
-    return {_renamed(name, parts, layers): tensor for name, tensor in tensors.items()}
+    return {_rename(name, parts, layers): tensor for name, tensor in tensors.items()}
 
 
 def read_derainer(path: str | Path) -> NAFNet:
@@ -52,7 +52,7 @@ def read_derainer(path: str | Path) -> NAFNet:
     path = find_weights(path)
     tensors = {name.removeprefix("module."): tensor for name, tensor in _tensors(path).items()}
     if "intro.weight" in tensors:
-        tensors = {_renamed(name, _PARTS, _LAYERS): tensor for name, tensor in tensors.items()}
+        tensors = {_rename(name, _PARTS, _LAYERS): tensor for name, tensor in tensors.items()}
     first = tensors.get("first.weight")
     if first is None or first.ndim != 4 or not any(name.endswith(".beta") for name in tensors):
         raise UserError(f"{path} holds no NAFNet: give a derainer.safetensors, or a NAFNet in BasicSR's layout")
@@ -131,7 +131,7 @@ def _sizes(tensors: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _renamed(name: str, parts: dict[str, str], layers: dict[str, str]) -> str:
+def _rename(name: str, parts: dict[str, str], layers: dict[str, str]) -> str:
     part, _, rest = name.partition(".")
     for old, new in layers.items():
         rest = rest.replace(f"{old}.", f"{new}.")

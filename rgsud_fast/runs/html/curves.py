@@ -58,12 +58,12 @@ def collect(log: Iterable[Mapping[str, Any]]) -> list[Series]:
                 points.setdefault(key, []).append((row["step"], value))
     known = [Series(group, label, points[key], key) for group, key, label in KNOWN if key in points]
     named = {series.key for series in known}
-    rest = [Series(*_named(key), values, key) for key, values in points.items() if key not in named]
+    rest = [Series(*_group_and_label(key), values, key) for key, values in points.items() if key not in named]
     groups = list(dict.fromkeys(group for group, _, _ in KNOWN))
     return sorted(known + rest, key=lambda series: groups.index(series.group))
 
 
-def _named(key: str) -> tuple[str, str]:
+def _group_and_label(key: str) -> tuple[str, str]:
     """Group and label of a quantity that is not known."""
     if not key.startswith(_OF_A_TERM):
         return "Losses", key.replace("_", " ")
