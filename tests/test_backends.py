@@ -17,9 +17,8 @@ from rgsud_fast.ops.installation import describe, info
 
 
 def test_auto_takes_the_native_kernels_on_the_cpu():
-    assert {op: backends.active_backend(op, "cpu") for op in backends.KERNELS} == dict.fromkeys(
-        backends.KERNELS, "native"
-    )
+    active = {op: backends.active_backend(op, "cpu") for op in backends.KERNELS}
+    assert active == dict.fromkeys(backends.KERNELS, "native")
 
 
 def test_auto_never_takes_interpreted_triton(monkeypatch):

@@ -79,7 +79,7 @@ def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
         UserError: names that do not match (see `check_names`), unequal sizes, or no pair left; the message names the
             first mismatch.
     """
-    names = list(map(_found, (rainy, clean)))
+    names = list(map(_all_names, (rainy, clean)))
     check_names(*names, "data.val_rainy", "data.val_clean")
     here, there = ({name: i for i, name in enumerate(images.names)} for images in (rainy, clean))
     pairs = []

@@ -179,7 +179,8 @@ def expand(pattern: str) -> list[Shard]:
         path = urlsplit(place).path if scheme else place
         if not path.endswith(".tar"):
             raise UserError(
-                f"{without_secrets(place)}: a shard is a plain .tar, as single images are read from it; unpack a compressed one"
+                f"{without_secrets(place)}: a shard is a plain .tar, as single images are read from it; unpack a "
+                "compressed one"
             )
     if len(set(places)) < len(places):
         raise UserError(f"{pattern}: it names a shard twice")

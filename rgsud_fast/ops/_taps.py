@@ -45,7 +45,7 @@ def opencv_half(size: int, device: torch.device) -> Taps:
 
 @lru_cache(maxsize=256)
 def antialias_taps(size: int, out: int, first: int, count: int, device: torch.device) -> Taps:
-    """Pixels first ... first + count of a side resized to `out`, as PyTorch's and Pillow's antialias_taps bicubic do.
+    """Pixels first ... first + count of a side resized to `out`, as PyTorch's and Pillow's antialiased bicubic do.
 
     a = -0.5, stretched by size / out where that is more than 1; beyond the border is nothing.
     """

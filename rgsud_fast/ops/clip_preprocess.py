@@ -54,9 +54,8 @@ def reference(images: Tensor, side: int = SIDE) -> Tensor:
     """The definition, in plain PyTorch."""
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).clamp(0, 1)
     window = middle(*images.shape[2:], side)
-    check.output_size(
-        "the shape of images", len(images), 3, window.height, window.width
-    )  # of a line of pixels: too long
+    sizes = len(images), 3, window.height, window.width  # of a line of pixels far too large
+    check.output_size("the shape of images", *sizes)
     resized = F.interpolate(wide, (window.height, window.width), mode="bicubic", antialias=True)
     square = resized[:, :, window.top : window.top + side, window.left : window.left + side]
     mean, deviation = (torch.tensor(values).to(square)[:, None, None] for values in (MEAN, DEVIATION))

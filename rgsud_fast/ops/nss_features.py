@@ -27,7 +27,7 @@ class Form(NamedTuple):
     """In what published implementations differ. Rounding included: it decides on which side of 0 flat areas count."""
 
     grey: tuple[float, float, float]  # weights of red, green and blue
-    resize: Literal["matlab", "plain"] = "matlab"  # to half scale: imresize, antialias_taps; or OpenCV's, which is not
+    resize: Literal["matlab", "plain"] = "matlab"  # to half scale: imresize, antialiased; or OpenCV's, which is not
     cyclic: bool = True  # beyond the border of a block lies its other side; else zeros, which count on neither side
     symmetric: bool = True  # over a whole image, the pixels themselves are fitted by one scale for both sides
     constant: float = 1.0  # added to the deviation

@@ -46,6 +46,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
     references = {
         key: ("rainy input", metrics[f"input_{key}"]) for key in _COLUMNS.values() if f"input_{key}" in metrics
     }
+    fields = flatten_fields(config.model_dump(mode="json"))
     stages = [config.stage1_iterations] if config.stage2_iterations else []
     write_gallery(
         folder.gallery,
@@ -70,10 +71,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             + _reasons(folder.read_log()),
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
-        facts(
-            "Configuration",
-            {name: without_secrets(value) for name, value in flatten_fields(config.model_dump(mode="json")).items()},
-        ),
+        facts("Configuration", {name: without_secrets(value) for name, value in fields.items()}),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
     )
 

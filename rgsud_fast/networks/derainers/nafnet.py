@@ -114,7 +114,7 @@ def local_statistics(network: nn.Module, side: int) -> Iterator[nn.Module]:
 
     The test-time local converter (Chu et al., "Improving Image Restoration by Revisiting Global Information
     Aggregation", ECCV 2022), whose windows for NAFNet are PER_CROP times the training crop. The blocks are then
-    compose of several ops; a block whose features are no larger than its window takes their mean as before.
+    composed of several ops; a block whose features are no larger than its window takes their mean as before.
 
     Args:
         network: the derainer; 0 leaves any other alone.
