@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def reason(error: Exception, most: int = 160) -> str:
+    """What an exception says, as one line of at most `most` characters."""
+    return " ".join(str(error).split())[:most]

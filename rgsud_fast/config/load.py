@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..system.files import read_small, write_text
 from .config import Config
 from .presets import default_preset
@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"config {path}: {error.strerror}; give the path of a YAML file") from None
     except Exception as error:  # a tag such as !!timestamp makes its constructor raise nearly anything
-        raise UserError(f"config {path} is not valid YAML: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"config {path} is not valid YAML: {reason(error, 200)}") from None
     if not isinstance(loaded, (dict, NoneType)):
         raise UserError(f"config {path} must hold 'field: value' lines, got a {type(loaded).__name__}")
     return loaded or {}

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..networks import NAFNet
 from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
 from ..networks.weights import RESERVED, Kind, find_weights, load_network, load_state, read_metadata, save_network
@@ -171,8 +171,7 @@ def _tracing(to: Format) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of deprecation, and of the checks of shapes, which no file holds
             yield
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"torch {torch.__version__} cannot export this network to {to}: {reason}") from None
+        raise UserError(f"torch {torch.__version__} cannot export this network to {to}: {reason(error)}") from None
 
 
 def _difference(module: nn.Module, run: Run, kind: Kind, name: str) -> float:
@@ -191,8 +190,7 @@ def _difference(module: nn.Module, run: Run, kind: Kind, name: str) -> float:
             try:
                 made = run(images)
             except Exception as error:  # each runtime has its own
-                reason = " ".join(str(error).split())[:160]
-                raise UserError(f"{name} is not kept: it does not run on {size}: {reason}") from None
+                raise UserError(f"{name} is not kept: it does not run on {size}: {reason(error)}") from None
         if made.shape != wanted.shape:
             raise UserError(f"{name} is not kept: it makes {list(made.shape)} of {size}, not {list(wanted.shape)}")
         worst = torch.maximum(worst, (made - wanted).abs().max() / wanted.abs().max().clamp_min(1))  # NaN stays

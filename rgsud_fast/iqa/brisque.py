@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..ops.nss_features import OPENCV, nss_features
 from ..system.files import read_small
 from .scorer import check_images, finite
@@ -138,7 +138,7 @@ def _read(path: Path) -> Any:
             raise ValueError("an anchor (&), which OpenCV never writes")
         return yaml.load(text.removeprefix("%YAML:1.0"), _Loader)  # a header that is no YAML
     except Exception as error:  # a tag such as !!timestamp makes its constructor raise nearly anything
-        raise UserError(f"BRISQUE model {path} is not OpenCV's YAML: {' '.join(str(error).split())[:100]}") from None
+        raise UserError(f"BRISQUE model {path} is not OpenCV's YAML: {reason(error, 100)}") from None
 
 
 def _check(model: BrisqueModel) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..ops.clip_preprocess import clip_preprocess
 from ..system.files import replacing
 from ..system.torch_files import load_tensors
@@ -88,7 +88,7 @@ def load_daclip(path: str | Path | None = None, device: torch.device | str = "cp
         try:
             weights = safetensors.torch.load_file(path)
         except Exception as error:  # a damaged header makes its reader raise nearly anything
-            raise UserError(f"DACLIP weights {path}: {' '.join(str(error).split())[:100]}") from None
+            raise UserError(f"DACLIP weights {path}: {reason(error, 100)}") from None
         words = weights.pop("words", None)
         if words is None or words.dim() != 2 or len(words) != len(WORDS):
             raise UserError(f"DACLIP weights {path} hold no text features of {len(WORDS)} words: convert them again")
@@ -168,7 +168,7 @@ def _encoder(weights: dict[str, Tensor], path: Path) -> nn.Module:
         )
         encoder = _fill(make, weights)
     except Exception as error:  # shapes that make no sense fail in any way
-        raise UserError(f"DACLIP weights {path} fit no ViT: {' '.join(str(error).split())[:160]}") from None
+        raise UserError(f"DACLIP weights {path} fit no ViT: {reason(error)}") from None
     return encoder
 
 
@@ -190,7 +190,7 @@ def _text_features(weights: dict[str, Tensor], path: Path) -> Tensor:
         weights = {name: value.float() for name, value in weights.items() if not name.startswith("visual.")}
         tower = _fill(make, weights, strict=False)
     except Exception as error:  # shapes that make no sense fail in any way
-        raise UserError(f"DACLIP weights {path} fit no text tower: {' '.join(str(error).split())[:160]}") from None
+        raise UserError(f"DACLIP weights {path} fit no text tower: {reason(error)}") from None
     tokens = open_clip.tokenizer.SimpleTokenizer(context_length=context)(list(WORDS))
     return F.normalize(tower.eval()(tokens), dim=1)
 

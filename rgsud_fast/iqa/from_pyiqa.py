@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from .scorer import check_images, finite
 
 HUB, REACH = "https://huggingface.co", 3.0  # where most weights come from; the seconds it is given to answer
@@ -52,9 +52,8 @@ class PyiqaScorer:
             with _quick_to_fail():
                 self.metric = pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
         except Exception as error:
-            reason = " ".join(str(error).split())[:160]
             raise UserError(
-                f"scorer {self.name} could not be made ({type(error).__name__}: {reason}). Its weights come from a hub "
+                f"scorer {self.name} could not be made ({type(error).__name__}: {reason(error)}). Its weights come from a hub "
                 "at its first use: run it once with a network, or copy pyiqa's cache folder from where it runs"
             ) from None
         self.sign = -1.0 if self.metric.lower_better else 1.0
@@ -77,8 +76,7 @@ class PyiqaScorer:
             value = value[0] if isinstance(value, tuple) else value
             return self.sign * value.float().reshape(()).to(image.device)
         except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
-            text = " ".join(str(error).split())[:160]
-            warnings.warn(f"{self.name} cannot judge an image of {list(image.shape)}: {text}", stacklevel=3)
+            warnings.warn(f"{self.name} cannot judge an image of {list(image.shape)}: {reason(error)}", stacklevel=3)
             return torch.full((), torch.nan, device=image.device)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config import Config, RewardConfig
 from ..config.scorer_names import name_of
 from ..data import Domains
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..iqa import DaclipScorer, DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
 from ..system.distributed import Ranks
 
@@ -60,8 +60,8 @@ def _restore(config: Config, saved: dict[str, Any], device: torch.device) -> Sco
     try:
         scorer = restore_scorer(config.reward.scorer, state, device)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"the checkpoint's score {name} cannot be restored ({reason}); start a new run") from None
+        why = reason(error)
+        raise UserError(f"the checkpoint's score {name} cannot be restored ({why}); start a new run") from None
     for part in [scorer, *getattr(scorer, "members", ())]:
         _set_options(part, config.reward)
     return scorer

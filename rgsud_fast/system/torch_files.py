@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import reason
+
 
 def load_tensors(path: Path) -> Any:
     """Read nested dicts, lists and tuples of dense tensors, numbers and strings onto the CPU.
@@ -36,7 +38,7 @@ def load_tensors(path: Path) -> Any:
     except pickle.UnpicklingError:  # whose message explains how to run the code all the same
         raise ValueError("it holds objects or code; only tensors and plain values are read") from None
     except Exception as error:  # a damaged pickle can fail in any way
-        raise ValueError(" ".join(str(error).split())[:100] or type(error).__name__) from None
+        raise ValueError(reason(error, 100) or type(error).__name__) from None
     return loaded
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..data import Domains
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..iqa import Scorer
 from ..methods.build import build_networks
 from ..optim.moving_average import MovingAverage
@@ -195,8 +195,7 @@ class Trainer:
                 self.patience.losses *= self.ranks.first  # they are the sum over ranks
             self.stage1_metrics = {str(name): float(value) for name, value in state["stage1_metrics"].items()}
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(f"the checkpoint is of a run with other networks or images: {reason}") from None
+            raise UserError(f"the checkpoint is of a run with other networks or images: {reason(error)}") from None
         self.step, self.sweeps = state["step"], state["sweeps"]
         images = range(len(self.domains.rainy))
         self.outcomes = {i: outcome for i, outcome in state.get("outcomes", {}).items() if i in images}

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...errors import UserError, reason
 from ...system.torch_files import load_tensors
 from .. import NAFNet
 from ..weights import find_weights
@@ -61,8 +61,7 @@ def read_derainer(path: str | Path) -> NAFNet:
             derainer = NAFNet(**_sizes(tensors))
         derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} holds a network that is like NAFNet but is none: {reason}") from None
+        raise UserError(f"{path} holds a network that is like NAFNet but is none: {reason(error)}") from None
     return derainer
 
 
