@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from rgsud_fast.config import load_config, merge
-from rgsud_fast.data import Domains, load_domains, to_tensor
+from rgsud_fast.data import Domains, load_domains
 from rgsud_fast.iqa import Scorer, make_scorer
 from rgsud_fast.iqa.metrics import psnr as decibels
 from rgsud_fast.networks import evaluating
@@ -110,7 +110,7 @@ class Versions:
         scores, psnrs = [], []
         with evaluating(self.trainer.derainer) as derainer:
             for pair in self.trainer.domains.val:
-                rainy, clean = (to_tensor(image)[None].to(self.trainer.device) for image in (pair.rainy, pair.clean))
+                rainy, clean = (to_batch(image, self.trainer.device) for image in (pair.rainy, pair.clean))
                 derained = run_tiled(derainer, rainy).clamp(0, 1)
                 scores.append(float(self.trainer.scorer.score(derained, rainy=rainy)[0]))
                 psnrs.append(float(decibels(derained, clean)[0]))

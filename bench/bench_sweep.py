@@ -9,7 +9,7 @@ from bench_niqe import photographs
 from op_cases import DEVICE, Provider, race
 
 from rgsud_fast.config import load_config
-from rgsud_fast.data import FolderSet, to_tensor
+from rgsud_fast.data import FolderSet
 from rgsud_fast.data.rain import RainStyle, render_rain
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.methods.build import build_networks
@@ -31,7 +31,7 @@ def bench_sweep(benchmark, name, mirror):
     derainer = build_networks(config, device).derainer
     scorer = make_scorer(name, rainy, clean, device=device)
     pool = RewardPool(rainy.sizes, device=device)
-    batches = [to_tensor(image)[None].to(device) for image in wet]
+    batches = [to_batch(image, device) for image in wet]
 
     def whole() -> None:
         pool.scores.fill_(-torch.inf)  # every candidate enters

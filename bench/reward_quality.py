@@ -72,7 +72,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
             pool.decay(config.reward.decay)
         with evaluating(trainer.derainer) as derainer:
             for i, truth in enumerate(truths):
-                rainy, clean = (to_tensor(image)[None].to(trainer.device) for image in (domains.rainy[i], truth))
+                rainy, clean = (to_batch(image, trainer.device) for image in (domains.rainy[i], truth))
                 if row == len(snapshots) - 1:
                     plain[i] = psnr(derainer(rainy).clamp(0, 1), clean)
                 derained = candidate(derainer, rainy, config.reward)[0]
@@ -86,7 +86,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     for name, scorer in scorers.items():
         print(f"validity of {name}", flush=True)
         found.append({"scorer": shortened(name), "validity": validity(scorer, domains.val or [], trainer.device)})
-        pool, clean = pools[name], [to_tensor(truth)[None] for truth in truths]
+        pool, clean = pools[name], [to_batch(truth) for truth in truths]
         rewards = torch.cat([psnr(reward_of(pool, i), truth) for i, truth in enumerate(clean)])
         best = torch.cat([psnr(to_tensor(pool.best(i)[0].cpu().numpy())[None], t) for i, t in enumerate(clean)])
         found[-1] |= ranking(scores[name], psnrs) | {"keep": config.reward.keep, "plain": plain.mean().item()}

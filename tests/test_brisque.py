@@ -7,10 +7,9 @@ import pytest
 import torch
 from test_nss_features import photographs
 
-from rgsud_fast.data import read_image
+from rgsud_fast.data import read_image, to_batch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import brisque, load_brisque_model, make_scorer, restore_scorer
-from rgsud_fast.iqa.scorer import to_batch
 from rgsud_fast.ops import nss_features
 from rgsud_fast.ops.nss_features import OPENCV
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rgsud_fast.data import to_batch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import convert_daclip, load_daclip, load_scorer, make_scorer, save_scorer
 from rgsud_fast.iqa.daclip import HOME, RAINDROP, RAINY, WORDS
-from rgsud_fast.iqa.scorer import to_batch
 from rgsud_fast.ops import clip_preprocess
 
 SIDE, PATCH, WIDTH, DEPTH, OUT, CONTEXT = 64, 16, 64, 2, 32, 77

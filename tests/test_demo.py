@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from rgsud_fast.data import Pair, demo, load_demo, to_tensor
+from rgsud_fast.data import Pair, demo, load_demo
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa.metrics import fixed_filter, psnr
 
@@ -17,7 +17,7 @@ def domains():
 
 
 def batches(pair: Pair) -> tuple[Tensor, Tensor]:
-    return to_tensor(pair.rainy)[None], to_tensor(pair.clean)[None]
+    return to_batch(pair.rainy), to_batch(pair.clean)
 
 
 def test_the_set_is_the_same_on_every_call(domains):

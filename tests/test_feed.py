@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, FolderSet, to_tensor
+from rgsud_fast.data import Domains, FolderSet
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.training.feed import Feed
 
@@ -44,7 +44,7 @@ def test_a_step_has_the_same_crops_every_time_and_the_next_has_others(domains):
 def test_rewards_are_crops_of_the_same_windows(domains):
     pool, feed = RewardPool(domains.rainy.sizes), feed_of(domains)
     for index in (0, 2):
-        pool.update([index], 1 - to_tensor(domains.rainy[index])[None], torch.tensor([1.0]))
+        pool.update([index], 1 - to_batch(domains.rainy[index]), torch.tensor([1.0]))
     seen = set()
     for step in range(6):
         images = feed.images(step, pool)
@@ -62,7 +62,7 @@ def test_the_gpu_gets_the_same_crops_wherever_the_bytes_are(domains, monkeypatch
     here, there = feed_of(domains), feed_of(domains, "cuda")
     pools = [RewardPool(domains.rainy.sizes, device=device) for device in ("cpu", "cuda")]
     for pool in pools:
-        image, score = to_tensor(domains.rainy[1])[None], torch.tensor([1.0])
+        image, score = to_batch(domains.rainy[1]), torch.tensor([1.0])
         pool.update([1], image.to(pool.device), score.to(pool.device))
     for step in range(3):
         mine, theirs = (feed.images(step, pool) for feed, pool in zip((here, there), pools, strict=True))

@@ -10,11 +10,10 @@ import torch
 from test_nss_features import photographs
 from torch import nn
 
-from rgsud_fast.data import list_images, read_image
+from rgsud_fast.data import list_images, read_image, to_batch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import PyiqaScorer, load_niqe_model, make_scorer, niqe
 from rgsud_fast.iqa.from_pyiqa import remember_texts
-from rgsud_fast.iqa.scorer import to_batch
 from rgsud_fast.ops.nss_features import YIQ, grey
 
 

@@ -245,7 +245,7 @@ def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
     write_image(tmp_path / "c.png", torch.rand(3, 40, 40))
     write_image(tmp_path / "r.png", torch.rand(3, 40, 40))
     ((painted, _),) = rain(run, tmp_path / "c.png", tmp_path / "r.png", tmp_path / "out", device="cpu")
-    clean, rainy = (to_tensor(read_image(tmp_path / f"{name}.png"))[None] for name in "cr")
+    clean, rainy = (to_batch(read_image(tmp_path / f"{name}.png")) for name in "cr")
     generator, network = load_network(run, "generator"), load_network(run, estimator)
     with torch.no_grad():
         expected = generator(torch.cat([clean, rainy - network(rainy)], 1)).clamp(0, 1)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import FolderSet, draw, to_tensor
+from rgsud_fast.data import FolderSet, draw
 from rgsud_fast.data.image_files import quantise
 from rgsud_fast.errors import UserError
 from rgsud_fast.rewards.pool import RewardPool
@@ -91,7 +91,7 @@ def test_reward_crops_align_with_rainy_crops():
     # The trap of the spec: with pool = rainy image, rainy crop - reward crop is exactly zero for any crop.
     rainy, pool = rainy_set(), RewardPool(SIZES)
     for index in range(len(rainy)):
-        pool.update([index], to_tensor(rainy[index])[None], torch.tensor([1.0]))
+        pool.update([index], to_batch(rainy[index]), torch.tensor([1.0]))
     for side in (32, 45, 70):  # 45 and 70 are larger than some images: reflected
         for step in range(5):
             crops = draw(3, step, 4, SIZES, side, "rainy")

@@ -54,7 +54,7 @@ def test_a_feed_gives_the_same_crops_from_shards_as_from_a_folder(photos, patter
     feeds = [Feed(config, Domains(images, images), torch.device("cpu")) for images in (folder, shards)]
     pool = RewardPool(folder.sizes)
     for index in (0, 3):
-        pool.update([index], 1 - to_tensor(folder[index])[None], torch.tensor([1.0]))
+        pool.update([index], 1 - to_batch(folder[index]), torch.tensor([1.0]))
     for step in (0, 1, 2, 7):
         for known in (None, pool):
             mine, theirs = (feed.images(step, known) for feed in feeds)

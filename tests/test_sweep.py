@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
-from rgsud_fast.data import FolderSet, to_tensor
+from rgsud_fast.data import FolderSet
 from rgsud_fast.iqa import DomainScorer, make_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer
@@ -189,7 +189,7 @@ def test_on_a_gpu_the_host_waits_once_at_the_end(name):
     pool, derainer = RewardPool(images.sizes, device=device), Darken(0.9).to(device)
     reward = RewardConfig(mirror=True, grey_layer=True)
     sweep(derainer, images, range(8), scorer, pool, device, reward)
-    batches = [to_tensor(image)[None].to(device) for image in arrays]
+    batches = [to_batch(image, device) for image in arrays]
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -203,6 +203,6 @@ def test_on_a_gpu_the_host_waits_once_at_the_end(name):
 @pytest.mark.parametrize("grey_layer", [False, True])
 def test_the_domain_score_of_a_candidate_is_that_of_the_image_beside_its_photograph(rainy, grey_layer):
     torch.manual_seed(0)
-    scorer, image = DomainScorer(RainNet()), to_tensor(rainy[0])[None]
+    scorer, image = DomainScorer(RainNet()), to_batch(rainy[0])
     judged = judge(Darken(0.9).eval(), image, scorer, RewardConfig(grey_layer=grey_layer))
     torch.testing.assert_close(judged.score, scorer.score(judged.image, rainy=image), rtol=0, atol=1e-4)

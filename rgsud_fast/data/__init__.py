@@ -3,12 +3,12 @@
 from .demo import load_demo
 from .domains import Domains, Pair
 from .folder_set import FolderSet
-from .image_files import list_images, read_image, to_tensor, write_image
+from .image_files import list_images, read_image, to_batch, to_tensor, write_image
 from .image_set import ImageSet
 from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
-from .sampler import Crop, Stream, draw, offsets_of, windows_of
+from .sampler import Crop, Stream, draw, evenly, offsets_of, windows_of
 
 __all__ = [
     "Crop",
@@ -20,6 +20,7 @@ __all__ = [
     "RainStyle",
     "Stream",
     "draw",
+    "evenly",
     "list_images",
     "load_demo",
     "load_domains",
@@ -27,6 +28,7 @@ __all__ = [
     "read_image",
     "read_photo",
     "render_rain",
+    "to_batch",
     "to_tensor",
     "windows_of",
     "write_image",

@@ -137,6 +137,11 @@ def save_options(suffix: str) -> dict[str, Any]:
     return {"quality": 95, "subsampling": 0} if suffix in {".jpg", ".jpeg"} else {}
 
 
+def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """One uint8 [H, W, 3] image as a float32 [1, 3, H, W] batch in [0, 1]."""
+    return to_tensor(image).to(device)[None]
+
+
 def quantise(image: Tensor) -> Tensor:
     """Round a float image in [0, 1] of any shape to uint8; values outside are clamped."""
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -96,3 +96,11 @@ def _words(seed: int, stream: Stream, purpose: int, position: int, count: int) -
 def _below(word: int, bound: int) -> int:
     """Scale a uniform 64-bit word to 0 ... bound - 1; 0 where there is no choice."""
     return word * max(bound, 1) >> 64
+
+
+def evenly(count: int, most: int, last: bool = True) -> list[int]:
+    """At most `most` of the places 0 ... count - 1, evenly spread and in order, with the last one among them or not."""
+    if last:
+        return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    few = min(count, most)
+    return [i * count // few for i in range(few)]

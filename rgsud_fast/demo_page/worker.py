@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..config.tiling import TILE
-from ..data import read_image, to_tensor
+from ..data import read_image
 from ..data.image_files import to_bytes
 from ..errors import UserError
 from ..inference.derain import derain
@@ -114,7 +114,7 @@ class Worker:
         """Means over pieces of at most TILE pixels a side, so that memory is bounded; None where there is no figure."""
         rows: dict[str, list[list[float]]] = {name: [[], [], []] for name in ("score", *LAYER)}
         for piece in _pieces(*images[0].shape[:2]):
-            photo, *results = (to_tensor(image[piece])[None].to(self.device) for image in images)
+            photo, *results = (to_batch(image[piece], self.device) for image in images)
             for column, result in enumerate((photo, *results)):
                 if self.scorer is not None:
                     rows["score"][column].append(float(self.scorer.score(result, photo)))
@@ -145,7 +145,7 @@ def load_own_scorer(run: Path, device: str) -> tuple[Scorer | None, str]:
 def _filter(photo: np.ndarray) -> np.ndarray:
     """The fixed filter, which works row by row, in strips."""
     strips = (photo[top : top + STRIP] for top in range(0, len(photo), STRIP))
-    return np.concatenate([to_bytes(_first(fixed_filter(to_tensor(strip)[None]))) for strip in strips])
+    return np.concatenate([to_bytes(_first(fixed_filter(to_batch(strip)))) for strip in strips])
 
 
 def _first(images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from ..data import list_images, read_photo, to_tensor
+from ..data import list_images, read_photo
 from ..data.image_files import SMALLEST
 from ..data.pairing import check_names
 from ..errors import UserError
@@ -89,7 +89,7 @@ def _file(path: Path, name: str, smallest: int) -> Source:
 def _as_batch(image: Tensor | np.ndarray) -> Tensor:
     """Bring a tensor or an array to float32 [N, 3, H, W], or say what it should have been."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return to_tensor(image)[None]
+        return to_batch(image)
     if isinstance(image, Tensor) and image.is_floating_point():
         if image.ndim == 3 and image.shape[0] == 3:
             return image[None].float()

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data import evenly, to_batch
 from ..errors import UserError
-from .scorer import Scorer, evenly, to_batch
+from .scorer import Scorer
 
 MOST = 64  # photographs that a member's ranks are taken among
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
-from ..data import read_image
+from ..data import read_image, to_batch
 from ..errors import UserError
 from ..system.files import replacing
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
@@ -22,7 +22,7 @@ from .domain import DomainScorer, fit_domain_scorer
 from .ensemble import EnsembleScorer, fit_ensemble
 from .from_pyiqa import PyiqaScorer
 from .niqe import NiqeScorer, fit_niqe_model, load_niqe_model
-from .scorer import CallableScorer, Scorer, below, check_images, to_batch
+from .scorer import CallableScorer, Scorer, below, check_images
 
 _FITTED = {"domain": DomainScorer, "niqe": NiqeScorer, "brisque": BrisqueScorer}  # whose state says everything
 

@@ -13,9 +13,10 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from ..data import evenly, to_batch
 from ..errors import UserError
 from ..ops.nss_features import MATLAB, Form, block_sharpness, nss_features
-from .scorer import check_images, evenly, finite, to_batch
+from .scorer import check_images, finite
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
 MOST_IMAGES = 300  # enough for 36 x 36 numbers; more cost 50 ms each on two cores

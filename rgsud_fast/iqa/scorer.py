@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import to_tensor
 from ..errors import UserError
 
 
@@ -90,16 +88,6 @@ def check_images(images: Tensor, rainy: Tensor | None = None) -> None:
 def finite(images: Tensor) -> Tensor:
     """Which images hold finite numbers alone, [N, 3, H, W] -> [N] bool: any other number spoils the sum."""
     return images.sum(dim=(1, 2, 3), dtype=torch.float32).isfinite()
-
-
-def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """One uint8 [H, W, 3] image as a float32 [1, 3, H, W] batch in [0, 1]."""
-    return to_tensor(image).to(device)[None]
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """At most `most` of the places 0 ... count - 1, evenly spread and in order."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

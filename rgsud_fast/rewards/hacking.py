@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..data import Domains, to_tensor
+from ..data import Domains
 from ..errors import UserError
 from ..iqa import NiqeModel, fit_niqe_model, niqe
 from ..iqa.metrics import psnr
@@ -73,10 +73,10 @@ class HeldOutMetric:
         with evaluating(derainer) as network:
             for index in _spread(len(images)):
                 pair = domains.val[index] if domains.val else None
-                rainy = to_tensor(pair.rainy if pair else images[index])[None].to(self.device)
+                rainy = to_batch(pair.rainy if pair else images[index], self.device)
                 derained = run_tiled(network, rainy).clamp(0, 1)
                 if pair:
-                    found.append(psnr(derained, to_tensor(pair.clean)[None].to(self.device)))
+                    found.append(psnr(derained, to_batch(pair.clean, self.device)))
                 elif self._model is not None:
                     found.append(-niqe(derained, self._model))
         finite = torch.cat(found)

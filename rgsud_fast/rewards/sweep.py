@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import RewardConfig
-from ..data import ImageSet, to_tensor
+from ..data import ImageSet
 from ..iqa import Plausibility, Scorer
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
@@ -75,7 +75,7 @@ def sweep(
         pool.decay(reward.decay)
     with evaluating(derainer):
         for index in indices:
-            image = to_device(to_tensor(rainy[index])[None], device)
+            image = to_device(to_batch(rainy[index]), device)
             if reward.rescore:
                 pool.rescore(index, _scores_of(pool.versions(index), image, scorer))
             judged = judge(derainer, image, scorer, reward)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..config.load import flatten_fields
-from ..data import to_tensor
 from ..data.shard_files import without_secrets
 from ..iqa.metrics import psnr
 from ..networks import evaluating, local_statistics
@@ -103,7 +102,7 @@ def _figures(metrics: dict[str, Any]) -> str:
 def _validation(trainer: Trainer) -> list[Comparison]:
     shown = []
     for pair in _spread(trainer.domains.val or []):
-        rainy, clean = (to_tensor(image)[None] for image in (pair.rainy, pair.clean))
+        rainy, clean = (to_batch(image) for image in (pair.rainy, pair.clean))
         derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
         gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
         shown.append(Comparison(pair.name, rainy[0], derained[0], {"PSNR-RGB": gain}))
@@ -114,13 +113,13 @@ def _validation(trainer: Trainer) -> list[Comparison]:
 def _training(trainer: Trainer) -> list[Row]:
     domains, shown = trainer.domains, []
     for i in _spread(range(len(domains.rainy))):
-        rainy = to_tensor(domains.rainy[i])[None]
+        rainy = to_batch(domains.rainy[i])
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
-        clean = to_tensor(domains.clean[other])[None]
+        clean = to_batch(domains.clean[other])
         panel, score = _reward(trainer, i, "none passed the guards yet")
         estimate = trainer.nets.unet
         if trainer.switched and panel.image is not None:
-            estimate = to_tensor(panel.image)[None]
+            estimate = to_batch(panel.image)
         panels = [
             Panel("rainy", rainy[0]),
             Panel("derained", _derain(trainer, rainy)[0]),
@@ -137,7 +136,7 @@ def _rewards(trainer: Trainer) -> list[Row]:
     shown = []
     for place in range(len(OUTCOMES)):
         for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
-            rainy = to_tensor(trainer.domains.rainy[index])[None].to(trainer.device)
+            rainy = to_batch(trainer.domains.rainy[index], trainer.device)
             with evaluating(trainer.derainer) as network:
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..config import Config
-from ..data import Pair, to_tensor
+from ..data import Pair
 from ..iqa.metrics import average, evaluate_pair
 from ..networks import PER_CROP, evaluating, local_statistics
 from ..networks.tiles import run_tiled
@@ -27,8 +27,8 @@ def validate(
     figures = []
     with evaluating(derainer), local_statistics(derainer, window):
         for pair in pairs[ranks.rank :: ranks.count]:
-            derained = run_tiled(derainer, to_tensor(pair.rainy)[None].to(device)).clamp(0, 1)
-            figures.append(evaluate_pair(derained.cpu(), to_tensor(pair.clean)[None]))
+            derained = run_tiled(derainer, to_batch(pair.rainy, device)).clamp(0, 1)
+            figures.append(evaluate_pair(derained.cpu(), to_batch(pair.clean)))
     return average([row for rows in ranks.all_gather(figures) for row in rows])
 
 
