@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from rgsud_fast.config import load_config, merge
-from rgsud_fast.data import Domains, load_domains
+from rgsud_fast.data import Domains, load_domains, to_batch
 from rgsud_fast.iqa import Scorer, make_scorer
 from rgsud_fast.iqa.metrics import psnr as decibels
 from rgsud_fast.networks import evaluating

@@ -9,7 +9,7 @@ from bench_niqe import photographs
 from op_cases import DEVICE, Provider, race
 
 from rgsud_fast.config import load_config
-from rgsud_fast.data import FolderSet
+from rgsud_fast.data import FolderSet, to_batch
 from rgsud_fast.data.rain import RainStyle, render_rain
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.methods.build import build_networks

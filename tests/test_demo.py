@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from rgsud_fast.data import Pair, demo, load_demo
+from rgsud_fast.data import Pair, demo, load_demo, to_batch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa.metrics import fixed_filter, psnr
 

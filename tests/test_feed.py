@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rgsud_fast.config import Config
-from rgsud_fast.data import Domains, FolderSet
+from rgsud_fast.data import Domains, FolderSet, to_batch
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.training.feed import Feed
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rgsud_fast.data import read_image, to_tensor, write_image
+from rgsud_fast.data import read_image, to_batch, to_tensor, write_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.derain import derain
 from rgsud_fast.inference.evaluate import evaluate

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import FolderSet, draw
+from rgsud_fast.data import FolderSet, draw, to_batch
 from rgsud_fast.data.image_files import quantise
 from rgsud_fast.errors import UserError
 from rgsud_fast.rewards.pool import RewardPool

@@ -11,7 +11,7 @@ from tars import png, same, write_shards, write_tar
 from tiny import darkness, same_bits
 
 from rgsud_fast.config import Config, merge
-from rgsud_fast.data import Domains, FolderSet, load_domains, to_tensor, write_image
+from rgsud_fast.data import Domains, FolderSet, load_domains, to_batch, to_tensor, write_image
 from rgsud_fast.data import shard_index as index_module
 from rgsud_fast.data.shard_set import ShardSet
 from rgsud_fast.errors import UserError

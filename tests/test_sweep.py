@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
-from rgsud_fast.data import FolderSet
+from rgsud_fast.data import FolderSet, to_batch
 from rgsud_fast.iqa import DomainScorer, make_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..config.tiling import TILE
-from ..data import read_image
+from ..data import read_image, to_batch
 from ..data.image_files import to_bytes
 from ..errors import UserError
 from ..inference.derain import derain

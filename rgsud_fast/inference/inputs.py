@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from ..data import list_images, read_photo
+from ..data import list_images, read_photo, to_batch
 from ..data.image_files import SMALLEST
 from ..data.pairing import check_names
 from ..errors import UserError

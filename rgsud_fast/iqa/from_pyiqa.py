@@ -53,8 +53,8 @@ class PyiqaScorer:
                 self.metric = pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
         except Exception as error:
             raise UserError(
-                f"scorer {self.name} could not be made ({type(error).__name__}: {reason(error)}). Its weights come from a hub "
-                "at its first use: run it once with a network, or copy pyiqa's cache folder from where it runs"
+                f"scorer {self.name} could not be made ({type(error).__name__}: {reason(error)}). Its weights come "
+                "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it runs"
             ) from None
         self.sign = -1.0 if self.metric.lower_better else 1.0
         remember_texts(self.metric.net)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..data import Domains
+from ..data import Domains, evenly, to_batch
 from ..errors import UserError
 from ..iqa import NiqeModel, fit_niqe_model, niqe
 from ..iqa.metrics import psnr
@@ -71,7 +71,7 @@ class HeldOutMetric:
         domains, found = self.domains, []
         images = domains.val or domains.rainy
         with evaluating(derainer) as network:
-            for index in _spread(len(images)):
+            for index in evenly(len(images), IMAGES, last=False):
                 pair = domains.val[index] if domains.val else None
                 rainy = to_batch(pair.rainy if pair else images[index], self.device)
                 derained = run_tiled(network, rainy).clamp(0, 1)
@@ -93,7 +93,3 @@ def readings_of(log: Iterable[dict]) -> list[Reading]:
         elif all(isinstance(row.get(name), (int, float)) for name in ("mean_score", "held_out")):
             readings.append(Reading(row["mean_score"], row["held_out"]))
     return readings
-
-
-def _spread(count: int) -> list[int]:
-    return sorted({i * count // IMAGES for i in range(IMAGES)})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import RewardConfig
-from ..data import ImageSet
+from ..data import ImageSet, to_batch
 from ..iqa import Plausibility, Scorer
 from ..networks import evaluating
 from ..networks.tiles import run_tiled

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.load import flatten_fields
+from ..data import evenly, to_batch
 from ..data.shard_files import without_secrets
 from ..iqa.metrics import psnr
 from ..networks import evaluating, local_statistics
@@ -101,7 +102,8 @@ def _figures(metrics: dict[str, Any]) -> str:
 @torch.no_grad()
 def _validation(trainer: Trainer) -> list[Comparison]:
     shown = []
-    for pair in _spread(trainer.domains.val or []):
+    pairs = trainer.domains.val or []
+    for pair in (pairs[i] for i in evenly(len(pairs), SHOWN, last=False)):
         rainy, clean = (to_batch(image) for image in (pair.rainy, pair.clean))
         derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
         gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
@@ -112,7 +114,7 @@ def _validation(trainer: Trainer) -> list[Comparison]:
 @torch.no_grad()
 def _training(trainer: Trainer) -> list[Row]:
     domains, shown = trainer.domains, []
-    for i in _spread(range(len(domains.rainy))):
+    for i in evenly(len(domains.rainy), SHOWN, last=False):
         rainy = to_batch(domains.rainy[i])
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_batch(domains.clean[other])
@@ -191,9 +193,3 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
         estimate = run_tiled(estimate, rainy.to(trainer.device))
     scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
     return run_tiled(trainer.nets.generator, rain_residual(tuple(scene))).clamp(0, 1).cpu()
-
-
-def _spread(items: Any) -> list[Any]:
-    """At most SHOWN of the items, evenly spread."""
-    count = min(len(items), SHOWN)
-    return [items[i * len(items) // count] for i in range(count)]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..config import Config
-from ..data import Pair
+from ..data import Pair, to_batch
 from ..iqa.metrics import average, evaluate_pair
 from ..networks import PER_CROP, evaluating, local_statistics
 from ..networks.tiles import run_tiled
