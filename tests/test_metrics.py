@@ -18,7 +18,7 @@ def pair(height: int = 37, width: int = 45, images: int = 2) -> tuple[torch.Tens
     clean = torch.rand(images, 3, height // 4, width // 4, generator=generator)
     clean = torch.nn.functional.interpolate(clean, (height, width), mode="bilinear")
     noisy = clean + 0.1 * torch.randn(clean.shape, generator=generator)
-    return metrics.quantise(noisy), metrics.quantise(clean)
+    return metrics.rounded_to_8_bits(noisy), metrics.rounded_to_8_bits(clean)
 
 
 def test_psnr_of_a_constant_error_is_what_the_formula_says():

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..config.figures import FIGURES, FILTER, INPUT, ROWS
+
 
 def figures_table(figures: dict[str, Any]) -> str:
     """The means as lines: input, filter, derained."""
     head = f"mean of {count_of(figures['images'], 'image')}"
-    lines = [f"{head:<36}{'PSNR-RGB':>11}{'SSIM-RGB':>10}{'PSNR-Y':>11}{'SSIM-Y':>10}"]
-    labels = {"input_": "rainy input", "filter_": "min(O, median 1x9), a fixed filter", "": "derained"}
-    for prefix, label in labels.items():
-        rgb, rgb_s, y, y_s = (figures[prefix + name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y"))
+    rgb, rgb_s, y, y_s = FIGURES.values()
+    lines = [f"{head:<36}{rgb:>11}{rgb_s:>10}{y:>11}{y_s:>10}"]
+    for prefix, label in {INPUT: ROWS[INPUT], FILTER: ROWS[FILTER], "": "derained"}.items():
+        rgb, rgb_s, y, y_s = (figures[prefix + name] for name in FIGURES)
         lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
     return "\n".join(lines)
 

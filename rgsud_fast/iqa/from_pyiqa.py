@@ -54,7 +54,8 @@ class PyiqaScorer:
         except Exception as error:
             raise UserError(
                 f"scorer {self.name} could not be made ({type(error).__name__}: {reason(error)}). Its weights come "
-                "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it runs"
+                "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it "
+                "runs"
             ) from None
         self.sign = -1.0 if self.metric.lower_better else 1.0
         remember_texts(self.metric.net)

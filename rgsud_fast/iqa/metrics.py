@@ -74,11 +74,11 @@ def luma(image: Tensor) -> Tensor:
     """
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image must be [N, 3, H, W], got {list(image.shape)}")
-    r, g, b = quantise(image).unbind(1)
+    r, g, b = rounded_to_8_bits(image).unbind(1)
     return ((16 + 65.481 * r + 128.553 * g + 24.966 * b).round() / 255).unsqueeze(1)
 
 
-def quantise(image: Tensor) -> Tensor:
+def rounded_to_8_bits(image: Tensor) -> Tensor:
     """Round to the 8-bit values an image file would hold; float64 in [0, 1]."""
     return (image.detach().double().clamp(0, 1) * 255).round() / 255
 
@@ -132,7 +132,7 @@ def fixed_filter(rainy: Tensor) -> Tensor:
 def _both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x.ndim != 4 or x.shape != y.shape:
         raise ValueError(f"images must have one shape [N, C, H, W], got {list(x.shape)} and {list(y.shape)}")
-    return quantise(x), quantise(y)
+    return rounded_to_8_bits(x), rounded_to_8_bits(y)
 
 
 def _window_mean(image: Tensor) -> Tensor:

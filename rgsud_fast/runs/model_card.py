@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ..config.figures import FIGURES, FILTER, ROWS
 from ..config.load import read_yaml
 from ..errors import UserError
 from ..networks.weights import read_metadata
@@ -20,13 +21,6 @@ from .folder import RunFolder
 
 _MARK = re.compile(r"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: ([0-9a-f]{64}) -->\n\Z")
 _TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "nafnet", "rgsud"]
-_ROWS = {
-    "rainy input": "input_",
-    "min(O, median 1x9), a fixed filter that learns nothing": "filter_",
-    "end of stage 1": "stage1_",
-    "**this network**": "",
-}
-_FIGURES = {"psnr_rgb": "PSNR-RGB", "ssim_rgb": "SSIM-RGB", "psnr_y": "PSNR-Y", "ssim_y": "SSIM-Y"}
 # How to use each file that may lie beside the card.
 _USES = {
     "derainer.safetensors": """\
@@ -130,7 +124,7 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
         folder = config.get("data", {}).get("val_rainy") or "validation pairs"
         figures = [
             {"type": figure.split("_")[0], "name": label, "value": round(metrics[figure], 4)}
-            for figure, label in _FIGURES.items()
+            for figure, label in FIGURES.items()
         ]
         task = {"type": "image-to-image", "name": "Image deraining"}
         result = {"task": task, "dataset": {"type": folder, "name": folder}, "metrics": figures}
@@ -157,12 +151,13 @@ def _others(files: set[str]) -> str:
 def _results(metrics: dict[str, Any]) -> str:
     if "psnr_rgb" not in metrics:
         return "Nothing was measured: no validation pairs were given."
-    lines = [f"| | {' | '.join(_FIGURES.values())} |", "|---" * (1 + len(_FIGURES)) + "|"]
-    for label, prefix in _ROWS.items():
+    lines = [f"| | {' | '.join(FIGURES.values())} |", "|---" * (1 + len(FIGURES)) + "|"]
+    rows = ROWS | {FILTER: f"{ROWS[FILTER]} that learns nothing", "": "**this network**"}
+    for prefix, label in rows.items():
         if f"{prefix}psnr_rgb" in metrics:
             cells = [
                 f"{metrics[prefix + key]:.2f} dB" if key.startswith("psnr") else f"{metrics[prefix + key]:.4f}"
-                for key in _FIGURES
+                for key in FIGURES
             ]
             lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(["Means over the validation pairs, whole images, rounded to 8 bits:\n", *lines])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..config.figures import FIGURES, FILTER, INPUT, ROWS
 from ..config.load import flatten_fields
 from ..data import evenly, to_batch
 from ..data.shard_files import without_secrets
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # validation pairs, and training images
 SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
-_COLUMNS = {"PSNR-RGB": "psnr_rgb", "SSIM-RGB": "ssim_rgb", "PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y"}
-_LINES = {
-    "rainy input": "input_",
-    "min(O, median 1x9), a fixed filter": "filter_",
-    "end of stage 1": "stage1_",
-    "end of the run": "",
-}
 
 
 def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, Any]) -> None:
@@ -43,9 +37,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
         metrics: what metrics.json holds.
     """
     config = trainer.config
-    references = {
-        key: ("rainy input", metrics[f"input_{key}"]) for key in _COLUMNS.values() if f"input_{key}" in metrics
-    }
+    references = {key: (ROWS[INPUT], metrics[INPUT + key]) for key in FIGURES if INPUT + key in metrics}
     fields = flatten_fields(config.model_dump(mode="json"))
     stages = [config.stage1_iterations] if config.stage2_iterations else []
     write_gallery(
@@ -78,13 +70,13 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
 
 def _figures(metrics: dict[str, Any]) -> str:
     table = {
-        label: {column: metrics[prefix + key] for column, key in _COLUMNS.items()}
-        for label, prefix in _LINES.items()
+        label: {column: metrics[prefix + key] for key, column in FIGURES.items()}
+        for prefix, label in (ROWS | {"": "end of the run"}).items()
         if f"{prefix}psnr_rgb" in metrics
     }
     tiles: dict[str, Any] = {}
     if "psnr_rgb" in metrics:
-        for label, prefix in (("over the rainy input", "input_"), ("over the fixed filter", "filter_")):
+        for label, prefix in (("over the rainy input", INPUT), ("over the fixed filter", FILTER)):
             if f"{prefix}psnr_rgb" in metrics:
                 tiles[label] = f"{metrics['psnr_rgb'] - metrics[f'{prefix}psnr_rgb']:+.2f} dB"
         tiles = {"PSNR-RGB on validation": f"{metrics['psnr_rgb']:.2f} dB", **tiles}

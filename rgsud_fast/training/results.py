@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..config.figures import FIGURES, FILTER, INPUT, ROWS, STAGE1
 from ..config.scorer_names import name_of
 from ..iqa import CallableScorer, save_scorer, validity
 from ..iqa.metrics import fixed_filter
@@ -27,7 +28,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
     metrics = final_metrics(trainer)
     validated = [row["step"] for row in folder.read_log() if row.get("event") == "validation"]
     if "psnr_rgb" in metrics and trainer.step not in validated:
-        figures = {name: metrics[name] for name in ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y")}
+        figures = {name: metrics[name] for name in FIGURES}
         folder.append_log({"step": trainer.step, "event": "validation", **figures})
     folder.write_metrics(metrics)
     if write_card(folder.path) is None:
@@ -64,9 +65,9 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     if not pairs:
         return metrics
     metrics |= validate(trainer.derainer, pairs, trainer.device, window_of(trainer.config))
-    metrics |= {f"stage1_{name}": value for name, value in trainer.stage1_metrics.items()}
-    for prefix, change in (("input", nn.Identity()), ("filter", _Filter())):
-        metrics |= {f"{prefix}_{name}": value for name, value in validate(change, pairs, torch.device("cpu")).items()}
+    metrics |= {STAGE1 + name: value for name, value in trainer.stage1_metrics.items()}
+    for prefix, change in ((INPUT, nn.Identity()), (FILTER, _Filter())):
+        metrics |= {prefix + name: value for name, value in validate(change, pairs, torch.device("cpu")).items()}
     metrics["score_validity"] = validity(trainer.scorer, pairs, trainer.device)
     return metrics
 
@@ -78,13 +79,11 @@ def summary(metrics: dict[str, Any]) -> list[str]:
     lines = [f"images that could not be used and were skipped: {told}"] if told else []
     if "psnr_rgb" not in metrics:
         return [*lines, "no validation pairs were given, so nothing was measured; look at the gallery"]
-    rows = [("rainy input", "input_"), ("min(O, median 1x9), a fixed filter", "filter_")]
-    rows += [("end of stage 1", "stage1_")] if "stage1_psnr_rgb" in metrics else []
-    rows += [("this run", "")]
+    rows = {prefix: label for prefix, label in ROWS.items() if f"{prefix}psnr_rgb" in metrics} | {"": "this run"}
     return lines + [
         f"{label:>36}: {metrics[prefix + 'psnr_rgb']:.2f} dB, SSIM {metrics[prefix + 'ssim_rgb']:.4f} (RGB); "
         f"{metrics[prefix + 'psnr_y']:.2f} dB, SSIM {metrics[prefix + 'ssim_y']:.4f} (Y)"
-        for label, prefix in rows
+        for prefix, label in rows.items()
     ]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from ...config.figures import FIGURES
+
 WIDTH, HEIGHT = 300, 110  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 38, 6, 6, 16
 MOST_POINTS = 240  # more are averaged in groups: a chart is no wider than that in pixels
@@ -14,10 +16,7 @@ _NOT_CURVES = {"step", "stage", "event", "time", "seconds", "images"}
 
 # Group, key in the log, label. Keys not named here follow under "Gradient norms" (gradient_*) and "Losses".
 KNOWN = (
-    ("Validation", "psnr_rgb", "PSNR-RGB, dB"),
-    ("Validation", "ssim_rgb", "SSIM-RGB"),
-    ("Validation", "psnr_y", "PSNR-Y, dB"),
-    ("Validation", "ssim_y", "SSIM-Y"),
+    *(("Validation", key, f"{label}, dB" if key.startswith("psnr") else label) for key, label in FIGURES.items()),
     ("Reward pool", "mean_score", "mean score of the kept rewards"),
     ("Reward pool", "rewards", "images with a reward"),
     ("Reward pool", "entered", "versions that entered, per sweep"),
