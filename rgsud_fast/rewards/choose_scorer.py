@@ -13,8 +13,9 @@ from ..config import Config, RewardConfig
 from ..config.scorer_names import name_of
 from ..data import Domains
 from ..errors import UserError, reason
-from ..iqa import DaclipScorer, DomainScorer, Plausibility, Scorer, make_scorer, restore_scorer
+from ..iqa import DaclipScorer, DomainScorer, Scorer, make_scorer, restore_scorer
 from ..system.distributed import Ranks
+from .sweep import plausibility_of
 
 
 def choose_scorer(
@@ -69,6 +70,6 @@ def _restore(config: Config, saved: dict[str, Any], device: torch.device) -> Sco
 
 def _set_options(scorer: Scorer, reward: RewardConfig) -> None:
     if isinstance(scorer, DomainScorer):
-        scorer.plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
+        scorer.plausibility = plausibility_of(reward)
     elif isinstance(scorer, DaclipScorer):
         scorer.tiles, scorer.raindrops = reward.daclip_tiles, reward.daclip_raindrops

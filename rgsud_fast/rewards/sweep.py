@@ -129,19 +129,23 @@ def verdict(layer: RemovedLayer, score: Tensor, reward: RewardConfig) -> Tensor:
     Returns:
         The place of each in OUTCOMES, [N] int64; 1 where none stops it.
     """
-    plausibility = Plausibility(reward.spread, reward.low_frequency, reward.negative)
     tests = [
         ~torch.isfinite(layer.variance),
         ~(layer.variance > VARIANCE),
         ~(layer.change < reward.fidelity),
         ~(layer.removed > REMOVED),
-        plausibility.of(layer) > reward.implausible,
+        plausibility_of(reward).of(layer) > reward.implausible,
         ~torch.isfinite(score),
     ]
     outcome = torch.ones(len(score), dtype=torch.int64, device=score.device)
     for place, stops in reversed(list(enumerate(tests, OUTCOMES.index("not finite")))):
         outcome = torch.where(stops, place, outcome)
     return outcome
+
+
+def plausibility_of(reward: RewardConfig) -> Plausibility:
+    """The penalties of a removed layer as the configuration weighs them."""
+    return Plausibility(reward.spread, reward.low_frequency, reward.negative)
 
 
 def _scores_of(versions: Tensor, rainy: Tensor, scorer: Scorer) -> Tensor:
