@@ -35,7 +35,8 @@ class Monitor:
         self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
         self.means = Means()
         self.term_gradients: dict[str, Tensor] = {}
-        self.skipped = self._skipped_steps()
+        self.skipped = trainer.standing().skipped
+        self.stage = trainer.stage  # of the last iteration
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
         judged = trainer.domains, trainer.scorer.name, trainer.device
@@ -43,17 +44,16 @@ class Monitor:
         self.readings = readings_of(folder.read_log() if trainer.step else ())
 
     def log_iteration(self, done: Iteration) -> None:
-        """Monitor one iteration; every `log_every` of them make a line."""
+        """Log one iteration; every `log_every` of them make a line."""
         trainer = self.trainer
         self.means.add(done.terms)
-        self.term_gradients = done.term_gradients
+        self.term_gradients, self.stage = done.term_gradients, done.stage
         if trainer.line_due:
             self._write_line()
-        stage = 1 if trainer.step <= trainer.config.stage1_iterations else 2
-        self.progress.advance(trainer.step, stage, self.shown)
+        self.progress.advance(trainer.step, done.stage, self.shown)
 
     def log_early_end(self) -> None:
-        """Monitor the early end of stage 2."""
+        """Log the early end of stage 2."""
         trainer, patience = self.trainer, self.trainer.patience
         if self.means.count:
             self._write_line()
@@ -65,7 +65,7 @@ class Monitor:
         self.progress.say(f"step {trainer.step:,}: stage 2 ends early, as {reason} (reward.patience)")
 
     def log_sweep(self, result: Sweep, seconds: float) -> None:
-        """Monitor one sweep that took so many seconds, which count for no iteration."""
+        """Log one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds
         began = time.perf_counter()
         held_out = None if self.held_out is None else self.held_out.measure(self.trainer.derainer)
@@ -120,20 +120,21 @@ class Monitor:
             self.events.close()
 
     def _write_line(self) -> None:
-        trainer, config = self.trainer, self.trainer.config
-        counted = self.means.count
+        trainer, counted = self.trainer, self.means.count
         terms = self.means.read(trainer.ranks)  # which waits, so the time is taken afterwards
         seconds, self.since = time.perf_counter() - self.since, time.perf_counter()
         terms |= self._read_gradients()
+        standing = trainer.standing()
+        self._tell_skipped(standing.skipped, counted)
         row = {
             "step": trainer.step,
             "event": "train",
-            "stage": 1 if trainer.step <= config.stage1_iterations else 2,
+            "stage": self.stage,
             **terms,
-            "learning_rate": trainer.train_step.rate,
-            "images_per_second": counted * config.batch / seconds,
-            "rewards": int(trainer.pool.filled.sum()),
-            **self._tell_skipped(counted),
+            "learning_rate": standing.rate,
+            "images_per_second": counted * trainer.config.batch / seconds,
+            "rewards": standing.rewards,
+            **dict(zip(("skipped", "skipped_discriminator"), standing.skipped.values(), strict=True)),
         }
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
@@ -152,27 +153,15 @@ class Monitor:
         finite = (norm if math.isfinite(norm) else None for norm in norms)
         return dict(zip(self.term_gradients, finite, strict=True))
 
-    def _skipped_steps(self) -> dict[str, int]:
-        """The steps that were skipped so far."""
-        names = ("skipped", "skipped_discriminator")
-        return dict(
-            zip(
-                names,
-                (int(step_filter.skipped) for step_filter in self.trainer.train_step.filters.values()),
-                strict=True,
-            )
-        )
-
-    def _tell_skipped(self, iterations: int) -> dict[str, int]:
-        """Say whose steps were skipped since the last line; returns the counts."""
-        before, self.skipped = self.skipped, self._skipped_steps()
-        for networks, name in zip(self.trainer.train_step.filters, before, strict=True):
-            if more := self.skipped[name] - before[name]:
+    def _tell_skipped(self, skipped: dict[str, int], iterations: int) -> None:
+        """Say whose steps were skipped since the last line, of so many iterations."""
+        before, self.skipped = self.skipped, skipped
+        for networks, count in skipped.items():
+            if more := count - before[networks]:
                 self.progress.say(
                     f"step {self.trainer.step:,}: skipped {more} of {iterations} steps of {networks}, whose gradients "
-                    f"were not finite; {self.skipped[name]:,} so far"
+                    f"were not finite; {count:,} so far"
                 )
-        return self.skipped
 
     def _note(self, row: dict[str, Any]) -> None:
         if self.trainer.ranks.first:

@@ -27,9 +27,18 @@ from .step import TrainStep
 class Iteration(NamedTuple):
     """What one iteration computed, scalars. With `cuda_graph` later iterations overwrite the tensors."""
 
+    stage: int  # 1 or 2
     loss: Tensor  # of derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms of the loss, the discriminator's loss, the gradients' norms
     term_gradients: dict[str, Tensor]  # the gradient norm of each term, where a log line follows
+
+
+class Standing(NamedTuple):
+    """Where a run stands after an iteration."""
+
+    rate: float  # learning rate of derainer, U-Net and generator
+    rewards: int  # images with a reward
+    skipped: dict[str, int]  # steps so far, by the networks that they would have changed
 
 
 class Trainer:
@@ -108,7 +117,13 @@ class Trainer:
             averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
             self.patience.note_iteration(outputs.get("reward", 0.0) * averaged, rewarded)
         loss = outputs.pop("loss")
-        return Iteration(loss, outputs, term_gradients)
+        return Iteration(stage, loss, outputs, term_gradients)
+
+    def standing(self) -> Standing:
+        """Where the run stands. Waits for the device; every rank must ask."""
+        skipped = (int(step_filter.skipped) for step_filter in self.train_step.filters.values())
+        rewards = int(self.pool.filled.sum())
+        return Standing(self.train_step.rate, rewards, dict(zip(self.train_step.filters, skipped, strict=True)))
 
     @property
     def ended(self) -> bool:
