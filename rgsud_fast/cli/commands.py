@@ -18,6 +18,22 @@ from ..system.files import write_text
 from .arguments import later, parse, read_train
 from .tables import count_of, figures_table, scores_table
 
+# Options that several commands share; a command's own line in its docstring would come before the text here.
+WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, or its derainer.safetensors.")]
+Tile = Annotated[
+    int, arg(help="Side in pixels of the tiles of which larger images are made; 0 does every image whole.")
+]
+Overlap = Annotated[int, arg(help="Pixels that neighbouring tiles share and blend.")]
+TileBatch = Annotated[int, arg(help="Tiles that the network gets at once.")]
+LocalStatistics = Annotated[
+    int | Literal["auto"],
+    arg(
+        help="Side in pixels of the windows that the network's global means see; auto: 1.5 times the\n"
+        "training crop; 0: the whole image or tile."
+    ),
+]
+Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
+
 
 def train(args: list[str]) -> None:
     """Train; the arguments are the fields of the configuration."""
@@ -30,28 +46,21 @@ def train(args: list[str]) -> None:
 
 
 def derain(
-    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    weights: WeightsPath,
     images: Annotated[Path, arg(metavar="INPUT")],
     output: Annotated[Path, arg(metavar="OUTPUT")],
     /,
-    tile: int = TILE,
-    overlap: int = OVERLAP,
-    tile_batch: int = 1,
-    local_statistics: int | Literal["auto"] = 0,
-    device: str = "auto",
+    tile: Tile = TILE,
+    overlap: Overlap = OVERLAP,
+    tile_batch: TileBatch = 1,
+    local_statistics: LocalStatistics = 0,
+    device: Device = "auto",
 ) -> None:
     """Remove rain from an image, from every image of a folder, or from a video.
 
     Args:
-        weights: Run folder, or its derainer.safetensors.
         images: Image, folder, searched recursively, or video (needs the extra video).
         output: Folder to write to, as PNG; for one image or video also a file name.
-        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
-        overlap: Pixels that neighbouring tiles share and blend.
-        tile_batch: Tiles that the network gets at once.
-        local_statistics: Side in pixels of the windows that the network's global means see; auto: 1.5 times the
-            training crop; 0: the whole image or tile.
-        device: auto, cpu, cuda or cuda:N.
     """
     _check_tiles(tile, overlap, tile_batch)
     from ..inference.derain import derain
@@ -67,30 +76,23 @@ def derain(
 
 
 def evaluate(
-    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    weights: WeightsPath,
     /,
     rainy: Path,
     clean: Path,
     json: Path | None = None,
-    tile: int = TILE,
-    overlap: int = OVERLAP,
-    tile_batch: int = 1,
-    local_statistics: int | Literal["auto"] = 0,
-    device: str = "auto",
+    tile: Tile = TILE,
+    overlap: Overlap = OVERLAP,
+    tile_batch: TileBatch = 1,
+    local_statistics: LocalStatistics = 0,
+    device: Device = "auto",
 ) -> None:
     """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
 
     Args:
-        weights: Run folder, or its derainer.safetensors.
         rainy: Folder of rainy images.
         clean: Folder of their clean versions, matched by sorted file name.
         json: File to write the figures to, of every image and on average.
-        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
-        overlap: Pixels that neighbouring tiles share and blend.
-        tile_batch: Tiles that the network gets at once.
-        local_statistics: Side in pixels of the windows that the network's global means see; auto: 1.5 times the
-            training crop; 0: the whole image or tile.
-        device: auto, cpu, cuda or cuda:N.
     """
     _check_tiles(tile, overlap, tile_batch)
     from ..inference.evaluate import evaluate
@@ -112,9 +114,9 @@ def rain(
     output: Annotated[Path, arg(metavar="OUT")],
     /,
     seed: int = 0,
-    tile: int = TILE,
-    overlap: int = OVERLAP,
-    device: str = "auto",
+    tile: Tile = TILE,
+    overlap: Overlap = OVERLAP,
+    device: Device = "auto",
 ) -> None:
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
 
@@ -124,9 +126,6 @@ def rain(
         rainy: Rainy image or folder, whose rain is taken.
         output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
         seed: Seed of the draw that gives each clean image its rain.
-        tile: Side in pixels of the tiles of which larger images are made; 0 does every image whole.
-        overlap: Pixels that neighbouring tiles share and blend.
-        device: auto, cpu, cuda or cuda:N.
     """
     _check_tiles(tile, overlap)
     from ..inference.rain import rain
@@ -170,7 +169,7 @@ def score(
     metric: str,
     pairs: Path | None = None,
     json: Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Judge images without ground truth; higher is better.
 
@@ -180,7 +179,6 @@ def score(
             daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
         pairs: Folder of clean versions, matched by sorted file name: in how many pairs does the clean one win?
         json: File to write the scores to.
-        device: auto, cpu, cuda or cuda:N.
     """
     from ..inference.score import score_files
     from ..system.progress import counting
@@ -231,7 +229,7 @@ def demo(
     /,
     port: int = 7860,
     tile: int = TILE,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> None:
     """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
 
@@ -239,7 +237,6 @@ def demo(
         weights: Run folder, or its derainer.safetensors; without it the newest finished run under runs/.
         port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
         tile: Side in pixels of the tiles of which larger images are made.
-        device: auto, cpu, cuda or cuda:N.
     """
     from ..demo_page import serve
 

@@ -57,9 +57,9 @@ class NetworkConfig(Section):
     """Sizes of the four networks."""
 
     derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
-    derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="NAFNet blocks per encoder level.")
-    derainer_middle: int = Field(12, ge=0, description="NAFNet blocks at the lowest resolution.")
-    derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="NAFNet blocks per decoder level.")
+    derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
+    derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
+    derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="Derainer blocks per decoder level.")
     derainer_start: Path | None = Field(
         None,
         description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
