@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..system.files import write_text
@@ -143,7 +144,7 @@ def export(
     /,
     *,
     to: Literal["onnx", "torchscript", "safetensors", "nafnet"],
-    network: Literal["derainer", "unet", "generator", "discriminator"] = "derainer",
+    network: Kind = "derainer",
 ) -> None:
     """Write a network for other programs, for images of any size and number, and check what the file computes.
 

@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
+from ..config.parts import PARTS, Kind
 from ..errors import UserError, reason
 from ..networks import NAFNet
 from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
-from ..networks.weights import RESERVED, Kind, find_weights, load_network, load_state, read_metadata, save_network
+from ..networks.weights import RESERVED, find_weights, load_network, load_state, read_metadata, save_network
 from ..ops import use_backend
 from ..runs.model_card import write_card
 from ..system.files import replacing
@@ -30,13 +31,6 @@ SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"
 BOUND = 1e-5
 TRACED = (2, 40, 56)  # images, height, width that an exporter sees
 CHECKED = ((1, 33, 47), (3, 64, 64), (1, 97, 130))  # and those that it does not
-# Of each network: the name and the channels of its input, and the name of its output.
-_ENDS = {
-    "derainer": ("rainy", 3, "derained"),
-    "unet": ("rainy", 3, "clean_estimate"),
-    "generator": ("scene", 6, "rainy"),
-    "discriminator": ("image", 3, "scores"),
-}
 OPSET = 18
 
 
@@ -111,7 +105,8 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
         import onnxscript  # noqa: F401  # torch's exporter asks for it
     except ImportError as error:
         raise UserError(f"ONNX needs more packages ({error}): pip install 'rgsud-fast[export]'") from None
-    given, channels, made = _ENDS[kind]
+    part = PARTS[kind]
+    given, channels, made = part.takes, part.channels, part.gives
     example = (torch.zeros(TRACED[0], channels, *TRACED[1:]),)
     options: dict[str, Any] = {"input_names": [given], "output_names": [made], "opset_version": OPSET, "verbose": False}
     with _tracing("onnx"):
@@ -129,7 +124,7 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
 
 
 def _write_torchscript(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
-    example = torch.zeros(TRACED[0], _ENDS[kind][1], *TRACED[1:])
+    example = torch.zeros(TRACED[0], PARTS[kind].channels, *TRACED[1:])
     with _tracing("torchscript"):
         torch.jit.trace(module, example, check_trace=False).save(str(path))
         return torch.jit.load(str(path))
@@ -183,7 +178,7 @@ def _difference(module: nn.Module, run: Run, kind: Kind, name: str) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = torch.zeros(())
     for count, height, width in CHECKED:
-        images = torch.rand(count, _ENDS[kind][1], height, width, generator=generator)
+        images = torch.rand(count, PARTS[kind].channels, height, width, generator=generator)
         size = f"{count} images of {width} x {height} pixels"
         with torch.no_grad():
             wanted = module(images)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
 
-Kind = Literal["derainer", "unet", "generator", "discriminator"]
 KINDS = {"derainer": NAFNet, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network

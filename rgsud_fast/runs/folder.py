@@ -79,7 +79,7 @@ class RunFolder:
         return load_config(self.config) if self.config.exists() else default
 
     def weights(self, kind: str) -> Path:
-        """Where the weights of one network are: "derainer", "unet", "generator" or "discriminator"."""
+        """Where the weights of one network are, by its name in `config.parts`."""
         return self.path / f"{kind}.safetensors"
 
     def append_log(self, row: dict[str, Any]) -> None:

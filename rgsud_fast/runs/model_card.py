@@ -13,6 +13,7 @@ import yaml
 
 from ..config.figures import FIGURES, FILTER, ROWS
 from ..config.load import read_yaml
+from ..config.parts import PARTS
 from ..errors import UserError
 from ..networks.weights import read_metadata
 from ..system.files import write_text
@@ -51,11 +52,6 @@ import rgsud_fast  # from a clone of its code: pip install -e .
 network = rgsud_fast.weights.load_state("derainer.safetensors", network)  # one that its own code has built
 image = rgsud_fast.derain(network, "photo.jpg")  # [3, H, W] in [0, 1]
 ```"""
-_OTHERS = {
-    "unet": "estimates the clean image of a rainy one, which the generator takes rain from",
-    "generator": "paints rain: clean image and rain information [N, 6, H, W] to rainy image",
-    "discriminator": "tells real rain from painted rain",
-}
 
 
 def write_card(folder: Path, run: Path | None = None) -> Path | None:
@@ -144,8 +140,8 @@ def _training_text(folder: RunFolder, config: dict[str, Any], metrics: dict[str,
 
 def _others(files: set[str]) -> str:
     """The files of the networks that training needs beside the derainer, a line each."""
-    kinds = {file: _OTHERS.get(file.split(".")[0]) for file in sorted(files)}
-    return "\n".join(f"- `{file}`: {what}" for file, what in kinds.items() if what)
+    kinds = {file: PARTS.get(file.split(".")[0]) for file in sorted(files)}
+    return "\n".join(f"- `{file}`: {part.does}" for file, part in kinds.items() if part and part.does)
 
 
 def _results(metrics: dict[str, Any]) -> str:

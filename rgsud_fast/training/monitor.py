@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..config.parts import JUDGES
 from ..rewards.hacking import READINGS, HeldOutMetric, Reading, drifting, readings_of
 from ..rewards.sweep import Sweep
 from ..runs.folder import RunFolder
@@ -134,11 +135,11 @@ class Monitor:
             "learning_rate": standing.rate,
             "images_per_second": counted * trainer.config.batch / seconds,
             "rewards": standing.rewards,
-            **dict(zip(("skipped", "skipped_discriminator"), standing.skipped.values(), strict=True)),
+            **dict(zip(("skipped", *(f"skipped_{name}" for name in JUDGES)), standing.skipped.values(), strict=True)),
         }
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
-        names = {"adv": "adversarial", "pair": "pair_psnr", "D": "discriminator", "reward": "reward"}
+        names = {"adv": "adversarial", "pair": "pair_psnr", "D": JUDGES[0], "reward": "reward"}
         shown = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"

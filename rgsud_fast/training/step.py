@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config
+from ..config.parts import TOGETHER
 from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms
 from ..networks import NAFNet
 from ..optim.adam import make_capturable, restore_moments, set_rate
@@ -21,8 +22,6 @@ from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
 from ..optim.skipping import StepFilter
 from ..system.distributed import Ranks
-
-TRAINED_TOGETHER = ("derainer", "unet", "generator")  # by the loss of a stage; the discriminator has its own
 
 
 class TrainStep:
@@ -37,7 +36,7 @@ class TrainStep:
 
     def __init__(self, config: Config, nets: Networks, device: torch.device, ranks: Ranks | None = None) -> None:
         self.config, self.device = config, device
-        together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TRAINED_TOGETHER]
+        together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TOGETHER]
         self._nets = nets
         self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
         self._graphed = config.cuda_graph and device.type == "cuda"
@@ -45,7 +44,7 @@ class TrainStep:
         alone = [{"name": "discriminator", "params": list(nets.discriminator.parameters())}]
         self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
         make_capturable(self._optimizers, self._graphed, device)
-        trained = [getattr(nets, name) for name in TRAINED_TOGETHER]
+        trained = [getattr(nets, name) for name in TOGETHER]
         self.filter = StepFilter(self.optimizer, device, trained)
         self.discriminator_filter = StepFilter(self.discriminator_optimizer, device, [nets.discriminator])
         precision = pick_precision(config.precision, device)
@@ -79,7 +78,7 @@ class TrainStep:
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, keep_buffers(self._nets):
             step = self._losses(stage, self.plain_nets, inputs)
-            trained = {name: getattr(self._nets, name) for name in TRAINED_TOGETHER}
+            trained = {name: getattr(self._nets, name) for name in TOGETHER}
             return gradient_norms(weighted_terms(step.terms, self.config.loss), trained)
 
     def discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
@@ -106,7 +105,7 @@ class TrainStep:
     @property
     def filters(self) -> dict[str, StepFilter]:
         """The filters of steps, by the networks that they watch."""
-        together = ", ".join(TRAINED_TOGETHER)
+        together = ", ".join(TOGETHER)
         return {together: self.filter, "discriminator": self.discriminator_filter}
 
     @property

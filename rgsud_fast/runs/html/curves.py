@@ -8,6 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from ...config.figures import FIGURES
+from ...config.parts import JUDGES, PARTS, TOGETHER
 
 WIDTH, HEIGHT = 300, 110  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 38, 6, 6, 16
@@ -22,18 +23,16 @@ KNOWN = (
     ("Reward pool", "entered", "versions that entered, per sweep"),
     ("Reward pool", "refused", "versions refused, per sweep"),
     ("Losses", "adversarial", "adversarial (generator side)"),
-    ("Losses", "discriminator", "discriminator"),
+    *(("Losses", name, PARTS[name].label) for name in JUDGES),
     ("Losses", "pair_psnr", "pseudo pair, -PSNR in dB"),
     ("Losses", "pair_ssim", "pseudo pair, 1 - SSIM"),
     ("Losses", "reward", "self-reinforcement"),
-    ("Gradient norms", "norm_derainer", "all terms, derainer"),
-    ("Gradient norms", "norm_unet", "all terms, U-Net"),
-    ("Gradient norms", "norm_generator", "all terms, generator"),
-    ("Gradient norms", "norm_discriminator", "discriminator"),
+    *(("Gradient norms", f"norm_{name}", f"all terms, {PARTS[name].label}") for name in TOGETHER),
+    *(("Gradient norms", f"norm_{name}", PARTS[name].label) for name in JUDGES),
     ("Run", "learning_rate", "learning rate"),
     ("Run", "images_per_second", "images per second"),
     ("Run", "skipped", "steps skipped so far"),
-    ("Run", "skipped_discriminator", "discriminator's steps skipped so far"),
+    *(("Run", f"skipped_{name}", f"{PARTS[name].label}'s steps skipped so far") for name in JUDGES),
 )
 _OF_A_TERM = "gradient_"  # gradient_TERM_NETWORK
 
