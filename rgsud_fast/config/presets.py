@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# What made rewards better than the derainer that they teach (bench/reward_quality.py); the decay lets a newer version
+# What made rewards better than the derainer that they teach (bench/studies/reward_quality.py); the decay lets a newer version
 # win where the score hardly tells.
 _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_layer": True}
 

@@ -9,7 +9,7 @@ from ..errors import UserError
 
 # Pixels; the command line reads them, and its --help does not wait for torch. A NAFNet of the paper's depth sees 340
 # pixels each way, but where its means are held what is 32 pixels away changes 8-bit levels by 0.2 at most, at 48 pixels
-# by 0.02 (99.9 % of pixels), and an overlap of 56 leaves seams within half a level (bench/receptive_field.py).
+# by 0.02 (99.9 % of pixels), and an overlap of 56 leaves seams within half a level (bench/studies/receptive_field.py).
 TILE, OVERLAP = 1024, 64
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_nss_features import photographs
+from photographs import photographs
 
 from rgsud_fast.ops import derain_loss, high_pass, nss_features, removed_layer, reward_candidate, ssim, with_high_pass
 from rgsud_fast.ops._native import address
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 WRAPPERS = """
 #include "cuda_launchers.h"

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_nss_features import photographs
+from photographs import photographs
 from torch import nn
 
 from rgsud_fast.data import list_images, read_image, to_batch

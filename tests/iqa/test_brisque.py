@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_nss_features import photographs
+from photographs import photographs
 
 from rgsud_fast.data import read_image, to_batch
 from rgsud_fast.errors import UserError

@@ -1,6 +1,6 @@
 """How fast crops come from tar shards, against the memory-mapped cache of the same images, and how long a step waits.
 
-python bench/feed_shards.py FOLDER [--work SECONDS]    needs webdataset
+python bench/studies/feed_shards.py FOLDER [--work SECONDS]    needs webdataset
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ reference from initial weights that differ by 1e-7. GAN training is chaotic, so 
 end, in loss and validation PSNR, within their range widened by its own width on both sides. And in a short run without
 the discriminator's warm-up the kernels' loss must stay as close to the reference's as those of the noisy runs do.
 
-    python bench/convergence.py [--steps 200]
+    python bench/studies/convergence.py [--steps 200]
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How good rewards are: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
 
-    python bench/reward_quality.py choice --data DIR    # each score, on rain rendered over half of the clean images
-    python bench/reward_quality.py gain --data DIR      # stage 2 of `small` with rewards and without, on Rain100L
+    python bench/studies/reward_quality.py choice --data DIR    # each score, on rain rendered over half of the clean images
+    python bench/studies/reward_quality.py gain --data DIR      # stage 2 of `small` with rewards and without, on Rain100L
 
 DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered
 rain and the other half of the clean images, so that the truth behind every training image is known; no validation scene
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ablation import paired, parsed, snapshot
+from seeds import paired_difference, parse_arguments, snapshot
 from torch import Tensor
 
 from rgsud_fast.config import Config, load_config, merge
@@ -248,7 +248,9 @@ def gain_table(figures: list[dict[str, Any]]) -> str:
         values = [run[name] for run in figures if name in run]
         if len(values) == len(figures):
             seeds = ", ".join(f"{value:.2f}" for value in values)
-            lines.append(f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired(values, against)} |")
+            lines.append(
+                f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired_difference(values, against)} |"
+            )
     shares = [run["with rewards: images"] for run in figures if "with rewards: images" in run]
     if shares:
         lines += ["", f"Of the rainy images {min(shares):.0%} or more had a reward when stage 2 began."]
@@ -262,7 +264,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
-    return parsed(parser)
+    return parse_arguments(parser)
 
 
 if __name__ == "__main__":

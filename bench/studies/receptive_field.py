@@ -6,8 +6,8 @@ global, so that the half's own means are part of the difference; `held` gives th
 is left is the reach of the convolutions. The least overlap is that of a feathered seam which is right to half a level
 of 8 bits in 99.9 of 100 pixels.
 
-    python bench/receptive_field.py                # a narrow NAFNet of the paper's depth, trained here on rendered rain
-    python bench/receptive_field.py RUN            # the derainer of a run
+    python bench/studies/receptive_field.py                # a narrow NAFNet of the paper's depth, trained here on rendered rain
+    python bench/studies/receptive_field.py RUN            # the derainer of a run
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.networks.tiles import fade
 from rgsud_fast.networks.weights import CROP, load_network, read_metadata
 from rgsud_fast.ops import derain_loss
-from rgsud_fast.ops.nafblock import composed, global_mean
+from rgsud_fast.ops.nafblock import compose, global_mean
 
 SIDE = 1024  # of the image, a mosaic of photographs
 DISTANCES = (0, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384)
@@ -94,8 +94,8 @@ def means_of(network: nn.Module, rainy: Tensor) -> Iterator[None]:
     def take(block: NAFBlock, mean: Tensor | None = None) -> None:
         def forward(x: Tensor) -> Tensor:
             if mean is not None:
-                return composed(x, block.weights(), lambda u: mean)
-            return composed(x, block.weights(), lambda u: kept.append(global_mean(u)) or kept[-1])
+                return compose(x, block.weights(), lambda u: mean)
+            return compose(x, block.weights(), lambda u: kept.append(global_mean(u)) or kept[-1])
 
         block.forward = forward
 

@@ -5,19 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from kernel_cases import each_kernel
+from photographs import photographs
 
 from rgsud_fast.ops import nss_features, use_backend
 from rgsud_fast.ops.nss_features import MATLAB, OPENCV, YIQ, reference
-
-
-def photographs(count, height, width, device="cpu"):
-    """Noise at several scales, in whole grey levels: enough like photographs to have their statistics."""
-    images = torch.full((count, 3, height, width), 0.5)
-    for scale in (1, 4, 16, 48):
-        coarse = torch.randn(count, 3, height // scale + 1, width // scale + 1) * 0.02 * scale**0.5
-        images += coarse.repeat_interleave(scale, 2).repeat_interleave(scale, 3)[:, :, :height, :width]
-    return (images.clamp(0, 1) * 255).round().to(device) / 255
-
 
 # OpenCV's form is float32 arithmetic, of which a compiler may fuse more than the reference does.
 FORMS = {"MATLAB": (MATLAB, 1e-6), "YIQ": (YIQ, 1e-6), "OPENCV": (OPENCV, 2e-5)}

@@ -5,7 +5,7 @@ switch of the clean estimate together, each alone, and neither; and the other tw
 score's choice is worth: with every sweep of stage 1 the validation pairs are derained and scored, so that the version
 the pool would have kept can be held against the last, the mean and the best one. Validation pairs are only measured.
 
-    python bench/ablation.py --data DIR     # DIR holds rain100l/{train_rainy,val/{rainy,clean}} and clean
+    python bench/studies/ablation.py --data DIR     # DIR holds rain100l/{train_rainy,val/{rainy,clean}} and clean
 
 Prints Markdown tables. Seeds are independent: --seeds 1 --json one.json trains one, --read *.json joins the tables.
 """
@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from seeds import paired_difference, parse_arguments, snapshot
 
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.data import Domains, load_domains, to_batch
@@ -163,15 +162,6 @@ def psnr(trainer: Trainer) -> float:
     return validate(trainer.derainer, trainer.domains.val, trainer.device)["psnr_rgb"]
 
 
-def snapshot(state: Any) -> Any:
-    """A deep copy of nested dicts and lists of tensors."""
-    if isinstance(state, torch.Tensor):
-        return state.clone()
-    if isinstance(state, dict):
-        return {key: snapshot(value) for key, value in state.items()}
-    return [snapshot(value) for value in state] if isinstance(state, list) else state
-
-
 def table(runs: list[dict[str, Any]]) -> str:
     """PSNR per branch, and its paired difference to `neither` with the standard error over seeds."""
     lines = [
@@ -185,7 +175,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     for name in runs[0]["psnr_rgb"]:
         values = [run["psnr_rgb"][name] for run in runs]
         seeds = ", ".join(f"{value:.2f}" for value in values)
-        lines.append(f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired(values, against)} |")
+        lines.append(f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired_difference(values, against)} |")
     return "\n".join(lines)
 
 
@@ -198,34 +188,12 @@ def choices(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def paired(values: list[float], against: list[float]) -> str:
-    differences = [a - b for a, b in zip(values, against, strict=True)]
-    count, mean = len(differences), sum(differences) / len(differences)
-    if count < 2:
-        return f"{mean:+.2f}"
-    error = math.sqrt(sum((d - mean) ** 2 for d in differences) / (count - 1) / count)
-    return f"{mean:+.2f} ± {error:.2f}"
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stage1", type=int, default=1500, help="iterations of stage 1")
     parser.add_argument("--stage2", type=int, default=500, help="iterations of each branch")
     parser.add_argument("--cache", type=Path, default=Path("runs/ablation-cache"), help="decoded images")
-    return parsed(parser)
-
-
-def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line with the options that every comparison over seeds has."""
-    data = os.environ.get("RGSUD_DATA")
-    parser.add_argument("--data", type=Path, default=data, help="default: $RGSUD_DATA")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--read", type=Path, nargs="+", help="files of --json to print together, training nothing")
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    args = parser.parse_args()
-    if args.data is None and not args.read:
-        parser.error("give --data, or set RGSUD_DATA")
-    return args
+    return parse_arguments(parser)
 
 
 if __name__ == "__main__":
