@@ -6,8 +6,8 @@ global, so that the half's own means are part of the difference; `held` gives th
 is left is the reach of the convolutions. The least overlap is that of a feathered seam which is right to half a level
 of 8 bits in 99.9 of 100 pixels.
 
-    python bench/studies/receptive_field.py                # a narrow NAFNet of the paper's depth, trained here on rendered rain
-    python bench/studies/receptive_field.py RUN            # the derainer of a run
+    python bench/studies/receptive_field.py        # a narrow NAFNet of the paper's depth, trained here on rendered rain
+    python bench/studies/receptive_field.py RUN    # the derainer of a run
 """
 
 from __future__ import annotations

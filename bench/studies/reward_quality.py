@@ -1,7 +1,7 @@
 """How good rewards are: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
 
-    python bench/studies/reward_quality.py choice --data DIR    # each score, on rain rendered over half of the clean images
-    python bench/studies/reward_quality.py gain --data DIR      # stage 2 of `small` with rewards and without, on Rain100L
+    python bench/studies/reward_quality.py choice --data DIR  # each score, on rain rendered over half of the clean images
+    python bench/studies/reward_quality.py gain --data DIR    # stage 2 of `small` with rewards and without, on Rain100L
 
 DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered
 rain and the other half of the clean images, so that the truth behind every training image is known; no validation scene

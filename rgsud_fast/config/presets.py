@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# What made rewards better than the derainer that they teach (bench/studies/reward_quality.py); the decay lets a newer version
-# win where the score hardly tells.
+# What made rewards better than the derainer that they teach (bench/studies/reward_quality.py); the decay lets a newer
+# version win where the score hardly tells.
 _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_layer": True}
 
 # Narrow networks that two cores train. With N(0, 0.02) their generator adds nothing for hundreds of iterations, and a
