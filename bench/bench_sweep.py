@@ -1,4 +1,4 @@
-"""What a sweep costs beyond the derainer's forward passes in it: preset small, eight images of 480 x 320."""
+"""The cost of a sweep beyond the derainer's forward passes in it: preset small, eight images of 480 x 320."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine can do at most: a copy, and a matrix product. And how many CPU threads every measurement uses."""
+"""The limits of the machine: a copy, and a matrix product. And the CPU threads of every measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of every op share: one case is forward + backward of a provider on one shape."""
+"""Cases for the benchmarks of every op: forward + backward of a provider on one shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What share of a plain stage-1 step lies outside the convolutions: how much fused kernels can gain at most there.
+"""The share of a plain stage-1 step outside the convolutions: how much fused kernels can gain at most there.
 
 python bench/shares.py
 """

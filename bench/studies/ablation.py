@@ -1,4 +1,4 @@
-"""What the rewards are worth: stage 2 with and without its two uses of them, from the same stage 1.
+"""The worth of rewards: stage 2 with and without its two uses of them, from the same stage 1.
 
 One stage 1 per seed; then branches of equal length and schedule from its weights and pool: the reward loss and the
 switch of the clean estimate together, each alone, and neither; and the other two forms of the reward loss. And what the

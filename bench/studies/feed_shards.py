@@ -1,4 +1,4 @@
-"""How fast crops come from tar shards, against the memory-mapped cache of the same images, and how long a step waits.
+"""The speed of crops from tar shards, against the memory-mapped cache of the same images, and how long a step waits.
 
 python bench/studies/feed_shards.py FOLDER [--work SECONDS]    needs webdataset
 """

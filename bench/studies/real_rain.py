@@ -3,7 +3,7 @@
 NIQE (lower is better) uses the natural-image model of --niqe, an .npz file; the domain score
 (higher is better) is the run's own, without the plausibility terms.
 
-    python bench/studies/real_rain.py RUN --photos DIR --out OUT  # OUT/derained/*.png, OUT/gallery.html, OUT/scores.json
+    python bench/studies/real_rain.py RUN --photos DIR --out OUT  # derained/*.png, gallery.html, scores.json in OUT
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far pixels influence one another in a derainer, and so by how much tiles must overlap.
+"""The reach of a derainer: how far pixels influence one another, and so by how much tiles must overlap.
 
 An image is derained whole, and its left half again by itself: they differ near the cut, where the half misses its
 neighbours. With `local` statistics the means inside the network see windows of 1.5 crops in both; `alone` keeps them

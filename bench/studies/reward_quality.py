@@ -1,6 +1,6 @@
-"""How good rewards are: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
+"""The quality of rewards: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
 
-    python bench/studies/reward_quality.py choice --data DIR  # each score, on rain rendered over half of the clean images
+    python bench/studies/reward_quality.py choice --data DIR  # each score, on rain over half of the clean images
     python bench/studies/reward_quality.py gain --data DIR    # stage 2 of `small` with rewards and without, on Rain100L
 
 DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered

@@ -1,4 +1,4 @@
-"""What comparisons over seeds share: their arguments, copies of a state, differences with a standard error."""
+"""Parts of comparisons over seeds: arguments, copies of a state, differences with a standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every launch needs."""
+"""Parts of every launch."""
 
 from __future__ import annotations
 

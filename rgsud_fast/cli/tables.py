@@ -1,4 +1,4 @@
-"""What the command line prints of figures, as text."""
+"""Tables of figures and scores, as the command line prints them."""
 
 from __future__ import annotations
 

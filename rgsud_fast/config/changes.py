@@ -1,4 +1,4 @@
-"""What a resumed run may change of its configuration, and what it must say about it."""
+"""Changes between the configuration of a run and the one it is resumed with: which are allowed, and what is said."""
 
 from __future__ import annotations
 

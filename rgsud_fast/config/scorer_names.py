@@ -1,4 +1,4 @@
-"""How scores are named: NAME, NAME:ARGUMENT or ensemble:[A,B]. It imports nothing heavy: the configuration asks it."""
+"""Names of scores: NAME, NAME:ARGUMENT or ensemble:[A,B]. It imports nothing heavy: the configuration asks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run asks of a set of images, wherever their pixels are."""
+"""The interface of a set of images, wherever their pixels are."""
 
 from __future__ import annotations
 

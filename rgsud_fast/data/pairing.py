@@ -1,4 +1,4 @@
-"""Which rainy image belongs to which clean one: one rule, for validation pairs and for evaluation."""
+"""The rule that pairs rainy images with clean ones, for validation pairs and for evaluation."""
 
 from __future__ import annotations
 

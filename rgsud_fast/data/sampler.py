@@ -1,4 +1,4 @@
-"""Which crop a training step sees: a pure function of the seed, the step and the slot in the global batch.
+"""The crops of a training step: a pure function of the seed, the step and the slot in the global batch.
 
 Without state, a resumed run sees the same crops as an unbroken one, on any number of ranks: a rank draws its slots.
 """

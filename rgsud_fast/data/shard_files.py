@@ -1,4 +1,4 @@
-"""Where tar shards are: local files and http(s) addresses, nothing else; read at any place, never run or unpacked."""
+"""Tar shards as local files and http(s) addresses, nothing else; read at any place, never run or unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a tar shard: one pass reads and decodes every image once, and is kept in a file."""
+"""The index of a tar shard: one pass reads and decodes every image once, and is kept in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the page looks and what its parts do, in gradio."""
+"""The parts of the page, and what each does, in gradio."""
 
 from __future__ import annotations
 

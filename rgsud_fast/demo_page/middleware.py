@@ -1,4 +1,4 @@
-"""What stands before gradio: it lets through the few requests that the page makes, and refuses every other."""
+"""The filter before gradio: it lets through the few requests that the page makes, and refuses every other."""
 
 from __future__ import annotations
 

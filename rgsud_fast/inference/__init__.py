@@ -1,1 +1,1 @@
-"""What a trained network does; a command a file."""
+"""Inference with a trained network; a command a file."""

@@ -1,4 +1,4 @@
-"""How good a derained image is against its ground truth: PSNR and SSIM as the deraining papers report them."""
+"""Metrics of a derained image against its ground truth: PSNR and SSIM as the deraining papers report them."""
 
 from __future__ import annotations
 

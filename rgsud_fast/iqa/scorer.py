@@ -1,4 +1,4 @@
-"""What every image-quality score looks like to the rest of the project, and a user's own function made to look so."""
+"""The interface of every image-quality score, and a user's own function behind it."""
 
 from __future__ import annotations
 

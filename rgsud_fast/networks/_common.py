@@ -1,4 +1,4 @@
-"""What several networks share: the slope of LeakyReLU, GAN initialisation, padding to a multiple."""
+"""Parts of several networks: the slope of LeakyReLU, GAN initialisation, padding to a multiple."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which implementation of an op runs: the only place that decides.
+"""The choice of an op's implementation: the only place that decides.
 
 A backend of an op is a module with `forward` and, where there is a gradient to compute, `backward`. The reference is
 plain PyTorch, needs neither, and is what `auto` takes where no kernel can run.

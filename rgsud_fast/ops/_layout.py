@@ -1,4 +1,4 @@
-"""How tensors lie in memory: the CPU kernels want the channels first, the GPU's convolutions want them last."""
+"""The layout of tensors in memory: the CPU kernels want the channels first, the GPU's convolutions want them last."""
 
 from __future__ import annotations
 

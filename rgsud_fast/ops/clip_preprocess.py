@@ -1,4 +1,4 @@
-"""What a CLIP image encoder takes: a square of fixed side out of the middle, resized and normalised."""
+"""The input of a CLIP image encoder: a square of fixed side out of the middle, resized and normalised."""
 
 from __future__ import annotations
 

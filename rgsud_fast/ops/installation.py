@@ -1,4 +1,4 @@
-"""What this installation can do here: versions, device, and which backend each op uses."""
+"""The abilities of this installation: versions, device, and which backend each op uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rain generator reads: backgrounds, and beside each the rain information of a rainy image."""
+"""The input of the rain generator: backgrounds, and beside each the rain information of a rainy image."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What any optimiser's step needs."""
+"""Parts of any optimiser's step."""

@@ -1,4 +1,4 @@
-"""How hard each loss term term_gradients at each network: what tells whether one term swamps another."""
+"""Gradient norms of each loss term at each network: they tell whether one term swamps another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which numbers a run computes in. The policy: networks in training in bfloat16 where that is on, all else in float32.
+"""The policy of precision: networks in training in bfloat16 where that is on, all else in float32.
 
 - Weights are float32 and rounded where a layer uses them, so that a step smaller than bfloat16 can tell is not lost.
 - Inside a network the statistics of normalisations, and outside its layers the addition of its input, are float32: what

@@ -1,4 +1,4 @@
-"""When stage 2 stops early: the rewards no longer get better, and the derainer no longer gets nearer to them."""
+"""The early end of stage 2: the rewards no longer get better, and the derainer no longer gets nearer to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the bytes of a reward pool lie: on the device up to a budget, then in host memory, then in a file."""
+"""The memory of a reward pool: on the device up to a budget, then on the host, then in a file."""
 
 from __future__ import annotations
 

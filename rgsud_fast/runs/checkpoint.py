@@ -1,4 +1,4 @@
-"""Saving and restoring a training state, so that a resumed run gives the bits of an unbroken one."""
+"""The training state on disk, from which a resumed run gives the bits of an unbroken one."""
 
 from __future__ import annotations
 

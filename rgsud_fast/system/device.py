@@ -1,4 +1,4 @@
-"""Which device a run uses."""
+"""The device of a run, and tensors on their way to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user sees while a run works: one live bar on a terminal, plain lines in a log."""
+"""The progress of a run for its user: one live bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what torch.save wrote, from anybody: tensors and plain values, never code, and no claim beyond the file."""
+"""Files of torch.save from anybody: tensors and plain values, never code, and no claim beyond the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an iteration learns from: the crops of its step, on the device."""
+"""The feed of an iteration: the crops of its step, on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run tells while it works: log lines, curves, validation figures."""
+"""The monitor of a run: log lines, curves, validation figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves at its end: weights, metrics, the model card and the gallery."""
+"""The results of a run: weights, metrics, the model card and the gallery."""
 
 from __future__ import annotations
 
