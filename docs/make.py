@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rgsud_fast.config import PRESETS, Config, load_config
-from rgsud_fast.schema import json_schema
+from rgsud_fast.config import Config, load_config
+from rgsud_fast.config.presets import PRESETS
+from rgsud_fast.config.schema import json_schema
 
 PAGE = Path(__file__).resolve().parent / "configuration.md"
 
-HEAD = """<!-- Written by `python docs/make.py` from rgsud_fast/config.py and presets.py: change those instead. -->
+HEAD = """<!-- Written by `python docs/make.py` from the files of rgsud_fast/config/: change those instead. -->
 
 # Every field of the configuration
 
