@@ -16,7 +16,7 @@ from rgsud_fast.config.schema import json_schema
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
 def section_fields() -> dict[str, set[str]]:
@@ -60,8 +60,23 @@ def test_commands_that_are_named_exist(page):
 @each_page
 def test_files_of_the_repository_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:rgsud_fast|csrc|kernels|tests|bench|docs)/[\w./-]+)`", text):
+    for name in re.findall(r"`((?:rgsud_fast|csrc|kernels|tests|bench|docs|examples)/[\w./-]+)`", text):
         assert (ROOT / name).exists() or "OP" in name, name
+
+
+def test_figures_of_the_readme_stand_in_the_measurements():
+    figures = re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    measured = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    assert figures and not [figure for figure in figures if figure not in measured]
+
+
+def test_the_index_has_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert all(f"]({page.name})" in index for page in (ROOT / "docs").glob("*.md") if page.name != "README.md")
+
+
+def test_pictures_are_light():
+    assert all(picture.stat().st_size < 300_000 for picture in (ROOT / "docs" / "img").iterdir())
 
 
 def test_the_citation_is_of_this_version_under_this_licence():
