@@ -79,7 +79,7 @@ def test_everything_that_shows_or_saves_the_derainer_takes_the_average(config, t
         folder.path.mkdir(parents=True)
         swept = trainer.sweep()
         with Monitor(trainer, folder, Progress(1, quiet=True)) as monitor:
-            validated, held_out = monitor.validate(), monitor.held_out.measure()
+            validated, held_out = monitor.validate(), monitor.held_out.measure(trainer.derainer)
         metrics = reports.finish(trainer, folder, Progress(1, quiet=True))
         weights = load_network(folder.path).state_dict()
         return [swept.refused, validated, held_out, metrics, folder.gallery.read_text(), weights]
