@@ -88,6 +88,17 @@ class LossConfig(Section):
 
     adversarial: float = Field(1.0, ge=0, description="Weight of the LSGAN terms of the four synthesised rainy images.")
     pair: float = Field(1.0, ge=0, description="Weight of L_PSNR + L_SSIM on the pseudo pair (lambda 1).")
+    pasted: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of L_PSNR + L_SSIM on pasted pairs: clean images with rain that rewards took from "
+        "photographs. With `adversarial` and `pair` at 0 the generator is left out.",
+    )
+    pasted_gain: tuple[float, float] = Field((0.7, 1.3), description="Range of the factor on pasted rain, uniform.")
+    pasted_share: float = Field(1.0, gt=0, le=1, description="Pasted pairs of an iteration, as a share of the batch.")
+    pasted_on_rewards: float = Field(
+        0.0, ge=0, le=1, description="Share of the pasted pairs whose clean image is a reward in place of a photograph."
+    )
     reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
     reward_form: Literal["psnr", "sum", "mean"] = Field(
         "psnr", description="How its squared distance is reduced: decibels per image, sum, or mean."
@@ -99,6 +110,19 @@ class LossConfig(Section):
         "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
     )
 
+    @property
+    def generator(self) -> bool:
+        """Whether the generator takes part: a term that it makes images for has a weight."""
+        return bool(self.adversarial or self.pair)
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> LossConfig:
+        if not (self.generator or self.pasted):
+            raise ValueError("adversarial, pair and pasted are 0: give one of them a weight, or nothing is learned")
+        if not 0 <= self.pasted_gain[0] <= self.pasted_gain[1]:
+            raise ValueError(f"pasted_gain must be two numbers, the smaller first, got {list(self.pasted_gain)}")
+        return self
+
 
 class OptimConfig(Section):
     """Adam, its schedule, clipping and averaging."""
@@ -106,6 +130,7 @@ class OptimConfig(Section):
     learning_rate: float = Field(2e-4, gt=0, description="Learning rate at the start of stage 1.")
     stage2_learning_rate: float = Field(1e-4, gt=0, description="Learning rate at the start of stage 2.")
     final_learning_rate: float = Field(1e-6, ge=0, description="Learning rate at the end of each stage's cosine.")
+    warmup: int = Field(0, ge=0, description="Iterations over which the learning rate of stage 1 rises to its first.")
     hold: float = Field(
         0.0, ge=0, le=1, description="Share of stage 1 at its first learning rate, before its cosine; 1: constant."
     )
@@ -142,6 +167,11 @@ class RewardConfig(Section):
     )
     daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
     daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
+    first: Literal["none", "oriented"] = Field(
+        "none",
+        description="First rewards, before the first iteration: none, or each photograph less the bright streaks of "
+        "its own direction, which needs no training. Later candidates then keep that much of the rain away.",
+    )
     keep: int = Field(1, ge=1, description="Best derained versions kept per rainy image (1 is the paper).")
     sweep_start: float = Field(0.1, ge=0, le=1, description="Share of stage 1 after which sweeps begin.")
     sweep_every: int = Field(

@@ -8,7 +8,7 @@ from .image_set import ImageSet
 from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
-from .sampler import Crop, Stream, draw, evenly, offsets_of, windows_of
+from .sampler import Crop, Stream, draw, draw_uniform, evenly, offsets_of, windows_of
 
 __all__ = [
     "Crop",
@@ -20,6 +20,7 @@ __all__ = [
     "RainStyle",
     "Stream",
     "draw",
+    "draw_uniform",
     "evenly",
     "list_images",
     "load_demo",

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Stream = Literal["rainy", "clean", "reals"]
+Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds"]
 
 # Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
-_STREAMS = {"rainy": 0, "clean": 1, "reals": 2}
-_ORDER, _WINDOW = 0, 1
+_STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4}
+_ORDER, _WINDOW, _NUMBER = 0, 1, 2
 
 
 class Crop(NamedTuple):
@@ -52,7 +52,8 @@ def draw(
         batch: images per step, over all ranks.
         sizes: (H, W) of every image of the set.
         crop: side of the window, in pixels.
-        stream: rainy or clean images, or the rainy ones that only the discriminator sees; independent of one another.
+        stream: rainy or clean images; the rainy ones that only the discriminator sees, whose rain is pasted, or whose
+            rewards it is pasted onto; independent of one another.
         slots: which places in the global batch to draw; default: all.
 
     Returns:
@@ -67,6 +68,15 @@ def draw(
         top, left, flip = (int(word) for word in _words(seed, stream, _WINDOW, position, 3))
         crops.append(Crop(index, _below(top, height - crop + 1), _below(left, width - crop + 1), bool(flip >> 63)))
     return crops
+
+
+def draw_uniform(
+    seed: int, step: int, batch: int, low: float, high: float, stream: Stream, slots: Iterable[int] | None = None
+) -> list[float]:
+    """A number between `low` and `high` for each slot of a step; see `draw`."""
+    positions = (step * batch + slot for slot in (range(batch) if slots is None else slots))
+    shares = (int(_words(seed, stream, _NUMBER, position, 1)[0]) / 2**64 for position in positions)
+    return [low + (high - low) * share for share in shares]
 
 
 def offsets_of(sizes: Sequence[tuple[int, int]]) -> list[int]:

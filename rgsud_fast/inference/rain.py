@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..data import write_image
+from ..methods.pasting import paste
 from ..networks import evaluating
-from ..networks.weights import RAIN_FROM, find_weights, read_metadata
+from ..networks.weights import PASTED, RAIN_FROM, find_weights, read_metadata
 from ..ops import rain_residual
 from .inputs import ImageWatch, gather
 from .outputs import flat_names
@@ -35,11 +36,12 @@ def rain(
 
     pseudo rainy = G(clean, O - estimate of O) with the run's rain generator G, clamped to [0, 1]. The clean estimate is
     the derainer's where the run came to stage 2, in which G took rain from rewards and derained images, else the
-    U-Net's. Each clean image meets one rainy image O, drawn without repetition as long as there are any; where sizes
-    differ, both are cut to the largest centred rectangle they share.
+    U-Net's. A run without a generator pastes what the derainer takes away (`methods.pasting.paste`). Each clean image
+    meets one rainy image O, drawn without repetition as long as there are any; where sizes differ, both are cut to the
+    largest centred rectangle they share.
 
     Args:
-        run: run folder with generator.safetensors, and derainer.safetensors or unet.safetensors.
+        run: run folder with derainer.safetensors, and generator.safetensors and unet.safetensors where it has them.
         clean: clean image or folder.
         rainy: rainy image or folder, whose rain is taken.
         output: folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
@@ -55,12 +57,18 @@ def rain(
             image.
     """
     backgrounds, sources = gather(clean), gather(rainy)
-    generator, where = on_device(run, device, "generator")
-    kind = read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
-    estimator, _ = on_device(derainer if derainer is not None and kind == "derainer" else run, str(where), kind)
+    kind = read_metadata(find_weights(run, "derainer")).get(RAIN_FROM, "unet")
+    if kind == PASTED:
+        estimator, where = on_device(run if derainer is None else derainer, device, "derainer")
+        generator = None
+    else:
+        generator, where = on_device(run, device, "generator")
+        estimator, _ = on_device(derainer if derainer is not None and kind == "derainer" else run, str(where), kind)
 
     def paint(both: Tensor) -> Tensor:
         background, source = both[:, :3], both[:, 3:]
+        if generator is None:
+            return paste(background, source, estimator(source))
         return generator(rain_residual((background, source, estimator(source))))
 
     runner = TiledNetwork(paint, where, Tiling(tile, overlap))

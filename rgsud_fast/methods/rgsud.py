@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config import LossConfig
 from ..ops import derain_loss, rain_residual
 from . import losses
+from .pasting import Pasted, derain, pasted_terms
 
 Two = tuple[Tensor, Tensor]
 
@@ -33,10 +34,10 @@ class Step(NamedTuple):
 
     loss: Tensor  # scalar, to be minimised by derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms, scalars
-    fakes: Tensor  # O_u1, O_r1, O_r2, O_u2 stacked, [4N, 3, H, W]
+    fakes: Tensor  # O_u1, O_r1, O_r2, O_u2 stacked, [4N, 3, H, W]; none where the generator is left out
 
 
-def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) -> Step:
+def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pasted: Pasted | None = None) -> Step:
     """Self-supervised training on unpaired images: the clean estimate is the U-Net's.
 
     Args:
@@ -44,14 +45,19 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig) ->
         rainy: rainy crops O_r, [N, 3, H, W] in [0, 1].
         clean: clean crops B_u of other scenes, same shape.
         weights: weights of the loss terms.
+        pasted: pairs that the derainer learns from beside the pseudo pair.
     """
+    if not weights.generator:
+        return without_generator(nets, weights, pasted)
     estimate = nets.unet(rainy)
     pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
-    derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
+    derained, pseudo_derained, *more = derain(nets.derainer, rainy, pseudo_rainy.detach(), *_rainy_of(pasted))
     pseudo_estimate = nets.unet(pseudo_rainy)
 
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    if pasted is not None:
+        terms |= pasted_terms(*more, pasted)
     return Step(weigh(terms, weights), terms, fakes)
 
 
@@ -64,6 +70,7 @@ def stage2(
     weights: LossConfig,
     switch: bool = True,
     rewarded: Tensor | None = None,
+    pasted: Pasted | None = None,
 ) -> Step:
     """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
 
@@ -76,18 +83,44 @@ def stage2(
         improved: which of the N images have a reward, [N] bool.
         switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
         rewarded: see `losses.reward_loss`.
+        pasted: as in stage 1.
     """
+    if not weights.generator:
+        return without_generator(nets, weights, pasted, rainy, reward, improved, rewarded)
     switched = (improved & switch)[:, None, None, None]
     estimate = torch.where(switched, reward, nets.unet(rainy))
     pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
-    derained, pseudo_derained = nets.derainer(torch.cat([rainy, pseudo_rainy.detach()])).chunk(2)
+    derained, pseudo_derained, *more = derain(nets.derainer, rainy, pseudo_rainy.detach(), *_rainy_of(pasted))
     pseudo_estimate = torch.where(switched, pseudo_derained.detach(), nets.unet(pseudo_rainy))
 
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if weights.reward:
         terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
+    if pasted is not None:
+        terms |= pasted_terms(*more, pasted)
     return Step(weigh(terms, weights), terms, fakes)
+
+
+def without_generator(
+    nets: Networks,
+    weights: LossConfig,
+    pasted: Pasted | None,
+    rainy: Tensor | None = None,
+    reward: Tensor | None = None,
+    improved: Tensor | None = None,
+    rewarded: Tensor | None = None,
+) -> Step:
+    """The loop with the generator left out: rewards give the rain that is pasted, and in stage 2 are targets too.
+
+    Args: as in `stage2`; without `reward` the pasted pairs alone.
+    """
+    rewarding = reward is not None and bool(weights.reward)
+    batches = derain(nets.derainer, *_rainy_of(pasted), *([rainy] if rewarding else []))
+    terms = {} if pasted is None else pasted_terms(batches[0], pasted)
+    if rewarding:
+        terms["reward"] = losses.reward_loss(reward, batches[-1], improved, weights.reward_form, rewarded)
+    return Step(weigh(terms, weights), terms, batches[0][:0])
 
 
 def synthesise(nets: Networks, backgrounds: Two, real: Two, pseudo: Two) -> Tensor:
@@ -118,6 +151,10 @@ def shared_terms(
         rebuilt = nets.generator(rain_residual((clean, clean, clean)))  # no rain information
         terms["self_reconstruction"] = losses.self_reconstruction(rebuilt, clean)
     return terms
+
+
+def _rainy_of(pasted: Pasted | None) -> list[Tensor]:
+    return [] if pasted is None else [pasted.rainy]
 
 
 def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:

@@ -21,6 +21,7 @@ FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
 RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
+PASTED = "pasted"  # or this, where a run has no generator: rain is what the derainer takes away
 
 
 def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict[str, str] | None = None) -> None:

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import RewardConfig
 from ..data import ImageSet, to_batch
 from ..iqa import Plausibility, Scorer
+from ..methods.pasting import rain_light
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
-from ..ops import RemovedLayer, reward_candidate
+from ..ops import RemovedLayer, removed_layer, reward_candidate
 from ..ops.pool_update import EMPTY
 from ..system.device import to_device
+from .distributed_pool import ShardedPool
+from .first import first_reward, oriented_layer
 from .pool import RewardPool
 
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
@@ -87,6 +91,31 @@ def sweep(
     return summary_of(places, pool), places
 
 
+def seed(
+    rainy: ImageSet,
+    indices: Sequence[int],
+    scorer: Scorer,
+    pool: RewardPool | ShardedPool,
+    device: torch.device,
+    reward: RewardConfig,
+) -> list[int]:
+    """Offer first rewards to the pool, through the guards and the score like any candidate.
+
+    Args: as in `sweep`.
+
+    Returns:
+        The place in OUTCOMES of each image; "nothing removed" where no streak was found.
+    """
+    outcomes = []
+    for index in indices:
+        image = to_device(to_batch(rainy[index]), device)
+        first = first_reward(image)
+        judged = judge_candidate(image, first, removed_layer(image, first), scorer, reward)
+        entered = pool.update([index], judged.image, judged.score)
+        outcomes.append(torch.where(entered, 0, judged.outcome))
+    return torch.cat(outcomes).tolist() if outcomes else []
+
+
 def summary_of(places: Sequence[int], pool: RewardPool) -> Sweep:
     """What a sweep did, from the places in OUTCOMES of its images and the pool afterwards."""
     reasons = {name: places.count(place) for place, name in enumerate(OUTCOMES) if place in places}
@@ -96,7 +125,11 @@ def summary_of(places: Sequence[int], pool: RewardPool) -> Sweep:
 
 def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Derain one image, [1, 3, H, W], and say whether the result may be a reward. Does not wait for the device."""
-    image, layer = candidate(derainer, rainy, reward)
+    return judge_candidate(rainy, *candidate(derainer, rainy, reward), scorer, reward)
+
+
+def judge_candidate(rainy: Tensor, image: Tensor, layer: RemovedLayer, scorer: Scorer, reward: RewardConfig) -> Judged:
+    """Score a candidate and ask the guards about the layer that it takes away."""
     known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
     score = scorer.score(image, rainy=rainy, **known)
     outcome = verdict(layer, score, reward)
@@ -108,13 +141,27 @@ def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple
 
     With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
     part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
-    the same two properties that the plausibility penalties ask for).
+    the same two properties that the plausibility penalties ask for). With first rewards it is `with_first`.
 
     Returns:
         The image, and what the guards ask about the layer that it takes away.
     """
     mirrored = run_tiled(derainer, rainy.flip(3)) if reward.mirror else None
-    return reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
+    image, layer = reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
+    if reward.first == "none":
+        return image, layer
+    image = with_first(rainy, image)
+    return image, removed_layer(rainy, image)
+
+
+def with_first(rainy: Tensor, image: Tensor) -> Tensor:
+    """A candidate that keeps away what `oriented_layer` L takes away, where the derainer sees rain too.
+
+    min(image, rainy - min(L, 2 * largest of what it takes away within 2 pixels)), clamped. A young derainer takes too
+    little, and what is pasted would grow fainter from sweep to sweep.
+    """
+    near = F.max_pool2d(rain_light(rainy, image), 5, 1, 2)
+    return torch.minimum(image, (rainy - torch.minimum(oriented_layer(rainy), 2 * near)).clamp(0, 1))
 
 
 def verdict(layer: RemovedLayer, score: Tensor, reward: RewardConfig) -> Tensor:

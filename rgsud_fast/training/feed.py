@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data import Crop, Domains, ImageSet, Stream, draw, windows_of
+from ..data import Crop, Domains, ImageSet, Stream, draw, draw_uniform, windows_of
+from ..methods.pasting import paste
 from ..ops import take_crops
 from ..rewards.distributed_pool import ShardedPool
 from ..rewards.pool import RewardPool
@@ -45,14 +46,22 @@ class Feed:
         """This rank's rainy and clean crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
         return self._cut("rainy", self._draw("rainy", step)), self._cut("clean", self._draw("clean", step))
 
-    def images(self, step: int, pool: RewardPool | ShardedPool | None = None) -> dict[str, Tensor]:
+    def images(
+        self, step: int, pool: RewardPool | ShardedPool | None = None, layers: RewardPool | ShardedPool | None = None
+    ) -> dict[str, Tensor]:
         """This rank's crops of an iteration; N is its share of the batch.
+
+        Args:
+            step: iterations done before this one.
+            pool: rewards of the rainy crops; None where they are not learned from.
+            layers: rewards whose rain is pasted; None where none is.
 
         Returns:
             `rainy` and `clean`, [N, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
             in several batches where the configuration says so; with a pool also `rewards`, crops of the same windows
             as `rainy`, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many
-            exist on each on average, a scalar (see `losses.reward_loss`).
+            exist on each on average, a scalar (see `losses.reward_loss`); with `layers` also `pasted` and
+            `backgrounds`, the pasted pairs, [M, 3, crop, crop].
         """
         if pool is None:
             images = {"rainy": self._cut("rainy", self._draw("rainy", step))}
@@ -61,13 +70,40 @@ class Feed:
         else:
             images = self._with_rewards(self._draw("rainy", step), pool)
         images["clean"] = self._cut("clean", self._draw("clean", step))
+        if layers is not None:
+            images |= self._paste(step, images["clean"], layers)
         more = self.config.optim.discriminator_reals - 1
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
-        self._announce(step, more)
+        self._announce(step, more, layers is not None)
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
 
-    def _announce(self, step: int, more: int) -> None:
-        for stream, batches in (("rainy", 1), ("clean", 1), ("reals", more)):
+    def _paste(self, step: int, clean: Tensor, pool: RewardPool | ShardedPool) -> dict[str, Tensor]:
+        """Pasted pairs: the rain of rainy crops on the first of the clean ones, some of which are rewards."""
+        loss = self.config.loss
+        count = max(1, round(loss.pasted_share * len(clean)))
+        rainy = self._cut("layers", self._draw("layers", step))[:count]
+        rewards, there = (part[:count] for part in self._rewards("layers", step, pool))
+        rewards = torch.where(there[:, None, None, None], rewards, rainy)
+        clean, onto = clean[:count], round(loss.pasted_on_rewards * count)
+        if onto:
+            others, exist = (part[:onto] for part in self._rewards("backgrounds", step, pool))
+            clean = torch.cat([torch.where(exist[:, None, None, None], others, clean[:onto]), clean[onto:]])
+        slots = self.ranks.slots(self.config.batch)
+        gains = draw_uniform(self.config.seed, step, self.config.batch, *loss.pasted_gain, "layers", slots)[:count]
+        gain = to_device(torch.tensor(gains), self.device)[:, None, None, None]
+        return {"pasted": self._to_layout(paste(clean, rainy, rewards, gain)), "backgrounds": self._to_layout(clean)}
+
+    def _rewards(self, stream: Stream, step: int, pool: RewardPool | ShardedPool) -> tuple[Tensor, Tensor]:
+        """This rank's reward crops of a stream, and which of them exist, wherever they are kept."""
+        if isinstance(pool, ShardedPool):
+            rewards, there = pool.take(self._draw(stream, step, everyone=True), self.config.crop)
+            own = self.ranks.slots(self.config.batch)
+            return self._to_layout(rewards[own.start : own.stop]), there[own.start : own.stop]
+        _, rewards, there = pool.take(None, self._draw(stream, step), self.config.crop)
+        return self._to_layout(rewards), there
+
+    def _announce(self, step: int, more: int, layers: bool) -> None:
+        for stream, batches in (("rainy", 1), ("clean", 1), ("reals", more), ("layers", int(layers))):
             images = self._set(stream)
             if images.pixels is None and batches:
                 for later in range(step + 1, step + 1 + AHEAD):

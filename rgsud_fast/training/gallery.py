@@ -13,6 +13,7 @@ from ..config.load import flatten_fields
 from ..data import evenly, to_batch
 from ..data.shard_files import without_secrets
 from ..iqa.metrics import psnr
+from ..methods.pasting import paste
 from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
 from ..ops import rain_residual
@@ -111,8 +112,8 @@ def _training(trainer: Trainer) -> list[Row]:
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_batch(domains.clean[other])
         panel, score = _reward(trainer, i, "none passed the guards yet")
-        estimate = trainer.nets.unet
-        if trainer.switched and panel.image is not None:
+        estimate = trainer.nets.unet if trainer.config.loss.generator else trainer.derainer
+        if (trainer.switched or not trainer.config.loss.generator) and panel.image is not None:
             estimate = to_batch(panel.image)
         panels = [
             Panel("rainy", rainy[0]),
@@ -184,4 +185,6 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     if isinstance(estimate, nn.Module):
         estimate = run_tiled(estimate, rainy.to(trainer.device))
     scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
+    if not trainer.config.loss.generator:
+        return paste(*scene).cpu()
     return run_tiled(trainer.nets.generator, rain_residual(tuple(scene))).clamp(0, 1).cpu()

@@ -33,6 +33,8 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 progress.say("stopped before the first step: nothing is trained yet, so start again")
                 raise KeyboardInterrupt
 
+        if (seeded := trainer.seed_rewards()) is not None:
+            monitor.log_seeds(seeded)
         trainer.warm_up(watch)
         if trainer.patience.spent:
             progress.say("stage 2 had ended early; a higher reward.patience lets it go on")

@@ -65,6 +65,14 @@ class Monitor:
         self._note({"step": trainer.step, "event": "stop", "reason": reason})
         self.progress.say(f"step {trainer.step:,}: stage 2 ends early, as {reason} (reward.patience)")
 
+    def log_seeds(self, result: Sweep) -> None:
+        """Log the first rewards, which no derainer made."""
+        row = {"step": self.trainer.step, "event": "first", "images": result.images, "seeded": result.entered}
+        self._note(row | {"mean_score": result.mean_score, "reasons": result.reasons})
+        left = {name: count for name, count in result.reasons.items() if name != "entered"}
+        without = f" ({', '.join(f'{count} {name}' for name, count in left.items())})" if left else ""
+        self.progress.say(f"first rewards for {result.entered} of {result.images} rainy images{without}")
+
     def log_sweep(self, result: Sweep, seconds: float) -> None:
         """Log one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds

@@ -11,7 +11,7 @@ from ..config.figures import FIGURES, FILTER, INPUT, ROWS, STAGE1
 from ..config.scorer_names import name_of
 from ..iqa import CallableScorer, save_scorer, validity
 from ..iqa.metrics import fixed_filter
-from ..networks.weights import CROP, RAIN_FROM, save_network
+from ..networks.weights import CROP, PASTED, RAIN_FROM, save_network
 from ..runs.folder import RunFolder
 from ..runs.model_card import write_card
 from ..system.progress import Progress
@@ -41,16 +41,24 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 
 
 def save_weights(trainer: Trainer, folder: RunFolder) -> None:
-    """Write safetensors of all four networks (the derainer averaged where that is on) and of the fitted scorer."""
+    """Write safetensors of the networks that were trained (the derainer averaged where it is) and of the scorer."""
     text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
     text[CROP] = str(trainer.config.crop)
-    text[RAIN_FROM] = "derainer" if trainer.switched else "unet"
-    for kind, network in trainer.nets._asdict().items():
+    text[RAIN_FROM] = rain_from(trainer)
+    trained = trainer.nets._asdict() if trainer.config.loss.generator else {"derainer": trainer.nets.derainer}
+    for kind, network in trained.items():
         save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
     if not isinstance(trainer.scorer, CallableScorer):
         name = trainer.config.reward.scorer
         own = name_of(name) != trainer.scorer.name  # a scorer object of the user's
         save_scorer(trainer.scorer, folder.path / "scorer.safetensors", None if own else name)
+
+
+def rain_from(trainer: Trainer) -> str:
+    """What gives the rain that a run paints: the network whose clean estimate its generator goes by, or pasting."""
+    if not trainer.config.loss.generator:
+        return PASTED
+    return "derainer" if trainer.switched else "unet"
 
 
 def final_metrics(trainer: Trainer) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..config.parts import TOGETHER
+from ..methods.pasting import Pasted
 from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms
 from ..networks import NAFNet
 from ..optim.adam import make_capturable, restore_moments, set_rate
@@ -142,10 +143,11 @@ class TrainStep:
         return self._descend(2, inputs)
 
     def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
+        pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
         if stage == 1:
-            return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss)
+            return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss, pasted)
         images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
-        return stage2(nets, *images, self.config.loss, self.config.reward.switch, inputs.get("rewarded"))
+        return stage2(nets, *images, self.config.loss, self.config.reward.switch, inputs.get("rewarded"), pasted)
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.filter.begin()
@@ -156,10 +158,12 @@ class TrainStep:
         self.filter.step(norms.values())
         everything = self.config.loss.discriminator_fakes == "all"
         shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
-        return {"loss": step.loss, **step.terms, **norms, **self.discriminator_side(inputs["reals"], shown)}
+        done = {"loss": step.loss, **step.terms, **norms}
+        return done | (self.discriminator_side(inputs["reals"], shown) if len(shown) else {})
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""
         limit = self.config.optim.clip_norm or math.inf
-        groups = optimizer.param_groups  # each holds one network
-        return {f"norm_{group['name']}": nn.utils.clip_grad_norm_(group["params"], limit) for group in groups}
+        groups = {group["name"]: group["params"] for group in optimizer.param_groups}  # each holds one network
+        reached = {name: some for name, some in groups.items() if any(p.grad is not None for p in some)}
+        return {f"norm_{name}": nn.utils.clip_grad_norm_(some, limit) for name, some in reached.items()}

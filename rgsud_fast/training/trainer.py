@@ -18,7 +18,7 @@ from ..methods.build import build_networks
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
-from ..rewards.sweep import Sweep, summary_of, sweep
+from ..rewards.sweep import Sweep, seed, summary_of, sweep
 from ..system.distributed import Ranks
 from .feed import Feed
 from .step import TrainStep
@@ -104,7 +104,8 @@ class Trainer:
         self.train_step.set_rates(self.step)
         self.warm_up()
         stage = self.stage
-        inputs = self.feed.images(self.step, self.pool if stage == 2 else None)
+        layers = self.pool if self.config.loss.pasted else None
+        inputs = self.feed.images(self.step, self.pool if stage == 2 else None, layers)
         self.step += 1
         term_gradients = (
             self.train_step.term_gradients(stage, inputs) if self.config.log_gradients and self.line_due else {}
@@ -146,6 +147,14 @@ class Trainer:
         """Iterations between sweeps; by default an epoch-equivalent of the rainy set between 1,000 and 5,000."""
         epoch = math.ceil(len(self.domains.rainy) / self.config.batch)
         return self.config.reward.sweep_every or min(max(epoch, 1000), 5000)
+
+    def seed_rewards(self) -> Sweep | None:
+        """Offer first rewards, which need no training, to the pool; None where there are none or training has begun."""
+        if self.config.reward.first == "none" or self.step:
+            return None
+        own = range(self.ranks.rank, len(self.domains.rainy), self.ranks.count)
+        outcomes = seed(self.domains.rainy, own, self.scorer, self.pool, self.device, self.config.reward)
+        return summary_of([place for some in self.ranks.all_gather(outcomes) for place in some], self.pool)
 
     def sweep(self) -> Sweep:
         """Offer the present derainer's output to the reward pool; sets larger than a sweep roll over in parts.
@@ -224,7 +233,7 @@ class Trainer:
 
         `watch` is called with the number of steps done after each.
         """
-        if self.step or self.warm:
+        if self.step or self.warm or not self.config.loss.generator:
             return
         for step in range(self.config.optim.discriminator_warmup):
             self.train_step.discriminator_side(*self.feed.pair(step))

@@ -1,0 +1,134 @@
+"""First rewards: what a photograph shows once its bright streaks of one direction are taken away, without training."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REACH = 4  # pixels to each side of the lines that streaks are looked for along: 9 pixels
+TURN = 45  # largest angle of rain from the vertical, degrees
+COARSE, FINE, SPREAD = 10, 5, 10  # steps in which directions are tried, and how far streaks depart from theirs, degrees
+THRESHOLD = 0.02  # least light of a streak, of white
+WIDEST = 8  # pixels to each side in a row over which a streak is no wider than half
+ALONG = 6  # pixels to each side along the streaks over which their light is averaged
+
+
+def first_reward(rainy: Tensor) -> Tensor:
+    """A rainy photograph without the layer that `oriented_layer` finds, clamped; [N, 3, H, W] -> the same."""
+    return (rainy - oriented_layer(rainy)).clamp(0, 1)
+
+
+def oriented_layer(rainy: Tensor) -> Tensor:
+    """The light of streaks that run in a photograph's own direction, grey and nowhere negative. No gradient.
+
+    With g the least of the three channels: where an opening of max(g - median of 9 pixels of its row, 0) along lines of
+    9 pixels exceeds 0.02, grown by a pixel, the layer is min(max(g - median of 17 pixels of its row, 0), that averaged
+    over 13 pixels along the direction), else 0. Lines lie within 10 degrees of the direction, between -45 and 45
+    degrees from the vertical, whose opening is brightest on average. The mask decides, not the filling: hosts that
+    mask by brightness alone take texture away with the rain.
+
+    Args:
+        rainy: photographs, [N, 3, H, W] in [0, 1], at least 17 pixels each way.
+
+    Returns:
+        [N, 1, H, W], in the dtype of rainy.
+    """
+    return torch.stack([_layer(image.amin(0)) for image in rainy.detach()])[:, None]
+
+
+def _layer(darkest: Tensor) -> Tensor:
+    """[H, W] -> [H, W]."""
+    direction, opening = _streaks((darkest - _row_median(darkest, REACH)).clamp(min=0))
+    light = (darkest - _row_median(darkest, WIDEST)).clamp(min=0)
+    mask = F.max_pool2d((opening > THRESHOLD).to(light)[None], (3, 1), 1, (1, 0))
+    mask = torch.maximum(mask, F.max_pool2d((opening > THRESHOLD).to(light)[None], (1, 3), 1, (0, 1)))[0]
+    return torch.minimum(light, _line_mean(light, direction)) * mask
+
+
+def _streaks(bright: Tensor) -> tuple[int, Tensor]:
+    """The direction of the streaks, degrees from the vertical, and the opening along lines near it; the largest."""
+    openings: dict[int, Tensor] = {}
+
+    def brightness(angle: int) -> float:
+        if angle not in openings:
+            openings[angle] = _opening(bright, angle)
+        return float(openings[angle].mean())
+
+    coarse = max(range(-TURN + FINE, TURN, COARSE), key=brightness)
+    direction = max(range(coarse - FINE, coarse + FINE + 1, FINE), key=brightness)
+    near = [angle for angle in range(direction - SPREAD, direction + SPREAD + 1, FINE) if abs(angle) <= TURN]
+    for angle in near:
+        brightness(angle)
+    return direction, torch.stack([openings[angle] for angle in near]).amax(0)
+
+
+def _opening(image: Tensor, angle: int) -> Tensor:
+    """Greyscale opening along a line: what is as bright all along some line of 9 pixels through a pixel."""
+    eroded = _along(image, angle, torch.minimum, math.inf)
+    return _along(eroded, angle, torch.maximum, -math.inf)
+
+
+def _along(image: Tensor, angle: int, combine, border: float) -> Tensor:
+    padded = F.pad(image, (REACH,) * 4, value=border)
+    shifted = [_shift(padded, REACH, *offset, image.shape) for offset in _line(angle, REACH)]
+    out = combine(shifted[0], shifted[1])
+    for other in shifted[2:]:
+        combine(out, other, out=out)
+    return out
+
+
+def _line_mean(image: Tensor, angle: int) -> Tensor:
+    """Mean of 13 pixels along a line; the image is mirrored at its borders."""
+    padded = F.pad(image[None, None], (ALONG,) * 4, mode="reflect")[0, 0]
+    total = torch.zeros_like(image)
+    for offset in _line(angle, ALONG):
+        total += _shift(padded, ALONG, *offset, image.shape)
+    return total / (2 * ALONG + 1)
+
+
+def _line(angle: int, reach: int) -> list[tuple[int, int]]:
+    """Rows and columns of the pixels of a line through the origin."""
+    down, right = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    return [(round(k * down), round(k * right)) for k in range(-reach, reach + 1)]
+
+
+def _shift(padded: Tensor, reach: int, down: int, right: int, shape: torch.Size) -> Tensor:
+    return padded[reach + down : reach + down + shape[0], reach + right : reach + right + shape[1]]
+
+
+def _row_median(image: Tensor, reach: int) -> Tensor:
+    """Median of 2 * reach + 1 pixels of a row; the row is mirrored at its ends, its last pixel repeated.
+
+    A network of exchanges between shifted rows: a tenth of the time of `median` over windows, and the same numbers.
+    """
+    mirrored = torch.cat([image[:, :reach].flip(1), image, image[:, -reach:].flip(1)], 1)
+    wires = list(mirrored.unfold(1, image.shape[1], 1).unbind(1))
+    for low, high in _exchanges(len(wires)):
+        wires[low], wires[high] = torch.minimum(wires[low], wires[high]), torch.maximum(wires[low], wires[high])
+    return wires[reach]
+
+
+@lru_cache
+def _exchanges(count: int) -> list[tuple[int, int]]:
+    """Batcher's odd-even merge sort of `count` wires (1968), without the exchanges that do not reach the middle one."""
+    steps = []
+    block = 1
+    while block < count:
+        stride = block
+        while stride:
+            for first in range(stride % block, count - stride, 2 * stride):
+                for low in range(first, min(first + stride, count - stride)):
+                    if low // (2 * block) == (low + stride) // (2 * block):
+                        steps.append((low, low + stride))
+            stride //= 2
+        block *= 2
+    needed, kept = {count // 2}, []
+    for step in reversed(steps):
+        if needed & set(step):
+            needed |= set(step)
+            kept.append(step)
+    return kept[::-1]
