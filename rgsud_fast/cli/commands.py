@@ -33,6 +33,10 @@ LocalStatistics = Annotated[
         "training crop; 0: the whole image or tile."
     ),
 ]
+Mirror = Annotated[bool, arg(help="Mean with the mirrored image's result: twice the time.")]
+GreyLayer = Annotated[
+    bool, arg(help="Take away only what is grey and bright, as rain by day is; coloured light stays.")
+]
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -55,6 +59,8 @@ def derain(
     overlap: Overlap = OVERLAP,
     tile_batch: TileBatch = 1,
     local_statistics: LocalStatistics = 0,
+    mirror: Mirror = False,
+    grey_layer: GreyLayer = False,
     device: Device = "auto",
 ) -> None:
     """Remove rain from an image, from every image of a folder, or from a video.
@@ -69,7 +75,7 @@ def derain(
     from ..system.progress import counting
 
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
-    options["local_statistics"] = local_statistics
+    options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer}
     with counting("derained") as watch:
         written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
     what = "video" if is_video(images) else "image"
@@ -86,6 +92,8 @@ def evaluate(
     overlap: Overlap = OVERLAP,
     tile_batch: TileBatch = 1,
     local_statistics: LocalStatistics = 0,
+    mirror: Mirror = False,
+    grey_layer: GreyLayer = False,
     device: Device = "auto",
 ) -> None:
     """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
@@ -100,7 +108,7 @@ def evaluate(
     from ..system.progress import counting
 
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
-    options["local_statistics"] = local_statistics
+    options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer}
     with counting("evaluated") as watch:
         figures = evaluate(weights, rainy, clean, watch=watch, **options)
     print(figures_table(figures))
@@ -230,6 +238,8 @@ def demo(
     /,
     port: int = 7860,
     tile: int = TILE,
+    mirror: Mirror = False,
+    grey_layer: GreyLayer = False,
     device: Device = "auto",
 ) -> None:
     """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
@@ -241,7 +251,7 @@ def demo(
     """
     from ..demo_page import serve
 
-    serve(weights, port=port, device=device, tile=tile)
+    serve(weights, port=port, device=device, tile=tile, mirror=mirror, grey_layer=grey_layer)
 
 
 def schema() -> None:

@@ -39,7 +39,15 @@ SETTINGS = {  # of gradio and the hubs, read when gradio is imported
 }
 
 
-def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = "auto", tile: int = TILE) -> None:
+def serve(
+    weights: str | Path | None = None,
+    *,
+    port: int = 7860,
+    device: str = "auto",
+    tile: int = TILE,
+    mirror: bool = False,
+    grey_layer: bool = False,
+) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
@@ -47,6 +55,7 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         port: where to listen, on 127.0.0.1 alone; 0 takes any free one. The address is printed.
         device: auto, cpu, cuda or cuda:N.
         tile: side in pixels of the tiles of which larger images are made, more than the overlap.
+        mirror, grey_layer: see `derain`.
 
     Raises:
         UserError: no weights, gradio is missing, the port is taken, or a tile that bounds nothing.
@@ -67,7 +76,7 @@ def serve(weights: str | Path | None = None, *, port: int = 7860, device: str = 
         from .worker import Worker, load_own_scorer
 
         scorer, score_name = load_own_scorer(file.parent, device)
-        worker = Worker(network, scorer, device, folder, tile)
+        worker = Worker(network, scorer, device, folder, tile, mirror=mirror, grey_layer=grey_layer)
         size = sum(parameter.numel() for parameter in network.parameters())
         app = _application(worker, file, f"derainer of {size:,} parameters on {worker.device}", score_name)
         port = listener.getsockname()[1]

@@ -63,11 +63,15 @@ class Worker:
         device: auto, cpu, cuda or cuda:N.
         folder: where results go.
         tile: side in pixels of the tiles of which larger images are made.
+        options: `mirror` and `grey_layer`; see `derain`.
     """
 
-    def __init__(self, network: nn.Module, scorer: Scorer | None, device: str, folder: Path, tile: int = TILE) -> None:
+    def __init__(
+        self, network: nn.Module, scorer: Scorer | None, device: str, folder: Path, tile: int = TILE, **options: bool
+    ) -> None:
         self.device = pick_device(device)
-        self.network, self.scorer, self.tile = network.to(self.device), scorer, tile
+        self.network, self.scorer = network.to(self.device), scorer
+        self.options: dict[str, Any] = {"device": str(self.device), "tile": tile, **options}
         self._folder, self._kept = folder, deque[Path]()
         self._working, self._closing = threading.Lock(), False
         for part in network.modules():
@@ -85,9 +89,7 @@ class Worker:
             if self._closing:
                 raise Stopped
             folder = self._new_folder()
-            (result,) = derain(
-                self.network, upload, folder / result_name(upload.name), device=str(self.device), tile=self.tile
-            )
+            (result,) = derain(self.network, upload, folder / result_name(upload.name), **self.options)
             images = [photo, _filter(photo), read_image(result)]
             previews = [_preview(image, folder / f"{i}.jpg") for i, image in enumerate(images)]
             size = (photo.shape[1], photo.shape[0])

@@ -27,6 +27,8 @@ def derain(
     overlap: int = OVERLAP,
     tile_batch: int = 1,
     local_statistics: Window = 0,
+    mirror: bool = False,
+    grey_layer: bool = False,
     watch: ImageWatch | None = None,
     watch_tiles: ImageWatch | None = None,
 ) -> Tensor | list[Tensor] | list[Path]:
@@ -50,6 +52,9 @@ def derain(
         local_statistics: side in pixels of the windows that NAFNet's global means see instead of the whole image or
             tile; `auto` is 1.5 times the training crop (TLC, ECCV 2022), 0 leaves them global. What is half a window
             away then counts: overlap by 4/3 of a window for tiles that equal the whole.
+        mirror: derain the mirrored image too and take the mean: twice the time, and errors that differ cancel in part.
+        grey_layer: take away only what is equal in all three channels and nowhere negative, as rain in white light is;
+            coloured light at night is not.
         watch: called after each image, or each frame of a video.
         watch_tiles: called after tiles of an image: tiles done, tiles in all, name of the image.
 
@@ -62,15 +67,15 @@ def derain(
             to be written, those that can be read are written first.
         ValueError: tensor or array of another shape or type.
     """
-    tiling = Tiling(tile, overlap, tile_batch)
+    how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer
     if is_video(images):
-        with tiled_network(weights, device, tiling, local_statistics) as network:
+        with tiled_network(*how) as network:
             return [derain_video(network, images, output, watch)]
     sources = gather(images, smallest=1)
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     done: list[Any] = []
     unreadable: list[str] = []
-    with tiled_network(weights, device, tiling, local_statistics) as network:
+    with tiled_network(*how) as network:
         for i, source in enumerate(sources):
             from_file_to_file = output is not None and source.path is not None
             try:

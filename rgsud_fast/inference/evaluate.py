@@ -21,12 +21,14 @@ def evaluate(
     overlap: int = OVERLAP,
     tile_batch: int = 1,
     local_statistics: Window = 0,
+    mirror: bool = False,
+    grey_layer: bool = False,
     watch: ImageWatch | None = None,
 ) -> dict[str, Any]:
     """Measure derained images against their clean versions.
 
     Args:
-        weights, device, tile, overlap, tile_batch, local_statistics, watch: see `derain`.
+        weights, device, tile, overlap, tile_batch, local_statistics, mirror, grey_layer, watch: see `derain`.
         rainy: folder (or list) of rainy images.
         clean: folder (or list) of their clean versions; folders are matched by sorted file name.
 
@@ -41,7 +43,8 @@ def evaluate(
     inputs, truths = gather(rainy), gather(clean)
     check_pairs(inputs, truths)
     rows = []
-    with tiled_network(weights, device, Tiling(tile, overlap, tile_batch), local_statistics) as network:
+    how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer
+    with tiled_network(*how) as network:
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
             image, wanted = source.load(), truth.load()
             if image.shape != wanted.shape:

@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..networks import PER_CROP, evaluating, local_statistics
 from ..networks.tiles import Network, Watch, bands, run_tiled
 from ..networks.weights import CROP, find_weights, load_network, read_metadata
+from ..ops import reward_candidate
 from ..system.device import pick_device
 
 Weights: TypeAlias = str | Path | nn.Module
@@ -26,11 +27,17 @@ Window: TypeAlias = int | Literal["auto"]
 
 @dataclass
 class TiledNetwork:
-    """A network, the device it is on, and the tiling that the images it is given share."""
+    """A network, the device it is on, and the tiling that the images it is given share.
+
+    A derainer's result may be made better as a reward is (`ops.reward_candidate`): `mirror` takes the mean with the
+    mirrored image's, `grey_layer` makes what is taken away grey and nowhere negative.
+    """
 
     network: Network
     device: torch.device
     tiling: Tiling
+    mirror: bool = False
+    grey_layer: bool = False
 
     def tensor(self, images: Tensor) -> Tensor:
         """Apply the network to [N, C, H, W], image by image; a result on the CPU."""
@@ -45,16 +52,28 @@ class TiledNetwork:
         return replace(photo, pixels=pixels)
 
     def _call(self, tiles: Tensor) -> Tensor:
-        return self.network(tiles.to(self.device)).cpu()
+        tiles = tiles.to(self.device)
+        made = self.network(tiles)
+        if self.mirror or self.grey_layer:
+            mirrored = self.network(tiles.flip(3)) if self.mirror else None
+            made, _ = reward_candidate(tiles, made, mirrored, self.grey_layer)
+        return made.cpu()
 
 
 @contextlib.contextmanager
-def tiled_network(weights: Weights, device: str, tiling: Tiling, window: Window = 0) -> Iterator[TiledNetwork]:
+def tiled_network(
+    weights: Weights,
+    device: str,
+    tiling: Tiling,
+    window: Window = 0,
+    mirror: bool = False,
+    grey_layer: bool = False,
+) -> Iterator[TiledNetwork]:
     """A derainer ready to be applied, in evaluation mode and without gradients, with local statistics where asked."""
     side = window_side(weights, window)
     network, where = on_device(weights, device)
     with evaluating(network), local_statistics(network, side):
-        yield TiledNetwork(network, where, tiling)
+        yield TiledNetwork(network, where, tiling, mirror, grey_layer)
 
 
 def on_device(weights: Weights, device: str, kind: str = "derainer") -> tuple[nn.Module, torch.device]:
