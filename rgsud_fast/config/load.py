@@ -105,7 +105,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def flatten_fields(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields of a configuration, sections within, as one dict by names such as `data.rainy`."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in fields.items():
         flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
     return flat

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
+from typing import cast
 
 import torch
 
@@ -30,7 +31,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "instance_norm_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "nafblock": {"cpu": ("native", "triton"), "cuda": ("triton",)},
 }
-COMPILED = "compiled"
+COMPILED = cast(ModuleType, "compiled")  # a mark, compared by `is` and never entered
 NAMES = ("auto", "native", "triton", "reference")
 _PACKAGES = {"native": "rgsud_fast.ops._native", "triton": "rgsud_fast.kernels.triton"}
 
@@ -61,7 +62,7 @@ class use_backend:
         _chosen = self._before
 
 
-def choose(op: str, tensor: torch.Tensor) -> ModuleType | str | None:
+def choose(op: str, tensor: torch.Tensor) -> ModuleType | None:
     """The backend that computes `op` on this tensor's device.
 
     Returns:

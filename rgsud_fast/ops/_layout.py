@@ -39,7 +39,7 @@ def widen(x: Tensor, *parameters: Tensor) -> list[Tensor]:
     return [tensor.to(accumulate_dtype(x.dtype)) for tensor in (x, *parameters)]
 
 
-def without_autocast(x: Tensor) -> AbstractContextManager:
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """For a reference: autocast is off for the device of x; the meta device has none."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 

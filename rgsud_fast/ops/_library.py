@@ -6,6 +6,9 @@ The backend is chosen when the compiled code runs; a graph compiled under `refer
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,7 +20,7 @@ from .residual_block import forward as block_forward
 _LIBRARY = torch.library.Library("rgsud_fast", "DEF")
 
 
-def _enter(schema: str, run, fake) -> None:
+def _enter(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
     name = schema.partition("(")[0]
     _LIBRARY.define(schema)
     for device in ("CPU", "CUDA"):
@@ -25,7 +28,7 @@ def _enter(schema: str, run, fake) -> None:
     torch.library.register_fake(f"rgsud_fast::{name}", fake, lib=_LIBRARY)
 
 
-def _autograd(name: str, backward, setup) -> None:
+def _autograd(name: str, backward: Callable[..., Any], setup: Callable[..., Any]) -> None:
     torch.library.register_autograd(f"rgsud_fast::{name}", backward, setup_context=setup, lib=_LIBRARY)
 
 
@@ -58,12 +61,12 @@ def _ssim_fake(x: Tensor, y: Tensor, at_x: bool, at_y: bool) -> tuple[Tensor, Te
     return x.new_empty(()), _like(x) if at_x else x.new_empty(0), _like(y) if at_y else x.new_empty(0)
 
 
-def _ssim_setup(ctx, inputs, output) -> None:
+def _ssim_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.at_x, ctx.at_y = inputs[2:]
     ctx.save_for_backward(*output[1:])
 
 
-def _ssim_backward(ctx, v_value: Tensor, _v_x: Tensor, _v_y: Tensor):
+def _ssim_backward(ctx: Any, v_value: Tensor, _v_x: Tensor, _v_y: Tensor) -> tuple[Tensor | None, ...]:
     v_x, v_y = ctx.saved_tensors
     return v_x * v_value if ctx.at_x else None, v_y * v_value if ctx.at_y else None, None, None
 
@@ -81,12 +84,12 @@ def _layernorm2d_backward(v_out: Tensor, x: Tensor, weight: Tensor, eps: float) 
     return backends.kernel("layernorm2d", x).backward(v_out.contiguous(), x.contiguous(), weight, eps)
 
 
-def _layernorm2d_setup(ctx, inputs, output) -> None:
+def _layernorm2d_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, _, ctx.eps = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _layernorm2d_autograd(ctx, v_out: Tensor):
+def _layernorm2d_autograd(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
     return *torch.ops.rgsud_fast.layernorm2d_backward(v_out, *ctx.saved_tensors, ctx.eps), None
 
 
@@ -114,12 +117,12 @@ def _conv_bias_lrelu_backward(
     return backends.kernel("conv_bias_lrelu", x).backward(v_out, to_working(x), to_working(out), weight, slope)
 
 
-def _conv_bias_lrelu_setup(ctx, inputs, output) -> None:
+def _conv_bias_lrelu_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight, _, ctx.slope = inputs
     ctx.save_for_backward(x, output, weight)
 
 
-def _conv_bias_lrelu_autograd(ctx, v_out: Tensor):
+def _conv_bias_lrelu_autograd(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
     return *torch.ops.rgsud_fast.conv_bias_lrelu_backward(v_out, *ctx.saved_tensors, ctx.slope), None
 
 
@@ -154,16 +157,18 @@ def _residual_block_backward(
     return block_backward(conv, v_out, to_working(x), inner, positive, weight1, weight2, slope)
 
 
-def _residual_block_setup(ctx, inputs, output) -> None:
+def _residual_block_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     x, weight1, _, weight2, _, ctx.slope = inputs
     ctx.save_for_backward(x, *output[1:], weight1, weight2)
 
 
-def _residual_block_autograd(ctx, v_out: Tensor, _v_inner: Tensor, _v_positive: Tensor):
+def _residual_block_autograd(
+    ctx: Any, v_out: Tensor, _v_inner: Tensor, _v_positive: Tensor
+) -> tuple[Tensor | None, ...]:
     return *torch.ops.rgsud_fast.residual_block_backward(v_out, *ctx.saved_tensors, ctx.slope), None
 
 
-def _residual_block_fake(x: Tensor, *_) -> tuple[Tensor, Tensor, Tensor]:
+def _residual_block_fake(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     inner = empty_beside(x, x.shape[1])
     return empty_beside(x, x.shape[1]), inner, torch.empty_like(inner, dtype=torch.uint8)
 

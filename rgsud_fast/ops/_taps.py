@@ -14,17 +14,17 @@ from ..system.device import to_device
 class Taps(NamedTuple):
     """Each pixel of a resized line as a weighted sum of pixels of the line."""
 
-    index: Tensor  # int64 [out, taps]
+    place: Tensor  # int64 [out, taps]
     weight: Tensor  # float64 [out, taps]
 
     def matrix(self, size: int) -> Tensor:
         """The same as a matrix [out, size]."""
-        return self.weight.new_zeros(len(self.index), size).scatter_add_(1, self.index, self.weight)
+        return self.weight.new_zeros(len(self.place), size).scatter_add_(1, self.place, self.weight)
 
     @property
     def numbers(self) -> tuple[int, int, int]:
         """Addresses and taps per pixel, as `_C` takes them."""
-        return self.index.data_ptr(), self.weight.data_ptr(), self.index.shape[1]
+        return self.place.data_ptr(), self.weight.data_ptr(), self.place.shape[1]
 
 
 @lru_cache(maxsize=256)
@@ -68,5 +68,5 @@ def _bicubic(count: int, step: float, stretch: float, a: float, first: int = 0) 
     return tap, weight / weight.sum(1, keepdim=True)
 
 
-def _taps(index: Tensor, weight: Tensor, device: torch.device) -> Taps:
-    return Taps(*(to_device(part.contiguous(), device) for part in (index, weight)))
+def _taps(place: Tensor, weight: Tensor, device: torch.device) -> Taps:
+    return Taps(*(to_device(part.contiguous(), device) for part in (place, weight)))

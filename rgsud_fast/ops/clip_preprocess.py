@@ -44,16 +44,18 @@ def clip_preprocess(images: Tensor, side: int = SIDE) -> Tensor:
     if not (impl := backends.choose("clip_preprocess", images)) or impl is backends.COMPILED:
         return reference(images, side)
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).contiguous()
-    window = middle(*images.shape[2:], side)
-    down = antialias_taps(images.shape[2], window.height, window.top, side, images.device)
-    across = antialias_taps(images.shape[3], window.width, window.left, side, images.device)
+    height, width = images.shape[2:]
+    window = middle(height, width, side)
+    down = antialias_taps(height, window.height, window.top, side, images.device)
+    across = antialias_taps(width, window.width, window.left, side, images.device)
     return impl.forward(wide, side, down, across, MEAN, DEVIATION).to(images.dtype)
 
 
 def reference(images: Tensor, side: int = SIDE) -> Tensor:
     """The definition, in plain PyTorch."""
     wide = images.detach().to(check.accumulate_dtype(images.dtype)).clamp(0, 1)
-    window = middle(*images.shape[2:], side)
+    height, width = images.shape[2:]
+    window = middle(height, width, side)
     sizes = len(images), 3, window.height, window.width  # of a line of pixels far too large
     check.output_size("the shape of images", *sizes)
     resized = F.interpolate(wide, (window.height, window.width), mode="bicubic", antialias=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,7 +86,7 @@ def check_convolution(x: Tensor, weight: Tensor, bias: Tensor, slope: float, suf
 
 class _ConvBiasLrelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, slope, impl):
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, slope: float, impl: ModuleType) -> Tensor:
         out, sign = impl.forward(x, weight, bias, slope)
         ctx.save_for_backward(x, sign, weight)
         ctx.slope, ctx.impl = slope, impl
@@ -91,7 +94,7 @@ class _ConvBiasLrelu(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_out):
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
         x, sign, weight = ctx.saved_tensors
         at_x = ctx.needs_input_grad[0]
         return *ctx.impl.backward(v_out, x, sign, weight, ctx.slope, at_x), None, None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +65,7 @@ def psnr_loss(mse: Tensor) -> Tensor:
 
 class _DerainLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, derained, clean, impl):
+    def forward(ctx: Any, derained: Tensor, clean: Tensor, impl: ModuleType) -> Tensor:
         values, v_ssim, mse = impl.forward(derained, clean, ctx.needs_input_grad[0])
         ctx.save_for_backward(derained, clean, v_ssim, mse)
         ctx.impl = impl
@@ -71,5 +73,5 @@ class _DerainLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_values):
+    def backward(ctx: Any, v_values: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.impl.backward(v_values, *ctx.saved_tensors), None, None

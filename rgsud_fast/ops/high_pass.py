@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -68,23 +71,23 @@ def reference(image: Tensor) -> Tensor:
 
 class _HighPass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, impl):
+    def forward(ctx: Any, image: Tensor, impl: ModuleType) -> Tensor:
         ctx.impl = impl
         return impl.forward(image)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_detail):
+    def backward(ctx: Any, v_detail: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.impl.backward(v_detail.contiguous()), None
 
 
 class _WithHighPass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, impl):
+    def forward(ctx: Any, image: Tensor, impl: ModuleType) -> Tensor:
         ctx.impl = impl
         return impl.forward(image, beside=True)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_both):
+    def backward(ctx: Any, v_both: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.impl.backward(v_both.contiguous(), beside=True), None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,12 +50,12 @@ def reference(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tensor:
 
 class _InstanceNormLrelu(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, slope, eps, impl):
+    def forward(ctx: Any, x: Tensor, slope: float, eps: float, impl: ModuleType) -> Tensor:
         ctx.save_for_backward(x)
         ctx.slope, ctx.eps, ctx.impl = slope, eps, impl
         return impl.forward(x, slope, eps)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_out):
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.impl.backward(v_out, *ctx.saved_tensors, ctx.slope, ctx.eps), None, None, None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -56,12 +59,12 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Ten
 
 class _LayerNorm2d(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, eps, impl):
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, impl: ModuleType) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.eps, ctx.impl = eps, impl
         return impl.forward(x, weight, bias, eps)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_out):
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
         return *ctx.impl.backward(v_out.contiguous(), *ctx.saved_tensors, ctx.eps), None, None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +65,8 @@ def compose(
     norm: Callable[..., Tensor] = layernorm2d,
 ) -> Tensor:
     """The block as a composition of other ops, with its mean and its normalisation to choose."""
-    x, *weights = widen(narrow, *weights)
-    w = NafWeights(*weights)
+    x, *wide = widen(narrow, *weights)
+    w = NafWeights(*wide)
     u = F.conv2d(norm(x, w.norm1_weight, w.norm1_bias, EPS), w.expand1, w.expand1_bias)
     u = _gate(F.conv2d(u, w.depthwise, w.depthwise_bias, padding=1, groups=u.shape[1]))
     u = u * F.conv2d(mean(u), w.attention, w.attention_bias)
@@ -86,6 +88,7 @@ def _check_weights(x: Tensor, weights: NafWeights) -> None:
     for name, weight in zip(NafWeights._fields, weights, strict=True):
         check.tensor(name, weight)
         rows = 2 * channels if name.startswith(("expand", "depthwise")) else channels
+        shape: tuple[int, ...]
         if name in ("beta", "gamma"):
             shape = (1, channels, 1, 1)
         elif name.endswith(("_weight", "_bias")):
@@ -98,7 +101,7 @@ def _check_weights(x: Tensor, weights: NafWeights) -> None:
 
 class _NafBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, impl, x, *weights):
+    def forward(ctx: Any, impl: ModuleType, x: Tensor, *weights: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # as in the backward; x has its dtype already
             out, *kept = impl.forward(x, weights, EPS)
         ctx.save_for_backward(x, *kept, *weights)
@@ -107,7 +110,7 @@ class _NafBlock(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_out):
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
         kept, weights = saved[: -len(NafWeights._fields)], saved[-len(NafWeights._fields) :]
         return None, *ctx.impl.backward(v_out, x, *kept, weights, EPS)

@@ -193,7 +193,7 @@ def _layout(images: Tensor, block: int | None, form: Form) -> Layout:
         height, width = height // block * block, width // block * block
     taps = matlab_half if form.resize == "matlab" else opencv_half
     down, across = (taps(size, images.device) for size in (height, width))
-    half = len(down.index), len(across.index)
+    half = len(down.place), len(across.place)
     blocks = ((height, width), half) if block is None else ((block, block), (block // 2, block // 2))
     return Layout(((height, width), half), blocks, block is None, form.single, down, across)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -48,14 +51,14 @@ def reference(*scenes: Scene) -> Tensor:
 
 class _RainResidual(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, impl, *images):
+    def forward(ctx: Any, impl: ModuleType, *images: Tensor) -> Tensor:
         return impl.forward(images)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_out):
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[1:]
-        v_images = []
+        v_images: list[Tensor | None] = []
         for scene, v_scene in enumerate(v_out.chunk(len(wanted) // 3)):
             v_clean, v_rain = v_scene.chunk(2, dim=1)
             v_images += [v_clean, v_rain, -v_rain if wanted[3 * scene + 2] else None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +82,16 @@ def backward(
 
 class _ResidualBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight1, bias1, weight2, bias2, slope, impl):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        slope: float,
+        impl: ModuleType,
+    ) -> Tensor:
         out, inner, positive = forward(impl, x, weight1, bias1, weight2, bias2, slope)
         ctx.save_for_backward(x, inner, positive, weight1, weight2)
         ctx.slope, ctx.impl = slope, impl
@@ -89,5 +99,6 @@ class _ResidualBlock(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_out):
-        return *backward(ctx.impl, v_out, *ctx.saved_tensors, ctx.slope), None, None
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
+        x, inner, positive, weight1, weight2 = ctx.saved_tensors
+        return *backward(ctx.impl, v_out, x, inner, positive, weight1, weight2, ctx.slope), None, None

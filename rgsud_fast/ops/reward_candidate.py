@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -49,9 +50,9 @@ def reward_candidate(
     images = {"derained": derained} if mirrored is None else {"derained": derained, "mirrored": mirrored}
     if not (impl := _check(rainy, images)):
         return reference(rainy, derained, mirrored, grey_layer)
-    sources = [image if image is None else _pack(image) for image in (rainy, derained, mirrored)]
-    image = torch.empty_like(sources[0])
-    return image, _as_layer(impl.forward(*sources, grey_layer, image))
+    rainy, derained, mirrored = _pack(rainy), _pack(derained), mirrored if mirrored is None else _pack(mirrored)
+    image = torch.empty_like(rainy)
+    return image, _as_layer(impl.forward(rainy, derained, mirrored, grey_layer, image))
 
 
 def removed_layer(rainy: Tensor, derained: Tensor) -> RemovedLayer:
@@ -135,7 +136,7 @@ def _as_layer(numbers: Tensor) -> RemovedLayer:
     return RemovedLayer(*numbers.float().unbind(1))
 
 
-def _check(rainy: Tensor, others: dict[str, Tensor]):
+def _check(rainy: Tensor, others: dict[str, Tensor]) -> ModuleType | None:
     """Check the images; the backend that runs, None for the reference."""
     check.image("rainy", rainy)
     if rainy.shape[1] != 3:

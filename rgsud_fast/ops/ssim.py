@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -58,7 +61,7 @@ def reference(x: Tensor, y: Tensor) -> Tensor:
 
 class _Ssim(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, y, impl):
+    def forward(ctx: Any, x: Tensor, y: Tensor, impl: ModuleType) -> Tensor:
         # The kernel makes the gradients along with the value: the window moments are at hand only then.
         value, v_x, v_y = impl.forward(x, y, ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         ctx.save_for_backward(v_x, v_y)
@@ -67,5 +70,5 @@ class _Ssim(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, v_value):
+    def backward(ctx: Any, v_value: Tensor) -> tuple[Tensor | None, ...]:
         return *ctx.impl.backward(v_value, *ctx.saved_tensors), None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,16 @@ from . import _check as check
 
 COLUMNS = 6  # of a window: offset, height, width, top, left, flip
 FAR = 2**62  # top or left beyond it: the sum with a place in the crop might overflow; csrc/bindings.cpp too
+
+
+@overload
+def take_crops(pixels: Tensor, windows: Tensor, side: int) -> tuple[Tensor, None]: ...
+
+
+@overload
+def take_crops(
+    pixels: Tensor, windows: Tensor, side: int, versions: Tensor, shares: Tensor
+) -> tuple[Tensor, Tensor]: ...
 
 
 def take_crops(
@@ -62,7 +74,7 @@ def reference(
     at = offset[:, :, None] + 3 * (rows[:, :, None] * width[:, :, None] + columns[:, None, :])
     at = at[:, None] + torch.arange(3, device=pixels.device)[:, None, None]  # [N, 3, side, side]
     crops = pixels[at].float() / 255
-    if versions is None:
+    if versions is None or shares is None:
         return crops, None
     weights = shares.T[:, :, None, None, None]
     return crops, (weights * (versions[:, at].float() / 255)).sum(0)
@@ -76,10 +88,11 @@ def _reflect(at: Tensor, size: Tensor) -> Tensor:
 
 
 def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, shares: Tensor | None) -> None:
-    wanted = {"pixels": (pixels, torch.uint8, 1), "windows": (windows, torch.int64, 2)}
+    wanted: list[tuple[str, Any, torch.dtype, int]]
+    wanted = [("pixels", pixels, torch.uint8, 1), ("windows", windows, torch.int64, 2)]
     if versions is not None:
-        wanted |= {"versions": (versions, torch.uint8, 2), "shares": (shares, torch.float32, 2)}
-    for name, (value, dtype, dimensions) in wanted.items():
+        wanted += [("versions", versions, torch.uint8, 2), ("shares", shares, torch.float32, 2)]
+    for name, value, dtype, dimensions in wanted:
         check.tensor(name, value)
         if value.dtype != dtype or value.is_meta:
             raise TypeError(f"{name} must be a tensor of {dtype} with data, got {value.dtype} on {value.device}")
@@ -94,7 +107,7 @@ def _check(pixels: Tensor, windows: Tensor, side: int, versions: Tensor | None, 
     if side < 1:
         raise ValueError(f"side must be positive, got {side}")
     check.output_size("side", len(windows), 3, side, side)
-    if versions is None:
+    if versions is None or shares is None:
         return
     if len(versions) < 1 or versions.shape[1] != len(pixels) or shares.shape != (len(windows), len(versions)):
         raise ValueError(

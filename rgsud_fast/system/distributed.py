@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -45,9 +45,9 @@ class Ranks:
         self.device, self.count = device, count
         self.rank = dist.get_rank() if count > 1 else 0
         self.local = int(os.environ.get("LOCAL_RANK", "0")) if count > 1 else 0  # among those of one machine
-        self._hosts = None
+        self._hosts: dist.ProcessGroup | None = None
         if count > 1:
-            self._hosts = dist.new_group(backend="gloo", timeout=HOSTS_PATIENCE)
+            self._hosts = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=HOSTS_PATIENCE))
 
     @property
     def first(self) -> bool:
@@ -67,8 +67,8 @@ class Ranks:
         if self.count == 1:
             return network
         ids = [self.device] if self.device.type == "cuda" else None
-        options = {_BUFFERS: False, "gradient_as_bucket_view": True, "find_unused_parameters": not whole}
-        return DistributedDataParallel(network, device_ids=ids, **options)
+        flags: dict[str, Any] = {_BUFFERS: False, "gradient_as_bucket_view": True, "find_unused_parameters": not whole}
+        return DistributedDataParallel(network, device_ids=ids, **flags)
 
     def all_reduce(self, value: Tensor) -> Tensor:
         """The sum over ranks of a tensor on the device, on every rank."""
@@ -96,10 +96,10 @@ class Ranks:
     def broadcast(self, value: T | None) -> T:
         """What rank 0 has, on every rank."""
         if self.count == 1:
-            return value  # type: ignore[return-value]
+            return cast(T, value)
         values = [value]
         dist.broadcast_object_list(values, src=0, group=self._hosts, device=torch.device("cpu"))
-        return values[0]  # type: ignore[return-value]
+        return cast(T, values[0])
 
     def gather_bytes(self, value: Tensor, shapes: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         """Bytes of each rank in turn, of these shapes, to rank 0 and there to the host; the other ranks get nothing."""

@@ -14,7 +14,7 @@ from ..errors import UserError
 try:
     import fcntl
 except ImportError:  # no POSIX system: nothing is locked there, and leftovers stay
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

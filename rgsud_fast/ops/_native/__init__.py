@@ -44,7 +44,7 @@ def stream(tensor: Tensor) -> int:
     return torch.cuda.current_stream(tensor.device).cuda_stream
 
 
-def on_device(tensor: Tensor) -> AbstractContextManager:
+def on_device(tensor: Tensor) -> AbstractContextManager[object]:
     """Make a CUDA tensor's device the current one for a launch, where it is not."""
     return nullcontext() if tensor.device.index == torch.cuda.current_device() else torch.cuda.device(tensor.device)
 

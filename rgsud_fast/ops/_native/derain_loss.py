@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ def forward(x: Tensor, y: Tensor, at_x: bool) -> tuple[Tensor, Tensor | None, Te
     values, mse = x.new_empty(2), x.new_empty(len(x), dtype=torch.float64)
     v_ssim = torch.empty_like(x) if at_x else None
     if x.is_cuda:
-        squares = launch(x, y, values[1], v_ssim, None, errors=True)
+        squares = cast(Tensor, launch(x, y, values[1], v_ssim, None, errors=True))
         sizes = len(x), x[0].numel(), stream(x)
         with on_device(x):
             _C.derain_loss_forward_cuda(

@@ -25,8 +25,8 @@ def forward(images: Tensor, layout: Layout, form: Form, shapes: Shapes) -> Tenso
     numbers = [*form.grey, form.constant, form.gain, form.level], [int(flag) for flag in flags]
     tables = [address(table) for table in shapes], len(shapes.shape)
     if not images.is_cuda:
-        arguments = dtype_name(images), address(images), address(features), sizes, taps, *numbers, *tables
-        _C.nss_features_cpu(*arguments, threads())
+        places = address(images), address(features)
+        _C.nss_features_cpu(dtype_name(images), *places, sizes, taps, *numbers, *tables, threads())
         return features
     with on_device(images):
         scratch = [
