@@ -61,7 +61,8 @@ def load_demo() -> Domains:
     """
     rng = np.random.default_rng(0)
     angles = rng.permutation(np.linspace(-35, 35, sum(rains for _, rains in TRAINING)))
-    clean, rainy = {}, {}
+    clean: dict[str, np.ndarray] = {}
+    rainy: dict[str, np.ndarray] = {}
     for file, rains in TRAINING:
         image, name = photograph(file), Path(file).stem
         middle = image.shape[1] // 2

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,12 +28,21 @@ Progress = Callable[[int, int], None]  # images decoded so far, images in all
 class FolderSet(ImageSet):
     """Images that lie one after another in one array, in memory or in a mapped file."""
 
-    def __init__(self, pixels: np.ndarray, names: list[str], sizes: Sizes, digests: list[str], skipped=None):
+    pixels: np.ndarray
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        names: list[str],
+        sizes: Sizes,
+        digests: list[str],
+        skipped: dict[str, str] | None = None,
+    ) -> None:
         """Take the images as `pixels`, uint8 [sum of H*W*3], one after the other; see `from_folder`."""
         super().__init__(names, sizes, digests, skipped)
         self.pixels, self.offsets = pixels, offsets_of(sizes)
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         index = range(len(self))[index]  # negative indices, and IndexError past the end
         return self.pixels[self.offsets[index] : self.offsets[index + 1]].reshape(*self.sizes[index], 3)
 
@@ -103,17 +113,18 @@ class FolderSet(ImageSet):
 
 def digest(image: np.ndarray) -> str:
     """Hash the size and every pixel of a uint8 [H, W, 3] image."""
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16, salt=str(image.shape[1]).encode()).hexdigest()
+    pixels = np.ascontiguousarray(image).data
+    return hashlib.blake2b(pixels, digest_size=16, salt=str(image.shape[1]).encode()).hexdigest()
 
 
 def _build(base: Path, paths: list[Path], names: list[str], progress: Progress | None) -> None:
-    index = {"names": [], "sizes": [], "digests": [], "skipped": {}}
+    index: dict[str, Any] = {"names": [], "sizes": [], "digests": [], "skipped": {}}
     with replacing(_pixels_of(base)) as temporary, open(temporary, "wb") as file:
         for done, (name, image) in enumerate(zip(names, decode_all(paths), strict=True), start=1):
             if isinstance(image, str):
                 index["skipped"][name] = image
             else:
-                file.write(image[0])
+                file.write(image[0].data)
                 index["names"].append(name)
                 index["sizes"].append(image[0].shape[:2])
                 index["digests"].append(image[1])

@@ -83,7 +83,7 @@ def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: in
             raise UserError(f"{opened.width} x {opened.height} pixels, more than {largest:,}; cut or shrink it")
         ImageOps.exif_transpose(opened, in_place=True)
         rgb = to_rgb(opened)
-    check_size(*rgb.shape[:2], smallest)
+    check_size(rgb.shape[0], rgb.shape[1], smallest)
     return rgb
 
 

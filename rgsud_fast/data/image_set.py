@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from .sampler import Crop, offsets_of, windows_of
 Sizes = list[tuple[int, int]]  # (H, W) of each image
 
 
-class ImageSet(Sequence):
+class ImageSet(Sequence[np.ndarray]):
     """A fixed sequence of uint8 [H, W, 3] images.
 
     Attributes:
@@ -37,7 +36,7 @@ class ImageSet(Sequence):
         return len(self.names)
 
     @abstractmethod
-    def __getitem__(self, index: Any) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
         """One image, [H, W, 3]; it cannot be written to."""
 
     def expect(self, crops: Sequence[Crop], side: int) -> None:

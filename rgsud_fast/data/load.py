@@ -79,8 +79,8 @@ def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
         UserError: names that do not match (see `check_names`), unequal sizes, or no pair left; the message names the
             first mismatch.
     """
-    names = list(map(_all_names, (rainy, clean)))
-    check_names(*names, "data.val_rainy", "data.val_clean")
+    names = _all_names(rainy), _all_names(clean)
+    check_names(names[0], names[1], "data.val_rainy", "data.val_clean")
     here, there = ({name: i for i, name in enumerate(images.names)} for images in (rainy, clean))
     pairs = []
     for number, (rainy_name, clean_name) in enumerate(zip(*names, strict=True), start=1):

@@ -54,10 +54,8 @@ def rain_layer(height: int, width: int, style: RainStyle, seed: int) -> np.ndarr
         row = rng.uniform(-length, height + length, count)
         column = rng.uniform(-length, width + length, count)
         angle = np.radians(style.angle + style.angle_spread * rng.standard_normal(count))
-        length, thickness, brightness = (
-            mean * np.exp(style.spread * rng.standard_normal(count)) for mean in (length, thickness, brightness)
-        )
-        for streak in zip(row, column, angle, length, thickness, brightness, strict=True):
+        drawn = [mean * np.exp(style.spread * rng.standard_normal(count)) for mean in (length, thickness, brightness)]
+        for streak in zip(row, column, angle, *drawn, strict=True):
             _add_streak(rain, *streak)
     return rain
 

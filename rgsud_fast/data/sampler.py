@@ -24,7 +24,7 @@ _ORDER, _WINDOW, _NUMBER = 0, 1, 2
 class Crop(NamedTuple):
     """A square window of one image."""
 
-    index: int  # of the image in its set
+    index: int  # type: ignore[assignment]  # of the image in its set; hides tuple.index
     top: int  # first row, in pixels
     left: int  # first column, in pixels, before the flip
     flip: bool  # mirrored left to right

@@ -114,10 +114,10 @@ class Shard:
         raise AssertionError("the last try returns or raises")
 
     @contextlib.contextmanager
-    def _explain(self, *more: type[Exception]) -> Iterator[None]:
+    def _explain(self, more: type[Exception] = OSError) -> Iterator[None]:
         try:
             yield
-        except (OSError, *more) as error:
+        except (OSError, more) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise UserError(f"{self.shown}: cannot be read ({reason}); check the path or address") from None
 
@@ -139,7 +139,7 @@ class _Remote(io.RawIOBase):
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:  # a memoryview
         size = min(len(buffer), self._size - self._at)
         if size <= 0:
             return 0

@@ -92,7 +92,8 @@ def _read(shard: Shard) -> Index:
                 if isinstance(image, str):
                     index.skipped[name] = image
                 else:
-                    entry = Entry(name, member.offset_data, member.size, *image[0].shape[:2], image[1])
+                    height, width = image[0].shape[:2]
+                    entry = Entry(name, member.offset_data, member.size, height, width, image[1])
                     index.entries.append(entry)
     except tarfile.TarError as error:
         raise UserError(f"{shard.shown}: no plain tar, or a damaged one ({error}); make or copy it again") from None

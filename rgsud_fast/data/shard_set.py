@@ -95,7 +95,7 @@ class ShardSet(ImageSet):
         check_any(images.names, images.skipped)
         return images
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         index = range(len(self))[index]  # negative indices, and IndexError past the end
         image = self._kept.get(index)
         if image is not None:

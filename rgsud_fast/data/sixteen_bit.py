@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -93,7 +94,7 @@ def write_tiff(path: Path, pixels: np.ndarray, exif: bytes, icc: bytes | None, d
     )
 
 
-def _layout(arguments: object) -> str:
+def _layout(arguments: str | tuple[Any, ...] | None) -> str:
     """How a decoder of Pillow's understands the bytes of a pixel."""
     name = arguments if isinstance(arguments, str) else arguments[0] if arguments else ""
     return name if isinstance(name, str) and name else "?"
@@ -102,10 +103,12 @@ def _layout(arguments: object) -> str:
 def _decode_as(path: str | Path, layout: str) -> np.ndarray:
     """Let Pillow decode a file whose pixels are laid out in this way, [H, W, C] of bytes."""
     with Image.open(path, formats=FORMATS) as image:
-        image.tile = [
+        tiles: Any = image.tile
+        tiles = [
             (codec, box, offset, layout if isinstance(old, str) else (layout, *old[1:]))
-            for codec, box, offset, old in image.tile
+            for codec, box, offset, old in tiles
         ]
+        image.tile = tiles
         return np.array(image)
 
 
@@ -125,7 +128,7 @@ def _compress(pixels: np.ndarray) -> Iterator[bytes]:
         filtered = np.full((len(rows), 1 + above.size), 2, np.uint8)  # each row begins with the number of its filter
         filtered[:, 1:] = rows - np.vstack([above, rows[:-1]])
         above = rows[-1]
-        yield packer.compress(filtered)
+        yield packer.compress(filtered.data)
     yield packer.flush()
 
 

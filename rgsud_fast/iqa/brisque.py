@@ -114,7 +114,10 @@ class BrisqueScorer:
         return cls(model)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Quick: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Quick):
     """Safe YAML with OpenCV's matrices as plain mappings."""
 
 

@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -46,7 +47,7 @@ class DaclipScorer:
     name = "daclip"
 
     def __init__(self, encoder: nn.Module, words: Tensor, tiles: bool = False, raindrops: bool = False):
-        self.encoder = encoder.eval().requires_grad_(False)
+        self.encoder: Any = encoder.eval().requires_grad_(False)
         self.words = words
         self.tiles, self.raindrops = tiles, raindrops
 

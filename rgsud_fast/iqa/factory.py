@@ -24,7 +24,11 @@ from .from_pyiqa import PyiqaScorer
 from .niqe import NiqeScorer, fit_niqe_model, load_niqe_model
 from .scorer import CallableScorer, Scorer, below, check_images
 
-_FITTED = {"domain": DomainScorer, "niqe": NiqeScorer, "brisque": BrisqueScorer}  # whose state says everything
+_FITTED: dict[str, type[DomainScorer | NiqeScorer | BrisqueScorer]] = {  # whose state says everything
+    "domain": DomainScorer,
+    "niqe": NiqeScorer,
+    "brisque": BrisqueScorer,
+}
 
 
 def make_scorer(
@@ -105,8 +109,8 @@ def restore_scorer(scorer: str, state: dict[str, Tensor], device: torch.device |
     if name == "ensemble":
         members = members_of(scorer)
         states = [below(state, f"{i}.") for i in range(len(members))]
-        made = [restore_scorer(m, below(s, "state."), device) for m, s in zip(members, states, strict=True)]
-        return EnsembleScorer(made, [s["reference"].to(device) for s in states])
+        parts = [restore_scorer(m, below(s, "state."), device) for m, s in zip(members, states, strict=True)]
+        return EnsembleScorer(parts, [s["reference"].to(device) for s in states])
     if name in _FITTED:
         return _FITTED[name].from_state(state, device)
     made = make_scorer(scorer, (), (), device=device)

@@ -91,10 +91,14 @@ def remember_texts(network: nn.Module) -> None:
         for value in list(vars(holder).values()):
             for model in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(model, nn.Module) and callable(getattr(model, "encode_text", None)):
-                    model.encode_text = _remembering(model.encode_text)
+                    _remember(model)
     for model in network.modules():
         if callable(getattr(model, "encode_text", None)) and "encode_text" not in vars(model):
-            model.encode_text = _remembering(model.encode_text)
+            _remember(model)
+
+
+def _remember(model: Any) -> None:
+    model.encode_text = _remembering(model.encode_text)
 
 
 def _remembering(encode: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -131,7 +135,7 @@ def _offer_pkg_resources() -> None:
         with contextlib.suppress(ImportError):
             import packaging.version
 
-            shim = types.ModuleType("pkg_resources")
+            shim: Any = types.ModuleType("pkg_resources")
             shim.packaging = packaging
             sys.modules["pkg_resources"] = shim
 
@@ -139,6 +143,7 @@ def _offer_pkg_resources() -> None:
 @contextlib.contextmanager
 def _quick_to_fail() -> Iterator[None]:
     """Where the hub does not answer, tell its client so: it would try for most of a minute."""
+    constants: Any
     try:
         from huggingface_hub import constants
     except ImportError:

@@ -142,11 +142,11 @@ def _window_mean(image: Tensor) -> Tensor:
     """
     offset = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     weight = torch.exp(-offset.square() / (2 * _SIGMA**2))
-    weight = (weight / weight.sum()).tolist()
+    weights = (weight / weight.sum()).tolist()
     for axis in (2, 3):
         length = image.shape[axis] - _WINDOW + 1
-        mean = image.narrow(axis, 0, length) * weight[0]
+        mean = image.narrow(axis, 0, length) * weights[0]
         for k in range(1, _WINDOW):
-            mean.add_(image.narrow(axis, k, length), alpha=weight[k])
+            mean.add_(image.narrow(axis, k, length), alpha=weights[k])
         image = mean
     return image

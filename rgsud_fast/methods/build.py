@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -37,12 +39,13 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
         if sizes.initialization == "fan_in":
             for net in nets[1:]:
                 init_fan_in(net)
-            nets.generator.start_grey()
+            cast(RainGenerator, nets.generator).start_grey()
     if derainer is not None:
         _check_derainer(derainer, config.crop)
         if config.val_local_statistics and not isinstance(derainer, NAFNet):
             raise UserError("val_local_statistics is known of NAFNet alone; leave it off with a derainer of your own")
-    return Networks(*(net.to(device, memory_format=memory_layout(device)).train() for net in nets))
+    layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other
+    return Networks(*(net.to(**layout).train() for net in nets))
 
 
 def _check_derainer(derainer: nn.Module, side: int) -> None:

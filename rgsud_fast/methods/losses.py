@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,7 +60,7 @@ def background_guidance(rainy: Tensor, clean: Tensor) -> Tensor:
     if min(rainy.shape[2:]) < GUIDANCE[-1][0]:
         raise ValueError(f"images must be at least {GUIDANCE[-1][0]} pixels high and wide, got {list(rainy.shape)}")
     difference = (rainy - clean.detach()).float()
-    return sum(weight * _box(difference, side).abs().mean() for side, weight in GUIDANCE)
+    return cast(Tensor, sum(weight * _box(difference, side).abs().mean() for side, weight in GUIDANCE))
 
 
 def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R') and O_u2 = G(B_u1, R').
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pa
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if pasted is not None:
-        terms |= pasted_terms(*more, pasted)
+        terms |= pasted_terms(more[0], pasted)
     return Step(weigh(terms, weights), terms, fakes)
 
 
@@ -98,7 +98,7 @@ def stage2(
     if weights.reward:
         terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
     if pasted is not None:
-        terms |= pasted_terms(*more, pasted)
+        terms |= pasted_terms(more[0], pasted)
     return Step(weigh(terms, weights), terms, fakes)
 
 
@@ -115,10 +115,10 @@ def without_generator(
 
     Args: as in `stage2`; without `reward` the pasted pairs alone.
     """
-    rewarding = reward is not None and bool(weights.reward)
-    batches = derain(nets.derainer, *_rainy_of(pasted), *([rainy] if rewarding else []))
+    more = [rainy] if rainy is not None and weights.reward else []
+    batches = derain(nets.derainer, *_rainy_of(pasted), *more)
     terms = {} if pasted is None else pasted_terms(batches[0], pasted)
-    if rewarding:
+    if more and reward is not None and improved is not None:
         terms["reward"] = losses.reward_loss(reward, batches[-1], improved, weights.reward_form, rewarded)
     return Step(weigh(terms, weights), terms, batches[0][:0])
 
@@ -159,7 +159,7 @@ def _rainy_of(pasted: Pasted | None) -> list[Tensor]:
 
 def weigh(terms: dict[str, Tensor], weights: LossConfig) -> Tensor:
     """The weighted sum of the terms."""
-    return sum(weighted_terms(terms, weights).values())
+    return cast(Tensor, sum(weighted_terms(terms, weights).values()))
 
 
 def weighted_terms(terms: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +42,16 @@ def init_fan_in(network: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    if isinstance(getattr(network, "last", None), nn.Conv2d):
-        network.last.weight.data.div_(GAIN)
+    last = getattr(network, "last", None)
+    if isinstance(last, nn.Conv2d):
+        last.weight.data.div_(GAIN)
 
 
 class Conv(nn.Conv2d):
     """A convolution that keeps the size, with zero padding, bias, and LeakyReLU of that slope; 1 is none."""
+
+    if TYPE_CHECKING:  # torch.jit reads the annotations of classes
+        bias: nn.Parameter
 
     def __init__(self, channels_in: int, channels: int, taps: int, slope: float = 1.0) -> None:
         super().__init__(channels_in, channels, taps, padding=taps // 2)

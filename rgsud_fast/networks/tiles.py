@@ -42,11 +42,11 @@ def run_tiled(
     if image.ndim != 4 or image.shape[0] != 1:
         raise ValueError(f"image must be [1, C, H, W], got {list(image.shape)}")
     height, width = image.shape[-2:]
-    whole = None
+    whole = image.new_empty(0)
     for top, band in bands(network, window_of(image), height, width, tiling or Tiling(tile, overlap)):
         if band.shape[-2] == height:
             return band
-        if whole is None:
+        if not len(whole):
             whole = band.new_empty(1, band.shape[1], height, width)
         whole[..., top : top + band.shape[-2], :] = band
     return whole
@@ -100,12 +100,12 @@ def _cover(
 
     rows, columns = spans(height, tile, tiling.overlap), spans(width, tile, tiling.overlap)
     row_weights, column_weights = feather(rows, height), feather(columns, width)
-    band = None
+    band = torch.empty(0)  # until the network says how many channels it makes
     for i, (top, bottom) in enumerate(rows):
         for some in _alike(columns, tiling.batch):
             tiles = [read(top, bottom, *columns[j]) for j in some]
             done = network(torch.cat(tiles) if len(tiles) > 1 else tiles[0])
-            if band is None:
+            if not len(band):
                 band = done.new_zeros(1, done.shape[1], bottom - top, width)
                 row_weights, column_weights = row_weights.to(done), column_weights.to(done)
             for j, piece in zip(some, done, strict=True):

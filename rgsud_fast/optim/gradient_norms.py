@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def gradient_norms(terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+def gradient_norms(terms: dict[str, Tensor], networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Norms of the weighted terms' gradients, before clipping.
 
     Trap 1 of the method: at the derainer the reward loss, badly scaled, is nothing beside the pair loss, or everything.

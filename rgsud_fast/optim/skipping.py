@@ -35,7 +35,7 @@ class StepFilter:
     def step(self, norms: Iterable[Tensor]) -> None:
         """Take the optimiser's step if every gradient norm, a scalar each, is finite; else skip and count it."""
         skip = ~torch.isfinite(torch.stack(list(norms))).all()
-        self.optimizer.found_inf = skip.float()
+        self.optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(torch.where(skip, before, buffer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def _fit(
 
 
 def _restore(config: Config, saved: dict[str, Any], device: torch.device) -> Scorer:
-    name, state = saved.get("name"), saved.get("state")
+    name, state = saved.get("name"), cast(dict[str, Tensor], saved.get("state"))
     if name != name_of(config.reward.scorer):
         raise UserError(f"this run was scored by {name}: pass the same scorer, or start a new run")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from .pool import RewardPool, arenas_of
 from .pool_memory import copy_bytes
 
 
-def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | None = None) -> RewardPool | ShardedPool:
+def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | None = None) -> Pool:
     """Make the empty reward pool of a run within its budgets of memory; what exceeds them goes to a file in `scratch`.
 
     Of several ranks each gets its share, and has the budgets for itself.
@@ -29,7 +29,7 @@ def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | N
     budgets = (None if gib is None else int(gib * 2**30) for gib in (reward.pool_device_gib, reward.pool_host_gib))
     device_bytes, host_bytes = budgets
     name = "pool.bytes" if ranks.count == 1 else f"pool-{ranks.rank}.bytes"
-    options = {
+    options: dict[str, Any] = {
         "keep": reward.keep,
         "margin": reward.margin,
         "device": ranks.device,
@@ -166,6 +166,9 @@ class ShardedPool:
     def _place(self, index: int) -> int:
         """Where an own image lies in the shard."""
         return index // self.ranks.count
+
+
+Pool: TypeAlias = RewardPool | ShardedPool
 
 
 def _cut(arenas: Sequence[Tensor], low: int, high: int) -> list[Tensor]:

@@ -52,13 +52,14 @@ class HeldOutMetric:
 
     def __init__(self, domains: Domains, scored_by: str, device: torch.device) -> None:
         self.domains, self.device = domains, device
-        self.name, self._model = "validation PSNR", None
+        self.name = "validation PSNR"
+        self._model: NiqeModel | None = None
         if domains.val:
             return
         self.name = ""
         if "niqe" not in scored_by:
             try:
-                self._model: NiqeModel | None = fit_niqe_model(domains.clean, device)
+                self._model = fit_niqe_model(domains.clean, device)
                 self.name = "-NIQE"
             except UserError:  # too few sharp blocks
                 pass
@@ -73,7 +74,7 @@ class HeldOutMetric:
         with evaluating(derainer) as network:
             for index in evenly(len(images), IMAGES, last=False):
                 pair = domains.val[index] if domains.val else None
-                rainy = to_batch(pair.rainy if pair else images[index], self.device)
+                rainy = to_batch(pair.rainy if pair else domains.rainy[index], self.device)
                 derained = run_tiled(network, rainy).clamp(0, 1)
                 if pair:
                     found.append(psnr(derained, to_batch(pair.clean, self.device)))

@@ -86,12 +86,12 @@ class RewardPool:
             offered = images, scores.float(), to_device(places, self.device)
             return pool_update(tier.arena, self.scores, *offered, self.margin)
         taken = pool_update(tier.arena, tier.scores, images.cpu(), scores.float().cpu(), places, self.margin)
-        self._mirror(tier)
+        self._mirror(tier, tier.scores)
         return taken.to(scores.device)
 
-    def _mirror(self, tier: Tier) -> None:
+    def _mirror(self, tier: Tier, scores: Tensor) -> None:
         """Bring a tier's scores to the device, where all scores are."""
-        self.scores[tier.first : tier.last] = to_device(tier.scores.clone(), self.device)
+        self.scores[tier.first : tier.last] = to_device(scores.clone(), self.device)
 
     def take(self, pixels: Tensor | None, crops: Sequence[Crop], side: int) -> tuple[Tensor | None, Tensor, Tensor]:
         """Cut crops of the rainy images, and reward crops of the same windows and flips.
@@ -114,8 +114,8 @@ class RewardPool:
         if len(self.tiers) == 1 and self.tiers[0].scores is None:
             arena = self.tiers[0].arena
             source = arena[0] if pixels is None else pixels
-            rainy, rewards = take_crops(source, to_device(windows, self.device), side, arena, shares)
-            return None if pixels is None else rainy, rewards, filled
+            cut, rewards = take_crops(source, to_device(windows, self.device), side, arena, shares)
+            return None if pixels is None else cut, rewards, filled
         rainy = None if pixels is None else take_crops(pixels, to_device(windows, self.device), side)[0]
         rewards = torch.zeros(len(crops), 3, side, side, device=self.device)
         for tier in self.tiers:
@@ -163,7 +163,7 @@ class RewardPool:
             else:
                 part = slice(rows.start - tier.first, rows.stop - tier.first)
                 tier.scores[part] = new(tier.scores[part])
-                self._mirror(tier)
+                self._mirror(tier, tier.scores)
 
     def versions(self, index: int) -> Tensor:
         """The stored bytes of one image, [keep, H, W, 3]; what empty slots hold means nothing."""

@@ -18,9 +18,8 @@ from ..networks.tiles import run_tiled
 from ..ops import RemovedLayer, removed_layer, reward_candidate
 from ..ops.pool_update import EMPTY
 from ..system.device import to_device
-from .distributed_pool import ShardedPool
+from .distributed_pool import Pool
 from .first import first_reward, oriented_layer
-from .pool import RewardPool
 
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
 REMOVED = 1e-3  # smallest mean change, in [0, 1]: a quarter of a grey level. A rainy reward would teach to do nothing.
@@ -54,7 +53,7 @@ def sweep(
     rainy: ImageSet,
     indices: Sequence[int],
     scorer: Scorer,
-    pool: RewardPool,
+    pool: Pool,
     device: torch.device,
     reward: RewardConfig,
 ) -> tuple[Sweep, list[int]]:
@@ -95,7 +94,7 @@ def seed(
     rainy: ImageSet,
     indices: Sequence[int],
     scorer: Scorer,
-    pool: RewardPool | ShardedPool,
+    pool: Pool,
     device: torch.device,
     reward: RewardConfig,
 ) -> list[int]:
@@ -116,7 +115,7 @@ def seed(
     return torch.cat(outcomes).tolist() if outcomes else []
 
 
-def summary_of(places: Sequence[int], pool: RewardPool) -> Sweep:
+def summary_of(places: Sequence[int], pool: Pool) -> Sweep:
     """What a sweep did, from the places in OUTCOMES of its images and the pool afterwards."""
     reasons = {name: places.count(place) for place, name in enumerate(OUTCOMES) if place in places}
     refused = sum(place > 1 for place in places)

@@ -18,7 +18,7 @@ FIELDS = {  # of a training state, and their types
     **{f"{name}_optimizer": dict for name in JUDGES},
     **{"pool": dict, "scorer": dict, "images": list, "sizes": dict, "outcomes": dict},
 }
-OLD = {"sizes": {}, "outcomes": {}}  # what the first checkpoints of this version lack
+OLD: dict[str, dict[str, Any]] = {"sizes": {}, "outcomes": {}}  # what the first checkpoints of this version lack
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

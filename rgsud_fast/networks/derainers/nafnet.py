@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,8 @@ class NAFNet(nn.Module):
         decoder: Sequence[int] = (2, 2, 2, 2),
     ) -> None:
         super().__init__()
-        self.sizes = {"width": width, "encoder": list(encoder), "middle": middle, "decoder": list(decoder)}
+        self.sizes: dict[str, int | list[int]] = {"width": width, "encoder": list(encoder)}
+        self.sizes |= {"middle": middle, "decoder": list(decoder)}
         widths = [width << level for level in range(len(encoder) + 1)]
         self.first = Conv(3, width, 3)
         self.encoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths, encoder, strict=False))
@@ -90,8 +92,9 @@ class NAFBlock(nn.Module):
             self.norm1, self.expand1, self.depthwise, self.attention, self.project1,
             self.norm2, self.expand2, self.project2,
         ]  # fmt: skip
-        parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
-        return NafWeights(*parameters, self.beta, self.gamma)
+        parameters: list[Any] = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+        parameters += [self.beta, self.gamma]
+        return NafWeights(*parameters)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.window:
@@ -128,7 +131,7 @@ def local_statistics(network: nn.Module, side: int) -> Iterator[nn.Module]:
         return
     if not isinstance(network, NAFNet):
         raise UserError(f"local statistics: {type(network).__name__} is no NAFNet; leave them off")
-    levels = [*enumerate(network.encoder), (len(network.encoder), network.middle)]
+    levels: list[tuple[int, Any]] = [*enumerate(network.encoder), (len(network.encoder), network.middle)]
     levels += enumerate(reversed(network.decoder))
     try:
         for level, blocks in levels:

@@ -7,7 +7,7 @@ so on. The layers are ours under other names.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -75,7 +75,7 @@ def read_start(config: NetworkConfig, own: nn.Module | None = None) -> NAFNet:
     Raises:
         UserError: the file cannot be used, or its sizes are not the configured ones; the message says what to set.
     """
-    path = config.derainer_start
+    path = cast(Path, config.derainer_start)  # the caller has looked
     if own is not None:
         raise UserError(f"network.derainer_start {path} is for NAFNet: load the weights of your own derainer yourself")
     derainer = read_derainer(path)
