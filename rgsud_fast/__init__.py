@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .iqa import score
     from .ops import use_backend
     from .ops.installation import info
-    from .training import train
+    from .training.train import train
 
 _HOMES = {
     "Config": "config",

@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tyro
 from pydantic import BaseModel
@@ -28,7 +28,7 @@ A field comes from the preset, then from --config, then from the command line; t
 are those of the preset in force."""
 
 _OWN = (  # what `train` takes beside the fields of the configuration
-    StructFieldSpec("config", Path | None, None, helptext="YAML file of fields, laid over the preset."),
+    StructFieldSpec("config", cast(Any, Path | None), None, helptext="YAML file of fields, laid over the preset."),
     StructFieldSpec(
         "resume", bool, False, helptext="Continue the run in --out, or the newest under runs/, with its configuration."
     ),
@@ -116,7 +116,7 @@ def _models_as_dicts() -> ConstructorRegistry:
         if not (inspect.isclass(info.type) and issubclass(info.type, BaseModel)):
             return None
         fields = [
-            StructFieldSpec(name, field.annotation, getattr(info.default, name), helptext=field.description)
+            StructFieldSpec(name, cast(Any, field.annotation), getattr(info.default, name), helptext=field.description)
             for name, field in info.type.model_fields.items()
         ]
         own = _OWN if issubclass(info.type, Config) else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as json_text
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from tyro.conf import arg
 
@@ -79,7 +79,7 @@ def derain(
     with counting("derained") as watch:
         written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
     what = "video" if is_video(images) else "image"
-    print(f"wrote {count_of(written, what)} to {output}")
+    print(f"wrote {count_of(cast(list[Path], written), what)} to {output}")
 
 
 def evaluate(

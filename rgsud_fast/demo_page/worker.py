@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -89,11 +89,13 @@ class Worker:
             if self._closing:
                 raise Stopped
             folder = self._new_folder()
-            (result,) = derain(self.network, upload, folder / result_name(upload.name), **self.options)
+            made = derain(self.network, upload, folder / result_name(upload.name), **self.options)
+            (result,) = cast(list[Path], made)
             images = [photo, _filter(photo), read_image(result)]
-            previews = [_preview(image, folder / f"{i}.jpg") for i, image in enumerate(images)]
+            previews = (_preview(image, folder / f"{i}.jpg") for i, image in enumerate(images))
+            photograph, filtered, derained = previews
             size = (photo.shape[1], photo.shape[0])
-            return Developed(*previews, result, size, self._figures(images))
+            return Developed(photograph, filtered, derained, result, size, self._figures(images))
 
     def close(self) -> None:
         """Give up what is being derained, wait until nothing writes any more, and take nothing new."""

@@ -77,9 +77,9 @@ def derain(
     unreadable: list[str] = []
     with tiled_network(*how) as network:
         for i, source in enumerate(sources):
-            from_file_to_file = output is not None and source.path is not None
+            path = None if output is None else source.path  # from file to file
             try:
-                image = read_photo(source.path, smallest=1) if from_file_to_file else source.load()
+                image = source.load() if path is None else read_photo(path, smallest=1)
             except UserError as error:
                 if output is None or len(sources) == 1:
                     raise

@@ -63,7 +63,7 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
     if to not in SUFFIXES:
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
-    module = copy.deepcopy(weights).cpu().eval() if source is None else load_network(source, network)
+    module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
     target = _target(output, source, to, network)
     text = read_metadata(source) if source is not None else {}
     with replacing(target) as temporary:
@@ -111,7 +111,7 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
     options: dict[str, Any] = {"input_names": [given], "output_names": [made], "opset_version": OPSET, "verbose": False}
     with _tracing("onnx"):
         free = {0: Dim("batch"), 2: Dim("height", min=33), 3: Dim("width", min=33)}  # smaller ones work as well
-        program = torch.onnx.export(module, example, dynamo=True, dynamic_shapes=(free,), **options)
+        program: Any = torch.onnx.export(module, example, dynamo=True, dynamic_shapes=(free,), **options)
         program.save(str(path), external_data=False)
     model = onnx.load(str(path))
     onnx.checker.check_model(model, full_check=True)

@@ -86,7 +86,7 @@ def _file(path: Path, name: str, smallest: int) -> Source:
     return Source(name, lambda: read_photo(path, smallest).on_white(), path)
 
 
-def _as_batch(image: Tensor | np.ndarray) -> Tensor:
+def _as_batch(image: Any) -> Tensor:
     """Bring a tensor or an array to float32 [N, 3, H, W], or say what it should have been."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return to_batch(image)

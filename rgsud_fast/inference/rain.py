@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..data import write_image
 from ..methods.pasting import paste
@@ -63,7 +65,8 @@ def rain(
         generator = None
     else:
         generator, where = on_device(run, device, "generator")
-        estimator, _ = on_device(derainer if derainer is not None and kind == "derainer" else run, str(where), kind)
+        source_of_rain = derainer if derainer is not None and kind == "derainer" else run
+        estimator, _ = on_device(source_of_rain, str(where), cast(Kind, kind))
 
     def paint(both: Tensor) -> Tensor:
         background, source = both[:, :3], both[:, 3:]
@@ -89,7 +92,8 @@ def rain(
 
 def _draw(sources: int, count: int, seed: int) -> list[int]:
     """Indices of `count` sources in random order, each used once before any is used again."""
-    generator, drawn = random.Random(seed), []
+    generator = random.Random(seed)
+    drawn: list[int] = []
     while len(drawn) < count:
         drawn += generator.sample(range(sources), sources)
     return drawn[:count]

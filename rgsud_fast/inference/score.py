@@ -47,7 +47,7 @@ def score_files(
     truths = gather(clean) if clean is not None else []
     if clean is not None:
         check_pairs(inputs, truths)
-    scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *truths]]))
+    scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *truths] if source.path]))
     rows = []
     for i, source in enumerate(inputs):
         image = source.load()

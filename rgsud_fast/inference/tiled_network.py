@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..config.parts import Kind
 from ..config.tiling import Tiling
 from ..data import Photo
 from ..errors import UserError
@@ -76,7 +77,7 @@ def tiled_network(
         yield TiledNetwork(network, where, tiling, mirror, grey_layer)
 
 
-def on_device(weights: Weights, device: str, kind: str = "derainer") -> tuple[nn.Module, torch.device]:
+def on_device(weights: Weights, device: str, kind: Kind = "derainer") -> tuple[nn.Module, torch.device]:
     """The network that weights stand for, where it shall run; auto leaves a given network where it is."""
     if isinstance(weights, nn.Module):
         parameter = next(weights.parameters(), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from ..errors import UserError
 from ..system.files import replacing
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
@@ -37,7 +39,7 @@ _QUALITY = {"libx264": {"crf": "16"}, "libx265": {"crf": "18"}, "libsvtav1": {"c
 _QUALITY |= {name: {"crf": "18", "b": "0"} for name in ("libvpx", "libvpx-vp9")}
 
 
-def is_video(images: Any) -> bool:
+def is_video(images: Any) -> TypeGuard[str | Path]:
     """Whether a user's images are the path of a video file."""
     return isinstance(images, (str, Path)) and Path(images).suffix.lower() in SUFFIXES and not Path(images).is_dir()
 
@@ -99,7 +101,7 @@ def _copy(
     early, encoder, done = [], None, 0  # the header is written with the first packet, when all streams must be known
     for packet in source.demux([video, *sound]):
         if packet.stream is video:
-            for frame in packet.decode():
+            for frame in cast("list[VideoFrame]", packet.decode()):
                 photo = network.photo(_photo(frame))
                 encoder = encoder or _encoder(written, video, frame, photo)
                 written.mux(encoder.encode(_frame(photo, frame, encoder)))
@@ -120,7 +122,8 @@ def _copy(
 
 def _sound(source: InputContainer, written: OutputContainer) -> dict[Stream, AudioStream]:
     """The sound tracks that the container can hold, and the copy of each."""
-    held, left = {}, []
+    held: dict[Stream, AudioStream] = {}
+    left = []
     for stream in source.streams.audio:
         if stream.codec.canonical_name in written.supported_codecs:
             held[stream] = written.add_stream_from_template(stream)
@@ -147,12 +150,13 @@ def _encoder(written: OutputContainer, video: VideoStream, frame: VideoFrame, ph
     if codec not in _ENCODERS or codec not in written.supported_codecs:
         codec = written.default_video_codec
     codec = _ENCODERS[codec]
-    encoder = written.add_stream(codec, rate=video.average_rate or 25, options=_QUALITY.get(codec, {}))
+    rate, options = video.average_rate or 25, _QUALITY.get(codec, {})
+    encoder = cast("VideoStream", written.add_stream(codec, rate=rate, options=options))
     encoder.height, encoder.width = photo.pixels.shape[:2]
     formats = [known.name for known in Codec(codec, "w").video_formats or ()]
     encoder.pix_fmt = frame.format.name if frame.format.name in formats or not formats else formats[0]
     context = encoder.codec_context
-    context.time_base = video.time_base
+    context.time_base = cast("Fraction", video.time_base)
     if video.sample_aspect_ratio:
         context.sample_aspect_ratio = video.sample_aspect_ratio
     context.colorspace, context.color_range = frame.colorspace, frame.color_range

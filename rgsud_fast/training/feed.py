@@ -103,7 +103,9 @@ class Feed:
         return self._to_layout(rewards), there
 
     def _announce(self, step: int, more: int, layers: bool) -> None:
-        for stream, batches in (("rainy", 1), ("clean", 1), ("reals", more), ("layers", int(layers))):
+        streams: tuple[tuple[Stream, int], ...]
+        streams = (("rainy", 1), ("clean", 1), ("reals", more), ("layers", int(layers)))
+        for stream, batches in streams:
             images = self._set(stream)
             if images.pixels is None and batches:
                 for later in range(step + 1, step + 1 + AHEAD):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from ..methods.pasting import paste
 from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
 from ..ops import rain_residual
+from ..rewards.pool import RewardPool
 from ..rewards.sweep import OUTCOMES, judge
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from .validation import window_of
@@ -112,8 +114,8 @@ def _training(trainer: Trainer) -> list[Row]:
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_batch(domains.clean[other])
         panel, score = _reward(trainer, i, "none passed the guards yet")
-        estimate = trainer.nets.unet if trainer.config.loss.generator else trainer.derainer
-        if (trainer.switched or not trainer.config.loss.generator) and panel.image is not None:
+        estimate: Tensor | nn.Module = trainer.nets.unet if trainer.config.loss.generator else trainer.derainer
+        if (trainer.switched or not trainer.config.loss.generator) and isinstance(panel.image, np.ndarray):
             estimate = to_batch(panel.image)
         panels = [
             Panel("rainy", rainy[0]),
@@ -147,7 +149,8 @@ def _reward(trainer: Trainer, index: int, none: str) -> tuple[Panel, float | Non
     """The best version that the pool holds of a training image, and its score."""
     if not bool(trainer.pool.filled[index]):
         return Panel("reward", None, none), None
-    reward, score = (value.cpu() for value in trainer.pool.best(index))
+    pool = cast(RewardPool, trainer.pool)  # `collect_rewards` made it whole
+    reward, score = (value.cpu() for value in pool.best(index))
     return Panel("reward", reward.numpy(), f"score {float(score):.3f}"), float(score)
 
 
@@ -186,5 +189,5 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
         estimate = run_tiled(estimate, rainy.to(trainer.device))
     scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
     if not trainer.config.loss.generator:
-        return paste(*scene).cpu()
-    return run_tiled(trainer.nets.generator, rain_residual(tuple(scene))).clamp(0, 1).cpu()
+        return paste(scene[0], scene[1], scene[2]).cpu()
+    return run_tiled(trainer.nets.generator, rain_residual((scene[0], scene[1], scene[2]))).clamp(0, 1).cpu()

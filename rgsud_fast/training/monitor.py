@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,8 +82,8 @@ class Monitor:
         self.since += time.perf_counter() - began
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
         self._note(row)
-        if held_out is not None:
-            self._watch_drift(Reading(result.mean_score, held_out))
+        if self.held_out is not None and held_out is not None:
+            self._watch_drift(Reading(result.mean_score, held_out), self.held_out.name)
         if result.refused == result.images:
             self.progress.say(
                 f"step {self.trainer.step:,}: none of {result.images} derained images may be a reward: "
@@ -106,12 +107,12 @@ class Monitor:
         self.since += time.perf_counter() - began
         return figures
 
-    def _watch_drift(self, reading: Reading) -> None:
-        """Warn where the score is being gamed, then begin anew."""
+    def _watch_drift(self, reading: Reading, name: str) -> None:
+        """Warn where the score is being gamed, as the metric of that name says, then begin anew."""
         self.readings.append(reading)
         if not drifting(self.readings):
             return
-        first, name = self.readings[-READINGS], self.held_out.name
+        first = self.readings[-READINGS]
         self.progress.say(
             f"step {self.trainer.step:,}: the rewards score higher and higher ({first.score:.3g} to "
             f"{reading.score:.3g}) while {name} falls ({first.held_out:.4g} to {reading.held_out:.4g}): the score "
@@ -135,7 +136,7 @@ class Monitor:
         terms |= self._read_gradients()
         standing = trainer.standing()
         self._tell_skipped(standing.skipped, counted)
-        row = {
+        row: dict[str, Any] = {
             "step": trainer.step,
             "event": "train",
             "stage": self.stage,
@@ -148,7 +149,7 @@ class Monitor:
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
         names = {"adv": "adversarial", "pair": "pair_psnr", "D": JUDGES[0], "reward": "reward"}
-        shown = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
+        shown: dict[str, Any] = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
         self.shown = shown
@@ -176,7 +177,7 @@ class Monitor:
         if self.trainer.ranks.first:
             self.folder.append_log(row)
 
-    def _plot(self, group: str, figures: dict[str, float | None]) -> None:
-        for name, value in figures.items() if self.events is not None else ():
-            if value is not None:
+    def _plot(self, group: str, figures: Mapping[str, float | None]) -> None:
+        for name, value in figures.items():
+            if self.events is not None and value is not None:
                 self.events.add_scalar(f"{group}/{name}", value, self.trainer.step)

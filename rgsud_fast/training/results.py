@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..config.figures import FIGURES, FILTER, INPUT, ROWS, STAGE1
+from ..config.parts import Kind
 from ..config.scorer_names import name_of
 from ..iqa import CallableScorer, save_scorer, validity
 from ..iqa.metrics import fixed_filter
@@ -47,7 +48,7 @@ def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     text[RAIN_FROM] = rain_from(trainer)
     trained = trainer.nets._asdict() if trainer.config.loss.generator else {"derainer": trainer.nets.derainer}
     for kind, network in trained.items():
-        save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, kind, text)
+        save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, cast(Kind, kind), text)
     if not isinstance(trainer.scorer, CallableScorer):
         name = trainer.config.reward.scorer
         own = name_of(name) != trainer.scorer.name  # a scorer object of the user's

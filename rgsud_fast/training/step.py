@@ -146,8 +146,9 @@ class TrainStep:
         pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
         if stage == 1:
             return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss, pasted)
-        images = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
-        return stage2(nets, *images, self.config.loss, self.config.reward.switch, inputs.get("rewarded"), pasted)
+        rainy, clean, rewards, improved = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
+        options = self.config.loss, self.config.reward.switch, inputs.get("rewarded"), pasted
+        return stage2(nets, rainy, clean, rewards, improved, *options)
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.filter.begin()
