@@ -60,6 +60,7 @@ setup(
         "rgsud_fast.kernels.triton",
     ],
     package_dir={"rgsud_fast": "rgsud_fast", "rgsud_fast.kernels": "kernels"},
+    package_data={"rgsud_fast": ["py.typed"]},
     ext_modules=[Extension("rgsud_fast._C", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
 )
