@@ -34,6 +34,14 @@ TINY_RUN = {
     "reward": {"sweep_every": 2, "keep": 2},
 }
 
+# What turns that run into one of pasted rain: without a generator, or beside it.
+_FIRST = {"reward": {"first": "oriented", "fidelity": 9.0}}
+PASTED = {
+    "generator": {},
+    "pasted": {"loss": {"adversarial": 0, "pair": 0, "pasted": 1, "pasted_on_rewards": 0.5}, **_FIRST},
+    "both": {"loss": {"pasted": 1, "pasted_share": 0.5}, **_FIRST},
+}
+
 
 def darkness(images):
     """A score: darker is better."""

@@ -59,7 +59,7 @@ def rain(
             image.
     """
     backgrounds, sources = gather(clean), gather(rainy)
-    kind = read_metadata(find_weights(run, "derainer")).get(RAIN_FROM, "unet")
+    kind = _rain_from(Path(run))
     if kind == PASTED:
         estimator, where = on_device(run if derainer is None else derainer, device, "derainer")
         generator = None
@@ -88,6 +88,12 @@ def rain(
             if watch is not None:
                 watch(i + 1, len(backgrounds), names[i])
     return written
+
+
+def _rain_from(run: Path) -> str:
+    """What gives a run's rain; a run without a generator says so with its derainer."""
+    painted = (run / "generator.safetensors").exists() or not (run / "derainer.safetensors").exists()
+    return read_metadata(find_weights(run, "generator" if painted else "derainer")).get(RAIN_FROM, "unet")
 
 
 def _draw(sources: int, count: int, seed: int) -> list[int]:

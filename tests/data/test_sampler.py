@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgsud_fast.data import Crop, draw, offsets_of, sampler, windows_of
+from rgsud_fast.data import Crop, draw, draw_uniform, offsets_of, sampler, windows_of
 
 SIZES = [(40, 50), (64, 64), (33, 90), (120, 41), (70, 70)]
 
@@ -73,3 +73,14 @@ def test_windows_say_where_the_crops_lie():
     sizes = [(10, 20), (30, 40)]
     assert offsets_of(sizes) == [0, 600, 4200]
     assert windows_of(crops, sizes, offsets_of(sizes)).tolist() == [[600, 30, 40, 2, 3, 0], [0, 10, 20, 0, 5, 1]]
+
+
+def test_numbers_are_a_function_of_seed_step_and_slot():
+    whole = draw_uniform(3, 7, 8, 0.7, 1.3, "layers")
+    assert whole == draw_uniform(3, 7, 8, 0.7, 1.3, "layers", range(4)) + draw_uniform(
+        3, 7, 8, 0.7, 1.3, "layers", range(4, 8)
+    )
+    assert all(0.7 <= number < 1.3 for number in whole) and len(set(whole)) == 8
+    assert whole != draw_uniform(3, 8, 8, 0.7, 1.3, "layers") != draw_uniform(4, 7, 8, 0.7, 1.3, "layers")
+    many = [number for step in range(300) for number in draw_uniform(0, step, 4, 0, 1, "layers")]
+    assert abs(sum(many) / len(many) - 0.5) < 0.03

@@ -149,6 +149,29 @@ def test_other_inputs_are_refused_with_what_was_got(images, message):
         derain(Darker(), images)
 
 
+class Shifted(nn.Module):
+    """Takes away a little more to the right, and not the same of each channel."""
+
+    def forward(self, image):
+        ramp = torch.linspace(0, 0.1, image.shape[3])
+        return image - ramp * torch.tensor([0.5, 1.0, -0.3])[:, None, None]
+
+
+@pytest.mark.parametrize("tile", [0, 24])
+def test_the_mirrored_image_and_the_grey_layer_make_a_result_as_a_reward_is_made(tile):
+    image = 0.3 + 0.4 * torch.rand(1, 3, 20, 40)
+    options = {"tile": tile, "overlap": 8}
+    plain = derain(Shifted(), image, **options)
+    mirrored = derain(Shifted(), image, mirror=True, **options)
+    grey = derain(Shifted(), image, grey_layer=True, **options)
+    back = derain(Shifted(), image.flip(3), **options).flip(3)
+    torch.testing.assert_close(mirrored, (plain + back) / 2, rtol=0, atol=1e-6)
+    torch.testing.assert_close(grey, image - (image - plain).mean(1, keepdim=True).clamp(min=0), rtol=0, atol=1e-6)
+    assert not torch.equal(plain, grey)
+    figures = [evaluate(Shifted(), image, image, grey_layer=grey, mirror=grey)["psnr_rgb"] for grey in (False, True)]
+    assert figures[0] != figures[1]
+
+
 def test_missing_and_empty_inputs_are_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such file or folder"):
         derain(Darker(), tmp_path / "nowhere")
@@ -249,6 +272,24 @@ def test_rain_is_what_the_two_networks_give(run, tmp_path, estimator):
     generator, network = load_network(run, "generator"), load_network(run, estimator)
     with torch.no_grad():
         expected = generator(torch.cat([clean, rainy - network(rainy)], 1)).clamp(0, 1)
+    assert (to_tensor(read_image(painted)) - expected[0]).abs().max() <= 0.5001 / 255
+
+
+def test_rain_of_a_run_without_a_generator_is_pasted(run, tmp_path):
+    from rgsud_fast.methods.pasting import paste
+    from rgsud_fast.networks.weights import PASTED, RAIN_FROM
+
+    for name in ("generator", "unet"):
+        (run / f"{name}.safetensors").unlink()
+    save_network(run / "derainer.safetensors", Darker(), "derainer", {RAIN_FROM: PASTED})
+    write_image(tmp_path / "c.png", torch.rand(3, 40, 40))
+    write_image(tmp_path / "r.png", torch.rand(3, 40, 40))
+    images = tmp_path / "c.png", tmp_path / "r.png", tmp_path / "out"
+    with pytest.raises(UserError, match="a network of your own"):
+        rain(run, *images, device="cpu")
+    ((painted, _),) = rain(run, *images, device="cpu", derainer=Darker())
+    clean, rainy = (to_batch(read_image(path)) for path in images[:2])
+    expected = paste(clean, rainy, Darker().eval()(rainy))
     assert (to_tensor(read_image(painted)) - expected[0]).abs().max() <= 0.5001 / 255
 
 

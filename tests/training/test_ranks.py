@@ -28,6 +28,13 @@ STEPS, STOP = 20, 13
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this PyTorch is built without torch.distributed")
 
 
+# Beside the generator, on half of the crops of each rank.
+WITH_PASTED = {
+    "loss": {"pasted": 1.0, "pasted_share": 0.5, "pasted_on_rewards": 1.0},
+    "reward": {"first": "oriented", "fidelity": 9.0, "sweep_start": 0.9, "sweep_every": 6, "sweep_images": 1},
+}
+
+
 def images(seed: int) -> FolderSet:
     generator = np.random.default_rng(seed)
     arrays = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
@@ -65,9 +72,10 @@ def advance(trainer: Trainer, steps: int) -> None:
         trainer.iterate()
 
 
-def train_all(ranks):
+def train_all(ranks, **fields):
     """A whole run; beside it, on several ranks, the rest of one that a single process began."""
-    trainer = trainer_of(ranks)
+    trainer = trainer_of(ranks, **fields)
+    trainer.seed_rewards()
     advance(trainer, STOP)
     found = {"state": copied(trainer.state_dict())}
     advance(trainer, STEPS - STOP)
@@ -81,6 +89,7 @@ def train_all(ranks):
 
 def train_all_and_the_rest_of_another(ranks, folder):
     found = train_all(ranks)
+    found["pasted"] = train_all(ranks, **WITH_PASTED)["weights"]
     own = trainer_of(ranks, Idle())
     advance(own, 3)
     found["own"] = weights_of(own)
@@ -136,6 +145,8 @@ def test_two_ranks_of_half_a_batch_train_as_one_rank_of_a_whole_one(tmp_path):
     assert first["figures"] == second["figures"] == pytest.approx(alone["figures"], abs=1e-2)
     assert second["state"]["pool"] == {} and first["whole"] and not second["whole"]
     assert same(first["own"], second["own"])
+    assert_alike(train_all(Ranks(CPU), **WITH_PASTED)["weights"], first["pasted"])
+    assert same(first["pasted"], second["pasted"])
     # Resumed on another number of ranks.
     assert_alike(alone["weights"], first["rest"])
     assert_alike(alone["weights"], rest(Ranks(CPU), first["state"]))

@@ -10,11 +10,13 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import darkness, same_bits, train_and_interrupt
+from tiny import PASTED, darkness, same_bits, train_and_interrupt
 
 import rgsud_fast.training.step as step_module
-from rgsud_fast.config import Config, merge
+from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.errors import UserError
+from rgsud_fast.methods.build import build_networks
+from rgsud_fast.networks.weights import PASTED as PASTED_RAIN
 from rgsud_fast.networks.weights import RAIN_FROM, read_metadata
 from rgsud_fast.optim.learning_rate import learning_rate
 from rgsud_fast.rewards import choose_scorer as choosing
@@ -47,8 +49,10 @@ def test_a_run_leaves_everything_its_user_needs(config, capsys):
     assert stages == [1, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("rain", PASTED)
 @pytest.mark.parametrize("stop", [3, 6, 8], ids=["in stage 1", "between the stages", "in stage 2"])
-def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, monkeypatch, stop):
+def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, monkeypatch, stop, rain):
+    config = merge(config, PASTED[rain])
     whole = train(config, scorer=darkness, quiet=True)
     broken = config | {"out": str(tmp_path / "broken")}
     train_and_interrupt(broken, stop - 1, monkeypatch)
@@ -63,6 +67,43 @@ def test_a_resumed_run_ends_in_the_bits_of_an_unbroken_one(config, tmp_path, mon
     assert whole.metrics == resumed.metrics
     if stop % 2 == 0:  # a line averages over iterations, so one that was broken in two differs
         assert log_of(whole) == log_of(resumed)
+
+
+def test_a_run_of_pasted_rain_has_first_rewards_and_trains_and_saves_the_derainer_alone(config, capsys):
+    result = train(merge(config, PASTED["pasted"]), scorer=darkness)
+    assert "first rewards for 3 of 3 rainy images" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["event"] == "first" and rows[0]["seeded"] == 3 and rows[0]["step"] == 0
+    lines = [row for row in rows if row["event"] == "train"]
+    assert all("pasted_psnr" in row and "adversarial" not in row and "discriminator" not in row for row in lines)
+    assert all("reward" in row for row in lines if row["stage"] == 2)
+    assert {path.stem for path in result.run_dir.glob("*.safetensors")} == {"derainer"}
+    start, state = (
+        load_checkpoint(result.run_dir / "checkpoint.pt")["networks"],
+        build_networks(load_config(config | {"preset": "small"}), torch.device("cpu")),
+    )
+    assert same_bits(start["unet"], state.unet.state_dict()) and same_bits(
+        start["generator"], state.generator.state_dict()
+    )
+    assert not same_bits(start["derainer"], state.derainer.state_dict())
+    assert read_metadata(result.weights)[RAIN_FROM] == PASTED_RAIN
+    assert "pseudo rainy" in (result.run_dir / "gallery.html").read_text()
+
+
+def test_first_rewards_are_given_once(config, tmp_path, monkeypatch):
+    config = merge(config, PASTED["both"])
+    train_and_interrupt(config, 2, monkeypatch)
+    train(config, scorer=darkness, resume=True, quiet=True)
+    log = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert log.count('"event": "first"') == 1
+
+
+def test_the_learning_rate_rises_where_there_is_a_warm_up():
+    config = Config(stage1_iterations=100, stage2_iterations=50, optim={"hold": 1.0, "warmup": 20})
+    assert learning_rate(config, 0) == pytest.approx(2e-4 / 20)
+    assert learning_rate(config, 9) == pytest.approx(1e-4)
+    assert {learning_rate(config, step) for step in (19, 50, 99)} == {2e-4}
+    assert learning_rate(config, 100) == 1e-4
 
 
 def test_a_fitted_scorer_is_resumed_and_saved(config, monkeypatch):

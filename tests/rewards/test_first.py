@@ -1,0 +1,64 @@
+"""First rewards: bright streaks of a photograph's own direction go, and nothing else does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rgsud_fast.data import RainStyle, load_demo, render_rain, to_batch
+from rgsud_fast.iqa.metrics import fixed_filter, psnr
+from rgsud_fast.rewards.first import _exchanges, _row_median, first_reward, oriented_layer
+
+
+def smooth(height=96, width=128):
+    """A scene without streaks: slow waves of colour."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 17 + c) * np.cos(y / 23 - c) for c in range(3)]
+    return np.rint(127 + 60 * np.stack(waves, 2)).astype(np.uint8)
+
+
+def test_a_scene_without_streaks_keeps_everything():
+    scene = to_batch(smooth())
+    assert oriented_layer(scene).max() == 0
+    assert torch.equal(first_reward(scene), scene)
+
+
+@pytest.mark.parametrize("angle", [-38, -17, 0, 8, 29, 44])
+def test_streaks_of_any_direction_go_and_the_scene_stays(angle):
+    style = RainStyle(angle, length=40, width=2.4, density=0.04, brightness=0.35, layers=1)
+    clean = smooth()
+    rainy = render_rain(clean, style, seed=3)
+    truth, wet = to_batch(clean), to_batch(rainy)
+    layer, rain = oriented_layer(wet), (wet - truth).mean(1, keepdim=True)
+    assert layer.shape == (1, 1, 96, 128) and layer.min() == 0
+    assert (layer * rain).sum() / (layer.norm() * rain.norm()) > 0.8
+    assert psnr(first_reward(wet), truth) > psnr(wet, truth) + 3
+
+
+def test_photographs_come_nearer_to_the_truth_than_by_the_fixed_filter():
+    gains = []
+    for pair in load_demo().val:
+        rainy, clean = to_batch(pair.rainy), to_batch(pair.clean)
+        gains.append(float(psnr(first_reward(rainy), clean) - psnr(fixed_filter(rainy), clean)))
+    assert min(gains) > -0.3 and sum(gains) > 0
+
+
+def test_each_image_is_looked_at_alone_and_nothing_is_written_into_it():
+    rng = np.random.default_rng(0)
+    scenes = [render_rain(smooth(), RainStyle(angle, density=0.05), seed=1) for angle in (-30, 20)]
+    batch = torch.cat([to_batch(scene) for scene in scenes])
+    before = batch.clone()
+    together = oriented_layer(batch)
+    assert torch.equal(together, torch.cat([oriented_layer(batch[i : i + 1]) for i in (0, 1)]))
+    assert torch.equal(batch, before)
+    assert oriented_layer(torch.from_numpy(rng.random((1, 3, 17, 17)))).dtype == torch.float64
+
+
+@pytest.mark.parametrize("reach, stride", [(1, 1), (2, 1), (4, 1), (4, 2), (8, 1), (3, 3)])
+def test_the_network_of_exchanges_is_the_median(reach, stride):
+    image, border = torch.randn(9, 40), reach * stride
+    mirrored = torch.cat([image[:, :border].flip(1), image, image[:, -border:].flip(1)], 1)
+    windows = mirrored.unfold(1, 2 * border + 1, 1)[..., ::stride]
+    assert torch.equal(_row_median(image, reach, stride), windows.median(-1).values)
+    assert len(_exchanges(9)) < 28
