@@ -24,11 +24,11 @@ def first_reward(rainy: Tensor) -> Tensor:
 def oriented_layer(rainy: Tensor) -> Tensor:
     """The light of streaks that run in a photograph's own direction, grey and nowhere negative. No gradient.
 
-    With g the least of the three channels: where an opening of max(g - median of 9 pixels of its row, 0) along lines of
-    9 pixels exceeds 0.02, grown by a pixel, the layer is min(max(g - median of every second of 17 pixels of its row, 0), that
-    averaged over 13 pixels along the direction), else 0. Lines lie within 10 degrees of the direction, between -45 and 45
-    degrees from the vertical, whose opening is brightest on average. The mask decides, not the filling: hosts that
-    mask by brightness alone take texture away with the rain.
+    With g the least of the three channels, b = max(g - median of 9 pixels of its row, 0) and w the same with the median
+    of every second of 17 pixels, which wider streaks pass: where an opening of b along lines of 9 pixels exceeds 0.02,
+    grown by a pixel, the layer is min(w, mean of w over 13 pixels along the direction), else 0. Lines lie within 10
+    degrees of the direction, the one between -45 and 45 degrees from the vertical whose opening is brightest on
+    average. Rain that falls in several directions is found in the strongest alone.
 
     Args:
         rainy: photographs, [N, 3, H, W] in [0, 1], at least 17 pixels each way.
@@ -100,7 +100,7 @@ def _shift(padded: Tensor, reach: int, down: int, right: int, shape: torch.Size)
 
 
 def _row_median(image: Tensor, reach: int, stride: int = 1) -> Tensor:
-    """Median of 2 * reach + 1 pixels of a row, `stride` apart; the row is mirrored at its ends, its last pixel repeated.
+    """Median of 2 * reach + 1 pixels of a row, `stride` apart; the row is mirrored at its ends, each pixel repeated.
 
     A network of exchanges between shifted rows: a tenth of the time of `median` over windows, and the same numbers.
     """
