@@ -17,7 +17,7 @@ CONV = providers(
         "plain channels last": lambda x, weight, bias: plain_conv(last(x), last(weight), bias, SLOPE),
     },
 )
-# The generator's first and last convolution and the U-Net's, as preset small has them, and at the paper's width.
+# The generator's first and last convolution and the U-Net's, as preset small-gan has them, and at the paper's width.
 SHAPES = [((12, 6, 64, 64), 16, 7), ((12, 16, 64, 64), 3, 7), ((4, 8, 64, 64), 8, 3), ((2, 64, 128, 128), 64, 3)]
 
 

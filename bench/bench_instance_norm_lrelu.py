@@ -14,7 +14,7 @@ PROVIDERS = providers(
 )
 
 
-# The discriminator's three, as preset small has them, and the paper's first.
+# The discriminator's three, as preset small-gan has them, and the paper's first.
 @pytest.mark.parametrize("shape", [(16, 32, 16, 16), (16, 64, 8, 8), (16, 128, 7, 7), (8, 128, 64, 64)], ids=str)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def bench_instance_norm_lrelu(benchmark, provider, shape):

@@ -17,7 +17,7 @@ PROVIDERS = providers(
 )
 
 
-# The generator's, as preset small has them for three images' fakes and for one's, and at the paper's width.
+# The generator's, as preset small-gan has them for three images' fakes and for one's, and at the paper's width.
 @pytest.mark.parametrize("shape", [(12, 16, 64, 64), (4, 16, 64, 64), (2, 64, 128, 128)], ids=str)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def bench_residual_block(benchmark, provider, shape):

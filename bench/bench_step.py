@@ -27,7 +27,7 @@ PLAIN = {"plain": torch.contiguous_format, "plain channels last": torch.channels
 NAMES = [*PLAIN, *(["compile"] if COMPILE else []), "native", *(["native as a graph"] if GPU else [])]
 
 
-@pytest.mark.parametrize("preset", ["small", *(["paper"] if GPU else [])])
+@pytest.mark.parametrize("preset", ["small", "small-gan", *(["paper"] if GPU else [])])
 @pytest.mark.parametrize("name", NAMES)
 def bench_stage1_step(benchmark, name, preset):
     rivals = {plain: trainer_in(layout, preset).iterate for plain, layout in PLAIN.items()}
@@ -51,7 +51,7 @@ def bench_stage1_step(benchmark, name, preset):
     race(benchmark, provider, lambda iterate: iterate(), rounds=30, warm_up=5)
 
 
-def trainer_in(layout: torch.memory_format | None, preset: str = "small", graphed: bool = False) -> Trainer:
+def trainer_in(layout: torch.memory_format | None, preset: str = "small-gan", graphed: bool = False) -> Trainer:
     """A preset, its weights in a memory layout, on images of noise, so that it needs no data."""
     config = Config(preset=preset, precision="auto", cuda_graph=graphed, optim={"discriminator_warmup": 0})
     generator, side = np.random.default_rng(0), 2 * config.crop

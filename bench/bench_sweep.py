@@ -1,4 +1,4 @@
-"""The cost of a sweep beyond the derainer's forward passes in it: preset small, eight images of 480 x 320."""
+"""The cost of a sweep beyond the derainer's forward passes in it: preset small-gan, eight images of 480 x 320."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rgsud_fast.rewards.sweep import sweep
 @pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
 @pytest.mark.parametrize("name", ["domain", "niqe"])
 def bench_sweep(benchmark, name, mirror):
-    config = load_config({"preset": "small", "reward": {"mirror": mirror}})
+    config = load_config({"preset": "small-gan", "reward": {"mirror": mirror}})
     clean = photographs()[:, :, :320]
     wet = [np.ascontiguousarray(render_rain(image, RainStyle(), seed)) for seed, image in enumerate(clean)]
     rainy = FolderSet.from_arrays([str(i) for i in range(len(wet))], wet)

@@ -74,6 +74,8 @@ def _type(schema: dict[str, Any]) -> str:
     if "pattern" in schema:
         return f"text, `{_cell(schema['pattern'].strip('^$'))}`"
     if schema["type"] == "array":
+        if "prefixItems" in schema:
+            return f"{len(schema['prefixItems'])} {_type(schema['prefixItems'][0])}s"
         return f"list of {_type(schema['items'])}s"
     words = {"integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
     word = words.get(schema["type"]) or ("path" if schema.get("format") == "path" else "text")

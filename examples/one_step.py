@@ -18,7 +18,7 @@ def crop(image, side: int) -> torch.Tensor:
 
 
 def main(iterations: int = 100) -> None:
-    config = load_config({"preset": "demo"})  # for its sizes and weights; its warm-up and schedule are left out here
+    config = load_config({"preset": "small-gan"})  # for its sizes and weights; its warm-up and schedule are left out
     images, nets = load_demo(), build_networks(config, torch.device("cpu"))
     together = [weight for net in (nets.derainer, nets.unet, nets.generator) for weight in net.parameters()]
     optimizer = torch.optim.Adam(together, lr=5e-4)

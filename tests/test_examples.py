@@ -29,7 +29,7 @@ def _short(embedded, monkeypatch, tmp_path):
     """A working folder of its own; presets with a short warm-up and sweep, and with a score that is quickly fitted."""
     for module in (data, load):
         monkeypatch.setattr(module, "load_demo", lambda: embedded)
-    for preset in (PRESETS["demo"], PRESETS["small"]):
+    for preset in (PRESETS["demo"], PRESETS["small"], PRESETS["small-gan"]):
         monkeypatch.setitem(preset, "optim", preset["optim"] | {"discriminator_warmup": 1})
         monkeypatch.setitem(preset, "reward", preset["reward"] | {"sweep_images": 1, "scorer": "niqe"})
     monkeypatch.chdir(tmp_path)

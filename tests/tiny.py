@@ -20,7 +20,7 @@ TINY_NETWORKS = {
 
 # A whole run of ten iterations, beside its images and `out`.
 TINY_RUN = {
-    "preset": "small",
+    "preset": "small-gan",
     "batch": 2,
     "crop": 32,
     "device": "cpu",

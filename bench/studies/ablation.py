@@ -57,7 +57,7 @@ def main() -> None:
 def one_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train stage 1 and every branch; returns all figures."""
     base = {
-        "preset": "small",
+        "preset": "small-gan",
         "seed": seed,
         "stage1_iterations": args.stage1,
         "stage2_iterations": args.stage2,
@@ -165,7 +165,7 @@ def psnr(trainer: Trainer) -> float:
 def table(runs: list[dict[str, Any]]) -> str:
     """PSNR per branch, and its paired difference to `neither` with the standard error over seeds."""
     lines = [
-        f"Preset small, {runs[0]['stage1']} + {runs[0]['stage2']} iterations, seeds "
+        f"Preset small-gan, {runs[0]['stage1']} + {runs[0]['stage2']} iterations, seeds "
         f"{', '.join(str(run['seed']) for run in runs)}, validation PSNR-RGB in dB.",
         "",
         "| branch | per seed | mean | against neither |",

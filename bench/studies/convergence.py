@@ -1,6 +1,6 @@
 """Training with the kernels goes where training with the reference goes.
 
-200 iterations of preset small on the embedded photographs, same seed: once with the kernels, and three times with the
+200 iterations of preset small-gan on the embedded photographs, same seed: once with the kernels, three times with the
 reference from initial weights that differ by 1e-7. GAN training is chaotic, so the three spread. The kernels' run must
 end, in loss and validation PSNR, within their range widened by its own width on both sides. And in a short run without
 the discriminator's warm-up the kernels' loss must stay as close to the reference's as those of the noisy runs do.
@@ -57,7 +57,7 @@ def main() -> None:
 def run(steps: int, backend: str, noise: int, warm_up: int | None = None) -> tuple[list[float], float]:
     """Train; returns the loss of every iteration and the PSNR. `noise` seeds that of the first weights; 0: none."""
     optim = {} if warm_up is None else {"discriminator_warmup": warm_up}
-    config = Config(preset="small", data={"demo": True}, optim=optim, reward={"sweep_every": 10**6})
+    config = Config(preset="small-gan", data={"demo": True}, optim=optim, reward={"sweep_every": 10**6})
     device = pick_device(config.device)
     with tempfile.TemporaryDirectory() as cache:
         domains = load_domains(config.data, Path(cache), print)

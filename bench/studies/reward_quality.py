@@ -58,7 +58,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Per score: validity, rank correlation with PSNR over snapshots, PSNR of its choice beside last, mean, oracle."""
     domains = rendered(args.data)
     truths = [pair.clean for pair in domains.val or []]
-    config = load_config({"preset": "small"})
+    config = load_config({"preset": "small-gan"})
     trainer = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
     scorers = {name: made(name, domains, config) for name in args.scorers}
@@ -142,7 +142,7 @@ def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "val_rainy": args.data / "rain100l/val/rainy",
         "val_clean": args.data / "rain100l/val/clean",
     }
-    base = {"preset": "small", "seed": seed, "data": data}
+    base = {"preset": "small-gan", "seed": seed, "data": data}
     config = load_config(base)
     domains = load_domains(config.data, args.out / f"cache-{seed}", print)
     first = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
@@ -238,7 +238,7 @@ def gain_table(figures: list[dict[str, Any]]) -> str:
         by_seed.setdefault(run["seed"], {}).update(run)
     figures = [by_seed[seed] for seed in sorted(by_seed)]
     lines = [
-        f"Preset small, Rain100L, seeds {', '.join(str(run['seed']) for run in figures)}, validation PSNR-RGB in dB.",
+        f"Preset small-gan, Rain100L, seeds {', '.join(str(run['seed']) for run in figures)}, validation PSNR-RGB, dB.",
         "",
         "| stage 2 | per seed | mean | against without |",
         "|---|---|---|---|",

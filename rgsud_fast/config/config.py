@@ -14,7 +14,9 @@ from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, Reward
 class Config(Section):
     """A whole run. Defaults are the paper's recipe; `preset` fills in what is not given."""
 
-    preset: Literal["demo", "small", "paper"] = Field("paper", description="Base values for every field not given.")
+    preset: Literal["demo", "small", "small-gan", "medium", "paper"] = Field(
+        "paper", description="Base values for every field not given."
+    )
     out: Path | None = Field(None, description="Run folder; default: runs/PRESET-N, the next free N.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     backend: Literal["auto", "native", "triton", "reference"] = Field(

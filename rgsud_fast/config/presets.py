@@ -8,9 +8,29 @@ from typing import Any
 # version win where the score hardly tells.
 _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_layer": True}
 
-# Narrow networks that two cores train. With N(0, 0.02) their generator adds nothing for hundreds of iterations, and a
-# discriminator that has not warmed up lets the guidance terms switch its rain information off.
-_TINY: dict[str, Any] = {
+# Networks beside the derainer that two cores train.
+_NARROW: dict[str, Any] = {
+    "unet_width": 8,
+    "unet_levels": 2,
+    "generator_width": 16,
+    "generator_blocks": 3,
+    "discriminator_width": 16,
+    "initialization": "fan_in",
+}
+
+# Pasted rain in place of the generator: minutes teach a generator too little (docs/measurements.md).
+_PASTED: dict[str, Any] = {
+    "batch": 4,
+    "crop": 64,
+    "loss": {"adversarial": 0.0, "pair": 0.0, "pasted": 1.0, "pasted_on_rewards": 0.25},
+    "optim": {"final_learning_rate": 1e-5, "hold": 0.6, "ema_decay": 0.995},
+    "reward": {"first": "oriented", "mirror": True, "grey_layer": True, "sweep_start": 0.2},
+    "stage2_iterations": 0,
+}
+
+# The paper's recipe with narrow networks. With N(0, 0.02) their generator adds nothing for hundreds of iterations, and
+# a discriminator that has not warmed up lets the guidance terms switch its rain information off.
+_GAN: dict[str, Any] = {
     "batch": 4,
     "crop": 64,
     "network": {
@@ -18,12 +38,7 @@ _TINY: dict[str, Any] = {
         "derainer_encoder": [1, 1],
         "derainer_middle": 1,
         "derainer_decoder": [1, 1],
-        "unet_width": 8,
-        "unet_levels": 2,
-        "generator_width": 16,
-        "generator_blocks": 3,
-        "discriminator_width": 16,
-        "initialization": "fan_in",
+        **_NARROW,
     },
     "loss": {"channel_consistency": 10.0, "background_guidance": 2.0, "reward_form": "sum"},
     "optim": {
@@ -37,20 +52,33 @@ _TINY: dict[str, Any] = {
         "ema_decay": 0.995,
     },
     "reward": {"sweep_every": 200, **_REWARDS},  # a sweep of 50 images: about 40 iterations
+    "stage1_iterations": 2600,
+    "stage2_iterations": 600,
+    "val_every": 400,
+    "save_every": 500,
 }
+
+
+def _pasted(width: int, levels: int, iterations: int, sweeps: int, rate: float, **fields: Any) -> dict[str, Any]:
+    """Pasted rain for a derainer of one block a level, with sweeps evenly over the iterations."""
+    network = {"derainer_width": width, "derainer_middle": 1, **_NARROW}
+    blocks = dict.fromkeys(("derainer_encoder", "derainer_decoder"), [1] * levels)
+    every = iterations // (sweeps + 1)
+    changes = {
+        "network": network | blocks,
+        "optim": _PASTED["optim"] | {"learning_rate": rate, "warmup": iterations // 40},
+        "reward": _PASTED["reward"] | {"sweep_every": every, "sweep_start": every / iterations},
+        "stage1_iterations": iterations,
+    }
+    return _PASTED | changes | fields
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "small": _TINY | {"stage1_iterations": 2600, "stage2_iterations": 600, "val_every": 400, "save_every": 500},
-    "demo": _TINY
-    | {
-        "data": {"demo": True},
-        "stage1_iterations": 1150,
-        "stage2_iterations": 250,
-        "val_every": 500,
-        "save_every": 500,
-        "reward": {"sweep_every": 300, **_REWARDS},
-    },
+    "medium": _pasted(32, 4, 40_000, 7, 1e-3, val_every=2000, save_every=1000),
+    "small": _pasted(24, 3, 10_000, 4, 1.5e-3, val_every=1000, save_every=1000),
+    "small-gan": _GAN,
+    "demo": _pasted(16, 3, 4_000, 3, 2e-3, data={"demo": True}, val_every=1000, save_every=1000),
 }
 
 
@@ -72,4 +100,4 @@ def default_preset(folders: bool, device: str = "auto") -> tuple[str, str]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
         return "paper", "preset paper: a CUDA GPU trains; --preset small is the CPU-sized one"
-    return "small", "preset small: a CPU trains; --preset paper has the full sizes"
+    return "small", "preset small: a CPU trains; --preset medium takes an evening, paper has the full sizes"

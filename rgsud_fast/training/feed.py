@@ -78,18 +78,21 @@ class Feed:
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
 
     def _paste(self, step: int, clean: Tensor, pool: RewardPool | ShardedPool) -> dict[str, Tensor]:
-        """Pasted pairs: the rain of rainy crops on the first of the clean ones, some of which are rewards."""
-        loss = self.config.loss
-        count = max(1, round(loss.pasted_share * len(clean)))
-        rainy = self._cut("layers", self._draw("layers", step))[:count]
-        rewards, there = (part[:count] for part in self._rewards("layers", step, pool))
+        """Pasted pairs: the rain of rainy crops on some of the clean ones, a part of which are rewards instead."""
+        loss, batch = self.config.loss, self.config.batch
+        slots = self.ranks.slots(batch)
+        chosen = [slot for slot in slots if _falls(slot, loss.pasted_share)] or [slots.start]
+        own = torch.tensor([slot - slots.start for slot in chosen], device=self.device)
+        rainy = self._cut("layers", self._draw("layers", step))[own]
+        rewards, there = (part[own] for part in self._rewards("layers", step, pool))
         rewards = torch.where(there[:, None, None, None], rewards, rainy)
-        clean, onto = clean[:count], round(loss.pasted_on_rewards * count)
-        if onto:
-            others, exist = (part[:onto] for part in self._rewards("backgrounds", step, pool))
-            clean = torch.cat([torch.where(exist[:, None, None, None], others, clean[:onto]), clean[onto:]])
-        slots = self.ranks.slots(self.config.batch)
-        gains = draw_uniform(self.config.seed, step, self.config.batch, *loss.pasted_gain, "layers", slots)[:count]
+        clean = clean[own]
+        if loss.pasted_on_rewards:
+            onto = [_falls(int(slot * loss.pasted_share), loss.pasted_on_rewards) for slot in chosen]
+            others, exist = (part[own] for part in self._rewards("backgrounds", step, pool))
+            exist = exist & to_device(torch.tensor(onto), self.device)
+            clean = torch.where(exist[:, None, None, None], others, clean)
+        gains = draw_uniform(self.config.seed, step, batch, *loss.pasted_gain, "layers", chosen)
         gain = to_device(torch.tensor(gains), self.device)[:, None, None, None]
         return {"pasted": self._to_layout(paste(clean, rainy, rewards, gain)), "backgrounds": self._to_layout(clean)}
 
@@ -148,6 +151,11 @@ class Feed:
 
     def _to_layout(self, batch: Tensor) -> Tensor:
         return to_device(batch, self.device).contiguous(memory_format=memory_layout(self.device))
+
+
+def _falls(place: int, share: float) -> bool:
+    """Whether a place is one of a share that lies evenly over all places; each rank's places hold it alike."""
+    return int((place + 1) * share) > int(place * share)
 
 
 def _bytes_of(images: ImageSet) -> Tensor:

@@ -68,7 +68,7 @@ def test_folders_choose_the_preset_by_device_and_one_line_says_so(trained, capsy
 
 def test_command_line_over_yaml_over_preset(trained, tmp_path):
     yaml = tmp_path / "c.yaml"
-    yaml.write_text("preset: small\nbatch: 3\ncrop: 96\noptim: {ema_decay: 0.5}\ndata: {rainy: r, clean: c}\n")
+    yaml.write_text("preset: small-gan\nbatch: 3\ncrop: 96\noptim: {ema_decay: 0.5}\ndata: {rainy: r, clean: c}\n")
     config = config_of(trained, "--config", str(yaml), "--crop", "48", "--data.val-rainy", "v", "--data.val-clean", "w")
     assert (config.batch, config.crop, config.optim.ema_decay) == (3, 48, 0.5)
     assert (config.optim.hold, config.network.derainer_width) == (0.6, 12)  # of the preset
@@ -110,7 +110,7 @@ def test_resume_takes_the_configuration_of_the_run(trained, tmp_path):
         (["--batch"], "'--batch'"),
         (["--batch", "0"], "batch: Input should be greater than or equal to 1, got 0"),
         (["--loss.reward-form", "foo"], "'--loss.reward-form'. Expected one of ('psnr', 'sum', 'mean')"),
-        (["--preset", "big"], "preset: Input should be 'demo', 'small' or 'paper', got 'big'"),
+        (["--preset", "big"], "preset: Input should be 'demo', 'small', 'small-gan', 'medium' or 'paper', got 'big'"),
         (["--preset", "small", "--data.val-rainy", "v"], "val_rainy and val_clean go together"),
         (["--optim.ema-decay", "1.5"], "optim.ema_decay: Input should be less than 1, got 1.5"),
         (["--config", "none.yaml"], "none.yaml: No such file"),

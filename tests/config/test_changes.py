@@ -11,7 +11,7 @@ from rgsud_fast.config.changes import check_changes
 from rgsud_fast.errors import UserError
 from rgsud_fast.training import train
 
-BEFORE = Config(preset="small", stage1_iterations=100, stage2_iterations=50)
+BEFORE = Config(preset="small-gan", stage1_iterations=100, stage2_iterations=50)
 
 
 def changed(**fields) -> Config:
@@ -28,7 +28,7 @@ def test_changed_fields_are_told_with_both_values_and_where_it_runs_is_not():
     "fields, step, message",
     [
         ({"seed": 5}, 0, "seed is 5, and the run began with 0"),
-        ({"preset": "paper"}, 10, "preset is paper, and the run began with small"),
+        ({"preset": "paper"}, 10, "preset is paper, and the run began with small-gan"),
         ({"stage1_iterations": 50}, 60, "stage1_iterations is 50, and the run came to step 60 with 100"),
         ({"stage1_iterations": 200}, 120, "stage1_iterations is 200, and the run came to step 120 with 100"),
         ({"stage2_iterations": 10}, 120, "both stages have 110 iterations, and the run came to step 120"),

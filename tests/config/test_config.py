@@ -89,7 +89,7 @@ def test_a_config_is_copied_not_shared():
         ({"batch": "many"}, "batch: Input should be a valid integer"),
         ({"batch": 0}, "batch: Input should be greater than or equal to 1, got 0"),
         ({"crop": 16}, "crop: "),
-        ({"preset": "huge"}, "preset: Input should be 'demo', 'small' or 'paper'"),
+        ({"preset": "huge"}, "preset: Input should be 'demo', 'small', 'small-gan', 'medium' or 'paper'"),
         ({"device": "tpu"}, "device: "),
         ({"optim": 3}, "optim: "),
         ({"data": {"val_rainy": "v"}}, "val_rainy and val_clean go together"),

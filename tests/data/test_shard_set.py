@@ -50,7 +50,7 @@ def test_the_second_opening_decodes_nothing_and_a_changed_shard_is_read_again(ph
 @pytest.mark.parametrize("gib", [0, 1.0], ids=["nothing kept", "all kept"])
 def test_a_feed_gives_the_same_crops_from_shards_as_from_a_folder(photos, pattern, opened, tmp_path, gib, reals):
     folder, shards = FolderSet.from_folder(photos, tmp_path / "cache"), opened(pattern, gib)
-    config = Config(preset="small", crop=48, optim={"discriminator_reals": reals})  # some images are smaller
+    config = Config(preset="small-gan", crop=48, optim={"discriminator_reals": reals})  # some images are smaller
     feeds = [Feed(config, Domains(images, images), torch.device("cpu")) for images in (folder, shards)]
     pool = RewardPool(folder.sizes)
     for index in (0, 3):
@@ -72,7 +72,7 @@ def test_memory_for_decoded_images_is_bounded(pattern, opened):
 
 def test_what_is_announced_is_decoded_before_it_is_asked_for(pattern, opened, monkeypatch):
     images = opened(pattern, 0)
-    feed = Feed(Config(preset="small", crop=32), Domains(images, images), torch.device("cpu"))
+    feed = Feed(Config(preset="small-gan", crop=32), Domains(images, images), torch.device("cpu"))
     feed.images(0)
     for future in list(images._expected.values()):
         future.result()

@@ -19,7 +19,7 @@ def small_trainer(graphed: bool) -> Trainer:
     images = FolderSet.from_arrays(["a", "b", "c"], arrays)
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     config = Config(
-        preset="small", batch=2, crop=32, stage1_iterations=10, stage2_iterations=10, precision="float32",
+        preset="small-gan", batch=2, crop=32, stage1_iterations=10, stage2_iterations=10, precision="float32",
         cuda_graph=graphed, network=TINY_NETWORKS, optim={"discriminator_warmup": 2},
     )  # fmt: skip
     return Trainer(config, Domains(images, images), scorer, torch.device("cuda"))
@@ -51,7 +51,7 @@ def test_a_recorded_step_never_waits_for_the_device():
 
 
 def test_recording_is_for_gpus_alone():
-    config = Config(preset="small", network=TINY_NETWORKS, cuda_graph=True)
+    config = Config(preset="small-gan", network=TINY_NETWORKS, cuda_graph=True)
     images = FolderSet.from_arrays(["a"], [np.zeros((64, 64, 3), dtype=np.uint8)])
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     trainer = Trainer(config, Domains(images, images), scorer, torch.device("cpu"))

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def config():
-    return Config(preset="small", network=TINY_NETWORKS)
+    return Config(preset="small-gan", network=TINY_NETWORKS)
 
 
 def test_auto_is_float32_on_the_cpu():
@@ -70,7 +70,13 @@ def trainer_of(derainer: nn.Module | None = None) -> Trainer:
     images = FolderSet.from_arrays(["a"], [np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)])
     optim = {"discriminator_warmup": 1, "ema_decay": 0.9}
     config = Config(
-        preset="small", batch=2, crop=32, stage1_iterations=1, precision="bfloat16", network=TINY_NETWORKS, optim=optim
+        preset="small-gan",
+        batch=2,
+        crop=32,
+        stage1_iterations=1,
+        precision="bfloat16",
+        network=TINY_NETWORKS,
+        optim=optim,
     )
     return Trainer(config, Domains(images, images), make_scorer(darkness, images, images), CPU, derainer)
 

@@ -27,7 +27,7 @@ def trainer_of(derainer: nn.Module | None = None) -> Trainer:
     arrays = [generator.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(3)]
     images = FolderSet.from_arrays(["a", "b", "c"], arrays)
     optim = {"discriminator_warmup": 0, "discriminator_reals": 1, "hold": 1.0, "ema_decay": 0.9}
-    config = Config(preset="small", batch=2, crop=32, network=TINY_NETWORKS, optim=optim)
+    config = Config(preset="small-gan", batch=2, crop=32, network=TINY_NETWORKS, optim=optim)
     scorer = make_scorer(darkness, images, images)
     return Trainer(config, Domains(images, images), scorer, torch.device("cpu"), derainer)
 
@@ -157,8 +157,8 @@ def test_a_checkpoint_never_holds_weights_that_are_not_finite(config, monkeypatc
 def test_a_run_survives_a_bad_batch_and_says_so(config, monkeypatch, capsys):
     images = Feed.images
 
-    def some_bad(self, step, pool=None):
-        return spoil(images(self, step, pool)) if step == 2 else images(self, step, pool)
+    def some_bad(self, step, *pools):
+        return spoil(images(self, step, *pools)) if step == 2 else images(self, step, *pools)
 
     monkeypatch.setattr(Feed, "images", some_bad)
     result = train(config | {"save_every": 3}, scorer=darkness)

@@ -84,7 +84,7 @@ def test_it_tells_the_run_and_the_filter_beside_it(run):
         assert told in text
     assert "derainer.onnx" not in text
     told = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
-    assert told["stage1_iterations"] == 2600
+    assert told["stage1_iterations"] == 10_000
     assert told["reward"]["scorer"] == "ensemble:[niqe:model.npz,domain]"
     assert told["network"]["derainer_start"] == "start.pth"
 

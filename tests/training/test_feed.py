@@ -22,7 +22,9 @@ def domains():
 
 
 def feed_of(domains, device="cpu", reals=3):
-    return Feed(Config(preset="small", crop=32, optim={"discriminator_reals": reals}), domains, torch.device(device))
+    return Feed(
+        Config(preset="small-gan", crop=32, optim={"discriminator_reals": reals}), domains, torch.device(device)
+    )
 
 
 @pytest.mark.parametrize("reals", [1, 3])

@@ -161,7 +161,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
     pool.update([0], image()[None], torch.tensor([1.234]))
     torch.manual_seed(0)
     trainer = types.SimpleNamespace(
-        config=load_config({"preset": "small", "out": "x"}),
+        config=load_config({"preset": "small-gan", "out": "x"}),
         step=4000,
         device=torch.device("cpu"),
         switched=validated,

@@ -56,7 +56,7 @@ def trainer_of(ranks: Ranks, derainer: nn.Module | None = None, **fields) -> Tra
     rainy, clean = images(0), images(1)
     reward = {"sweep_start": 0.9, "sweep_every": 6, "sweep_images": 1, "keep": 2, "mirror": False, "grey_layer": False}
     config = Config(
-        **{"preset": "small", "batch": 4, "crop": 32, "stage1_iterations": 10, "stage2_iterations": 10}
+        **{"preset": "small-gan", "batch": 4, "crop": 32, "stage1_iterations": 10, "stage2_iterations": 10}
         | {"network": TINY_NETWORKS, "reward": reward, "optim": {"discriminator_warmup": 2, "discriminator_reals": 2}}
         | fields
     )
