@@ -18,8 +18,8 @@ _NARROW: dict[str, Any] = {
     "initialization": "fan_in",
 }
 
-# Pasted rain in place of the generator: minutes teach a generator too little (docs/measurements.md). With this decay the
-# newest version always wins: where candidates are nearly right the score cannot tell which is the better one.
+# Pasted rain in place of the generator: minutes teach a generator too little (docs/measurements.md). With this decay
+# the newest version always wins: where candidates are nearly right the score cannot tell which is the better one.
 _PASTED: dict[str, Any] = {
     "batch": 4,
     "crop": 64,
