@@ -76,7 +76,7 @@ def _pasted(width: int, levels: int, iterations: int, sweeps: int, rate: float, 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "medium": _pasted(32, 4, 40_000, 7, 1e-3, val_every=2000, save_every=1000),
+    "medium": _pasted(32, 3, 40_000, 7, 1e-3, val_every=2000, save_every=1000),
     "small": _pasted(24, 3, 10_000, 4, 1.5e-3, val_every=1000, save_every=1000),
     "small-gan": _GAN,
     "demo": _pasted(16, 3, 4_000, 3, 2e-3, data={"demo": True}, val_every=1000, save_every=1000),
