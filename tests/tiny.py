@@ -35,10 +35,11 @@ TINY_RUN = {
 }
 
 # What turns that run into one of pasted rain: without a generator, or beside it.
+NO_GENERATOR = dict.fromkeys(("adversarial", "pair", "channel_consistency", "background_guidance"), 0)
 _FIRST = {"reward": {"first": "oriented", "fidelity": 9.0}}
 PASTED = {
     "generator": {},
-    "pasted": {"loss": {"adversarial": 0, "pair": 0, "pasted": 1, "pasted_on_rewards": 0.5}, **_FIRST},
+    "pasted": {"loss": NO_GENERATOR | {"pasted": 1, "pasted_on_rewards": 0.5}, **_FIRST},
     "both": {"loss": {"pasted": 1, "pasted_share": 0.5}, **_FIRST},
 }
 

@@ -35,19 +35,20 @@ GENERATOR = {
     "loss": PRESETS["small-gan"]["loss"] | {"adversarial": 1.0, "pair": 1.0},
     "optim": {name: PRESETS["small-gan"]["optim"][name] for name in PRESETS["small-gan"]["optim"] if "discr" in name},
 }
-SECOND = {"loss": {"reward": 0.8}}  # with a fifth of the iterations as stage 2
+SECOND = 0.2  # share of the iterations that is stage 2 in variants with the reward loss
 VARIANTS: dict[str, dict[str, Any]] = {
     "pasted": {},
-    "without first rewards": {"reward": {"first": "none"}},
-    "the score decides": {"reward": {"decay": 0.0}},
+    "the score decides": {"reward": {"newest": False}},
     "clean photographs alone": {"loss": {"pasted_on_rewards": 0.0}},
-    "pasted, reward loss": SECOND,
+    "pasted, reward loss": {},
     "both": GENERATOR,
-    "generator": merge(GENERATOR, {"loss": {"pasted": 0.0}, "reward": {"first": "none", "decay": 0.05, "keep": 2}}),
-    "both, switch and reward loss": merge(GENERATOR, SECOND),
-    "both, reward loss": merge(merge(GENERATOR, SECOND), {"reward": {"switch": False}}),
+    "both, no first rewards": merge(GENERATOR, {"reward": {"first": "none"}}),
+    "generator": merge(GENERATOR, {"loss": {"pasted": 0.0}, "reward": {"first": "none", "newest": False}}),
+    "both, switch and reward loss": GENERATOR,
+    "both, reward loss": merge(GENERATOR, {"reward": {"switch": False}}),
 }
 REFERENCE = "pasted"
+WITH_STAGE_2 = ("pasted, reward loss", "both, switch and reward loss", "both, reward loss")
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
         print(table([run for path in args.read for run in json.loads(path.read_text())]))
         return
     torch.set_num_threads(args.threads)
-    domains, runs = rendered(args.data), []
+    domains, runs = render_data(args.data), []
     for seed in args.seeds:
         for name in args.only:
             runs.append({"variant": name, "seed": seed} | measure(name, seed, args.iterations, *domains))
@@ -71,7 +72,7 @@ def main() -> None:
     print(table(runs))
 
 
-def rendered(data: Path) -> tuple[Domains, dict[str, list[Pair]]]:
+def render_data(data: Path) -> tuple[Domains, dict[str, list[Pair]]]:
     """The two domains, and the held-out pairs of each family."""
     paths, rng = list_images(data / "clean"), np.random.default_rng(7)
     order = rng.permutation(len(paths)).tolist()
@@ -100,7 +101,7 @@ def style_of(family: str, rng: np.random.Generator) -> RainStyle:
 
 def measure(name: str, seed: int, iterations: int, domains: Domains, pairs: dict[str, list[Pair]]) -> dict[str, float]:
     """Train one variant from its first rewards on; PSNR of each family, and the seconds it took."""
-    second = iterations // 5 if "reward loss" in name else 0
+    second = round(SECOND * iterations) if name in WITH_STAGE_2 else 0
     every = (iterations - second) // 4
     base = {
         "preset": "demo",

@@ -130,7 +130,7 @@ def rain(
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
 
     Args:
-        run: Run folder with the weights of all networks.
+        run: Run folder.
         clean: Clean image or folder.
         rainy: Rainy image or folder, whose rain is taken.
         output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.

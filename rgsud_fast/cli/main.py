@@ -21,7 +21,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   derain WEIGHTS INPUT OUTPUT    remove rain from an image, a folder or a video
   evaluate WEIGHTS --rainy DIR --clean DIR
                                  measure PSNR and SSIM against clean versions
-  rain RUN CLEAN RAINY OUT       make rainy versions of clean images with a trained rain generator
+  rain RUN CLEAN RAINY OUT       make rainy versions of clean images with the rain that a run has learned
   export WEIGHTS [OUT] --to FORMAT
                                  write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth

@@ -61,6 +61,16 @@ class Config(Section):
             raise ValueError("data: val_rainy and val_clean go together: give both or neither")
         return self
 
+    @model_validator(mode="after")
+    def _first_rain(self) -> Config:
+        start = self.network.derainer_start
+        if self.loss.pasted and not self.loss.generator and self.reward.first == "none" and start is None:
+            raise ValueError(
+                "loss.pasted without a generator takes its rain from rewards: give reward.first oriented or a "
+                "network.derainer_start, or nothing is ever pasted"
+            )
+        return self
+
     @property
     def iterations(self) -> int:
         """Iterations of both stages together."""

@@ -7,12 +7,13 @@ from types import NoneType
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, reason
 from ..system.files import read_small, write_text
 from .config import Config
 from .presets import default_preset
+from .sections import LossConfig, OptimConfig, RewardConfig
 
 MOST_BYTES = 2**20  # of a configuration file; one that names every field has 5 thousand
 MOST_SHOWN = 80  # characters of a wrong name or value that a message repeats
@@ -25,6 +26,14 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*) is not read; write the value out")
         return super().compose_node(parent, index)
+
+
+# Fields that files of before had not: a run folder of then, which names every other field, had their defaults.
+_LATER = {
+    "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards"),
+    "optim": ("warmup",),
+    "reward": ("first", "newest"),
+}
 
 
 def load_config(source: Config | dict[str, Any] | str | Path | None = None) -> Config:
@@ -100,7 +109,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"config {path} is not valid YAML: {reason(error, 200)}") from None
     if not isinstance(loaded, (dict, NoneType)):
         raise UserError(f"config {path} must hold 'field: value' lines, got a {type(loaded).__name__}")
-    return loaded or {}
+    return _with_later_defaults(loaded or {})
+
+
+def _with_later_defaults(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an older run's whole configuration as they were meant: no preset fills in what came later."""
+    sections: dict[str, type[BaseModel]] = {"loss": LossConfig, "optim": OptimConfig, "reward": RewardConfig}
+    filled = dict(fields)
+    for name, model in sections.items():
+        given = fields.get(name)
+        if not isinstance(given, dict) or set(model.model_fields) - set(_LATER[name]) - set(given):
+            return fields
+        later = {field: model.model_fields[field].default for field in _LATER[name] if field not in given}
+        filled[name] = given | later
+    return filled
 
 
 def flatten_fields(fields: dict[str, Any]) -> dict[str, Any]:

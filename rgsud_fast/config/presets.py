@@ -18,14 +18,14 @@ _NARROW: dict[str, Any] = {
     "initialization": "fan_in",
 }
 
-# Pasted rain in place of the generator: minutes teach a generator too little (docs/measurements.md). With this decay
-# the newest version always wins: where candidates are nearly right the score cannot tell which is the better one.
+# Pasted rain in place of the generator: minutes teach a generator too little (docs/measurements.md). The newest reward
+# wins: where candidates are nearly right the score cannot tell which is the better one.
 _PASTED: dict[str, Any] = {
     "batch": 4,
     "crop": 64,
     "loss": {"adversarial": 0.0, "pair": 0.0, "pasted": 1.0, "pasted_on_rewards": 0.25},
     "optim": {"final_learning_rate": 1e-5, "hold": 0.6, "ema_decay": 0.995},
-    "reward": {"first": "oriented", "decay": 1000.0, "mirror": True, "grey_layer": True},
+    "reward": {"first": "oriented", "newest": True, "mirror": True, "grey_layer": True},
     "stage2_iterations": 0,
 }
 

@@ -119,6 +119,9 @@ class LossConfig(Section):
     def _something_to_learn(self) -> LossConfig:
         if not (self.generator or self.pasted):
             raise ValueError("adversarial, pair and pasted are 0: give one of them a weight, or nothing is learned")
+        painted = ("channel_consistency", "background_guidance", "self_reconstruction")
+        if not self.generator and (idle := [name for name in painted if getattr(self, name)]):
+            raise ValueError(f"{', '.join(idle)}: without adversarial and pair there is no generator to train")
         if not 0 <= self.pasted_gain[0] <= self.pasted_gain[1]:
             raise ValueError(f"pasted_gain must be two numbers, the smaller first, got {list(self.pasted_gain)}")
         return self
@@ -190,6 +193,9 @@ class RewardConfig(Section):
         float("inf"), gt=0, description="Largest penalty (below) of a removed layer that may enter, for any score."
     )
     decay: float = Field(0.0, ge=0, description="Taken off every stored score at each sweep, so that old ones yield.")
+    newest: bool = Field(
+        False, description="A sweep's candidate that passes the guards takes the place of all older versions."
+    )
     evict: bool = Field(False, description="A sweep drops versions that score below the present derainer's.")
     rescore: bool = Field(False, description="A sweep scores stored versions anew, for scores that change.")
     pool_device_gib: float | None = Field(

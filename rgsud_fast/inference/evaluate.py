@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..config.figures import FILTER, INPUT
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..errors import UserError
 from ..iqa.metrics import average, evaluate_pair, fixed_filter
@@ -53,8 +54,8 @@ def evaluate(
                     " a pair must show the same scene at the same size"
                 )
             row = evaluate_pair(network.tensor(image), wanted)
-            row |= {f"input_{key}": value for key, value in evaluate_pair(image, wanted).items()}
-            row |= {f"filter_{key}": value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
+            row |= {INPUT + key: value for key, value in evaluate_pair(image, wanted).items()}
+            row |= {FILTER + key: value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
             rows.append(row)
             if watch is not None:
                 watch(i + 1, len(inputs), source.name)

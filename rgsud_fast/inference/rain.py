@@ -74,13 +74,13 @@ def rain(
             return paste(background, source, estimator(source))
         return generator(rain_residual((background, source, estimator(source))))
 
-    runner = TiledNetwork(paint, where, Tiling(tile, overlap))
+    network = TiledNetwork(paint, where, Tiling(tile, overlap))
     names = flat_names([background.name for background in backgrounds])
     written = []
     with evaluating(estimator):
         for i, source in enumerate(_draw(len(sources), len(backgrounds), seed)):
             background, wet = _common(backgrounds[i].load(), sources[source].load())
-            painted = runner.tensor(torch.cat([background, wet], dim=1))
+            painted = network.tensor(torch.cat([background, wet], dim=1))
             pair = (Path(output) / "rainy" / names[i], Path(output) / "clean" / names[i])
             write_image(pair[0], painted[0])
             write_image(pair[1], background[0])
@@ -92,8 +92,10 @@ def rain(
 
 def _rain_from(run: Path) -> str:
     """What gives a run's rain; a run without a generator says so with its derainer."""
-    painted = (run / "generator.safetensors").exists() or not (run / "derainer.safetensors").exists()
-    return read_metadata(find_weights(run, "generator" if painted else "derainer")).get(RAIN_FROM, "unet")
+    derainer = run / "derainer.safetensors"
+    if derainer.is_file() and read_metadata(derainer).get(RAIN_FROM) == PASTED:
+        return PASTED
+    return read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
 
 
 def _draw(sources: int, count: int, seed: int) -> list[int]:

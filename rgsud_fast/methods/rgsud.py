@@ -47,8 +47,6 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pa
         weights: weights of the loss terms.
         pasted: pairs that the derainer learns from beside the pseudo pair.
     """
-    if not weights.generator:
-        return without_generator(nets, weights, pasted)
     estimate = nets.unet(rainy)
     pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
     derained, pseudo_derained, *more = derain(nets.derainer, rainy, pseudo_rainy.detach(), *_rainy_of(pasted))
@@ -85,8 +83,6 @@ def stage2(
         rewarded: see `losses.reward_loss`.
         pasted: as in stage 1.
     """
-    if not weights.generator:
-        return without_generator(nets, weights, pasted, rainy, reward, improved, rewarded)
     switched = (improved & switch)[:, None, None, None]
     estimate = torch.where(switched, reward, nets.unet(rainy))
     pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))

@@ -102,12 +102,18 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     path = Path(path)
     if path.is_dir():
         inside = path / f"{kind}.safetensors"
+        if not inside.is_file() and kind != "derainer" and _is_pasted(path / "derainer.safetensors"):
+            raise UserError(f"{path} has no {kind}: its rain was pasted, and only the derainer was trained")
         if not inside.is_file():
             raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file")
         return inside
     if not path.is_file():
         raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
     return path
+
+
+def _is_pasted(path: Path) -> bool:
+    return path.is_file() and _read(path, tensors=False)[0].get(RAIN_FROM) == PASTED
 
 
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:

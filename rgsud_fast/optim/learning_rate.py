@@ -8,15 +8,17 @@ from ..config import Config
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """The learning rate of iteration `step`: it rises where there is a warm-up; a stage
-    holds its first one, then follows a cosine to the common last."""
+    """The learning rate of iteration `step`.
+
+    A stage holds its first one, then follows a cosine to the common last; stage 1 rises to it where there is a warm-up.
+    """
     optim, first = config.optim, config.stage1_iterations
     start, hold, length, done = (
         (optim.learning_rate, optim.hold, first, step)
         if step < first
         else (optim.stage2_learning_rate, optim.stage2_hold, config.stage2_iterations, step - first)
     )
-    rise = min(1.0, (step + 1) / optim.warmup) if optim.warmup else 1.0
+    rise = min(1.0, (step + 1) / optim.warmup) if optim.warmup and step < first else 1.0
     held = hold * length
     if done < held:
         return rise * start

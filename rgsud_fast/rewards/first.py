@@ -13,6 +13,7 @@ REACH = 4  # pixels to each side of the lines that streaks are looked for along:
 TURN = 45  # largest angle of rain from the vertical, degrees
 COARSE, FINE, SPREAD = 10, 5, 10  # steps in which directions are tried, and how far streaks depart from theirs, degrees
 THRESHOLD = 0.02  # least light of a streak, of white
+SMALLEST = 2 * REACH  # pixels each way, for the mirrored borders
 ALONG = 6  # pixels to each side along the streaks over which their light is averaged
 
 
@@ -31,11 +32,16 @@ def oriented_layer(rainy: Tensor) -> Tensor:
     average. Rain that falls in several directions is found in the strongest alone.
 
     Args:
-        rainy: photographs, [N, 3, H, W] in [0, 1], at least 17 pixels each way.
+        rainy: photographs, [N, 3, H, W] in [0, 1], at least 8 pixels each way.
 
     Returns:
-        [N, 1, H, W], in the dtype of rainy.
+        [N, 1, H, W], in the dtype of rainy. The host waits for each image's direction.
+
+    Raises:
+        ValueError: rainy is no such tensor.
     """
+    if rainy.ndim != 4 or rainy.shape[1] != 3 or min(rainy.shape[2:]) < SMALLEST:
+        raise ValueError(f"rainy must be [N, 3, H, W] of {SMALLEST} pixels at least, got {list(rainy.shape)}")
     return torch.stack([_layer(image.amin(0)) for image in rainy.detach()])[:, None]
 
 

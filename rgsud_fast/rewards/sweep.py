@@ -59,7 +59,8 @@ def sweep(
 ) -> tuple[Sweep, list[int]]:
     """Offer the derainer's present output on whole images to the pool.
 
-    One image at a time, so that a score never depends on its neighbours; the host waits once, at the end.
+    One image at a time, so that a score never depends on its neighbours; the host waits once, at the end, and with
+    first rewards for the direction of each image's streaks.
 
     Args:
         derainer: network to run, [1, 3, H, W] -> the same; put in evaluation mode meanwhile.
@@ -82,6 +83,8 @@ def sweep(
             if reward.rescore:
                 pool.rescore(index, _scores_of(pool.versions(index), image, scorer))
             judged = judge(derainer, image, scorer, reward)
+            if reward.newest:
+                pool.evict(index, torch.where(torch.isfinite(judged.score), torch.inf, EMPTY)[0])
             if reward.evict:
                 pool.evict(index, torch.where(torch.isfinite(judged.score), judged.score, EMPTY)[0])
             entered = pool.update([index], judged.image, judged.score)
@@ -90,29 +93,16 @@ def sweep(
     return summary_of(places, pool), places
 
 
-def seed(
-    rainy: ImageSet,
-    indices: Sequence[int],
-    scorer: Scorer,
-    pool: Pool,
-    device: torch.device,
-    reward: RewardConfig,
-) -> list[int]:
-    """Offer first rewards to the pool, through the guards and the score like any candidate.
-
-    Args: as in `sweep`.
+def offer_first(rainy: Tensor, index: int, scorer: Scorer, pool: Pool, reward: RewardConfig) -> int:
+    """Offer the first reward of an image, [1, 3, H, W], to the pool, through the guards and the score.
 
     Returns:
-        The place in OUTCOMES of each image; "nothing removed" where no streak was found.
+        Its place in OUTCOMES; "nothing removed" where no streak was found.
     """
-    outcomes = []
-    for index in indices:
-        image = to_device(to_batch(rainy[index]), device)
-        first = first_reward(image)
-        judged = judge_candidate(image, first, removed_layer(image, first), scorer, reward)
-        entered = pool.update([index], judged.image, judged.score)
-        outcomes.append(torch.where(entered, 0, judged.outcome))
-    return torch.cat(outcomes).tolist() if outcomes else []
+    first = first_reward(rainy)
+    judged = judge_candidate(rainy, first, removed_layer(rainy, first), scorer, reward)
+    entered = pool.update([index], judged.image, judged.score)
+    return int(torch.where(entered, 0, judged.outcome))
 
 
 def summary_of(places: Sequence[int], pool: Pool) -> Sweep:
@@ -123,7 +113,7 @@ def summary_of(places: Sequence[int], pool: Pool) -> Sweep:
 
 
 def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
-    """Derain one image, [1, 3, H, W], and say whether the result may be a reward. Does not wait for the device."""
+    """Derain one image, [1, 3, H, W], and say whether the result may be a reward; `sweep` says when the host waits."""
     return judge_candidate(rainy, *candidate(derainer, rainy, reward), scorer, reward)
 
 

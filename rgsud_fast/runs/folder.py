@@ -100,7 +100,7 @@ class RunFolder:
 
     def cut_log(self, step: int) -> None:
         """Drop the lines that a run resumed at `step` writes again: the later ones, and of a sweep before that step."""
-        before = ("sweep", "drift", "stop")  # what a step's number tells of the time before its iteration
+        before = ("first", "sweep", "drift", "stop")  # what a step's number tells of the time before its iteration
         rows = [row for row in self.read_log() if row["step"] < step + (row.get("event") not in before)]
         write_text(self.log, "".join(json.dumps(row) + "\n" for row in rows))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -58,12 +59,15 @@ class Feed:
 
         Returns:
             `rainy` and `clean`, [N, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
-            in several batches where the configuration says so; with a pool also `rewards`, crops of the same windows
+            in several batches where the configuration says so (without a generator neither these nor, without a pool,
+            `rainy`); with a pool also `rewards`, crops of the same windows
             as `rainy`, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many
             exist on each on average, a scalar (see `losses.reward_loss`); with `layers` also `pasted` and
             `backgrounds`, the pasted pairs, [M, 3, crop, crop].
         """
-        if pool is None:
+        if pool is None and not self.config.loss.generator:
+            images = {}  # nobody looks at the rainy crops themselves
+        elif pool is None:
             images = {"rainy": self._cut("rainy", self._draw("rainy", step))}
         elif isinstance(pool, ShardedPool):
             images = self._with_shared_rewards(step, pool)
@@ -73,50 +77,56 @@ class Feed:
         if layers is not None:
             images |= self._paste(step, images["clean"], layers)
         more = self.config.optim.discriminator_reals - 1
+        self._announce(step, more, "rainy" in images, layers is not None)
+        if not self.config.loss.generator:
+            return images
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
-        self._announce(step, more, layers is not None)
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
 
     def _paste(self, step: int, clean: Tensor, pool: RewardPool | ShardedPool) -> dict[str, Tensor]:
         """Pasted pairs: the rain of rainy crops on some of the clean ones, a part of which are rewards instead."""
         loss, batch = self.config.loss, self.config.batch
         slots = self.ranks.slots(batch)
-        chosen = [slot for slot in slots if _falls(slot, loss.pasted_share)] or [slots.start]
-        own = torch.tensor([slot - slots.start for slot in chosen], device=self.device)
-        rainy = self._cut("layers", self._draw("layers", step))[own]
-        rewards, there = (part[own] for part in self._rewards("layers", step, pool))
+        places = {slot: step * batch + slot for slot in slots}  # in the endless stream of crops
+        chosen = [slot for slot, place in places.items() if _falls(place, loss.pasted_share)]
+        own = to_device(torch.tensor([slot - slots.start for slot in chosen]), self.device)
+        rainy = self._cut("layers", self._draw("layers", step, slots=chosen))
+        rewards, there = self._rewards("layers", step, pool, chosen)
         rewards = torch.where(there[:, None, None, None], rewards, rainy)
         clean = clean[own]
+        onto = [_falls(int(places[slot] * loss.pasted_share), loss.pasted_on_rewards) for slot in chosen]
         if loss.pasted_on_rewards:
-            onto = [_falls(int(slot * loss.pasted_share), loss.pasted_on_rewards) for slot in chosen]
-            others, exist = (part[own] for part in self._rewards("backgrounds", step, pool))
+            others, exist = self._rewards("backgrounds", step, pool, chosen)
             exist = exist & to_device(torch.tensor(onto), self.device)
             clean = torch.where(exist[:, None, None, None], others, clean)
         gains = draw_uniform(self.config.seed, step, batch, *loss.pasted_gain, "layers", chosen)
         gain = to_device(torch.tensor(gains), self.device)[:, None, None, None]
         return {"pasted": self._to_layout(paste(clean, rainy, rewards, gain)), "backgrounds": self._to_layout(clean)}
 
-    def _rewards(self, stream: Stream, step: int, pool: RewardPool | ShardedPool) -> tuple[Tensor, Tensor]:
-        """This rank's reward crops of a stream, and which of them exist, wherever they are kept."""
+    def _rewards(
+        self, stream: Stream, step: int, pool: RewardPool | ShardedPool, slots: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Reward crops of some of this rank's slots in a stream, and which of them exist, wherever they are kept."""
         if isinstance(pool, ShardedPool):
-            rewards, there = pool.take(self._draw(stream, step, everyone=True), self.config.crop)
-            own = self.ranks.slots(self.config.batch)
-            return self._to_layout(rewards[own.start : own.stop]), there[own.start : own.stop]
-        _, rewards, there = pool.take(None, self._draw(stream, step), self.config.crop)
+            rewards, there = pool.take(self._draw(stream, step, slots=range(self.config.batch)), self.config.crop)
+            own = to_device(torch.tensor(list(slots)), self.device)
+            return self._to_layout(rewards[own]), there[own]
+        _, rewards, there = pool.take(None, self._draw(stream, step, slots=slots), self.config.crop)
         return self._to_layout(rewards), there
 
-    def _announce(self, step: int, more: int, layers: bool) -> None:
+    def _announce(self, step: int, more: int, rainy: bool, layers: bool) -> None:
         streams: tuple[tuple[Stream, int], ...]
-        streams = (("rainy", 1), ("clean", 1), ("reals", more), ("layers", int(layers)))
+        streams = (("rainy", int(rainy)), ("clean", 1), ("reals", more * rainy), ("layers", int(layers)))
         for stream, batches in streams:
             images = self._set(stream)
             if images.pixels is None and batches:
                 for later in range(step + 1, step + 1 + AHEAD):
                     images.expect(self._draw(stream, later, batches), self.config.crop)
 
-    def _draw(self, stream: Stream, step: int, batches: int = 1, everyone: bool = False) -> list[Crop]:
+    def _draw(self, stream: Stream, step: int, batches: int = 1, slots: Sequence[int] | None = None) -> list[Crop]:
+        """Crops of this rank's slots, or of these of all ranks'."""
         config, count = self.config, batches * self.config.batch
-        slots = None if everyone else self.ranks.slots(count)
+        slots = self.ranks.slots(count) if slots is None else slots
         return draw(config.seed, step, count, self._set(stream).sizes, config.crop, stream, slots)
 
     def _set(self, stream: Stream) -> ImageSet:
@@ -139,7 +149,7 @@ class Feed:
 
     def _with_shared_rewards(self, step: int, pool: ShardedPool) -> dict[str, Tensor]:
         """The rainy crops of this rank and their rewards, which may lie on others."""
-        rewards, improved = pool.take(self._draw("rainy", step, everyone=True), self.config.crop)
+        rewards, improved = pool.take(self._draw("rainy", step, slots=range(self.config.batch)), self.config.crop)
         own = self.ranks.slots(self.config.batch)
         share = slice(own.start, own.stop)
         return {
@@ -154,7 +164,7 @@ class Feed:
 
 
 def _falls(place: int, share: float) -> bool:
-    """Whether a place is one of a share that lies evenly over all places; each rank's places hold it alike."""
+    """Whether a place is one of a share that lies evenly over all places."""
     return int((place + 1) * share) > int(place * share)
 
 

@@ -31,6 +31,13 @@ SHOWN = 8  # validation pairs, and training images
 SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
 
 
+_ADVICE = {  # by whether a generator paints
+    True: "Without streaks, train longer; where the colour shifts or the other scene shows through, raise"
+    " loss.channel_consistency and loss.background_guidance.",
+    False: "Streaks that are missing there stay in derained images; texture that came along with them goes from those.",
+}
+
+
 def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, Any]) -> None:
     """Write the run's gallery.html from its networks, its reward pool, its metrics and its log.
 
@@ -52,10 +59,8 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             "Training images",
             _training(trainer),
             "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
-            " and the best derained version so far, the reward that stage 2 learns from. A good pseudo rainy image"
-            " has the photograph's streaks on an otherwise unchanged scene. Without streaks, train longer; where the"
-            " colour shifts or the other scene shows through, raise loss.channel_consistency and"
-            " loss.background_guidance.",
+            " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
+            f" on an otherwise unchanged scene. {_ADVICE[config.loss.generator]}",
         ),
         rows(
             "What became of rewards",
@@ -165,7 +170,7 @@ def _outcome(trainer: Trainer, index: int) -> str:
 def _reasons(log: list[dict[str, Any]]) -> str:
     """How often what happened in all sweeps."""
     total: Counter[str] = Counter()
-    for row in log:
+    for row in (row for row in log if row.get("event") == "sweep"):
         reasons = row.get("reasons")
         total.update(
             {name: n for name, n in reasons.items() if isinstance(n, int)} if isinstance(reasons, dict) else {}
@@ -186,7 +191,8 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     """
     height, width = (min(a, b) for a, b in zip(clean.shape[-2:], rainy.shape[-2:], strict=True))
     if isinstance(estimate, nn.Module):
-        estimate = run_tiled(estimate, rainy.to(trainer.device))
+        with evaluating(estimate) as network:
+            estimate = run_tiled(network, rainy.to(trainer.device))
     scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
     if not trainer.config.loss.generator:
         return paste(scene[0], scene[1], scene[2]).cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,18 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
     config = trainer.config
     with Monitor(trainer, folder, progress) as monitor, Interruption() as interruption:
 
-        def watch(done: int) -> None:
-            progress.advance(0, "warm-up", {"discriminator": f"{done}/{config.optim.discriminator_warmup}"})
+        def watch(stage: str, name: str, total: int, done: int) -> None:
+            progress.advance(0, stage, {name: f"{done}/{total}"})
             if trainer.ranks.any(interruption.asked):
                 progress.say("stopped before the first step: nothing is trained yet, so start again")
                 raise KeyboardInterrupt
 
-        if (seeded := trainer.seed_rewards()) is not None:
-            monitor.log_seeds(seeded)
-        trainer.warm_up(watch)
+        began = time.perf_counter()
+        images, warmup = len(trainer.domains.rainy), config.optim.discriminator_warmup
+        seeded = trainer.seed_rewards(functools.partial(watch, "first rewards", "images", images))
+        if seeded is not None:
+            monitor.log_seeds(seeded, time.perf_counter() - began)
+        trainer.warm_up(functools.partial(watch, "warm-up", "discriminator", warmup))
         if trainer.patience.spent:
             progress.say("stage 2 had ended early; a higher reward.patience lets it go on")
         due = False  # a checkpoint, which waits for a step that is not skipped

@@ -66,8 +66,9 @@ class Monitor:
         self._note({"step": trainer.step, "event": "stop", "reason": reason})
         self.progress.say(f"step {trainer.step:,}: stage 2 ends early, as {reason} (reward.patience)")
 
-    def log_seeds(self, result: Sweep) -> None:
-        """Log the first rewards, which no derainer made."""
+    def log_seeds(self, result: Sweep, seconds: float) -> None:
+        """Log the first rewards, which no derainer made, and which took so many seconds."""
+        self.since += seconds
         row = {"step": self.trainer.step, "event": "first", "images": result.images, "seeded": result.entered}
         self._note(row | {"mean_score": result.mean_score, "reasons": result.reasons})
         left = {name: count for name, count in result.reasons.items() if name != "entered"}
@@ -148,7 +149,7 @@ class Monitor:
         }
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
-        names = {"adv": "adversarial", "pair": "pair_psnr", "D": JUDGES[0], "reward": "reward"}
+        names = {"adv": "adversarial", "pair": "pair_psnr", "pasted": "pasted_psnr", "D": JUDGES[0], "reward": "reward"}
         shown: dict[str, Any] = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..config.parts import TOGETHER
 from ..methods.pasting import Pasted
-from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms
+from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms, without_generator
 from ..networks import NAFNet
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed
@@ -144,6 +144,9 @@ class TrainStep:
 
     def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
         pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
+        if not self.config.loss.generator:
+            targets = (inputs.get(name) for name in ("rainy", "rewards", "improved", "rewarded"))
+            return without_generator(nets, self.config.loss, pasted, *targets)
         if stage == 1:
             return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss, pasted)
         rainy, clean, rewards, improved = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
@@ -158,9 +161,11 @@ class TrainStep:
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
         everything = self.config.loss.discriminator_fakes == "all"
-        shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
         done = {"loss": step.loss, **step.terms, **norms}
-        return done | (self.discriminator_side(inputs["reals"], shown) if len(shown) else {})
+        if not self.config.loss.generator:
+            return done
+        shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
+        return done | self.discriminator_side(inputs["reals"], shown)
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""

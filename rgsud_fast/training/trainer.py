@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config
-from ..data import Domains
+from ..data import Domains, to_batch
 from ..errors import UserError, reason
 from ..iqa import Scorer
 from ..methods.build import build_networks
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
-from ..rewards.sweep import Sweep, seed, summary_of, sweep
+from ..rewards.sweep import Sweep, offer_first, summary_of, sweep
+from ..system.device import to_device
 from ..system.distributed import Ranks
 from .feed import Feed
 from .step import TrainStep
@@ -148,12 +149,21 @@ class Trainer:
         epoch = math.ceil(len(self.domains.rainy) / self.config.batch)
         return self.config.reward.sweep_every or min(max(epoch, 1000), 5000)
 
-    def seed_rewards(self) -> Sweep | None:
-        """Offer first rewards, which need no training, to the pool; None where there are none or training has begun."""
+    def seed_rewards(self, watch: Callable[[int], None] | None = None) -> Sweep | None:
+        """Offer first rewards, which need no training, to the pool; None where there are none or training has begun.
+
+        `watch` is called with the number of images done after each; on several ranks all call it equally often.
+        """
         if self.config.reward.first == "none" or self.step:
             return None
-        own = range(self.ranks.rank, len(self.domains.rainy), self.ranks.count)
-        outcomes = seed(self.domains.rainy, own, self.scorer, self.pool, self.device, self.config.reward)
+        count, images, outcomes = self.ranks.count, self.domains.rainy, []
+        for first in range(0, len(images), count):
+            index = first + self.ranks.rank
+            if index < len(images):
+                rainy = to_device(to_batch(images[index]), self.device)
+                outcomes.append(offer_first(rainy, index, self.scorer, self.pool, self.config.reward))
+            if watch is not None:
+                watch(min(first + count, len(images)))
         return summary_of([place for some in self.ranks.all_gather(outcomes) for place in some], self.pool)
 
     def sweep(self) -> Sweep:
@@ -252,5 +262,11 @@ def _check_divisible(config: Config, domains: Domains, count: int) -> None:
     check_batch(config.batch, count)
     if count > len(domains.rainy):
         raise UserError(f"{count} processes share {len(domains.rainy)} rainy images: start no more than there are")
+    pasted = config.loss.pasted_share * config.batch / count
+    if config.loss.pasted and abs(pasted - round(pasted)) > 1e-6:
+        raise UserError(
+            f"loss.pasted_share {config.loss.pasted_share:g} of {config.batch // count} crops is no whole number: give "
+            "another share or batch"
+        )
     if count > 1 and config.cuda_graph:
         raise UserError(f"cuda_graph records the step of one process, and {count} train together: leave it out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rgsud_fast.config import PRESETS, Config, DataConfig, OptimConfig, load_config, merge, save_config
 from rgsud_fast.errors import UserError
@@ -153,3 +154,29 @@ def test_a_field_can_be_assigned_and_is_checked():
     assert (config.batch, config.optim.ema_decay) == (7, 0.995)
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         config.batch = 0
+
+
+@pytest.mark.parametrize("preset", ["demo", "small"])
+def test_the_configuration_of_an_older_run_is_not_filled_up_by_todays_preset(tmp_path, preset):
+    """A run of before pasted rain names every field that there was; what came later was not in force."""
+    older = load_config({"preset": "small-gan", "out": "x"}).model_dump(mode="json") | {"preset": preset}
+    for section, names in {
+        "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards"),
+        "optim": ("warmup",),
+        "reward": ("first", "newest"),
+    }.items():
+        for name in names:
+            del older[section][name]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(older))
+    config = load_config(tmp_path / "config.yaml")
+    assert (config.loss.pasted, config.loss.adversarial, config.optim.warmup) == (0, 1, 0)
+    assert (config.reward.first, config.reward.newest) == ("none", False)
+    (tmp_path / "own.yaml").write_text(f"preset: {preset}\nloss: {{reward: 0.5}}\n")  # a user's own is filled up
+    assert load_config(tmp_path / "own.yaml").loss.pasted == 1
+
+
+def test_pasting_without_a_generator_needs_rain_to_begin_with():
+    with pytest.raises(UserError, match=r"give reward\.first oriented"):
+        load_config({"preset": "small", "reward": {"first": "none"}})
+    load_config({"preset": "small", "reward": {"first": "none"}, "network": {"derainer_start": "run"}})
+    load_config({"preset": "paper", "loss": {"pasted": 1}})

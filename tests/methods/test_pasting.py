@@ -7,7 +7,7 @@ import torch
 
 from rgsud_fast.config import LossConfig
 from rgsud_fast.methods.pasting import Pasted, derain, paste, rain_light
-from rgsud_fast.methods.rgsud import Networks, stage1, stage2
+from rgsud_fast.methods.rgsud import Networks, stage1, without_generator
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.ops import derain_loss
 
@@ -50,7 +50,7 @@ def test_pasted_pairs_are_one_more_term_and_change_no_other(nets):
 
 def test_without_a_generator_the_derainer_alone_learns(nets):
     weights, pasted = LossConfig(adversarial=0, pair=0, pasted=1), pairs()
-    step = stage1(nets, torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), weights, pasted)
+    step = without_generator(nets, weights, pasted)
     assert step.terms.keys() == {"pasted_psnr", "pasted_ssim"} and len(step.fakes) == 0
     step.loss.backward()
     assert all(parameter.grad is not None for parameter in nets.derainer.parameters())
@@ -60,9 +60,8 @@ def test_without_a_generator_the_derainer_alone_learns(nets):
 @pytest.mark.parametrize("weight", [0.0, 0.8])
 def test_in_stage_2_rewards_are_targets_too(nets, weight):
     weights, pasted = LossConfig(adversarial=0, pair=0, pasted=1, reward=weight, reward_form="mean"), pairs()
-    rainy, clean, reward = torch.rand(3, 2, 3, 32, 32)
-    improved = torch.tensor([True, False])
-    step = stage2(nets, rainy, clean, reward, improved, weights, pasted=pasted)
+    rainy, reward = torch.rand(2, 2, 3, 32, 32)
+    step = without_generator(nets, weights, pasted, rainy, reward, torch.tensor([True, False]))
     assert ("reward" in step.terms) == bool(weight)
     if weight:
         torch.testing.assert_close(step.terms["reward"], (nets.derainer(rainy[:1]) - reward[:1]).square().mean())
@@ -79,6 +78,7 @@ def test_batches_of_any_number_are_derained_in_one_call():
     "wrong, message",
     [
         ({"adversarial": 0, "pair": 0}, "nothing is learned"),
+        ({"adversarial": 0, "pair": 0, "pasted": 1, "self_reconstruction": 1}, "there is no generator to train"),
         ({"pasted_gain": (1.3, 0.7)}, "the smaller first"),
         ({"pasted_share": 0}, "greater than 0"),
     ],

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
-from rgsud_fast.data import FolderSet, to_batch
+from rgsud_fast.data import FolderSet, RainStyle, render_rain, to_batch
+from rgsud_fast.data.image_files import quantise
 from rgsud_fast.iqa import DomainScorer, make_scorer
 from rgsud_fast.iqa.domain import RainNet
 from rgsud_fast.ops import removed_layer
+from rgsud_fast.rewards.first import first_reward, oriented_layer
 from rgsud_fast.rewards.pool import RewardPool
-from rgsud_fast.rewards.sweep import OUTCOMES, candidate, judge, sweep, verdict
+from rgsud_fast.rewards.sweep import OUTCOMES, candidate, judge, offer_first, sweep, verdict
 
 SIZES = [(40, 50), (64, 48), (40, 50)]
 CPU = torch.device("cpu")
@@ -206,3 +208,62 @@ def test_the_domain_score_of_a_candidate_is_that_of_the_image_beside_its_photogr
     scorer, image = DomainScorer(RainNet()), to_batch(rainy[0])
     judged = judge(Darken(0.9).eval(), image, scorer, RewardConfig(grey_layer=grey_layer))
     torch.testing.assert_close(judged.score, scorer.score(judged.image, rainy=image), rtol=0, atol=1e-4)
+
+
+def streaks(height=64, width=80):
+    """A photograph with steep streaks on smooth ground, [1, 3, H, W], and their light."""
+    scene = to_batch(np.full((height, width, 3), 90, np.uint8))
+    rain = to_batch(
+        render_rain(np.zeros((height, width, 3), np.uint8), RainStyle(8, length=30, brightness=0.5), seed=2)
+    )
+    return (scene + rain).clamp(max=1), rain
+
+
+class Fixed(nn.Module):
+    """A derainer that takes away a fixed layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.register_buffer("layer", layer)
+
+    def forward(self, image):
+        return image - self.layer
+
+
+def test_a_candidate_keeps_away_what_the_first_reward_does_where_the_derainer_sees_rain_too():
+    rainy, rain = streaks()
+    first = oriented_layer(rainy)
+    assert first.mean() > 0.5 * rain.mean() and first.mean() > 0.01
+    reward = RewardConfig(first="oriented", grey_layer=True)
+    timid, _ = candidate(Fixed(0.6 * rain).eval(), rainy, reward)
+    torch.testing.assert_close(timid, torch.minimum(rainy - 0.6 * rain, rainy - first).clamp(0, 1), rtol=0, atol=0.02)
+    idle, layer = candidate(Fixed(0 * rain).eval(), rainy, reward)
+    assert torch.equal(idle, rainy) and layer.removed == 0  # it sees none anywhere
+    bold, _ = candidate(Fixed(rain).eval(), rainy, reward)
+    assert (rainy - bold).mean() >= rain.mean() * 0.99
+    plain, _ = candidate(Fixed(0.6 * rain).eval(), rainy, RewardConfig(grey_layer=True))
+    assert (rainy - timid).mean() > (rainy - plain).mean()
+
+
+def test_a_first_reward_goes_through_the_guards_and_the_score():
+    rainy, _ = streaks()
+    scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), (), ())
+    pool = RewardPool([(64, 80)] * 2)
+    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, RewardConfig())] == "entered"
+    assert torch.equal(pool.best(0)[0].permute(2, 0, 1), quantise(first_reward(rainy)[0]))
+    still = torch.full_like(rainy, 0.4) + 0.1 * torch.rand(1, 3, 1, 1)
+    still[..., :32, :] += 0.2
+    assert OUTCOMES[offer_first(still, 1, scorer, pool, RewardConfig())] == "nothing removed"
+    assert OUTCOMES[offer_first(rainy, 1, scorer, pool, RewardConfig(fidelity=1e-6))] == "another picture"
+    assert pool.filled.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_the_newest_candidate_may_take_the_place_of_better_ones(rainy, newest):
+    scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), (), ())  # brighter is better
+    pool, reward = RewardPool(rainy.sizes), RewardConfig(newest=newest, fidelity=9.0)
+    for factor in (0.9, 0.5):
+        done, _ = sweep(Darken(factor).eval(), rainy, [0], scorer, pool, torch.device("cpu"), reward)
+    assert done.entered == int(newest)
+    nothing, _ = sweep(nn.Identity().eval(), rainy, [0], scorer, pool, torch.device("cpu"), reward)
+    assert nothing.refused == 1 and bool(pool.filled[0])  # a candidate that is refused leaves the older one

@@ -9,6 +9,7 @@ import torch
 from rgsud_fast.config import Config
 from rgsud_fast.data import Domains, FolderSet, to_batch
 from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.system.distributed import Ranks
 from rgsud_fast.training.feed import Feed
 
 SIZES = [(40, 50), (64, 48), (33, 70)]
@@ -55,6 +56,68 @@ def test_rewards_are_crops_of_the_same_windows(domains):
             torch.testing.assert_close(reward, 1 - rainy if improved else torch.zeros_like(rainy))
             seen.add(bool(improved))
     assert seen == {False, True}
+
+
+def pasting(domains, batch=4, **loss):
+    weights = {"adversarial": 0, "pair": 0, "pasted": 1, "channel_consistency": 0, "background_guidance": 0} | loss
+    config = Config(preset="small-gan", batch=batch, crop=32, loss=weights, reward={"first": "oriented"})
+    return Feed(config, domains, torch.device("cpu"))
+
+
+def darker(domains, factor, indices):
+    """A pool in which these images' rewards are darker by a factor: what they take away is grey where the image is."""
+    pool = RewardPool(domains.rainy.sizes)
+    for index in indices:
+        pool.update([index], factor * to_batch(domains.rainy[index]), torch.tensor([1.0]))
+    return pool
+
+
+def test_what_is_pasted_is_what_rewards_took_away(domains):
+    feed, gains = pasting(domains, pasted_gain=(0.5, 1.5)), set()
+    for step in range(4):
+        images = feed.images(step, None, darker(domains, 0.8, [0, 1, 2]))
+        assert images.keys() == {"clean", "pasted", "backgrounds"}  # without a generator nobody sees the rest
+        assert torch.equal(images["backgrounds"], images["clean"])
+        crops = feed._cut("layers", feed._draw("layers", step))
+        light = (0.2 * crops).mean(1, keepdim=True)
+        for pasted, clean, rain in zip(images["pasted"], images["clean"], light, strict=True):
+            inside = (pasted < 0.999) & (rain > 0.05)
+            gain = ((pasted - clean) / rain)[inside]
+            assert gain.std() < 0.03 and 0.48 < gain.mean() < 1.52
+            gains.add(round(float(gain.mean()), 2))
+    assert len(gains) > 8
+
+
+def test_without_a_reward_nothing_is_pasted(domains):
+    images = pasting(domains).images(0, None, RewardPool(domains.rainy.sizes))
+    assert torch.equal(images["pasted"], images["clean"])
+
+
+def test_a_share_of_the_crops_is_pasted_and_a_share_of_these_on_rewards(domains):
+    feed, pool, onto = pasting(domains, pasted_share=0.5, pasted_on_rewards=0.2), darker(domains, 0.5, [0, 1, 2]), 0
+    for step in range(10):
+        images = feed.images(step, None, pool)
+        assert len(images["pasted"]) == len(images["backgrounds"]) == 2
+        clean = {tuple(crop.flatten()[:9].tolist()) for crop in images["clean"]}
+        onto += sum(tuple(crop.flatten()[:9].tolist()) not in clean for crop in images["backgrounds"])
+    assert onto == 4  # a fifth of twenty
+
+
+def test_several_ranks_paste_what_one_pastes(domains):
+    class Half(Ranks):
+        def __init__(self, rank):
+            super().__init__(torch.device("cpu"))
+            self.rank, self.count = rank, 2
+
+    feed, pool = pasting(domains, pasted_share=0.5, pasted_on_rewards=0.5), darker(domains, 0.7, [0, 2])
+    for step in range(3):
+        whole, parts = feed.images(step, None, pool), []
+        for rank in (0, 1):
+            share = pasting(domains, pasted_share=0.5, pasted_on_rewards=0.5)
+            share.ranks = Half(rank)
+            parts.append(share.images(step, None, pool))
+        for name in ("pasted", "backgrounds"):
+            assert torch.equal(torch.cat([part[name] for part in parts]), whole[name])
 
 
 @pytest.mark.cuda

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from tiny import TINY_NETWORKS, darkness
+from tiny import NO_GENERATOR, TINY_NETWORKS, darkness
 from torch import nn
 
 from rgsud_fast.config import Config
@@ -28,11 +28,12 @@ STEPS, STOP = 20, 13
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this PyTorch is built without torch.distributed")
 
 
-# Beside the generator, on half of the crops of each rank.
-WITH_PASTED = {
-    "loss": {"pasted": 1.0, "pasted_share": 0.5, "pasted_on_rewards": 1.0},
-    "reward": {"first": "oriented", "fidelity": 9.0, "sweep_start": 0.9, "sweep_every": 6, "sweep_images": 1},
-}
+_FIRST = {"first": "oriented", "fidelity": 9.0, "sweep_start": 0.9, "sweep_every": 6, "sweep_images": 1}
+# Beside the generator, on half of the crops of each rank; and without one.
+WITH_PASTED = (
+    {"loss": {"pasted": 1.0, "pasted_share": 0.5, "pasted_on_rewards": 1.0}, "reward": _FIRST},
+    {"loss": NO_GENERATOR | {"pasted": 1.0}, "reward": _FIRST},
+)
 
 
 def images(seed: int) -> FolderSet:
@@ -89,7 +90,7 @@ def train_all(ranks, **fields):
 
 def train_all_and_the_rest_of_another(ranks, folder):
     found = train_all(ranks)
-    found["pasted"] = train_all(ranks, **WITH_PASTED)["weights"]
+    found["pasted"] = [train_all(ranks, **fields)["weights"] for fields in WITH_PASTED]
     own = trainer_of(ranks, Idle())
     advance(own, 3)
     found["own"] = weights_of(own)
@@ -145,8 +146,9 @@ def test_two_ranks_of_half_a_batch_train_as_one_rank_of_a_whole_one(tmp_path):
     assert first["figures"] == second["figures"] == pytest.approx(alone["figures"], abs=1e-2)
     assert second["state"]["pool"] == {} and first["whole"] and not second["whole"]
     assert same(first["own"], second["own"])
-    assert_alike(train_all(Ranks(CPU), **WITH_PASTED)["weights"], first["pasted"])
-    assert same(first["pasted"], second["pasted"])
+    for fields, one, other in zip(WITH_PASTED, first["pasted"], second["pasted"], strict=True):
+        assert_alike(train_all(Ranks(CPU), **fields)["weights"], one)
+        assert same(one, other)
     # Resumed on another number of ranks.
     assert_alike(alone["weights"], first["rest"])
     assert_alike(alone["weights"], rest(Ranks(CPU), first["state"]))

@@ -15,6 +15,7 @@ from tiny import PASTED, darkness, same_bits, train_and_interrupt
 import rgsud_fast.training.step as step_module
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.errors import UserError
+from rgsud_fast.inference.export import export
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks.weights import PASTED as PASTED_RAIN
 from rgsud_fast.networks.weights import RAIN_FROM, read_metadata
@@ -82,15 +83,24 @@ def test_a_run_of_pasted_rain_has_first_rewards_and_trains_and_saves_the_deraine
     for name, net in build_networks(load_config(config), torch.device("cpu"))._asdict().items():
         assert same_bits(now[name], net.state_dict()) == (name != "derainer"), name
     assert read_metadata(result.weights)[RAIN_FROM] == PASTED_RAIN
-    assert "pseudo rainy" in (result.run_dir / "gallery.html").read_text()
+    assert {"generator", "unet"}.isdisjoint(path.stem for path in result.run_dir.iterdir())
+    with pytest.raises(UserError, match="has no generator: its rain was pasted"):
+        export(result.run_dir, "safetensors", network="generator")
+
+
+def test_a_share_of_crops_that_ranks_cannot_have_alike_is_refused(config):
+    with pytest.raises(UserError, match=r"loss\.pasted_share 0\.3 of 2 crops is no whole number"):
+        train(merge(config, {"loss": {"pasted": 1, "pasted_share": 0.3}}), scorer=darkness, quiet=True)
 
 
 def test_first_rewards_are_given_once(config, tmp_path, monkeypatch):
     config = merge(config, PASTED["both"])
+    log = tmp_path / "run" / "metrics.jsonl"
+    log.parent.mkdir()
+    log.write_text('{"step": 0, "event": "first", "seeded": 3}\n')  # of a start that was killed before a checkpoint
     train_and_interrupt(config, 2, monkeypatch)
     train(config, scorer=darkness, resume=True, quiet=True)
-    log = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert log.count('"event": "first"') == 1
+    assert log.read_text().count('"event": "first"') == 1
 
 
 def test_the_learning_rate_rises_where_there_is_a_warm_up():

@@ -13,7 +13,7 @@ from ...config.parts import JUDGES, PARTS, TOGETHER
 WIDTH, HEIGHT = 300, 110  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 38, 6, 6, 16
 MOST_POINTS = 240  # more are averaged in groups: a chart is no wider than that in pixels
-_NOT_CURVES = {"step", "stage", "event", "time", "seconds", "images"}
+_NOT_CURVES = {"step", "stage", "event", "time", "seconds", "images", "seeded"}
 
 # Group, key in the log, label. Keys not named here follow under "Gradient norms" (gradient_*) and "Losses".
 KNOWN = (
@@ -26,6 +26,8 @@ KNOWN = (
     *(("Losses", name, PARTS[name].label) for name in JUDGES),
     ("Losses", "pair_psnr", "pseudo pair, -PSNR in dB"),
     ("Losses", "pair_ssim", "pseudo pair, 1 - SSIM"),
+    ("Losses", "pasted_psnr", "pasted pair, -PSNR in dB"),
+    ("Losses", "pasted_ssim", "pasted pair, 1 - SSIM"),
     ("Losses", "reward", "self-reinforcement"),
     *(("Gradient norms", f"norm_{name}", f"all terms, {PARTS[name].label}") for name in TOGETHER),
     *(("Gradient norms", f"norm_{name}", PARTS[name].label) for name in JUDGES),
