@@ -7,7 +7,7 @@ CPU threads, 2 unless given.
 from __future__ import annotations
 
 import torch
-from limits import DEVICE, THREADS, measured
+from limits import DEVICE, THREADS, measure_limits
 from summary import rows
 
 torch.set_num_threads(THREADS)
@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
     ]
     if not benchmarks:
         return
-    limits = measured()
+    limits = measure_limits()
     terminalreporter.write_line(
         f"{DEVICE}, {torch.get_num_threads()} threads; 100 %: a copy, {limits['copy'] / 1e9:.2f} GB/s (what fits the "
         f"cache may pass it); a float32 matrix product, {limits['float32'] / 1e9:.0f} GFLOP/s"

@@ -12,7 +12,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 THREADS = int(os.environ.get("RGSUD_THREADS", "2"))
 
 
-def measured() -> dict[str, float]:
+def measure_limits() -> dict[str, float]:
     """`copy` in bytes per second; operations per second of a matrix product under the name of each dtype."""
     dtypes = [torch.float32] if DEVICE == "cpu" else [torch.float32, torch.bfloat16]
     products = {str(dtype).removeprefix("torch."): product_rate(dtype) for dtype in dtypes}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from limits import DEVICE, THREADS, measured
+from limits import DEVICE, THREADS, measure_limits
 from shares import shares
 from summary import markdown, rows
 
@@ -35,7 +35,7 @@ def main() -> None:
         found = json.loads(raw.read_text(encoding="utf-8"))["benchmarks"]
     benchmarks = [bench["extra_info"] | {"seconds": bench["stats"]["min"]} for bench in found]
     torch.set_num_threads(THREADS)
-    limits = measured()
+    limits = measure_limits()
     about = machine()
     name = "".join(c if c.isalnum() else "-" for c in about["device"]).strip("-").lower()
     target = HERE / "results" / name
@@ -52,7 +52,7 @@ def main() -> None:
         + ". Times are the best of each benchmark's rounds; a kernel's speed is the median, over the rounds, of plain"
         " PyTorch's time over its own.",
         "",
-        "A plain step of preset small: " + ", ".join(f"{kind} {share:.0%}" for kind, share in parts.items()) + ".",
+        "A plain step of preset small-gan: " + ", ".join(f"{kind} {share:.0%}" for kind, share in parts.items()) + ".",
         "",
     ]
     write_text(target.with_suffix(".md"), "\n".join([*heading, markdown(rows(benchmarks, limits)), ""]))

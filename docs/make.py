@@ -1,4 +1,4 @@
-"""Writes configuration.md, the page of every field, from the schema of the configuration: `python docs/make.py`."""
+"""The page of every field, configuration.md, made from the schema of the configuration: `python docs/make.py`."""
 
 from __future__ import annotations
 

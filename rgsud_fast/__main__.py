@@ -1,4 +1,4 @@
-"""`python -m rgsud_fast` is `rgsud-fast`."""
+"""The command line as `python -m rgsud_fast`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the fuzz tests share: the same cases on every run, damaged files, and what ends a case that goes wrong."""
+"""Parts of the fuzz tests: the same cases on every run, damaged files, and what ends a case that goes wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of every op share: the kernels to run, and the comparison with the float64 reference."""
+"""Cases for the tests of every op: the kernels to run, and the comparison with the float64 reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training with the kernels goes where training with the reference goes.
+"""The convergence of training with the kernels beside training with the reference.
 
 200 iterations of preset small-gan on the embedded photographs, same seed: once with the kernels, three times with the
 reference from initial weights that differ by 1e-7. GAN training is chaotic, so the three spread. The kernels' run must

@@ -1,4 +1,4 @@
-"""Derain a folder of real rainy photographs with a run, and show before and after with no-reference scores.
+"""Real rainy photographs before and after a run derains them, with no-reference scores.
 
 NIQE (lower is better) uses the natural-image model of --niqe, an .npz file; the domain score
 (higher is better) is the run's own, without the plausibility terms.

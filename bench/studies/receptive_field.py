@@ -114,7 +114,7 @@ def train(network: NAFNet, iterations: int, crop: int, batch: int = 2) -> NAFNet
     """Fit a derainer to rendered rain, supervised: enough for its influence to decay as a trained one's does."""
     rng = np.random.default_rng(0)
     clean = [photograph(file) for file, _ in TRAINING]
-    pairs = [(to_tensor(_rained(image, rng)), to_tensor(image)) for image in clean for _ in range(4)]
+    pairs = [(to_tensor(_with_rain(image, rng)), to_tensor(image)) for image in clean for _ in range(4)]
     adam = torch.optim.Adam(network.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, iterations)
     for step in range(iterations):
@@ -144,10 +144,10 @@ def mosaic(side: int) -> Tensor:
     rows = [
         np.hstack([photos[(i * count + j) % len(photos)][:least, :least] for j in range(count)]) for i in range(count)
     ]
-    return to_tensor(_rained(np.vstack(rows)[:side, :side], rng))[None]
+    return to_tensor(_with_rain(np.vstack(rows)[:side, :side], rng))[None]
 
 
-def _rained(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _with_rain(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return render_rain(np.ascontiguousarray(image), near_rain(rng, rng.uniform(-35, 35)), int(rng.integers(1 << 30)))
 
 

@@ -56,12 +56,12 @@ def main() -> None:
 
 def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Per score: validity, rank correlation with PSNR over snapshots, PSNR of its choice beside last, mean, oracle."""
-    domains = rendered(args.data)
+    domains = render_data(args.data)
     truths = [pair.clean for pair in domains.val or []]
     config = load_config({"preset": "small-gan"})
-    trainer = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
+    trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
-    scorers = {name: made(name, domains, config) for name in args.scorers}
+    scorers = {name: scorer_of(name, domains, config) for name in args.scorers}
     pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
@@ -85,7 +85,7 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for name, scorer in scorers.items():
         print(f"validity of {name}", flush=True)
-        found.append({"scorer": shortened(name), "validity": validity(scorer, domains.val or [], trainer.device)})
+        found.append({"scorer": short_name(name), "validity": validity(scorer, domains.val or [], trainer.device)})
         pool, clean = pools[name], [to_batch(truth) for truth in truths]
         rewards = torch.cat([psnr(reward_of(pool, i), truth) for i, truth in enumerate(clean)])
         best = torch.cat([psnr(to_tensor(pool.best(i)[0].cpu().numpy())[None], t) for i, t in enumerate(clean)])
@@ -101,7 +101,7 @@ def reward_of(pool: RewardPool, index: int) -> Tensor:
     return versions.mean(0, keepdim=True)
 
 
-def shortened(name: str) -> str:
+def short_name(name: str) -> str:
     """A scorer's name without its files' folders."""
     kind, _, argument = name.partition(":")
     return name if argument.startswith("[") or not argument else f"{kind}:{Path(argument).name}"
@@ -145,7 +145,7 @@ def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     base = {"preset": "small-gan", "seed": seed, "data": data}
     config = load_config(base)
     domains = load_domains(config.data, args.out / f"cache-{seed}", print)
-    first = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
+    first = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
     folder = args.out / f"gain-{seed}"
     snapshots = stage1(first, folder)
     state = torch.load(folder / "state.pt", weights_only=True)
@@ -154,7 +154,7 @@ def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         if name not in args.branches:
             continue
         config = load_config(merge(base, change))
-        trainer = Trainer(config, domains, made("domain", domains, config), pick_device(config.device))
+        trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
         trainer.load_state_dict(snapshot(state) | {"pool": trainer.pool.state_dict()})
         if "end of stage 1" not in figures:
             figures["end of stage 1"] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
@@ -194,7 +194,7 @@ def replay(trainer: Trainer, snapshots: list[Path]) -> None:
     trainer.derainer.load_state_dict(now)
 
 
-def rendered(data: Path) -> Domains:
+def render_data(data: Path) -> Domains:
     """Rain over every second clean image, the other half as the clean domain, and the pairs of both."""
     images = [read_image(path) for path in list_images(data / "clean")]
     rng = np.random.default_rng(0)
@@ -207,7 +207,7 @@ def rendered(data: Path) -> Domains:
     return Domains(FolderSet.from_arrays(names[::2], rainy), FolderSet.from_arrays(names[1::2], dry), pairs)
 
 
-def made(name: str, domains: Domains, config: Config) -> Scorer:
+def scorer_of(name: str, domains: Domains, config: Config) -> Scorer:
     """The scorer of that name, fitted to the domains where it is a fitted one."""
     return make_scorer(name, domains.rainy, domains.clean, config.seed, pick_device(config.device))
 

@@ -1,4 +1,4 @@
-"""Is what the derainer removed plausibly rain? Penalties on the removed layer, so that a score cannot be gamed."""
+"""Penalties on a removed layer that is not plausibly rain, so that a score cannot be gamed."""
 
 from __future__ import annotations
 
