@@ -1,4 +1,4 @@
-"""The picture img/before-after.jpg of a run of the demo: `rgsud-fast train --preset demo`, `python docs/picture.py RUN`.
+"""The picture img/before-after.jpg of a demo run: `rgsud-fast train --preset demo`, `python docs/picture.py RUN`.
 
 The embedded held-out photographs, cut in the middle and not scaled: rainy above, derained by the run below.
 """
