@@ -144,13 +144,18 @@ def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple
 
 
 def with_first(rainy: Tensor, image: Tensor) -> Tensor:
-    """A candidate that keeps away what `oriented_layer` L takes away, where the derainer sees rain too.
+    """A candidate that keeps away what `oriented_layer` L takes away: all of it as long as the derainer has learned
+    little, then where the derainer sees rain too.
 
-    min(image, rainy - min(L, 2 * largest of what it takes away within 2 pixels)), clamped. A young derainer takes too
-    little, and what is pasted would grow fainter from sweep to sweep.
+    min(image, rainy - K), clamped. With N the grey light that the candidate takes away, K is L where N is on average
+    less than half of L, and else min(L, 2 * largest of N within 2 pixels). Without K what is pasted grows fainter from
+    sweep to sweep, and on faint rain the derainer ends in doing nothing.
     """
-    near = F.max_pool2d(rain_light(rainy, image), 5, 1, 2)
-    return torch.minimum(image, (rainy - torch.minimum(oriented_layer(rainy), 2 * near)).clamp(0, 1))
+    light, taken = oriented_layer(rainy), rain_light(rainy, image)
+    near = 2 * F.max_pool2d(taken, 5, 1, 2)
+    young = taken.mean((1, 2, 3), keepdim=True) < light.mean((1, 2, 3), keepdim=True) / 2
+    kept = torch.where(young, light, torch.minimum(light, near))
+    return torch.minimum(image, (rainy - kept).clamp(0, 1))
 
 
 def verdict(layer: RemovedLayer, score: Tensor, reward: RewardConfig) -> Tensor:

@@ -238,7 +238,11 @@ def test_a_candidate_keeps_away_what_the_first_reward_does_where_the_derainer_se
     timid, _ = candidate(Fixed(0.6 * rain).eval(), rainy, reward)
     torch.testing.assert_close(timid, torch.minimum(rainy - 0.6 * rain, rainy - first).clamp(0, 1), rtol=0, atol=0.02)
     idle, layer = candidate(Fixed(0 * rain).eval(), rainy, reward)
-    assert torch.equal(idle, rainy) and layer.removed == 0  # it sees none anywhere
+    assert torch.equal(idle, first_reward(rainy))  # it has learned nothing yet: what is pasted must not vanish
+    torch.testing.assert_close(layer.removed, first.mean()[None], rtol=1e-4, atol=0)
+    left = rain * (torch.arange(80) < 40)  # it sees rain on the left alone, and enough of it
+    half, _ = candidate(Fixed(left).eval(), rainy, reward)
+    assert torch.equal(half[..., 45:], rainy[..., 45:]) and (rainy - half)[..., :40].mean() > 0.01
     bold, _ = candidate(Fixed(rain).eval(), rainy, reward)
     assert (rainy - bold).mean() >= rain.mean() * 0.99
     plain, _ = candidate(Fixed(0.6 * rain).eval(), rainy, RewardConfig(grey_layer=True))
