@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, model_validator
 from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
 
+MOST_NUMBERS = 2**28  # of the crops of an iteration, as the ops take them (ops/_check.py)
+
 
 class Config(Section):
     """A whole run. Defaults are the paper's recipe; `preset` fills in what is not given."""
@@ -59,6 +61,12 @@ class Config(Section):
     def _pairs(self) -> Config:
         if (self.data.val_rainy is None) != (self.data.val_clean is None):
             raise ValueError("data: val_rainy and val_clean go together: give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_of_bounded_size(self) -> Config:
+        if 3 * self.batch * self.crop**2 > MOST_NUMBERS:
+            raise ValueError(f"batch {self.batch} of crops of {self.crop} pixels is more than an op takes: lower one")
         return self
 
     @model_validator(mode="after")

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..data import write_image
+from ..errors import UserError
 from ..methods.pasting import paste
 from ..networks import evaluating
 from ..networks.weights import PASTED, RAIN_FROM, find_weights, read_metadata
 from ..ops import rain_residual
-from .inputs import ImageWatch, gather
+from .inputs import ImageWatch, gather, is_folder
 from .outputs import flat_names
 from .tiled_network import TiledNetwork, on_device
 
@@ -55,10 +56,15 @@ def rain(
         The paths written: (rainy, clean) of each pair.
 
     Raises:
-        UserError: missing or wrong weights, a derainer of your own that is needed and not given, or unusable folder or
-            image.
+        UserError: an output in a folder of the input, missing or wrong weights, a derainer of your own that is needed
+            and not given, or unusable folder or image.
     """
     backgrounds, sources = gather(clean), gather(rainy)
+    for images in (clean, rainy):
+        if is_folder(images) and Path(output).resolve().is_relative_to(Path(images).resolve()):
+            raise UserError(
+                f"{output} lies in {images}, whose images would be mixed with the pairs: give another output"
+            )
     kind = _rain_from(Path(run))
     if kind == PASTED:
         estimator, where = on_device(run if derainer is None else derainer, device, "derainer")

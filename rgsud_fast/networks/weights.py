@@ -104,6 +104,8 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
         inside = path / f"{kind}.safetensors"
         if not inside.is_file() and kind != "derainer" and _is_pasted(path / "derainer.safetensors"):
             raise UserError(f"{path} has no {kind}: its rain was pasted, and only the derainer was trained")
+        if not inside.is_file() and (path / "checkpoint.pt").is_file():
+            raise UserError(f"{path} is not finished and has no {kind}.safetensors yet: train --resume --out {path}")
         if not inside.is_file():
             raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file")
         return inside

@@ -51,7 +51,8 @@ def train(
     Args:
         config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo. Where a dict or
             file names no `preset`, the device chooses: small on a CPU, paper on a GPU.
-        derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place.
+        derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place,
+            and ends with its last weights; the file of `Result.weights` holds their moving average where that is on.
         scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
             that returns N numbers, higher is better.
         resume: continue the run in `config.out` (or the newest of the preset) from its checkpoint.

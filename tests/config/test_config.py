@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from rgsud_fast.config import PRESETS, Config, DataConfig, OptimConfig, load_config, merge, save_config
+from rgsud_fast.config.config import MOST_NUMBERS
 from rgsud_fast.errors import UserError
+from rgsud_fast.ops._check import MOST
 
 
 def told(source) -> str:
@@ -180,3 +182,9 @@ def test_pasting_without_a_generator_needs_rain_to_begin_with():
         load_config({"preset": "small", "reward": {"first": "none"}})
     load_config({"preset": "small", "reward": {"first": "none"}, "network": {"derainer_start": "run"}})
     load_config({"preset": "paper", "loss": {"pasted": 1}})
+
+
+def test_more_crops_than_an_op_takes_are_refused_before_anything_is_read():
+    assert MOST_NUMBERS == MOST
+    with pytest.raises(UserError, match="batch 100000 of crops of 64 pixels is more than an op takes"):
+        load_config({"preset": "small", "batch": 100_000})

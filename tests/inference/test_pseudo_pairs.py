@@ -88,3 +88,14 @@ def test_rain_without_its_networks_says_which_is_missing(run, folder, tmp_path):
     (run / "unet.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no unet\.safetensors"):
         rain(run, folder, folder, tmp_path / "out", device="cpu")
+
+
+@pytest.mark.parametrize("inside", ["", "pairs", "../in"])
+def test_pairs_are_not_mixed_with_the_images_they_are_made_of(run, folder, tmp_path, inside):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match="would be mixed with the pairs"):
+        rain(run, folder, folder / "sub", folder / inside, device="cpu")
+    with pytest.raises(UserError, match="would be mixed with the pairs"):
+        rain(run, folder / "a.png", folder, folder / inside, device="cpu")
+    assert sorted(folder.rglob("*")) == before
+    assert len(rain(run, folder / "a.png", folder / "sub", tmp_path / "inside", device="cpu")) == 1

@@ -135,3 +135,11 @@ def test_shared_and_strided_tensors_are_saved(tmp_path):
     again = load_state(tmp_path, nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
     assert torch.equal(again[0].bias, module[0].bias)
     assert torch.equal(again[1].weight, module[0].weight)
+
+
+def test_a_run_that_is_not_finished_is_told_from_no_run(tmp_path):
+    with pytest.raises(UserError, match="give a finished run folder"):
+        load_network(tmp_path)
+    (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(UserError, match=r"is not finished .* train --resume --out"):
+        load_network(tmp_path)
