@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
-from tiny import same_bits
+from tiny import PASTED, same_bits
 
 from rgsud_fast.config import merge
 from rgsud_fast.data import write_image
@@ -41,8 +41,8 @@ MOMENTS = (
 )
 
 
-@pytest.fixture
-def arguments(config, tmp_path):
+@pytest.fixture(params=PASTED)
+def arguments(config, tmp_path, request):
     """A run of which every start takes seconds, scored by a model that is fitted beforehand."""
     rng = np.random.default_rng(0)
     for i in range(3):
@@ -57,6 +57,7 @@ def arguments(config, tmp_path):
         "save_every": 2,
         "reward": {"scorer": f"niqe:{tmp_path / 'niqe.safetensors'}", "fidelity": 1.0},
     }
+    change = merge(change, PASTED[request.param])
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(merge(config, change)))
     return ["--config", str(tmp_path / "config.yaml")]
 
