@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
     """
     args = sys.argv[1:] if argv is None else list(argv)
+    _print_any_name()
     try:
         return _dispatch(args)
     except UserError as error:
@@ -57,6 +59,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rgsud-fast: interrupted", file=sys.stderr)
         return 130
+
+
+def _print_any_name() -> None:
+    """Let a terminal that cannot show a letter of a file's name show its number; the work goes on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(args: list[str]) -> int:

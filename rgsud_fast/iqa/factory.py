@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from ..data import read_image, to_batch
-from ..errors import UserError
+from ..errors import UserError, reason
 from ..system.files import replacing
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
@@ -128,7 +128,28 @@ def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> No
         name: what it was made of, where that says more than the scorer's name: a file that is not part of its state.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(scorer.state(), metadata={"scorer": name or scorer.name}))
+        temporary.write_bytes(_pack(scorer, name))
+
+
+def check_saves(scorer: Scorer, name: str | None = None) -> None:
+    """Demand that `save_scorer` will write this scorer, before a run that ends with it.
+
+    Raises:
+        UserError: its state is nothing that a safetensors file holds.
+    """
+    try:
+        _pack(scorer, name)
+    except Exception as error:  # of a scorer of the user's: whatever its state() does
+        raise UserError(
+            f"the state of the score {getattr(scorer, 'name', scorer)} cannot be saved ({reason(error)}): its state() "
+            "must give a dict of tensors"
+        ) from None
+
+
+def _pack(scorer: Scorer, name: str | None) -> bytes:
+    """What `save_scorer` writes, with each tensor's numbers in order and its own, as files may not leave them."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in scorer.state().items()}
+    return safetensors.torch.save(state, metadata={"scorer": name or scorer.name})
 
 
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:

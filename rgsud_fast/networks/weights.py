@@ -34,15 +34,24 @@ def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict
         kind: what the network is.
         metadata: further text to store, such as the step or the preset.
     """
+    with replacing(path) as temporary:
+        # Not by `save_file`, whose error does not say as the system's does that the disk is full.
+        temporary.write_bytes(pack_network(module, kind, metadata))
+
+
+def pack_network(module: nn.Module, kind: Kind, metadata: dict[str, str] | None = None) -> bytes:
+    """The bytes of the file that `save_network` writes.
+
+    Raises:
+        ValueError: the metadata has reserved names.
+    """
     own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
     sizes = json.dumps(None if own else module.sizes)
     text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, version()), strict=True))
     if clash := set(RESERVED) & (metadata or {}).keys():
         raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    with replacing(path) as temporary:
-        # Not by `save_file`, whose error does not say as the system's does that the disk is full.
-        temporary.write_bytes(save(tensors, metadata=text | (metadata or {})))
+    return save(tensors, metadata=text | (metadata or {}))
 
 
 def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:

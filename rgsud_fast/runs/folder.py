@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, load_config
+from ..data.image_files import SUFFIXES
 from ..errors import UserError
 from ..system.files import naming, remove_leftovers, write_text
+from .lock import FolderLock
 
 RUNS = Path("runs")  # where folders go that have no name of the user's: runs/PRESET-N
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk, or what the user may take of it
@@ -34,6 +36,25 @@ class RunFolder:
         self.gallery = self.path / "gallery.html"
         self.events = self.path / "events"
         self.cache = self.path / "cache"
+        self._lock: FolderLock | None = None
+
+    def own(self) -> None:
+        """Make this process the only one that writes here, until `release` or its end.
+
+        Raises:
+            UserError: a run that goes on has the folder.
+        """
+        self._lock = FolderLock(self.path)
+
+    @property
+    def locked(self) -> bool:
+        """Whether others are kept away; not on file systems without locks."""
+        return self._lock is not None and self._lock.works
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     @contextlib.contextmanager
     def remove_if_empty(self) -> Iterator[None]:
@@ -41,8 +62,9 @@ class RunFolder:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
+            for path in (self.cache, self.path):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
             raise
 
     @contextlib.contextmanager
@@ -118,29 +140,54 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
         root: where folders without a name go.
 
     Raises:
-        UserError: a new run in a folder that holds one, or nothing to resume.
+        UserError: a new run in a folder that holds one, or photographs; nothing to resume; or a folder of a run that
+            goes on.
     """
     root = Path(root)
-    if config.out is not None:
-        folder = RunFolder(config.out)
-    elif resume:
-        folder = RunFolder(newest_run(root, config.preset) or root / config.preset)
+    if resume:
+        folder = RunFolder(config.out or newest_run(root, config.preset) or root / config.preset)
+        if not folder.checkpoint.exists():
+            raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
     else:
-        folder = RunFolder(next_run(root, config.preset))
-    if resume and not folder.checkpoint.exists():
-        raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
-    if not resume and (folder.checkpoint.exists() or folder.metrics.exists()):
+        folder = RunFolder(_make(Path(config.out)) if config.out is not None else _make_next(root, config.preset))
+    folder.own()
+    try:
+        if not resume:
+            _refuse_other_contents(folder)
+        folder.refuse_ways_out()
+        folder.tidy()
+    except BaseException:
+        folder.release()
+        raise
+    return folder
+
+
+def _refuse_other_contents(folder: RunFolder) -> None:
+    """Demand that a new run's folder holds nothing that it would mix with."""
+    if folder.checkpoint.exists() or folder.metrics.exists():
         raise UserError(
             f"{folder.path} already holds a run; add --resume (in Python: resume=True) to continue it, or give another "
             "--out"
         )
+    if any(path.suffix.lower() in SUFFIXES for path in folder.path.iterdir()):
+        raise UserError(f"{folder.path} holds images: give a folder for the run alone as --out")
+
+
+def _make(path: Path, exist_ok: bool = True) -> Path:
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
-        raise UserError(f"cannot make the run folder {folder.path}: {error.strerror}") from None
-    folder.refuse_ways_out()
-    folder.tidy()
-    return folder
+        if not exist_ok and path.is_dir():
+            raise
+        raise UserError(f"cannot make the run folder {path}: {error.strerror}") from None
+    return path
+
+
+def _make_next(root: Path, preset: str) -> Path:
+    """Make the folder of a new run; where another process makes the same one meanwhile, the next."""
+    while True:
+        with contextlib.suppress(FileExistsError):
+            return _make(next_run(root, preset), exist_ok=False)
 
 
 def next_run(root: Path, preset: str) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +18,17 @@ try:
 except ImportError:  # no POSIX system: nothing is locked there, and leftovers stay
     fcntl = None  # type: ignore[assignment]
 
+LONGEST = 100  # bytes of a name that a temporary one repeats; file systems take 255
+REFUSED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # what this file system does not offer
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on failure it is removed.
 
     The temporary file is locked meanwhile, so that `remove_leftovers` can tell it from one whose writer was killed.
+    Locks, permissions and renaming are courtesies that a file system may refuse; without the last of them a reader may
+    see half of a file.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; it names `path`, which keeps its old content.
@@ -29,17 +36,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        prefix, suffix = _around(path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
         temporary = Path(name)
         try:
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a file system without locks; leftovers then stay
                     fcntl.flock(handle, fcntl.LOCK_EX)
             yield temporary
-            with open(temporary, "rb+") as written:
+            with open(temporary, "rb+") as written, _unless_refused():
                 os.fsync(written.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+            with contextlib.suppress(OSError):
+                os.chmod(temporary, 0o666 & ~_umask())
+            try:
+                os.replace(temporary, path)
+            except OSError as error:
+                if error.errno not in REFUSED:
+                    raise
+                shutil.copyfile(temporary, path)
         finally:
             os.close(handle)
             temporary.unlink(missing_ok=True)
@@ -69,7 +83,8 @@ def remove_leftovers(path: Path) -> None:
     Args:
         path: as given to `replacing`; its name may be a pattern such as *.safetensors.
     """
-    for leftover in path.parent.glob(f".{path.stem}-????????{path.suffix}") if fcntl is not None else ():
+    prefix, suffix = _around(path)
+    for leftover in path.parent.glob(f"{prefix}????????{suffix}") if fcntl is not None else ():
         with contextlib.suppress(OSError), open(leftover, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()
@@ -94,6 +109,23 @@ def read_small(path: str | Path, most: int) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
     return content
+
+
+def _around(path: Path) -> tuple[str, str]:
+    """What comes before and after the eight letters of a temporary name; short where the name itself is long."""
+    if len(os.fsencode(path.name)) <= LONGEST:
+        return f".{path.stem}-", path.suffix
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-", path.suffix[:8]
+
+
+@contextlib.contextmanager
+def _unless_refused() -> Iterator[None]:
+    """Pass over what the file system does not offer."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
 
 
 def _umask() -> int:

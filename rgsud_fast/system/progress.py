@@ -41,7 +41,8 @@ class Progress:
 
     def __exit__(self, *exc: object) -> None:
         if self._live is not None:
-            self._live.__exit__(None, None, None)
+            with contextlib.suppress(OSError, ValueError):
+                self._live.__exit__(None, None, None)
             self._live = None
 
     def advance(self, step: int, stage: int | str, fields: Mapping[str, float | str]) -> None:
@@ -66,7 +67,7 @@ class Progress:
         elif step >= self.total or now - self._last_line >= self.every:
             self._last_line = now
             parts = [f"step {step:,}/{self.total:,}", f"stage {stage}", *(f"{k} {v}" for k, v in shown)]
-            self._console.print(escape("  ".join([*parts, f"ETA {eta}"])))
+            self._print("  ".join([*parts, f"ETA {eta}"]))
 
     def reading(self, done: int, total: int) -> None:
         """Show how far the images of a run, or their shards, are read before it."""
@@ -75,7 +76,15 @@ class Progress:
     def say(self, text: str) -> None:
         """Print one line, above the bar where there is one."""
         if not self.quiet:
-            self._console.print(escape(text))
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        """Print; a reader that went away, or a terminal that was closed, hears no more and stops nothing."""
+        encoding = self._console.encoding  # letters that it lacks are shown as numbers
+        try:
+            self._console.print(escape(text.encode(encoding, "backslashreplace").decode(encoding)))
+        except (OSError, ValueError):  # ValueError: a closed stream
+            self.quiet, self._live = True, None
 
     def _eta(self, step: int, now: float) -> str:
         """Time to go at the mean speed since the first advance."""
@@ -132,7 +141,8 @@ class _Lines:
     def _say(self, line: str, always: bool) -> None:
         if always or time.monotonic() - self._last >= self._every:
             self._last = time.monotonic()
-            print(line, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # whoever read this went away: the work goes on
+                print(line, flush=True)
 
 
 class _Bars:

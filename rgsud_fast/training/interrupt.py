@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop, so that an iteration ends and a checkpoint is saved first."""
+"""Ctrl-C, SIGTERM and a lost terminal as a wish to stop, so that an iteration ends and a checkpoint is saved first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP = getattr(signal, "SIGHUP", None)  # of a closed terminal or a lost connection; `nohup` ignores it
+SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None)
 
 
 class Interruption:
@@ -22,7 +23,9 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            ignored = HANGUP is not None and signal.getsignal(HANGUP) is signal.SIG_IGN
+            asking = [number for number in SIGNALS if not (ignored and number == HANGUP)]
+            self._before = {number: signal.signal(number, self._ask) for number in asking}
         return self
 
     def __exit__(self, *exc: object) -> None:

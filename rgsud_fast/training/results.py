@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from ..config.figures import FIGURES, FILTER, INPUT, ROWS, STAGE1
 from ..config.parts import Kind
 from ..config.scorer_names import name_of
+from ..errors import UserError, reason
 from ..iqa import CallableScorer, save_scorer, validity
+from ..iqa.factory import check_saves
 from ..iqa.metrics import fixed_filter
-from ..networks.weights import CROP, PASTED, RAIN_FROM, save_network
+from ..networks import NAFNet
+from ..networks.weights import CROP, PASTED, RAIN_FROM, pack_network, save_network
 from ..runs.folder import RunFolder
 from ..runs.model_card import write_card
 from ..system.progress import Progress
@@ -53,6 +56,25 @@ def save_weights(trainer: Trainer, folder: RunFolder) -> None:
         name = trainer.config.reward.scorer
         own = name_of(name) != trainer.scorer.name  # a scorer object of the user's
         save_scorer(trainer.scorer, folder.path / "scorer.safetensors", None if own else name)
+
+
+def prove_weights(trainer: Trainer) -> None:
+    """Demand that what is written at the end can be, before the first step.
+
+    Raises:
+        UserError: the state of the score, or of a derainer of the user's, cannot be saved.
+    """
+    derainer = trainer.nets.derainer
+    if type(derainer) is not NAFNet:
+        try:
+            pack_network(derainer, "derainer")
+        except Exception as error:  # whatever its state_dict() does
+            raise UserError(
+                f"the weights of your derainer {type(derainer).__name__} cannot be saved ({reason(error)}): its "
+                "state_dict() must hold tensors alone"
+            ) from None
+    if not isinstance(trainer.scorer, CallableScorer):
+        check_saves(trainer.scorer)
 
 
 def rain_from(trainer: Trainer) -> str:

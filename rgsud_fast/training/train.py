@@ -82,7 +82,9 @@ def _train(
 ) -> Result:
     check_batch(config.batch, ranks.count)
     device = ranks.device
-    folder = RunFolder(ranks.broadcast(open_run(config, resume).path if ranks.first else None))
+    opened = open_run(config, resume) if ranks.first else None
+    path = ranks.broadcast(opened.path if opened is not None else None)
+    folder = opened or RunFolder(path)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
@@ -93,8 +95,11 @@ def _train(
         folder.explain_full_disks(),
         contextlib.ExitStack() as closing,
     ):
+        closing.callback(folder.release)
         if line:
             progress.say(line)
+        if ranks.first and not folder.locked:
+            progress.say(f"{folder.path} is on a file system without locks: start no second run there")
         if config.backend == "auto" and (reason := missing_kernels(device)):
             progress.say(f"without compiled kernels training is slower: {reason}")
         if not resume and config.network.derainer_start is not None:
@@ -107,6 +112,7 @@ def _train(
             progress.say(f"{domains.summary()}; preparing the score")
         scorer = choose_scorer(config, domains, scorer, saved, ranks)
         trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks)
+        reports.prove_weights(trainer)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
             progress.say(trainer.pool.where())
         if saved is not None:

@@ -11,6 +11,7 @@ import torch
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import DomainScorer, load_scorer, make_scorer, restore_scorer, save_scorer, score, validity
 from rgsud_fast.iqa.domain import RainNet
+from rgsud_fast.iqa.factory import check_saves
 from rgsud_fast.iqa.niqe import NiqeModel, NiqeScorer
 from rgsud_fast.iqa.scorer import finite
 
@@ -107,3 +108,17 @@ def test_a_file_that_is_no_scorer_is_named(tmp_path):
         load_scorer(tmp_path / "broken.safetensors")
     with pytest.raises(UserError, match="scorer domain must be fitted first"):
         score(torch.rand(1, 3, 32, 32), "domain")
+
+
+def test_any_state_is_saved_however_its_numbers_lie(tmp_path):
+    cov = torch.randn(36, 36)
+    model = NiqeModel(torch.randn(72)[::2], (cov @ cov.T).t())  # strided, and in Fortran order as NumPy's files have it
+    scorer = NiqeScorer(model)
+    save_scorer(scorer, tmp_path / "scorer.safetensors")
+    again = load_scorer(tmp_path / "scorer.safetensors").state()
+    assert all(torch.equal(again[name], value) for name, value in scorer.state().items())
+
+    shared = SimpleNamespace(name="shared", state=lambda: {"a": cov, "b": cov[:3]})
+    save_scorer(shared, tmp_path / "shared.safetensors")
+    with pytest.raises(UserError, match=r"state of the score shared cannot be saved"):
+        check_saves(SimpleNamespace(name="shared", state=lambda: {"a": 1.0}))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+
 import pytest
 
 from rgsud_fast.config import Config
@@ -65,3 +69,58 @@ def test_a_sweep_that_a_resumed_run_does_again_is_logged_once(tmp_path):
         folder.append_log(row)
     folder.cut_log(4)
     assert folder.read_log() == [{"step": 2, "event": "sweep"}, {"step": 4, "event": "train"}]
+
+
+def test_a_folder_has_one_living_owner(tmp_path):
+    config = Config(out=tmp_path / "run")
+    first = open_run(config, resume=False)
+    with pytest.raises(UserError, match=rf"belongs to a run that goes on \(process {os.getpid()} on .*--out"):
+        open_run(config, resume=False)
+    first.checkpoint.touch()
+    with pytest.raises(UserError, match="belongs to a run that goes on"):
+        open_run(config, resume=True)
+    first.release()
+    first.release()
+    assert not list(first.path.glob(".*"))
+    second = open_run(config, resume=True)
+    assert second.locked
+    second.release()
+
+
+def test_what_a_killed_owner_left_binds_nobody(tmp_path):
+    (tmp_path / ".owner").write_text("process 1 on elsewhere\n")
+    folder = open_run(Config(out=tmp_path), resume=False)
+    assert (tmp_path / ".owner").read_text().startswith(f"process {os.getpid()} ")
+    folder.release()
+
+
+def test_without_locks_a_run_goes_on_and_knows(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folders = [open_run(Config(out=tmp_path), resume=False) for _ in range(2)]
+    assert not any(folder.locked for folder in folders)
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".owner").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="cannot be written"):
+        open_run(Config(out=tmp_path / "run"), resume=False)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_two_that_start_at_once_take_two_folders(tmp_path, monkeypatch):
+    taken, nexts = tmp_path / "demo-0", iter([tmp_path / "demo-0", tmp_path / "demo-1"])
+    taken.mkdir()  # by another process, between looking and making
+    monkeypatch.setattr("rgsud_fast.runs.folder.next_run", lambda root, preset: next(nexts))
+    assert open_run(Config(preset="demo"), False, tmp_path).path == tmp_path / "demo-1"
+
+
+def test_a_folder_of_photographs_is_no_run_folder(tmp_path):
+    (tmp_path / "me.JPG").touch()
+    with pytest.raises(UserError, match="holds images: give a folder for the run alone"):
+        open_run(Config(out=tmp_path), resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.JPG"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 from rgsud_fast.system.progress import Progress, clock, counting
@@ -89,3 +90,23 @@ def test_a_terminal_gets_a_bar_of_images_and_one_of_tiles(monkeypatch):
 
 def test_a_clock_has_hours_only_when_needed():
     assert [clock(seconds) for seconds in (0, 61.4, 3600, 36061)] == ["0:00", "1:01", "1:00:00", "10:01:01"]
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_closed_terminal_stops_nothing():
+    with Progress(10, stream=Gone()) as progress:
+        progress.say("nobody hears this")
+        progress.advance(10, 1, {})
+
+
+def test_a_terminal_of_few_letters_shows_numbers_for_the_others():
+    raw = io.BytesIO()
+    with Progress(10, stream=io.TextIOWrapper(raw, "ascii", write_through=True)) as progress:
+        progress.say("雨 of \udce9t\udce9")
+    assert raw.getvalue() == b"\\u96e8 of \\udce9t\\udce9\n"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import darkness
 
 import rgsud_fast.training.step as step_module
+from rgsud_fast.config import merge
 from rgsud_fast.config.load import with_preset
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator
@@ -100,3 +103,35 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
     fixed = len(changed) - len(list(Discriminator(4).parameters()))
     assert not any(changed[:fixed])
     assert any(changed[fixed:])
+
+
+class Talkative(torch.nn.Conv2d):
+    """A derainer whose state is more than tensors."""
+
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+    def get_extra_state(self):
+        return {"notes": "not a tensor"}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_what_cannot_be_saved_at_the_end_is_refused_before_the_first_step(config):
+    with pytest.raises(UserError, match=r"weights of your derainer Talkative cannot be saved"):
+        train(config, derainer=Talkative(), scorer=darkness, quiet=True)
+    assert not RunFolder(config["out"]).log.exists()
+
+
+def test_niqe_of_a_file_in_fortran_order_ends_with_every_file_and_resumes(config, tmp_path):
+    rng = np.random.default_rng(0)
+    cov = rng.normal(size=(36, 36))
+    np.savez(tmp_path / "n.npz", mu_pris_param=rng.normal(size=(1, 36)), cov_pris_param=np.asfortranarray(cov @ cov.T))
+    for folder in ("rainy", "clean", "val_rainy", "val_clean"):
+        for path in (tmp_path / folder).iterdir():
+            Image.fromarray(rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)).save(path)
+    config = merge(config, {"reward": {"scorer": f"niqe:{tmp_path / 'n.npz'}"}, "stage2_iterations": 0})
+    result = train(config, quiet=True)
+    assert {"scorer.safetensors", "metrics.json", "README.md", "gallery.html"} <= set(os.listdir(result.run_dir))
+    assert train(config, resume=True, quiet=True).metrics == result.metrics
