@@ -7,6 +7,7 @@ import os
 import sys
 
 from ..errors import UserError
+from ..system.names import print_anything
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
     """
     args = sys.argv[1:] if argv is None else list(argv)
+    print_anything()
     try:
         return _dispatch(args)
     except UserError as error:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..system.files import remove_leftovers, replacing, write_text
+from ..system.names import name_bytes
 from .image_files import decode_image, list_images
 from .image_set import ImageSet, Sizes
 from .sampler import offsets_of
@@ -170,12 +171,12 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
 
 def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str, str]:
     """The name of the cache of a folder as it is now, and a pattern of the names it had with other content."""
-    place = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()
+    place = hashlib.blake2b(name_bytes(str(folder.resolve())), digest_size=4).hexdigest()
     content = hashlib.blake2b(digest_size=8)
     for name, path in zip(names, paths, strict=True):
         stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
         closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"
-        content.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n".encode())
+        content.update(name_bytes(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n"))
     return f"{place}-{content.hexdigest()}", f"{place}-*"
 
 

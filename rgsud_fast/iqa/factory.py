@@ -16,6 +16,7 @@ from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from ..data import read_image, to_batch
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.names import printable, utf8_name
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer
@@ -128,7 +129,9 @@ def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> No
         name: what it was made of, where that says more than the scorer's name: a file that is not part of its state.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(scorer.state(), metadata={"scorer": name or scorer.name}))
+        temporary.write_bytes(
+            safetensors.torch.save(scorer.state(), metadata={"scorer": printable(name or scorer.name)})
+        )
 
 
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
@@ -149,7 +152,7 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
         return NiqeScorer(load_niqe_model(path, device))
     wrong = f"scorer {path} holds no fitted scorer; give a run's scorer.safetensors"
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_name(path) as opened, safe_open(opened, "pt") as file:
             name = (file.metadata() or {}).get("scorer", "")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         parse_scorer(name)

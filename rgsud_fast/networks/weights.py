@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.names import utf8_name
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
 
@@ -120,7 +121,7 @@ def _is_pasted(path: Path) -> bool:
 
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with utf8_name(path) as opened, safe_open(opened, framework="pt") as file:
             text = file.metadata() or {}
             read = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
     except Exception as error:  # a damaged header makes its reader raise nearly anything

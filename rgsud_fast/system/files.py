@@ -76,9 +76,9 @@ def remove_leftovers(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text, all or nothing."""
+    """Write UTF-8 text, all or nothing; what of a name is no UTF-8 is written as \\udcXX."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_small(path: str | Path, most: int) -> bytes:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import reason
+from .names import utf8_name
 
 
 def load_tensors(path: Path) -> Any:
@@ -30,7 +31,8 @@ def load_tensors(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("compressed, which torch.save never does")
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with utf8_name(path) as name:
+            loaded = torch.load(name, map_location="cpu", weights_only=True, mmap=True)
         for tensor in _tensors(loaded):
             _check(tensor)
     except OSError:
