@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
+from typing import Any
 
 from ..errors import UserError
 from ..system.names import print_anything
@@ -45,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else list(argv)
     print_anything()
     try:
-        return _dispatch(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _dispatch(args)
     except UserError as error:
         return _complain(str(error))
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
@@ -80,6 +84,15 @@ def _dispatch(args: list[str]) -> int:
     except SystemExit as stop:  # tyro printed a command's --help
         return int(stop.code or 0)
     return 0
+
+
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """A warning as one line; those of libraries, which speak to programmers, as Python prints them."""
+    ours = category is UserWarning and os.path.dirname(__file__).removesuffix("cli") in filename
+    text = f"rgsud-fast: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
+    sys.stderr.write(text)
 
 
 def _complain(message: str) -> int:

@@ -19,8 +19,9 @@ from PIL import Image
 from ..errors import UserError
 from ..system.files import remove_leftovers, replacing, write_text
 from ..system.names import name_bytes
-from .image_files import decode_image, list_images
+from .image_files import decode_image
 from .image_set import ImageSet, Sizes
+from .listing import look_through
 from .sampler import offsets_of
 
 Progress = Callable[[int, int], None]  # images decoded so far, images in all
@@ -73,14 +74,14 @@ class FolderSet(ImageSet):
             UserError: missing or empty folder, one without a usable image, or a cache that cannot be written.
         """
         folder = Path(folder)
-        paths = list_images(folder, dangling=True)
+        paths, passed_over = look_through(folder, dangling=True)
         names = [path.relative_to(folder).as_posix() for path in paths]
         stem, old = _cache_name(folder, paths, names)
         base = Path(cache_dir) / stem
         for suffix in (_pixels_of(base).suffix, _index_of(base).suffix):
             remove_leftovers(Path(cache_dir) / f"{old}{suffix}")
         try:
-            return cls._open(base)
+            return cls._open(base, passed_over)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # no cache of this content, or a damaged one
         try:
@@ -95,10 +96,10 @@ class FolderSet(ImageSet):
         for stale in set(Path(cache_dir).glob(old)) - {_pixels_of(base), _index_of(base)}:
             with contextlib.suppress(OSError):  # a cache that is still in use elsewhere may stay
                 stale.unlink()
-        return cls._open(base)
+        return cls._open(base, passed_over)
 
     @classmethod
-    def _open(cls, base: Path) -> FolderSet:
+    def _open(cls, base: Path, passed_over: str) -> FolderSet:
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
         pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
         sizes = [(height, width) for height, width in index["sizes"]]
@@ -109,7 +110,9 @@ class FolderSet(ImageSet):
             raise ValueError("the index of this cache is damaged")
         if pixels.size != sum(height * width * 3 for height, width in sizes):
             raise ValueError("the index and the pixels of this cache do not belong together")
-        return cls(pixels, names, sizes, digests, index.get("skipped"))
+        images = cls(pixels, names, sizes, digests, index.get("skipped"))
+        images.passed_over = passed_over
+        return images
 
 
 def digest(image: np.ndarray) -> str:

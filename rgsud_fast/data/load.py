@@ -29,8 +29,8 @@ def load_domains(
     Args:
         data: the folders or shards, or `demo` for the embedded photographs.
         cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
-        warn: called with one line for each set in which images cannot be used and were left out, and for each kind of
-            overlap between the sets that should share no image.
+        warn: called with one line for each set in which files are of another kind, or images cannot be used and were
+            left out, and for each kind of overlap between the sets that should share no image.
         progress: called with (images decoded, images in all) while a folder is decoded for the first time, and with
             (shards opened, shards in all).
 
@@ -52,6 +52,8 @@ def load_domains(
             images = _open(getattr(data, field), data, data.cache_dir or cache_dir, progress)
         except UserError as error:
             raise UserError(f"data.{field}: {error}") from None
+        if images.passed_over:
+            warn(f"data.{field}: passed over: {images.passed_over}")
         if images.skipped:
             warn(_skip_message(field, images))
         return images
