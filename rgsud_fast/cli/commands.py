@@ -100,7 +100,7 @@ def evaluate(
 
     Args:
         rainy: Folder of rainy images.
-        clean: Folder of their clean versions, matched by sorted file name.
+        clean: Folder of their clean versions, matched by file name.
         json: File to write the figures to, of every image and on average.
     """
     _check_tiles(tile, overlap, tile_batch)
@@ -186,7 +186,7 @@ def score(
         images: Image or folder, searched recursively.
         metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
             daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
-        pairs: Folder of clean versions, matched by sorted file name: in how many pairs does the clean one win?
+        pairs: Folder of clean versions, matched by file name: in how many pairs does the clean one win?
         json: File to write the scores to.
     """
     from ..inference.score import score_files

@@ -37,7 +37,8 @@ class DataConfig(Section):
     clean: str | Path | None = Field(None, description="Folder or shards of clean photographs of other scenes.")
     val_rainy: str | Path | None = Field(None, description="Folder or shards of rainy validation images (optional).")
     val_clean: str | Path | None = Field(
-        None, description="Folder or shards of their clean versions, matched by sorted file name."
+        None,
+        description="Folder or shards of their clean versions, matched by file name (901_1, 901_2 with 901, too).",
     )
     cache_dir: Path | None = Field(
         None, description="Folder of the decoded-image cache and of the shards' indices; default: RUN/cache."
