@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..system.files import remove_leftovers, replacing, write_text
+from ..system.files import NO_MAPS, remove_leftovers, replacing, write_text
 from ..system.names import name_bytes
 from .image_files import decode_image
 from .image_set import ImageSet, Sizes
@@ -96,12 +96,18 @@ class FolderSet(ImageSet):
         for stale in set(Path(cache_dir).glob(old)) - {_pixels_of(base), _index_of(base)}:
             with contextlib.suppress(OSError):  # a cache that is still in use elsewhere may stay
                 stale.unlink()
-        return cls._open(base, passed_over)
+        try:
+            return cls._open(base, passed_over)
+        except OSError as error:
+            raise UserError(
+                f"{cache_dir}: the image cache cannot be read ({error.strerror or error}); name a folder on another "
+                "disk with data.cache_dir"
+            ) from None
 
     @classmethod
     def _open(cls, base: Path, passed_over: str) -> FolderSet:
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
-        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
+        pixels = _map(_pixels_of(base))
         sizes = [(height, width) for height, width in index["sizes"]]
         names, digests = index["names"], index["digests"]
         whole = all(type(side) is int and side > 0 for size in sizes for side in size)
@@ -181,6 +187,18 @@ def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str,
         closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"
         content.update(name_bytes(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n"))
     return f"{place}-{content.hexdigest()}", f"{place}-*"
+
+
+def _map(path: Path) -> np.ndarray:
+    """The bytes of a file: mapped, or, on mounts that give no maps, read into memory; they cannot be written to."""
+    try:
+        return np.memmap(path, dtype=np.uint8, mode="r")
+    except OSError as error:
+        if error.errno not in NO_MAPS:
+            raise
+    pixels = np.fromfile(path, np.uint8)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _pixels_of(base: Path) -> Path:

@@ -16,6 +16,8 @@ try:
 except ImportError:  # no POSIX system: nothing is locked there, and leftovers stay
     fcntl = None  # type: ignore[assignment]
 
+NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # of a mount that maps no files
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
