@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 from ..errors import UserError
-from ..system.names import print_anything
+from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
     """
-    args = sys.argv[1:] if argv is None else list(argv)
+    args = [_from_home(arg) for arg in (sys.argv[1:] if argv is None else argv)]
     print_anything()
     try:
         with warnings.catch_warnings():
@@ -93,6 +93,12 @@ def _warn(
     ours = category is UserWarning and os.path.dirname(__file__).removesuffix("cli") in filename
     text = f"rgsud-fast: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
     sys.stderr.write(text)
+
+
+def _from_home(arg: str) -> str:
+    """An argument whose ~, or that after --NAME=, is the home, which shells leave to us in --NAME=~/DIR."""
+    flag, equal, value = arg.partition("=")
+    return f"{flag}={with_home(value)}" if equal and flag.startswith("--") else with_home(arg)
 
 
 def _complain(message: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import UserError
+from ..system.names import with_home
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
@@ -19,10 +20,10 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _writable(cls, value: Any) -> Any:
+    def _writable_from_home(cls, value: Any) -> Any:
         if isinstance(value, (str, Path)) and "\0" in str(value):
             raise ValueError("a path cannot hold the character NUL")
-        return value
+        return with_home(value)
 
 
 class DataConfig(Section):

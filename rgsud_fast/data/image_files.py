@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.names import takes_home
 
 JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 SUFFIXES = JPEG | {".png", ".bmp", ".tif", ".tiff", ".webp"}  # of files that are read and written
@@ -50,6 +51,7 @@ FORMATS = (
 READABLE = SUFFIXES.union(*_MORE.values())
 
 
+@takes_home
 def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     """Decode one file to upright 8-bit RGB.
 
@@ -91,6 +93,7 @@ def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: in
     return rgb
 
 
+@takes_home
 def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
     """Save one image, all or nothing; the suffix of the name chooses the format.
 

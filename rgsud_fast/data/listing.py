@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from ..system.names import takes_home
 from .image_files import READABLE, natural
 
 # Folders that cameras' cards, network storage and archivers add; names are compared without case.
@@ -37,6 +38,7 @@ class Listing(NamedTuple):
     passed_over: str  # "4 .heic, 2 .mov, 1 folder that cannot be entered", or ""
 
 
+@takes_home
 def look_through(folder: str | Path, dangling: bool = False) -> Listing:
     """Find every image under a folder, nested and linked folders included, each real folder once.
 
@@ -75,6 +77,7 @@ def look_through(folder: str | Path, dangling: bool = False) -> Listing:
     return Listing(sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix())), told)
 
 
+@takes_home
 def list_images(folder: str | Path) -> list[Path]:
     """The images under a folder as `look_through` finds them; a warning of one line counts what was passed over.
 

@@ -8,10 +8,12 @@ from ..config.figures import FILTER, INPUT
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..errors import UserError
 from ..iqa.metrics import average, evaluate_pair, fixed_filter
+from ..system.names import takes_home
 from .inputs import Images, ImageWatch, gather, partners, size_of
 from .tiled_network import Weights, Window, tiled_network
 
 
+@takes_home
 def evaluate(
     weights: Weights,
     rainy: Images,

@@ -12,9 +12,11 @@ from ..data import list_images, read_image
 from ..errors import UserError
 from ..iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
 from ..system.device import pick_device
+from ..system.names import takes_home
 from .inputs import ImageWatch, gather, partners, size_of
 
 
+@takes_home
 def score_files(
     images: str | Path,
     metric: str | Path,
@@ -73,6 +75,7 @@ def score_files(
     return figures | {"mean": sum(scores) / len(scores) if scores else None}
 
 
+@takes_home
 def fit_niqe(images: str | Path, output: str | Path) -> int:
     """Learn NIQE's natural-image model from a folder of good photographs and write it to a safetensors file.
 

@@ -16,7 +16,7 @@ from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from ..data import read_image, to_batch
 from ..errors import UserError
 from ..system.files import replacing
-from ..system.names import printable, utf8_name
+from ..system.names import printable, takes_home, utf8_name
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer
@@ -120,6 +120,7 @@ def restore_scorer(scorer: str, state: dict[str, Tensor], device: torch.device |
     return made
 
 
+@takes_home
 def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> None:
     """Write a scorer to a safetensors file that `load_scorer` reads.
 
@@ -134,6 +135,7 @@ def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> No
         )
 
 
+@takes_home
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
     """Read a scorer from a run folder or its `scorer.safetensors`, or NIQE's published parameters from an .npz file.
 
@@ -164,6 +166,7 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
         raise UserError(wrong) from None
 
 
+@takes_home
 def score(
     images: Any,
     scorer: Scorer | Callable[[Tensor], object] | str | Path,
@@ -198,6 +201,7 @@ def score(
     return torch.cat([scorer.score(to_batch(_pixels(image))).cpu() for image in images])
 
 
+@takes_home
 def open_scorer(
     scorer: str | Path, device: torch.device | str = "cpu", photographs: Sequence[np.ndarray] = ()
 ) -> Scorer:

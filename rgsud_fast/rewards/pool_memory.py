@@ -99,7 +99,7 @@ def _tier(
                 if error.errno not in NO_MAPS:
                     raise
                 raise UserError(
-                    f"{file}: this disk gives no maps of files, in which rewards lie that memory does not hold; put the "
+                    f"{file}: this disk maps no files, in which rewards lie that memory does not hold; put the "
                     "run on another one with --out, or raise reward.pool_device_gib or pool_host_gib"
                 ) from None
             if hasattr(os, "posix_fallocate"):  # a full disk is an error here and would kill the process later

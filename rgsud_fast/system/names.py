@@ -1,13 +1,17 @@
-"""File names that are no UTF-8, which Python holds as lone surrogates: hashed, shown and opened all the same."""
+"""Names of files: those that are no UTF-8, which Python holds as lone surrogates, and those that begin at home."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, ParamSpec, TextIO, TypeVar
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 
 def name_bytes(name: str) -> bytes:
@@ -48,3 +52,22 @@ def utf8_name(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{handle}"
     finally:
         os.close(handle)
+
+
+def with_home(value: Any) -> Any:
+    """A path, or the paths of a list, whose leading ~ is the user's home; anything else as it is."""
+    if isinstance(value, str):
+        return os.path.expanduser(value) if value.startswith("~") else value
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value)) if str(value).startswith("~") else value
+    return type(value)(map(with_home, value)) if type(value) in (list, tuple) else value
+
+
+def takes_home(function: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Let a function that is given paths understand ~ in any of them."""
+
+    @functools.wraps(function)
+    def expand(*args: Given.args, **options: Given.kwargs) -> Made:
+        return function(*map(with_home, args), **{name: with_home(value) for name, value in options.items()})
+
+    return expand

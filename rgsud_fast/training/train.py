@@ -22,6 +22,7 @@ from ..rewards.choose_scorer import choose_scorer
 from ..runs.checkpoint import load_checkpoint
 from ..runs.folder import RunFolder, open_run
 from ..system.distributed import Ranks, process_group
+from ..system.names import takes_home
 from ..system.progress import Progress
 from . import results as reports
 from .loop import run
@@ -36,6 +37,7 @@ class Result(NamedTuple):
     metrics: dict[str, Any]  # what metrics.json holds
 
 
+@takes_home
 def train(
     config: Config | dict[str, Any] | str | Path | None = None,
     *,

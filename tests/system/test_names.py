@@ -15,8 +15,10 @@ from safetensors import safe_open
 
 from rgsud_fast.cli import main
 from rgsud_fast.config import load_config, save_config
+from rgsud_fast.config.scorer_names import parse_scorer
 from rgsud_fast.data import FolderSet
 from rgsud_fast.data.shard_files import expand, index_name
+from rgsud_fast.inference.derain import derain
 from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.iqa.factory import save_scorer
 from rgsud_fast.networks import NAFNet
@@ -105,3 +107,22 @@ def test_the_command_line_prints_any_name(folder, monkeypatch):
     monkeypatch.setattr("rgsud_fast.inference.score.fit_niqe", lambda images, output: 2)
     assert main(["fit-niqe", str(folder), str(folder.with_name(f"{GBK}ü.safetensors"))]) == 0
     assert ESCAPED.encode() in out.buffer.getvalue()
+
+
+def test_a_path_from_home_is_understood_everywhere(tmp_path, monkeypatch, photos, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load_config({"preset": "small", "data": {"rainy": "~/photos", "clean": "~/s-{0..1}.tar"}, "out": "~/run"})
+    assert (config.data.rainy, config.data.clean, config.out) == (
+        photos,
+        f"{tmp_path}/s-{{0..1}}.tar",
+        tmp_path / "run",
+    )
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config("~/config.yaml") == config
+    assert parse_scorer("niqe:~/x.npz") == ("niqe", f"{tmp_path}/x.npz")
+    save_network("~/derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
+    assert len(derain("~/derainer.safetensors", ["~/photos"], "~/out")) == len(list((tmp_path / "out").iterdir())) > 0
+    main(["score", "~/photos", "--metric=niqe:~/gone.npz"])
+    assert f"{tmp_path}/gone.npz" in capsys.readouterr().err
+    main(["score", "~/photos", "--metric", "niqe", "--pairs=~/nowhere"])
+    assert f"{tmp_path}/nowhere" in capsys.readouterr().err
