@@ -15,6 +15,7 @@ from tyro.conf import arg
 from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
+from ..system import threads
 from ..system.files import write_text
 from .arguments import later, parse, read_train
 from .tables import count_of, figures_table, scores_table
@@ -40,9 +41,10 @@ GreyLayer = Annotated[
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 
 
-def train(args: list[str]) -> None:
+def train(args: list[str], waiting: str = "") -> None:
     """Train; the arguments are the fields of the configuration."""
     config, resume, line = read_train(args)
+    line = "\n".join(filter(None, (line, waiting if config.threads != 1 else "")))
     if line and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
         print(line, flush=True)
     from ..training import train
@@ -283,8 +285,9 @@ def run(command: str, args: list[str]) -> None:
         UserError: something to mend, in one line.
         SystemExit: --help was printed.
     """
+    waiting = "" if {"-h", "--help"} & set(args) or command == "schema" else threads.choose()
     if command == "train":
-        train(args)
+        train(args, waiting)
     else:
         call = parse(later(_TYPED[command]), args, f"rgsud-fast {command}")
         call()

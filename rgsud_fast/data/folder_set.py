@@ -19,6 +19,7 @@ from PIL import Image
 from ..errors import UserError
 from ..system.files import NO_MAPS, remove_leftovers, replacing, write_text
 from ..system.names import name_bytes
+from ..system.threads import usable_cpus
 from .image_files import decode_image
 from .image_set import ImageSet, Sizes
 from .listing import look_through
@@ -162,7 +163,7 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
     Yields:
         In order, each image with its digest; of one that cannot be used the reason.
     """
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, usable_cpus())
 
     def decode(file: Path | bytes) -> tuple[np.ndarray, str] | str:
         try:

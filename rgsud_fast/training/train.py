@@ -24,6 +24,7 @@ from ..runs.folder import RunFolder, open_run
 from ..system.distributed import Ranks, process_group
 from ..system.names import takes_home
 from ..system.progress import Progress
+from ..system.threads import usable_cpus
 from . import results as reports
 from .loop import run
 from .trainer import Trainer, check_batch
@@ -85,7 +86,7 @@ def _train(
     check_batch(config.batch, ranks.count)
     device = ranks.device
     folder = RunFolder(ranks.broadcast(open_run(config, resume).path if ranks.first else None))
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.set_num_threads(config.threads or min(torch.get_num_threads(), usable_cpus()))
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
     with (
