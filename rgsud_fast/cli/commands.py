@@ -44,9 +44,9 @@ Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 def train(args: list[str], waiting: str = "") -> None:
     """Train; the arguments are the fields of the configuration."""
     config, resume, line = read_train(args)
-    line = "\n".join(filter(None, (line, waiting if config.threads != 1 else "")))
-    if line and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
-        print(line, flush=True)
+    for told in (line, waiting if config.threads != 1 else ""):
+        if told and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
+            print(told, flush=True)
     from ..training import train
 
     train(config, resume=resume)
@@ -214,8 +214,7 @@ def fit_niqe(
     """
     from ..inference.score import fit_niqe
 
-    count = fit_niqe(images, output)
-    print(f"wrote {output}, fitted to {count_of(range(count), 'photograph')}")
+    print(f"wrote {output}, fitted to {count_of(range(fit_niqe(images, output)), 'photograph')}")
 
 
 def convert_daclip(
