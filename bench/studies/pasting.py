@@ -22,7 +22,7 @@ from seeds import paired_difference, parse_arguments
 from rgsud_fast.config import PRESETS, load_config, merge
 from rgsud_fast.data import Domains, FolderSet, Pair, RainStyle, read_image, render_rain
 from rgsud_fast.data.demo import near_rain
-from rgsud_fast.data.image_files import list_images
+from rgsud_fast.data.listing import list_images
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import write_text

@@ -24,7 +24,7 @@ from torch import Tensor
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.data import Domains, FolderSet, Pair, load_domains, read_image, to_batch, to_tensor
 from rgsud_fast.data.demo import near_rain
-from rgsud_fast.data.image_files import list_images
+from rgsud_fast.data.listing import list_images
 from rgsud_fast.data.rain import render_rain
 from rgsud_fast.iqa import Scorer, make_scorer, validity
 from rgsud_fast.iqa.metrics import psnr

@@ -15,6 +15,7 @@ from tyro.conf import arg
 from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
+from ..system import threads
 from ..system.files import write_text
 from .arguments import later, parse, read_train
 from .tables import count_of, figures_table, scores_table
@@ -40,11 +41,12 @@ GreyLayer = Annotated[
 Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 
 
-def train(args: list[str]) -> None:
+def train(args: list[str], waiting: str = "") -> None:
     """Train; the arguments are the fields of the configuration."""
     config, resume, line = read_train(args)
-    if line and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
-        print(line, flush=True)
+    for told in (line, waiting if config.threads != 1 else ""):
+        if told and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
+            print(told, flush=True)
     from ..training import train
 
     train(config, resume=resume)
@@ -100,7 +102,7 @@ def evaluate(
 
     Args:
         rainy: Folder of rainy images.
-        clean: Folder of their clean versions, matched by sorted file name.
+        clean: Folder of their clean versions, matched by file name.
         json: File to write the figures to, of every image and on average.
     """
     _check_tiles(tile, overlap, tile_batch)
@@ -186,7 +188,7 @@ def score(
         images: Image or folder, searched recursively.
         metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
             daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
-        pairs: Folder of clean versions, matched by sorted file name: in how many pairs does the clean one win?
+        pairs: Folder of clean versions, matched by file name: in how many pairs does the clean one win?
         json: File to write the scores to.
     """
     from ..inference.score import score_files
@@ -212,8 +214,7 @@ def fit_niqe(
     """
     from ..inference.score import fit_niqe
 
-    count = fit_niqe(images, output)
-    print(f"wrote {output}, fitted to {count_of(range(count), 'photograph')}")
+    print(f"wrote {output}, fitted to {count_of(range(fit_niqe(images, output)), 'photograph')}")
 
 
 def convert_daclip(
@@ -283,8 +284,9 @@ def run(command: str, args: list[str]) -> None:
         UserError: something to mend, in one line.
         SystemExit: --help was printed.
     """
+    waiting = "" if {"-h", "--help"} & set(args) or command == "schema" else threads.choose()
     if command == "train":
-        train(args)
+        train(args, waiting)
     else:
         call = parse(later(_TYPED[command]), args, f"rgsud-fast {command}")
         call()

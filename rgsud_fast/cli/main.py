@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
+import warnings
+from typing import Any
 
 from ..errors import UserError
+from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
@@ -42,10 +44,12 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
     """
-    args = sys.argv[1:] if argv is None else list(argv)
-    _print_any_name()
+    args = [_from_home(arg) for arg in (sys.argv[1:] if argv is None else argv)]
+    print_anything()
     try:
-        return _dispatch(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            return _dispatch(args)
     except UserError as error:
         return _complain(str(error))
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
@@ -59,13 +63,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rgsud-fast: interrupted", file=sys.stderr)
         return 130
-
-
-def _print_any_name() -> None:
-    """Let a terminal that cannot show a letter of a file's name show its number; the work goes on."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(args: list[str]) -> int:
@@ -87,6 +84,21 @@ def _dispatch(args: list[str]) -> int:
     except SystemExit as stop:  # tyro printed a command's --help
         return int(stop.code or 0)
     return 0
+
+
+def _warn(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """A warning as one line; those of libraries, which speak to programmers, as Python prints them."""
+    ours = category is UserWarning and os.path.dirname(__file__).removesuffix("cli") in filename
+    text = f"rgsud-fast: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
+    sys.stderr.write(text)
+
+
+def _from_home(arg: str) -> str:
+    """An argument whose ~, or that after --NAME=, is the home, which shells leave to us in --NAME=~/DIR."""
+    flag, equal, value = arg.partition("=")
+    return f"{flag}={with_home(value)}" if equal and flag.startswith("--") else with_home(arg)
 
 
 def _complain(message: str) -> int:

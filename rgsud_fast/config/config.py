@@ -28,7 +28,7 @@ class Config(Section):
         "float32", description="What the networks compute in; auto: bfloat16 on GPUs that have it. The rest is float32."
     )
     cuda_graph: bool = Field(False, description="Record the step as a CUDA graph and replay it (GPU only).")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: one per core.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: one per core that the process may use.")
     seed: int = Field(0, ge=0, description="Seed of initial weights, crops and everything drawn.")
     batch: int = Field(8, ge=1, description="Rainy images, and as many clean ones, per iteration.")
     crop: int = Field(256, ge=32, description="Side of the square training crops, in pixels.")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, reason
 from ..system.files import read_small, write_text
+from ..system.names import takes_home
 from .config import Config
 from .presets import default_preset
 from .sections import LossConfig, OptimConfig, RewardConfig
@@ -36,6 +37,7 @@ _LATER = {
 }
 
 
+@takes_home
 def load_config(source: Config | dict[str, Any] | str | Path | None = None) -> Config:
     """Read a configuration from whatever a user has.
 
@@ -68,6 +70,7 @@ def save_config(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
+@takes_home
 def with_preset(source: Config | dict[str, Any] | str | Path | None) -> tuple[Config | dict[str, Any], str]:
     """A configuration as a user gives it, with a preset chosen where it names none; and a line that says so, or ""."""
     if isinstance(source, Config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import UserError
+from ..system.names import with_home
 
 NAMES = ("domain", "niqe", "brisque", "daclip", "pyiqa:METRIC", "ensemble:[A,B]")
 NEEDS = {
@@ -23,7 +24,7 @@ def parse_scorer(scorer: str) -> tuple[str, str]:
         raise UserError(
             f"scorer {scorer}: no such score; choose one of {', '.join(NAMES)}, or give a function in Python"
         )
-    return name, argument
+    return name, with_home(argument)
 
 
 def check_scorer(scorer: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import UserError
+from ..system.names import with_home
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
@@ -19,10 +20,10 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _writable(cls, value: Any) -> Any:
+    def _writable_from_home(cls, value: Any) -> Any:
         if isinstance(value, (str, Path)) and "\0" in str(value):
             raise ValueError("a path cannot hold the character NUL")
-        return value
+        return with_home(value)
 
 
 class DataConfig(Section):
@@ -37,7 +38,8 @@ class DataConfig(Section):
     clean: str | Path | None = Field(None, description="Folder or shards of clean photographs of other scenes.")
     val_rainy: str | Path | None = Field(None, description="Folder or shards of rainy validation images (optional).")
     val_clean: str | Path | None = Field(
-        None, description="Folder or shards of their clean versions, matched by sorted file name."
+        None,
+        description="Folder or shards of their clean versions, matched by file name (901_1, 901_2 with 901, too).",
     )
     cache_dir: Path | None = Field(
         None, description="Folder of the decoded-image cache and of the shards' indices; default: RUN/cache."

@@ -3,8 +3,9 @@
 from .demo import load_demo
 from .domains import Domains, Pair
 from .folder_set import FolderSet
-from .image_files import list_images, read_image, to_batch, to_tensor, write_image
+from .image_files import read_image, to_batch, to_tensor, write_image
 from .image_set import ImageSet
+from .listing import list_images
 from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain

@@ -17,9 +17,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from ..system.files import remove_leftovers, replacing, write_text
-from .image_files import decode_image, list_images
+from ..system.files import NO_MAPS, remove_leftovers, replacing, write_text
+from ..system.names import name_bytes
+from ..system.threads import usable_cpus
+from .image_files import decode_image
 from .image_set import ImageSet, Sizes
+from .listing import look_through
 from .sampler import offsets_of
 
 Progress = Callable[[int, int], None]  # images decoded so far, images in all
@@ -72,14 +75,14 @@ class FolderSet(ImageSet):
             UserError: missing or empty folder, one without a usable image, or a cache that cannot be written.
         """
         folder = Path(folder)
-        paths = list_images(folder, dangling=True)
+        paths, passed_over = look_through(folder, dangling=True)
         names = [path.relative_to(folder).as_posix() for path in paths]
         stem, old = _cache_name(folder, paths, names)
         base = Path(cache_dir) / stem
         for suffix in (_pixels_of(base).suffix, _index_of(base).suffix):
             remove_leftovers(Path(cache_dir) / f"{old}{suffix}")
         try:
-            return cls._open(base)
+            return cls._open(base, passed_over)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass  # no cache of this content, or a damaged one
         try:
@@ -94,12 +97,18 @@ class FolderSet(ImageSet):
         for stale in set(Path(cache_dir).glob(old)) - {_pixels_of(base), _index_of(base)}:
             with contextlib.suppress(OSError):  # a cache that is still in use elsewhere may stay
                 stale.unlink()
-        return cls._open(base)
+        try:
+            return cls._open(base, passed_over)
+        except OSError as error:
+            raise UserError(
+                f"{cache_dir}: the image cache cannot be read ({error.strerror or error}); name a folder on another "
+                "disk with data.cache_dir"
+            ) from None
 
     @classmethod
-    def _open(cls, base: Path) -> FolderSet:
+    def _open(cls, base: Path, passed_over: str) -> FolderSet:
         index = json.loads(_index_of(base).read_text(encoding="utf-8"))
-        pixels = np.memmap(_pixels_of(base), dtype=np.uint8, mode="r")
+        pixels = _map(_pixels_of(base))
         sizes = [(height, width) for height, width in index["sizes"]]
         names, digests = index["names"], index["digests"]
         whole = all(type(side) is int and side > 0 for size in sizes for side in size)
@@ -108,7 +117,9 @@ class FolderSet(ImageSet):
             raise ValueError("the index of this cache is damaged")
         if pixels.size != sum(height * width * 3 for height, width in sizes):
             raise ValueError("the index and the pixels of this cache do not belong together")
-        return cls(pixels, names, sizes, digests, index.get("skipped"))
+        images = cls(pixels, names, sizes, digests, index.get("skipped"))
+        images.passed_over = passed_over
+        return images
 
 
 def digest(image: np.ndarray) -> str:
@@ -152,7 +163,7 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
     Yields:
         In order, each image with its digest; of one that cannot be used the reason.
     """
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, usable_cpus())
 
     def decode(file: Path | bytes) -> tuple[np.ndarray, str] | str:
         try:
@@ -170,13 +181,25 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
 
 def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str, str]:
     """The name of the cache of a folder as it is now, and a pattern of the names it had with other content."""
-    place = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=4).hexdigest()
+    place = hashlib.blake2b(name_bytes(str(folder.resolve())), digest_size=4).hexdigest()
     content = hashlib.blake2b(digest_size=8)
     for name, path in zip(names, paths, strict=True):
         stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
         closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"
-        content.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n".encode())
+        content.update(name_bytes(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n"))
     return f"{place}-{content.hexdigest()}", f"{place}-*"
+
+
+def _map(path: Path) -> np.ndarray:
+    """The bytes of a file: mapped, or, on mounts that give no maps, read into memory; they cannot be written to."""
+    try:
+        return np.memmap(path, dtype=np.uint8, mode="r")
+    except OSError as error:
+        if error.errno not in NO_MAPS:
+            raise
+    pixels = np.fromfile(path, np.uint8)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _pixels_of(base: Path) -> Path:

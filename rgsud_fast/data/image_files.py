@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -11,42 +12,46 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.names import takes_home
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+SUFFIXES = JPEG | {".png", ".bmp", ".tif", ".tiff", ".webp"}  # of files that are read and written
 SMALLEST = 32  # pixels on the shorter side
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the name ends in; some others of Pillow's run programs
 
 
-def list_images(folder: str | Path, dangling: bool = False) -> list[Path]:
-    """Find every image under a folder, nested folders included.
+def _more_formats() -> dict[str, frozenset[str]]:
+    """What is read where Pillow or a plug-in can, and never written: Pillow's names, and the endings of each."""
+    more = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow before 11.3 warns that it knows no AVIF
+        if features.check("avif"):
+            more["AVIF"] = frozenset({".avif"})
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
 
-    Args:
-        folder: where to look. Names that begin with a dot are passed over.
-        dangling: list links to nothing as well, so that they can be told.
-
-    Returns:
-        Paths in natural order: `2.png` before `10.png`, so that `1x2.png`, `10x2.png` pair with `1.png`, `10.png`.
-
-    Raises:
-        UserError: the folder does not exist or holds no image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the path of a folder of images")
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-    found = [path for path in found if path.is_file() or (dangling and path.is_symlink() and not path.exists())]
-    found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not found:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-        raise UserError(f"{folder}: no image in this folder or below it; it needs files of these kinds: {kinds}")
-    return sorted(found, key=lambda path: natural(path.relative_to(folder).as_posix()))
+        register_heif_opener()
+        more["HEIF"] = frozenset({".heic", ".heif", ".hif"})
+    return more
 
 
+_MORE = _more_formats()
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    *_MORE,
+)  # whatever a name ends in; some of Pillow's run programs
+READABLE = SUFFIXES.union(*_MORE.values())
+
+
+@takes_home
 def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     """Decode one file to upright 8-bit RGB.
 
@@ -54,7 +59,8 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
     camera's EXIF rotation is applied, and of several pages or frames the first counts.
 
     Args:
-        path: PNG, JPEG, BMP, TIFF or WebP file; of at most 179 million pixels, which is Pillow's limit.
+        path: PNG, JPEG, BMP, TIFF or WebP file, or AVIF or HEIC where Pillow or pillow-heif reads them; of at most 179
+            million pixels, which is Pillow's limit.
         smallest: least height and width, in pixels.
 
     Returns:
@@ -87,6 +93,7 @@ def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: in
     return rgb
 
 
+@takes_home
 def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
     """Save one image, all or nothing; the suffix of the name chooses the format.
 
@@ -134,7 +141,7 @@ def suffix_of(path: str | Path) -> str:
 
 def save_options(suffix: str) -> dict[str, Any]:
     """What Pillow is told when it saves a file of that suffix."""
-    return {"quality": 95, "subsampling": 0} if suffix in {".jpg", ".jpeg"} else {}
+    return {"quality": 95, "subsampling": 0} if suffix in JPEG else {}
 
 
 def to_batch(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

@@ -22,12 +22,14 @@ class ImageSet(Sequence[np.ndarray]):
         sizes: (H, W) of each image.
         digests: hash of each image's size and pixels; two images are equal if and only if these are.
         skipped: what was found and cannot be used: reasons by name.
+        passed_over: what lies beside the images and is of another kind, counted by ending; or "".
         pixels: uint8 [sum of H*W*3], the images one after another, where one array holds them; None: use `cut`.
         offsets: where each image begins in `pixels`, and where the last one ends; empty without these.
     """
 
     pixels: np.ndarray | None = None
     offsets: Sequence[int] = ()
+    passed_over = ""
 
     def __init__(self, names: list[str], sizes: Sizes, digests: list[str], skipped: dict[str, str] | None = None):
         self.names, self.sizes, self.digests, self.skipped = names, sizes, digests, skipped or {}

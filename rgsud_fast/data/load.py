@@ -12,7 +12,7 @@ from .domains import Domains, Pair
 from .folder_set import FolderSet, Progress
 from .image_files import natural
 from .image_set import ImageSet
-from .pairing import check_names
+from .pairing import match_names
 from .shard_set import ShardSet
 
 _NAMED = 10  # images that one warning names; it counts the rest
@@ -29,8 +29,8 @@ def load_domains(
     Args:
         data: the folders or shards, or `demo` for the embedded photographs.
         cache_dir: where decoded folders are kept; `data.cache_dir` comes before it.
-        warn: called with one line for each set in which images cannot be used and were left out, and for each kind of
-            overlap between the sets that should share no image.
+        warn: called with one line for each set in which files are of another kind, or images cannot be used and were
+            left out, and for each kind of overlap between the sets that should share no image.
         progress: called with (images decoded, images in all) while a folder is decoded for the first time, and with
             (shards opened, shards in all).
 
@@ -52,6 +52,8 @@ def load_domains(
             images = _open(getattr(data, field), data, data.cache_dir or cache_dir, progress)
         except UserError as error:
             raise UserError(f"data.{field}: {error}") from None
+        if images.passed_over:
+            warn(f"data.{field}: passed over: {images.passed_over}")
         if images.skipped:
             warn(_skip_message(field, images))
         return images
@@ -73,17 +75,18 @@ def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progr
 
 
 def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
-    """Match validation images by their sorted names; a pair with an image that was skipped is left out.
+    """Match validation images by their names; a pair with an image that was skipped is left out.
 
     Raises:
-        UserError: names that do not match (see `check_names`), unequal sizes, or no pair left; the message names the
+        UserError: names that do not match (see `match_names`), unequal sizes, or no pair left; the message names the
             first mismatch.
     """
     names = _all_names(rainy), _all_names(clean)
-    check_names(names[0], names[1], "data.val_rainy", "data.val_clean")
+    partners = match_names(names[0], names[1], "data.val_rainy", "data.val_clean")
     here, there = ({name: i for i, name in enumerate(images.names)} for images in (rainy, clean))
     pairs = []
-    for number, (rainy_name, clean_name) in enumerate(zip(*names, strict=True), start=1):
+    for number, (rainy_name, place) in enumerate(zip(names[0], partners, strict=True), start=1):
+        clean_name = names[1][place]
         if rainy_name in rainy.skipped or clean_name in clean.skipped:
             continue
         i, j = here[rainy_name], there[clean_name]

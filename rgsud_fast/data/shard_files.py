@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import UserError
+from ..system.names import name_bytes
 
 TIMEOUT = 30  # seconds without an answer
 PIECE = 2**23  # bytes that are asked for at once while a remote shard is indexed
@@ -190,6 +191,6 @@ def expand(pattern: str) -> list[Shard]:
 def index_name(shard: Shard) -> tuple[str, str]:
     """The file name of the index of a shard as it is now, and a pattern of the names it had with other content."""
     where = shard.place if shard.remote else str(Path(shard.place).resolve())
-    place = hashlib.blake2b(where.encode(), digest_size=4).hexdigest()
-    content = hashlib.blake2b(shard.stamp().encode(), digest_size=8).hexdigest()
+    place = hashlib.blake2b(name_bytes(where), digest_size=4).hexdigest()
+    content = hashlib.blake2b(name_bytes(shard.stamp()), digest_size=8).hexdigest()
     return f"{place}-{content}.shard", f"{place}-*.shard"

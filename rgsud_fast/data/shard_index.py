@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import UserError
 from ..system.files import remove_leftovers, write_text
 from .folder_set import decode_all
-from .image_files import SUFFIXES
+from .image_files import READABLE
 from .shard_files import Shard
 
 LARGEST = 2**29  # bytes; a file of more is no photograph
@@ -108,7 +108,7 @@ def _images(shard: Shard, tar: tarfile.TarFile, index: Index) -> Iterator[Any]:
     for member in tar:
         name = PurePosixPath(_label(member.name))
         hidden = any(part.startswith(".") and part != ".." for part in name.parts)
-        if not member.isreg() or hidden or name.suffix.lower() not in SUFFIXES:
+        if not member.isreg() or hidden or name.suffix.lower() not in READABLE:
             continue
         if member.size > LARGEST:
             index.skipped[str(name)] = f"{member.size:,} bytes, more than {LARGEST:,}; cut or shrink it"

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..data.image_files import SUFFIXES
+from ..data.image_files import READABLE
 from .uploads import MOST_BYTES, MOST_PIXELS, Refused
 from .worker import LAYER, Developed, Stopped, Worker
 
@@ -45,7 +45,7 @@ CSS = """
 EMPTY = (
     "<div class='empty'><div><b>Nothing derained yet</b><p>Drop a rainy photograph into the box, or click the box. It"
     " is derained on this machine, and shown before and after under a slider.</p>"
-    f"<p>{', '.join(sorted(suffix[1:] for suffix in SUFFIXES))}; at most {MOST_PIXELS // 10**6} megapixels and"
+    f"<p>{', '.join(sorted(suffix[1:] for suffix in READABLE))}; at most {MOST_PIXELS // 10**6} megapixels and"
     f" {MOST_BYTES // 2**20} MiB</p></div></div>"
 )
 GALLERY = (
@@ -68,7 +68,7 @@ def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Bloc
             previews = gr.State([])
             with gr.Row():
                 with gr.Column(scale=2, min_width=280):
-                    upload = gr.File(label="Rainy photograph", file_types=sorted(SUFFIXES), height=150)
+                    upload = gr.File(label="Rainy photograph", file_types=sorted(READABLE), height=150)
                     told = gr.HTML(visible=False)
                     side = gr.Radio(SIDES, value=SIDES[0], label="On the left of the slider", visible=False)
                     download = gr.DownloadButton("Download PNG of full size", visible=False, variant="primary")

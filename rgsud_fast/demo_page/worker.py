@@ -24,6 +24,7 @@ from ..inference.derain import derain
 from ..iqa import Plausibility, Scorer, load_scorer
 from ..iqa.metrics import fixed_filter
 from ..system.device import pick_device
+from ..system.names import utf8_name
 from .uploads import read_photo, result_name
 
 LONGEST = 2048  # pixels of a preview's longer side; the file to download is of full size
@@ -135,7 +136,7 @@ def load_own_scorer(run: Path, device: str) -> tuple[Scorer | None, str]:
     if not path.is_file():
         return None, "there is no scorer.safetensors beside the weights"
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_name(path) as opened, safe_open(opened, "pt") as file:
             name = (file.metadata() or {}).get("scorer", "")
         if "pyiqa" in name:
             return None, f"{name} may fetch weights, and this page uses no network"

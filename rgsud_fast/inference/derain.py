@@ -11,12 +11,14 @@ from ..config.tiling import OVERLAP, TILE, Tiling
 from ..data import Photo, read_photo, write_image, write_photo
 from ..errors import UserError
 from ..networks.tiles import Watch
+from ..system.names import takes_home
 from .inputs import Images, ImageWatch, gather, is_single
 from .outputs import targets_of
 from .tiled_network import Weights, Window, tiled_network
 from .video import derain_video, is_video
 
 
+@takes_home
 def derain(
     weights: Weights,
     images: Images,

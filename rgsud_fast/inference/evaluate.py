@@ -8,10 +8,12 @@ from ..config.figures import FILTER, INPUT
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..errors import UserError
 from ..iqa.metrics import average, evaluate_pair, fixed_filter
-from .inputs import Images, ImageWatch, check_pairs, gather, size_of
+from ..system.names import takes_home
+from .inputs import Images, ImageWatch, gather, partners, size_of
 from .tiled_network import Weights, Window, tiled_network
 
 
+@takes_home
 def evaluate(
     weights: Weights,
     rainy: Images,
@@ -31,7 +33,7 @@ def evaluate(
     Args:
         weights, device, tile, overlap, tile_batch, local_statistics, mirror, grey_layer, watch: see `derain`.
         rainy: folder (or list) of rainy images.
-        clean: folder (or list) of their clean versions; folders are matched by sorted file name.
+        clean: folder (or list) of their clean versions, matched by file name (see `data.pairing.match_names`).
 
     Returns:
         Means over images of `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y` (see `metrics`), the same of the rainy input
@@ -41,8 +43,8 @@ def evaluate(
     Raises:
         UserError: unusable weights or folders, or pairs that do not match; the message names the first.
     """
-    inputs, truths = gather(rainy), gather(clean)
-    check_pairs(inputs, truths)
+    inputs = gather(rainy)
+    truths = partners(inputs, gather(clean))
     rows = []
     how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer
     with tiled_network(*how) as network:

@@ -22,6 +22,7 @@ from ..networks.weights import RESERVED, find_weights, load_network, load_state,
 from ..ops import use_backend
 from ..runs.model_card import write_card
 from ..system.files import replacing
+from ..system.names import takes_home
 from .tiled_network import Weights
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
@@ -42,6 +43,7 @@ class Exported(NamedTuple):
     card: Path | None  # the model card written beside it
 
 
+@takes_home
 def export(weights: Weights, to: Format, output: str | Path | None = None, *, network: Kind = "derainer") -> Exported:
     """Write a network for other programs, and compare what the file computes with the network on its native kernels.
 

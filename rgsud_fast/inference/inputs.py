@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import list_images, read_photo, to_batch
 from ..data.image_files import SMALLEST
-from ..data.pairing import check_names
+from ..data.pairing import match_names
 from ..errors import UserError
 
 Images: TypeAlias = Tensor | np.ndarray | str | Path | Sequence[Any]
@@ -49,13 +49,18 @@ def is_single(images: Images) -> bool:
     return not isinstance(images, (list, tuple)) and not is_folder(images)
 
 
-def check_pairs(rainy: list[Source], clean: list[Source]) -> None:
-    """Refuse rainy and clean images that do not match one to one; images in memory have no names to compare.
+def partners(rainy: list[Source], clean: list[Source]) -> list[Source]:
+    """The clean version of each rainy image; images in memory have no names to compare, and go by their places.
 
     Raises:
-        UserError: the first mismatch, by the rule of `check_names`.
+        UserError: the first mismatch, by the rule of `match_names`.
     """
-    check_names(_names(rainy), _names(clean), "rainy", "clean")
+    named = all(source.path for source in (*rainy, *clean))
+
+    def names(sources: list[Source]) -> list[str]:
+        return [source.name if named else f"image {i}" for i, source in enumerate(sources, start=1)]
+
+    return [clean[place] for place in match_names(names(rainy), names(clean), "rainy", "clean")]
 
 
 def size_of(image: Tensor) -> str:
@@ -102,10 +107,3 @@ def _as_batch(image: Any) -> Tensor:
 def is_folder(images: Images) -> bool:
     """Whether the user names a folder of images."""
     return isinstance(images, (str, Path)) and Path(images).is_dir()
-
-
-def _names(sources: list[Source]) -> list[str]:
-    """Their names, or, where any has none of its own, their places."""
-    if all(source.path for source in sources):
-        return [source.name for source in sources]
-    return [f"image {i + 1}" for i in range(len(sources))]

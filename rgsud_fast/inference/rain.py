@@ -17,11 +17,13 @@ from ..methods.pasting import paste
 from ..networks import evaluating
 from ..networks.weights import PASTED, RAIN_FROM, find_weights, read_metadata
 from ..ops import rain_residual
+from ..system.names import takes_home
 from .inputs import ImageWatch, gather, is_folder
 from .outputs import flat_names
 from .tiled_network import TiledNetwork, on_device
 
 
+@takes_home
 def rain(
     run: str | Path,
     clean: str | Path,

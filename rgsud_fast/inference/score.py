@@ -12,9 +12,11 @@ from ..data import list_images, read_image
 from ..errors import UserError
 from ..iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
 from ..system.device import pick_device
-from .inputs import ImageWatch, check_pairs, gather, size_of
+from ..system.names import takes_home
+from .inputs import ImageWatch, gather, partners, size_of
 
 
+@takes_home
 def score_files(
     images: str | Path,
     metric: str | Path,
@@ -29,7 +31,7 @@ def score_files(
         images: image or folder, searched recursively.
         metric: a run folder or its scorer.safetensors, NIQE's published parameters (.npz), a file of `fit_niqe`, or a
             name that `iqa.make_scorer` takes and that needs no fitting; an ensemble ranks among these very images.
-        clean: clean versions of the images, matched by sorted file name.
+        clean: clean versions of the images, matched by file name (see `data.pairing.match_names`).
         device: auto, cpu, cuda or cuda:N.
         watch: called after each image.
 
@@ -44,10 +46,9 @@ def score_files(
     """
     where = pick_device(device)
     inputs = gather(images)
-    truths = gather(clean) if clean is not None else []
-    if clean is not None:
-        check_pairs(inputs, truths)
-    scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *truths] if source.path]))
+    cleans = gather(clean) if clean is not None else []
+    truths = partners(inputs, cleans) if clean is not None else []
+    scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *cleans] if source.path]))
     rows = []
     for i, source in enumerate(inputs):
         image = source.load()
@@ -57,7 +58,7 @@ def score_files(
             if truth.shape != image.shape:
                 raise UserError(
                     f"pair {i + 1}: {source.name} is {size_of(image)} pixels and {truths[i].name} {size_of(truth)}; a "
-                    "pair is the same scene at the same size, matched by sorted file name"
+                    "pair is the same scene at the same size, matched by file name"
                 )
             row["clean_score"] = float(scorer.score(truth.to(where))[0])
         rows.append(row)
@@ -74,6 +75,7 @@ def score_files(
     return figures | {"mean": sum(scores) / len(scores) if scores else None}
 
 
+@takes_home
 def fit_niqe(images: str | Path, output: str | Path) -> int:
     """Learn NIQE's natural-image model from a folder of good photographs and write it to a safetensors file.
 

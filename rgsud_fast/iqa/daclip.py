@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import UserError, reason
 from ..ops.clip_preprocess import clip_preprocess
 from ..system.files import replacing
+from ..system.names import takes_home
 from ..system.torch_files import load_tensors
 from .scorer import below, check_images, finite
 
@@ -102,6 +103,7 @@ def load_daclip(path: str | Path | None = None, device: torch.device | str = "cp
     return DaclipScorer(encoder, words.to(device, torch.float32, copy=True).contiguous())
 
 
+@takes_home
 def convert_daclip(checkpoint: str | Path, output: str | Path) -> None:
     """Keep of DA-CLIP's checkpoint what the score needs: 1.74 GB become about 350 MB of safetensors.
 

@@ -16,6 +16,7 @@ from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from ..data import read_image, to_batch
 from ..errors import UserError, reason
 from ..system.files import replacing
+from ..system.names import printable, takes_home, utf8_name
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer
@@ -119,6 +120,7 @@ def restore_scorer(scorer: str, state: dict[str, Tensor], device: torch.device |
     return made
 
 
+@takes_home
 def save_scorer(scorer: Scorer, path: str | Path, name: str | None = None) -> None:
     """Write a scorer to a safetensors file that `load_scorer` reads.
 
@@ -149,9 +151,10 @@ def check_saves(scorer: Scorer, name: str | None = None) -> None:
 def _pack(scorer: Scorer, name: str | None) -> bytes:
     """What `save_scorer` writes, with each tensor's numbers in order and its own, as files may not leave them."""
     state = {key: value.detach().cpu().contiguous().clone() for key, value in scorer.state().items()}
-    return safetensors.torch.save(state, metadata={"scorer": name or scorer.name})
+    return safetensors.torch.save(state, metadata={"scorer": printable(name or scorer.name)})
 
 
+@takes_home
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
     """Read a scorer from a run folder or its `scorer.safetensors`, or NIQE's published parameters from an .npz file.
 
@@ -170,7 +173,7 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
         return NiqeScorer(load_niqe_model(path, device))
     wrong = f"scorer {path} holds no fitted scorer; give a run's scorer.safetensors"
     try:
-        with safe_open(path, "pt") as file:
+        with utf8_name(path) as opened, safe_open(opened, "pt") as file:
             name = (file.metadata() or {}).get("scorer", "")
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         parse_scorer(name)
@@ -182,6 +185,7 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
         raise UserError(wrong) from None
 
 
+@takes_home
 def score(
     images: Any,
     scorer: Scorer | Callable[[Tensor], object] | str | Path,
@@ -216,6 +220,7 @@ def score(
     return torch.cat([scorer.score(to_batch(_pixels(image))).cpu() for image in images])
 
 
+@takes_home
 def open_scorer(
     scorer: str | Path, device: torch.device | str = "cpu", photographs: Sequence[np.ndarray] = ()
 ) -> Scorer:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data import evenly, to_batch
 from ..errors import UserError
 from ..ops.nss_features import MATLAB, Form, block_sharpness, nss_features
+from ..system.names import takes_home
 from .scorer import check_images, finite
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
@@ -101,6 +102,7 @@ def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cp
     return NiqeModel(mu[0], cov[0])
 
 
+@takes_home
 def load_niqe_model(path: str | Path, device: torch.device | str = "cpu") -> NiqeModel:
     """Read published parameters: an .npz with `mu_pris_param` [1, 36] and `cov_pris_param` [36, 36].
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.names import takes_home, utf8_name
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
 
@@ -24,6 +25,7 @@ RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate
 PASTED = "pasted"  # or this, where a run has no generator: rain is what the derainer takes away
 
 
+@takes_home
 def save_network(path: str | Path, module: nn.Module, kind: Kind, metadata: dict[str, str] | None = None) -> None:
     """Write a network's weights, with what is needed to build it again.
 
@@ -54,6 +56,7 @@ def pack_network(module: nn.Module, kind: Kind, metadata: dict[str, str] | None 
     return save(tensors, metadata=text | (metadata or {}))
 
 
+@takes_home
 def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     """Build a network from its weights file, ready to be used: on the CPU, in eval mode, without gradients.
 
@@ -86,6 +89,7 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+@takes_home
 def load_state(path: str | Path, module: nn.Module) -> nn.Module:
     """Fill a network built by the caller, such as a derainer of their own, from a weights file or run folder.
 
@@ -101,6 +105,7 @@ def load_state(path: str | Path, module: nn.Module) -> nn.Module:
     return module
 
 
+@takes_home
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The text stored with the weights: format, kind, sizes, class, version and what the trainer added."""
     return _read(find_weights(path, "derainer"), tensors=False)[0]
@@ -129,7 +134,7 @@ def _is_pasted(path: Path) -> bool:
 
 def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with utf8_name(path) as opened, safe_open(opened, framework="pt") as file:
             text = file.metadata() or {}
             read = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
     except Exception as error:  # a damaged header makes its reader raise nearly anything

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..ops.pool_update import EMPTY
-from ..system.files import naming
+from ..system.files import NO_MAPS, naming
 
 SHARE = 0.25  # of a GPU's free memory, and of the host's, that a pool may take by default
 
@@ -93,7 +93,15 @@ def _tier(
             raise UserError(f"the reward pool lacks {gib:.1f} GiB: raise reward.pool_device_gib or pool_host_gib")
         with naming(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-            arena = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=size))
+            try:
+                arena = torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=size))
+            except OSError as error:
+                if error.errno not in NO_MAPS:
+                    raise
+                raise UserError(
+                    f"{file}: this disk maps no files, in which rewards lie that memory does not hold; put the "
+                    "run on another one with --out, or raise reward.pool_device_gib or pool_host_gib"
+                ) from None
             if hasattr(os, "posix_fallocate"):  # a full disk is an error here and would kill the process later
                 with open(file, "rb+") as reserved:
                     os.posix_fallocate(reserved.fileno(), 0, size[0] * size[1])

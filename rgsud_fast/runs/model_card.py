@@ -17,6 +17,7 @@ from ..config.parts import PARTS
 from ..errors import UserError
 from ..networks.weights import read_metadata
 from ..system.files import write_text
+from ..system.names import printable
 from ..version import version
 from .folder import RunFolder
 
@@ -67,7 +68,7 @@ def write_card(folder: Path, run: Path | None = None) -> Path | None:
     path = folder / "README.md"
     if path.exists() and not _is_ours(path):
         return None
-    text = model_card(run or folder, {file.name for file in folder.iterdir()})
+    text = printable(model_card(run or folder, {file.name for file in folder.iterdir()}))
     mark = f"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: {_digest(text)} -->"
     write_text(path, f"{text}\n{mark}\n")
     return path

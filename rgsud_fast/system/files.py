@@ -20,6 +20,7 @@ except ImportError:  # no POSIX system: nothing is locked there, and leftovers s
 
 LONGEST = 100  # bytes of a name that a temporary one repeats; file systems take 255
 REFUSED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # what this file system does not offer
+NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # of a mount that maps no files
 
 
 @contextlib.contextmanager
@@ -91,9 +92,9 @@ def remove_leftovers(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text, all or nothing."""
+    """Write UTF-8 text, all or nothing; what of a name is no UTF-8 is written as \\udcXX."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_small(path: str | Path, most: int) -> bytes:

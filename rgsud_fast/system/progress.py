@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
@@ -14,6 +13,8 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from .names import print_anything
 
 
 class Progress:
@@ -28,7 +29,7 @@ class Progress:
 
     def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None, every: float = 5.0) -> None:
         self.total, self.quiet, self.every = total, quiet, every
-        self._console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self._console = Console(file=print_anything(stream), highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._first: tuple[float, int] | None = None  # (seconds, step) of the first advance: a resumed run starts late
         self._last_line = float("-inf")
@@ -118,7 +119,7 @@ def counting(what: str, every: float = 5.0) -> Iterator[_Lines | _Bars]:
     Yields a function of (images done, in all, name of the last) with another, `part`, of (tiles done, in all, name of
     their image). Two bars on a terminal; else a line at the end and at most one every `every` seconds.
     """
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    console = Console(file=print_anything(), highlight=False, soft_wrap=True)
     if not console.is_terminal:
         yield _Lines(what, every)
         return

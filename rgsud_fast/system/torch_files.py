@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import reason
+from .files import NO_MAPS
+from .names import utf8_name
 
 
 def load_tensors(path: Path) -> Any:
@@ -30,7 +32,8 @@ def load_tensors(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("compressed, which torch.save never does")
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with utf8_name(path) as name:
+            loaded = _load(name)
         for tensor in _tensors(loaded):
             _check(tensor)
     except OSError:
@@ -40,6 +43,17 @@ def load_tensors(path: Path) -> Any:
     except Exception as error:  # a damaged pickle can fail in any way
         raise ValueError(reason(error, 100) or type(error).__name__) from None
     return loaded
+
+
+def _load(name: str) -> Any:
+    """Read through a map of the file, or plainly where its mount gives none, which torch tells in a RuntimeError."""
+    try:
+        return torch.load(name, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError) as error:
+        refused = isinstance(error, OSError) and error.errno in NO_MAPS
+        if not refused and "unable to mmap" not in str(error):
+            raise
+    return torch.load(name, map_location="cpu", weights_only=True)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -22,7 +22,9 @@ from ..rewards.choose_scorer import choose_scorer
 from ..runs.checkpoint import load_checkpoint
 from ..runs.folder import RunFolder, open_run
 from ..system.distributed import Ranks, process_group
+from ..system.names import takes_home
 from ..system.progress import Progress
+from ..system.threads import usable_cpus
 from . import results as reports
 from .loop import run
 from .trainer import Trainer, check_batch
@@ -36,6 +38,7 @@ class Result(NamedTuple):
     metrics: dict[str, Any]  # what metrics.json holds
 
 
+@takes_home
 def train(
     config: Config | dict[str, Any] | str | Path | None = None,
     *,
@@ -85,7 +88,7 @@ def _train(
     opened = open_run(config, resume) if ranks.first else None
     path = ranks.broadcast(opened.path if opened is not None else None)
     folder = opened or RunFolder(path)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.set_num_threads(config.threads or min(torch.get_num_threads(), usable_cpus()))
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
     with (

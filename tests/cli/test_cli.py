@@ -252,3 +252,16 @@ def test_info_prints_the_backends_of_every_op(capsys):
     assert cli.main(["info"]) == 0
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("torch", "high_pass", "ssim", "layernorm2d"))
+
+
+def test_how_threads_wait_is_chosen_before_a_run_and_told(trained, monkeypatch, capsys):
+    monkeypatch.setattr("rgsud_fast.system.threads.choose", lambda: "CPU threads sleep")
+    config_of(trained, "--preset", "small")
+    assert capsys.readouterr().out == "CPU threads sleep\n"
+    config_of(trained, "--preset", "small", "--threads", "1")
+    assert capsys.readouterr().out == ""
+
+
+def test_help_does_not_look_at_the_cpus(monkeypatch, capsys):
+    monkeypatch.setattr("rgsud_fast.system.threads.choose", lambda: pytest.fail("looked"))
+    assert cli.main(["derain", "--help"]) == 0

@@ -151,3 +151,23 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkey
     files.write_text(tmp_path / "text", "whole")
     files.remove_leftovers(tmp_path / "text")
     assert (tmp_path / "text").read_text() == "whole"
+
+
+def test_a_mount_without_maps_is_read_instead(folder, photos, tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    for _ in range(2):
+        images = FolderSet.from_folder(folder, tmp_path / "cache")
+        assert sorted(image.tobytes() for image in images) == sorted(photo.tobytes() for photo in photos)
+        assert not images.pixels.flags.writeable
+
+
+def test_a_cache_that_cannot_be_read_names_the_field(folder, tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(np, "memmap", refuse)
+    with pytest.raises(UserError, match=r"cannot be read \(Input/output error\).*data\.cache_dir"):
+        FolderSet.from_folder(folder, tmp_path / "cache")

@@ -153,3 +153,8 @@ def test_real_validation_pairs_load_without_a_warning(load, rgsud_data):
     domains, warnings = load(data)
     assert len(domains.val) == 12
     assert [("data.rainy" in line, "data.val_rainy" in line) for line in warnings] == [(True, True)]
+
+
+def test_what_lies_beside_the_images_is_told(folders, load):
+    (Path(folders.rainy) / "clip.mov").touch()
+    assert load(folders)[1] == ["data.rainy: passed over: 1 .mov"]

@@ -8,7 +8,7 @@ import pytest
 from rgsud_fast.data import FolderSet
 from rgsud_fast.data.load import pair_up
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference.inputs import Source, check_pairs
+from rgsud_fast.inference.inputs import Source, partners
 
 
 def as_validation(rainy, clean):
@@ -16,7 +16,7 @@ def as_validation(rainy, clean):
 
 
 def as_evaluation(rainy, clean):
-    check_pairs(*([Source(name, lambda: None, path=name) for name in names] for names in (rainy, clean)))
+    return partners(*([Source(name, lambda: None, path=name) for name in names] for names in (rainy, clean)))
 
 
 each_use = pytest.mark.parametrize("check", [as_validation, as_evaluation])
@@ -54,6 +54,60 @@ def test_what_may_be_no_pair_is_refused(check, rainy, clean, message):
 
 def test_images_in_memory_have_no_names_that_could_clash():
     memory, file = Source("00001.png", lambda: None), Source("00001.png", lambda: None, path="00001.png")
-    check_pairs([memory, memory], [file, Source("x.png", lambda: None, path="x.png")])
+    partners([memory, memory], [file, Source("9.png", lambda: None, path="9.png")])
     with pytest.raises(UserError, match="rainy has 2 images and clean 1"):
-        check_pairs([memory, memory], [memory])
+        partners([memory, memory], [memory])
+
+
+@each_use
+@pytest.mark.parametrize(
+    "rainy, clean, message",
+    [
+        (
+            ["rain-1.png", "rain-3.png"],
+            ["norain-1.png", "norain-2.png"],
+            r"pair 2 would be .*'s rain-3\.png with .*numbers",
+        ),
+        (["r100_1.png", "r100_3.png"], ["c100_1.png", "c100_2.png"], r"pair 2 would be .*numbers differ"),
+        (["rain-1.png"], ["norain-2.png"], r"pair 1 would be"),
+        (["a1/r-7.png", "a2/r-7.png"], ["b1/c-7.png", "b3/c-7.png"], r"pair 2 would be"),
+        (["901_1.png", "901_2.png", "903_1.png"], ["901.png", "902.png"], r"has 3 images and .* 2: the first names"),
+        (["901_1.png", "901_2.png", "901_3.png"], ["901.png", "902.png"], r"has 3 images and .* 2: the first names"),
+        (["9011.png", "9012.png"], ["901.png"], r"has 2 images and .* 1"),
+    ],
+)
+def test_numbers_that_differ_are_refused(check, rainy, clean, message):
+    with pytest.raises(UserError, match=message):
+        check(rainy, clean)
+
+
+@each_use
+@pytest.mark.parametrize(
+    "rainy, clean",
+    [
+        (["rain-001.png", "rain-002.png"], ["norain-1.png", "norain-2.png"]),
+        (["1x2.png", "2x2.png", "10x2.png"], ["1.png", "2.png", "10.png"]),
+        (["r100/a1.png", "r100/a2.png"], ["c200/b1.png", "c200/b2.png"]),
+        (["rain-a.png", "rain-b2.png"], ["clean-a.png", "clean-b.png"]),
+    ],
+    ids=["zeros", "a scale", "folders of other sizes", "no number to compare"],
+)
+def test_numbers_that_agree_are_taken(check, rainy, clean):
+    check(rainy, clean)
+
+
+@pytest.mark.parametrize("between", ["_", "-", "/", " (", ".rain_"])
+def test_several_rainy_images_of_one_clean_scene_are_pairs(between):
+    rainy = [f"{scene}{between}{i}.jpg" for scene in ("90", "901", "a_1") for i in (1, 2, 14)]
+    clean = ["90.png", "901.png", "a_1.png"]
+    assert [source.name for source in as_evaluation(rainy, clean)] == [name for name in clean for _ in range(3)]
+
+
+def test_several_rainy_images_of_one_clean_scene_validate():
+    images = {
+        name: np.full((8, 8, 3), i, np.uint8)
+        for i, name in enumerate(("7_1.png", "7_2.png", "8_1.png", "7.png", "8.png"))
+    }
+    sets = [FolderSet.from_arrays(names, [images[n] for n in names]) for names in (list(images)[:3], list(images)[3:])]
+    pairs = pair_up(*sets)
+    assert [(pair.name, pair.clean[0, 0, 0]) for pair in pairs] == [("7_1.png", 3), ("7_2.png", 3), ("8_1.png", 4)]
