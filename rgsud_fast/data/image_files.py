@@ -21,6 +21,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 SMALLEST = 32  # pixels on the shorter side
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the name ends in; some others of Pillow's run programs
 
+_LONGEST = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels on a side that Pillow's encoders write
+
 
 def list_images(folder: str | Path, dangling: bool = False) -> list[Path]:
     """Find every image under a folder, nested folders included.
@@ -122,6 +124,17 @@ def check_size(height: int, width: int, smallest: int) -> None:
     """Refuse an image that is too small, without its name."""
     if min(height, width) < smallest:
         raise UserError(f"{width} x {height} pixels, at least {smallest} on each side needed; remove it")
+
+
+def check_largest(path: str | Path, height: int, width: int) -> None:
+    """Refuse an image that the format of `path` cannot hold, before anything is computed for it.
+
+    Raises:
+        UserError: a side longer than the format's longest, or a suffix that is none of the supported formats.
+    """
+    suffix = suffix_of(path)
+    if max(height, width) > (most := _LONGEST.get(suffix, max(height, width))):
+        raise UserError(f"{path}: {width} x {height} pixels, {suffix[1:]} holds {most} on a side; write .png or .tif")
 
 
 def suffix_of(path: str | Path) -> str:
