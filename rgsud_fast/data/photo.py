@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..system.files import replacing
 from .image_files import FORMATS, SMALLEST, check_largest, check_size, decoding, save_options, suffix_of, to_rgb
-from .sixteen_bit import decode_deep, is_deep, write_png, write_tiff
+from .sixteen_bit import decode_deep, decode_tiff, is_deep, write_png, write_tiff
 
 _WITH_DEPTH = {".png": write_png, ".tif": write_tiff, ".tiff": write_tiff}
 _WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
@@ -86,11 +86,12 @@ def read_photo(path: str | Path, smallest: int = SMALLEST) -> Photo:
     with decoding(path), Image.open(path, formats=FORMATS) as image:
         icc = None if image.mode in _FOREIGN else image.info.get("icc_profile")
         dpi = _resolution(image.info.get("dpi"))
-        deep = is_deep(image)
         check_size(image.height, image.width, smallest)
-        # Pillow turns a TIFF upright while it loads it, and forgets its orientation; the others it leaves to us.
-        pixels = decode_deep(path) if deep else _shallow(image)
-        image.load()
+        # Pillow turns a TIFF upright if it loads it, and forgets its orientation; the others it leaves to us.
+        pixels = decode_tiff(path)
+        if pixels is None:
+            pixels = decode_deep(path) if is_deep(image) else _shallow(image)
+            image.load()
         try:
             exif = image.getexif()
             turn = _UPRIGHT.get(exif.pop(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
