@@ -26,6 +26,9 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
     else:
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file: give a folder for the derained images")
+        if is_file and output.suffix[1:].isalnum() and not output.exists():
+            kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+            raise UserError(f"{output}: cannot write this format; end the name in one of {kinds}, or name a folder")
         names = png_names([source.name for source in sources])
         targets = [
             _number(output / name, len(source.load())) if source.batched else [output / name]

@@ -108,3 +108,19 @@ def test_a_longest_side_is_known_before_the_work(tmp_path):
 
     with pytest.raises(UserError, match=r"17000 x 1 pixels, webp holds 16383"):
         derain(Never(), save(tmp_path / "a.png", 1, 17000), tmp_path / "o.webp")
+
+
+def test_an_unknown_ending_is_told_and_an_existing_folder_is_fine(tmp_path):
+    source = save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"o\.xyz: cannot write this format; end the name in one of bmp, jpeg"):
+        derain(Darker(), source, tmp_path / "o.xyz")
+    (tmp_path / "o.xyz").mkdir()
+    assert derain(Darker(), source, tmp_path / "o.xyz") == [tmp_path / "o.xyz" / "a.png"]
+
+
+@pytest.mark.parametrize("odd", [255.0, -1.0, float("nan"), float("inf")])
+def test_floats_beyond_their_range_are_refused(odd):
+    image = torch.rand(3, 8, 8)
+    image[0, 0, 0] = odd
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], got"):
+        derain(Darker(), image)
