@@ -14,7 +14,7 @@ from ..data.image_files import check_largest
 from ..errors import UserError
 from ..networks.tiles import Watch
 from .inputs import Images, ImageWatch, Source, gather, is_single
-from .outputs import targets_of
+from .outputs import targets_of, without_outputs
 from .tiled_network import TiledNetwork, Weights, Window, tiled_network
 from .video import derain_video, is_video
 
@@ -76,6 +76,8 @@ def derain(
         with tiled_network(*how) as network:
             return [derain_video(network, images, output, watch)]
     sources = gather(images, smallest=1)
+    if output is not None:
+        sources = without_outputs(sources, images, Path(output))
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     done: list[Any] = []
     left_out: list[str] = []

@@ -44,6 +44,17 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
     return targets
 
 
+def without_outputs(sources: list[Source], images: Images, output: Path) -> list[Source]:
+    """The images of a folder but for those in an output folder inside it, where an earlier run wrote them."""
+    root = output.resolve()
+    if not isinstance(images, (str, Path)) or not is_folder(images) or Path(images).resolve().is_relative_to(root):
+        return sources
+    kept = [source for source in sources if not source.path or root not in source.path.resolve().parents]
+    if not kept:
+        raise UserError(f"{images}: every image lies in {output}, where results go: give another output")
+    return kept
+
+
 def png_names(names: list[str]) -> list[str]:
     """The same names ending in .png, all different, also where neither case nor Unicode's normal forms count.
 

@@ -124,3 +124,9 @@ def test_floats_beyond_their_range_are_refused(odd):
     image[0, 0, 0] = odd
     with pytest.raises(ValueError, match=r"floats in \[0, 1\], got"):
         derain(Darker(), image)
+
+
+def test_an_output_inside_the_input_is_no_input_of_the_next_run(tmp_path):
+    save(tmp_path / "a.jpg")
+    for _ in range(2):
+        assert derain(Darker(), tmp_path, tmp_path / "out") == [tmp_path / "out" / "a.png"]
