@@ -23,6 +23,8 @@ JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 SUFFIXES = JPEG | {".png", ".bmp", ".tif", ".tiff", ".webp"}  # of files that are read and written
 SMALLEST = 32  # pixels on the shorter side
 
+_LONGEST = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels on a side that Pillow's encoders write
+
 
 def _more_formats() -> dict[str, frozenset[str]]:
     """What is read where Pillow or a plug-in can, and never written: Pillow's names, and the endings of each."""
@@ -129,6 +131,17 @@ def check_size(height: int, width: int, smallest: int) -> None:
     """Refuse an image that is too small, without its name."""
     if min(height, width) < smallest:
         raise UserError(f"{width} x {height} pixels, at least {smallest} on each side needed; remove it")
+
+
+def check_largest(path: str | Path, height: int, width: int) -> None:
+    """Refuse an image that the format of `path` cannot hold, before anything is computed for it.
+
+    Raises:
+        UserError: a side longer than the format's longest, or a suffix that is none of the supported formats.
+    """
+    suffix = suffix_of(path)
+    if max(height, width) > (most := _LONGEST.get(suffix, max(height, width))):
+        raise UserError(f"{path}: {width} x {height} pixels, {suffix[1:]} holds {most} on a side; write .png or .tif")
 
 
 def suffix_of(path: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +12,16 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from ..errors import UserError
 from ..system.files import replacing
-from .image_files import FORMATS, SMALLEST, check_size, decoding, save_options, suffix_of, to_rgb
-from .sixteen_bit import decode_deep, is_deep, write_png, write_tiff
+from .image_files import FORMATS, SMALLEST, check_largest, check_size, decoding, save_options, suffix_of, to_rgb
+from .sixteen_bit import decode_deep, decode_tiff, is_deep, write_png, write_tiff
 
 _WITH_DEPTH = {".png": write_png, ".tif": write_tiff, ".tiff": write_tiff}
 _WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
 _WITH_EXIF = _WITH_ALPHA | {".jpg", ".jpeg"}
+_LEFT_AWAY = "EXIF data, colour profile or resolution that the format cannot hold is left away"
+_EXIF_OF_JPEG = 65533  # bytes that one marker holds
 _FOREIGN = ("CMYK", "LAB", "HSV")  # their profiles mean nothing for the RGB that is made of them
 # EXIF tags that tell how one file stores its pixels, resolution and other blocks, and not what the photograph is.
 _STORAGE = {*range(254, 269), *range(273, 285), 296, 301, *range(317, 348), *range(512, 533), 700, 33723, 34377, 34675}
@@ -81,14 +85,19 @@ def read_photo(path: str | Path, smallest: int = SMALLEST) -> Photo:
     """
     with decoding(path), Image.open(path, formats=FORMATS) as image:
         icc = None if image.mode in _FOREIGN else image.info.get("icc_profile")
-        dpi = image.info.get("dpi")
-        deep = is_deep(image)
+        dpi = _resolution(image.info.get("dpi"))
         check_size(image.height, image.width, smallest)
-        # Pillow turns a TIFF upright while it loads it, and forgets its orientation; the others it leaves to us.
-        pixels = decode_deep(path) if deep else _shallow(image)
-        image.load()
-        exif = image.getexif()
-        pixels = _UPRIGHT.get(exif.pop(ExifTags.Base.Orientation, 1), _UPRIGHT[1])(pixels)
+        # Pillow turns a TIFF upright if it loads it, and forgets its orientation; the others it leaves to us.
+        pixels = decode_tiff(path)
+        if pixels is None:
+            pixels = decode_deep(path) if is_deep(image) else _shallow(image)
+            image.load()
+        try:
+            exif = image.getexif()
+            turn = _UPRIGHT.get(exif.pop(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
+        except Exception:  # damaged EXIF makes Pillow raise nearly anything; the pixels count
+            exif, turn = Image.Exif(), _UPRIGHT[1]
+        pixels = turn(pixels)
         about = _about(exif, *pixels.shape[:2])
     colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
     alpha = np.ascontiguousarray(pixels[..., colours:]) if colours < pixels.shape[2] else None
@@ -101,25 +110,49 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     PNG and TIFF hold all of it (a 16-bit TIFF of EXIF only the texts of the first block); WebP and JPEG hold 8 bits.
     Where there is no alpha, in JPEG and BMP, the photograph is laid on white.
 
+    What the file says about its pixels is a courtesy: what the format cannot hold is left away.
+
     Raises:
-        UserError: a suffix that is none of the supported formats.
+        UserError: a suffix that is none of the supported formats, or more pixels than the format holds.
     """
     suffix = suffix_of(path)
+    check_largest(path, *photo.pixels.shape[:2])
+    if suffix not in _WITH_EXIF:
+        photo = replace(photo, exif=b"")
+    tries = [photo, replace(photo, exif=b""), Photo(photo.pixels, photo.alpha)]
+    if suffix not in _WITH_ALPHA and len(photo.exif) > _EXIF_OF_JPEG:
+        tries[0] = tries[1]
     with replacing(path) as temporary:
-        if photo.pixels.dtype == np.uint16 and suffix in _WITH_DEPTH:
-            _WITH_DEPTH[suffix](temporary, _with_alpha(photo), photo.exif, photo.icc, photo.dpi)
-            return
-        pixels = _with_alpha(_to_8_bits(photo))
-        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        if photo.alpha is not None and suffix not in _WITH_ALPHA:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        options = save_options(suffix) | {"icc_profile": photo.icc}
-        if photo.dpi:
-            options["dpi"] = photo.dpi
-        if photo.exif and suffix in _WITH_EXIF:
-            options["exif"] = photo.exif
-        image.save(temporary, **options)
+        for held in tries:
+            try:
+                _save(temporary, suffix, held)
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                reason = str(error).splitlines()[:1] or [type(error).__name__]
+                failure = f"{path}: cannot be written ({reason[0]}); write .png, or convert the input to PNG"
+            else:
+                if (held.exif, held.icc, held.dpi) != (photo.exif, photo.icc, photo.dpi):
+                    warnings.warn(_LEFT_AWAY, stacklevel=2)
+                return
+        raise UserError(failure)
+
+
+def _save(path: Path, suffix: str, photo: Photo) -> None:
+    if photo.pixels.dtype == np.uint16 and suffix in _WITH_DEPTH:
+        _WITH_DEPTH[suffix](path, _with_alpha(photo), photo.exif, photo.icc, photo.dpi)
+        return
+    pixels = _with_alpha(_to_8_bits(photo))
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if photo.alpha is not None and suffix not in _WITH_ALPHA:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    options = save_options(suffix) | {"icc_profile": photo.icc}
+    if photo.dpi:
+        options["dpi"] = photo.dpi
+    if photo.exif:
+        options["exif"] = photo.exif
+    image.save(path, **options)
 
 
 def _shallow(image: Image.Image) -> np.ndarray:
@@ -133,15 +166,27 @@ def _shallow(image: Image.Image) -> np.ndarray:
 
 
 def _about(exif: Image.Exif, height: int, width: int) -> bytes:
-    """What EXIF says of the photograph itself; its thumbnail, which shows the rain, is left out."""
-    for tag in _STORAGE & set(exif):
-        del exif[tag]
-    if ExifTags.IFD.Exif in exif:
-        block = exif.get_ifd(ExifTags.IFD.Exif)
-        for tag, side in ((ExifTags.Base.ExifImageWidth, width), (ExifTags.Base.ExifImageHeight, height)):
-            if tag in block:
-                block[tag] = side
-    return exif.tobytes() if len(exif) else b""
+    """What EXIF says of the photograph itself; its thumbnail, which shows the rain, is left out, and damaged EXIF."""
+    try:
+        for tag in _STORAGE & set(exif):
+            del exif[tag]
+        if ExifTags.IFD.Exif in exif:
+            block = exif.get_ifd(ExifTags.IFD.Exif)
+            for tag, side in ((ExifTags.Base.ExifImageWidth, width), (ExifTags.Base.ExifImageHeight, height)):
+                if tag in block:
+                    block[tag] = side
+        return exif.tobytes() if len(exif) else b""
+    except Exception:  # a value of another type than its tag has, for one
+        return b""
+
+
+def _resolution(dpi: object) -> tuple[float, float] | None:
+    """A resolution that every format holds, in pixels per inch, or none."""
+    try:
+        across, down = (float(value) for value in dpi)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return (across, down) if all(1 <= value <= 65535 for value in (across, down)) else None
 
 
 def _with_alpha(photo: Photo) -> np.ndarray:

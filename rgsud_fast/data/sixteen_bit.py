@@ -1,8 +1,9 @@
 """Sixteen bits per channel: Pillow cannot hold them in colour, so here are the ways around it.
 
-Reading takes Pillow twice: told the right byte order it keeps the high bytes, told the other one the low bytes. TIFF
-is written by tifffile, which scikit-image brings along. PNG is written here: the libraries that could cost a wheel of
-26 MB (imagecodecs) or more (OpenCV, PyAV), or rest since 2022 (pypng), and a writer is zlib and a few headers.
+TIFF is read and written by tifffile, which scikit-image brings along. Reading a PNG, and a TIFF whose compression
+(LZW) tifffile leaves to imagecodecs, takes Pillow twice: told the right byte order it keeps the high bytes, told the
+other one the low bytes. PNG is written here: the libraries that could cost a wheel of 26 MB (imagecodecs) or more
+(OpenCV, PyAV), or rest since 2022 (pypng), and a writer is zlib and a few headers.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from ..errors import UserError
 from .image_files import FORMATS
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins, BigTIFF included
 _DEEP = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16")  # Pillow's names for pixels that it cuts down to eight bits
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 _ROWS = 64  # of a PNG, compressed at a time
@@ -51,6 +54,42 @@ def decode_deep(path: str | Path) -> np.ndarray:
         return np.stack([_both(grey, grey_low), _both(alpha, alpha_low)], axis=2)
     kind, order = layout[:-1], layout[-1].replace("N", _NATIVE)
     return _both(_decode_as(path, layout), _decode_as(path, kind + {"L": "B", "B": "L"}[order]))
+
+
+def decode_tiff(path: str | Path) -> np.ndarray | None:
+    """The first page of a TIFF of 16 bits per channel, uint16 [H, W, 1 to 4] as stored.
+
+    None of any other file, and where it is Pillow that can decompress it.
+
+    Strips, tiles, planes, compression, BigTIFF and white-is-zero are tifffile's to know.
+
+    Raises:
+        UserError: compressed in a way that needs imagecodecs, which is missing, and in planes or white-is-zero.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) not in _TIFF:
+            return None
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        kinds = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+        if page.dtype != np.uint16 or page.bitspersample != 16 or page.photometric not in kinds:
+            return None
+        try:
+            pixels = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                if page.axes != "SYX" and page.photometric != kinds[0]:
+                    return None  # Pillow's libtiff decompresses it
+                raise UserError("its compression needs imagecodecs: pip install imagecodecs") from None
+            raise
+        pixels = np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        if page.photometric == kinds[0]:
+            pixels = np.concatenate([65535 - pixels[..., :1], pixels[..., 1:]], axis=2)
+        colours = 3 if page.photometric == kinds[2] else 1
+        return pixels[..., : colours + (len(page.extrasamples) > 0)]
 
 
 def write_png(path: Path, pixels: np.ndarray, exif: bytes, icc: bytes | None, dpi: tuple[float, float] | None) -> None:
@@ -103,12 +142,9 @@ def _layout(arguments: str | tuple[Any, ...] | None) -> str:
 def _decode_as(path: str | Path, layout: str) -> np.ndarray:
     """Let Pillow decode a file whose pixels are laid out in this way, [H, W, C] of bytes."""
     with Image.open(path, formats=FORMATS) as image:
-        tiles: Any = image.tile
-        tiles = [
-            (codec, box, offset, layout if isinstance(old, str) else (layout, *old[1:]))
-            for codec, box, offset, old in tiles
+        image.tile = [
+            tile._replace(args=(layout, *tile[3][1:]) if isinstance(tile[3], tuple) else layout) for tile in image.tile
         ]
-        image.tile = tiles
         return np.array(image)
 
 

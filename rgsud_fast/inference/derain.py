@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..config.tiling import OVERLAP, TILE, Tiling
-from ..data import Photo, read_photo, write_image, write_photo
+from ..data import read_photo, write_image, write_photo
+from ..data.image_files import check_largest
 from ..errors import UserError
 from ..networks.tiles import Watch
 from ..system.names import takes_home
-from .inputs import Images, ImageWatch, gather, is_single
-from .outputs import targets_of
-from .tiled_network import Weights, Window, tiled_network
+from .inputs import Images, ImageWatch, Source, gather, is_single
+from .outputs import targets_of, without_outputs
+from .tiled_network import TiledNetwork, Weights, Window, tiled_network
 from .video import derain_video, is_video
+
+_FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what keeps every further image from being written, too
 
 
 @takes_home
@@ -66,7 +70,7 @@ def derain(
 
     Raises:
         UserError: weights, image, video or folder that cannot be used; the message names it. Of several images that are
-            to be written, those that can be read are written first.
+            to be written, those that can be read and written are written first.
         ValueError: tensor or array of another shape or type.
     """
     how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer
@@ -74,30 +78,36 @@ def derain(
         with tiled_network(*how) as network:
             return [derain_video(network, images, output, watch)]
     sources = gather(images, smallest=1)
+    if output is not None:
+        sources = without_outputs(sources, images, Path(output))
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     done: list[Any] = []
-    unreadable: list[str] = []
+    left_out: list[str] = []
     with tiled_network(*how) as network:
         for i, source in enumerate(sources):
-            path = None if output is None else source.path  # from file to file
             try:
-                image = source.load() if path is None else read_photo(path, smallest=1)
-            except UserError as error:
-                if output is None or len(sources) == 1:
+                done += _one(network, source, targets[i] if targets else [], watch_tiles)
+            except (UserError, OSError) as error:
+                if output is None or len(sources) == 1 or getattr(error, "errno", None) in _FOR_ALL:
                     raise
-                unreadable.append(str(error))
+                left_out.append(str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}")
                 continue
-            if isinstance(image, Photo):
-                write_photo(targets[i][0], network.photo(image, _with_name(watch_tiles, source.name)))
-                done += targets[i]
-            else:
-                derained = network.tensor(image).clamp(0, 1)
-                done += _write_all(targets[i], derained) if targets else [derained if source.batched else derained[0]]
             if watch is not None:
                 watch(i + 1, len(sources), source.name)
-    if unreadable:
-        raise UserError(f"{len(done)} images are written, {len(unreadable)} are left out: {'; '.join(unreadable[:5])}")
+    if left_out:
+        raise UserError(f"{len(done)} images are written, {len(left_out)} are left out: {'; '.join(left_out[:5])}")
     return done[0] if output is None and is_single(images) else done
+
+
+def _one(network: TiledNetwork, source: Source, targets: list[Path], watch: ImageWatch | None) -> list[Any]:
+    """Derain what one source holds: the paths written, or without any to write to the images."""
+    if targets and source.path:  # from file to file
+        photo = read_photo(source.path, smallest=1)
+        check_largest(targets[0], *photo.pixels.shape[:2])
+        write_photo(targets[0], network.photo(photo, _with_name(watch, source.name)))
+        return targets
+    derained = network.tensor(source.load()).clamp(0, 1)
+    return _write_all(targets, derained) if targets else [derained if source.batched else derained[0]]
 
 
 def _write_all(paths: list[Path], images: Tensor) -> list[Path]:

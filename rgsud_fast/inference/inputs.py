@@ -18,6 +18,8 @@ from ..errors import UserError
 Images: TypeAlias = Tensor | np.ndarray | str | Path | Sequence[Any]
 ImageWatch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
 
+_BEYOND = 0.5  # of a float image, by which it may leave [0, 1]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -97,11 +99,18 @@ def _as_batch(image: Any) -> Tensor:
         return to_batch(image)
     if isinstance(image, Tensor) and image.is_floating_point():
         if image.ndim == 3 and image.shape[0] == 3:
-            return image[None].float()
+            return _in_range(image[None].float())
         if image.ndim == 4 and image.shape[1] == 3:
-            return image.float()
+            return _in_range(image.float())
     got = f"{image.dtype} {list(image.shape)}" if hasattr(image, "dtype") else type(image).__name__
     raise ValueError(f"images must be float [N, 3, H, W] or [3, H, W], uint8 [H, W, 3], or paths, got {got}")
+
+
+def _in_range(image: Tensor) -> Tensor:
+    """Refuse numbers that cannot be meant: a little beyond [0, 1], as resampling leaves it, is taken."""
+    if image.numel() and not bool(((image >= -_BEYOND) & (image <= 1 + _BEYOND)).all()):  # NaN is in no range
+        raise ValueError(f"images are floats in [0, 1], got {image.min():g} to {image.max():g}; divide 0..255 by 255")
+    return image
 
 
 def is_folder(images: Images) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
 from ..data.image_files import SUFFIXES
@@ -25,12 +26,17 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
     else:
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file: give a folder for the derained images")
+        if is_file and output.suffix[1:].isalnum() and not output.exists():
+            kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+            raise UserError(f"{output}: cannot write this format; end the name in one of {kinds}, or name a folder")
         names = png_names([source.name for source in sources])
         targets = [
             _number(output / name, len(source.load())) if source.batched else [output / name]
             for source, name in zip(sources, names, strict=True)
         ]
-        _refuse_ways_out([path for several in targets for path in several], output)
+        flat = [path for several in targets for path in several]
+        _refuse_ways_out(flat, output)
+        _refuse_meeting(flat)
     inputs = {source.path.resolve() for source in sources if source.path}
     for path in (path for several in targets for path in several):
         if path.resolve() in inputs:
@@ -38,18 +44,72 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
     return targets
 
 
+def without_outputs(sources: list[Source], images: Images, output: Path) -> list[Source]:
+    """The images of a folder but for those in an output folder inside it, where an earlier run wrote them."""
+    root = output.resolve()
+    if not isinstance(images, (str, Path)) or not is_folder(images) or Path(images).resolve().is_relative_to(root):
+        return sources
+    kept = [source for source in sources if not source.path or root not in source.path.resolve().parents]
+    if not kept:
+        raise UserError(f"{images}: every image lies in {output}, where results go: give another output")
+    return kept
+
+
 def png_names(names: list[str]) -> list[str]:
-    """The same names ending in .png; where two would become one (a.jpg, a.bmp), they keep the old ending as well."""
-    wanted = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
-    often = Counter(wanted)
-    return [new if often[new] == 1 else f"{old}.png" for old, new in zip(names, wanted, strict=True)]
+    """The same names ending in .png, all different, also where neither case nor Unicode's normal forms count.
+
+    Where two would become one (a.jpg, a.bmp), they keep the old ending as well; equal names (of several folders) are
+    numbered: a.png, a_2.png.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    wanted = [path.with_suffix(".png").as_posix() for path in paths]
+    longer = [f"{name}.png" for name in names]
+    folders = {_as_met(parent.as_posix()) for path in paths for parent in path.parents}
+    while True:
+        meeting: defaultdict[str, set[str]] = defaultdict(set)
+        for old, new in zip(names, wanted, strict=True):
+            meeting[_as_met(new)].add(_as_met(old))
+        crowded = {new for new, olds in meeting.items() if len(olds) > 1 or new in folders}
+        kept = [long if _as_met(new) in crowded else new for new, long in zip(wanted, longer, strict=True)]
+        if kept == wanted:
+            return _numbered(wanted, folders)
+        wanted = kept
 
 
 def flat_names(names: list[str]) -> list[str]:
-    """PNG names for one folder without nesting: sub/a.jpg becomes sub_a.png, numbered where names still meet."""
-    flat = png_names([name.replace("/", "_") for name in names])
-    often = Counter(flat)
-    return [name if often[name] == 1 else f"{i:05d}_{name}" for i, name in enumerate(flat)]
+    """PNG names for one folder without nesting, all different: sub/a.jpg becomes sub_a.png."""
+    return png_names([name.replace("/", "_") for name in names])
+
+
+def _as_met(name: str) -> str:
+    """What some file systems make of a name: neither case nor the normal form of its letters counts."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _numbered(names: list[str], taken: set[str]) -> list[str]:
+    """The same names, the second of several equal ones with _2 before its ending, and so on."""
+    taken = taken | {_as_met(name) for name in names}
+    seen: Counter[str] = Counter()
+    different = []
+    for name in names:
+        met = _as_met(name)
+        seen[met] += 1
+        new = name
+        if seen[met] > 1:
+            while _as_met(new) in taken:
+                new = f"{name.removesuffix('.png')}_{seen[met]}.png"
+                seen[met] += _as_met(new) in taken
+            taken.add(_as_met(new))
+        different.append(new)
+    return different
+
+
+def _refuse_meeting(targets: list[Path]) -> None:
+    met: dict[str, Path] = {}
+    for path in targets:
+        other = met.setdefault(_as_met(path.as_posix()), path)
+        if other is not path:
+            raise UserError(f"two images would be written to {path}: rename one, or write them to two folders")
 
 
 def _refuse_ways_out(targets: list[Path], output: Path) -> None:

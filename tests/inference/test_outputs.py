@@ -1,0 +1,132 @@
+"""Every input has an output of its own, and of a folder every image is by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from darker import Darker
+from PIL import Image, TiffImagePlugin
+
+from rgsud_fast.errors import UserError
+from rgsud_fast.inference.derain import derain
+from rgsud_fast.inference.outputs import flat_names, png_names
+
+
+def save(path, height=8, width=9, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 200, np.uint8)).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["a.jpg", "b/a.jpg"], ["a.png", "b/a.png"]),
+        (["a.jpg", "a.png"], ["a.jpg.png", "a.png.png"]),
+        (["a.jpg", "a.png", "a.jpg.png"], ["a.jpg.png", "a.png.png", "a.jpg.png.png"]),
+        (["1.png", "1.png", "1_2.png"], ["1.png", "1_3.png", "1_2.png"]),
+        (["A.jpg", "a.bmp"], ["A.jpg.png", "a.bmp.png"]),
+        (["A.jpg", "a.JPG"], ["A.png", "a_2.png"]),
+        (["\u00e9.jpg", "e\u0301.jpg"], ["\u00e9.png", "e\u0301_2.png"]),
+        (["a.jpg", "a.png/b.jpg"], ["a.jpg.png", "a.png/b.png"]),
+    ],
+)
+def test_names_never_meet(names, expected):
+    assert png_names(names) == expected
+
+
+def test_flat_names_never_meet():
+    assert flat_names(["a/b.jpg", "a_b.jpg", "A/B.png"]) == ["a_b.jpg.png", "a_b.jpg_2.png", "A_B.png.png"]
+
+
+def test_equal_names_of_several_folders_are_all_written(tmp_path):
+    inputs = [save(tmp_path / "x" / "1.png"), save(tmp_path / "y" / "1.png")]
+    written = derain(Darker(), inputs, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.png", "1_2.png"]
+    assert len(set(written)) == 2
+
+
+def test_a_batch_and_a_file_that_would_meet_are_refused(tmp_path):
+    file = save(tmp_path / "00000_001.png")
+    with pytest.raises(UserError, match="two images would be written to"):
+        derain(Darker(), [torch.rand(2, 3, 8, 8), file], tmp_path / "out")
+
+
+def test_what_cannot_be_written_is_left_out_and_counted(tmp_path):
+    for name in "abz":
+        save(tmp_path / "in" / f"{name}.jpg")
+    (tmp_path / "out" / "b.png").mkdir(parents=True)  # a folder where the image should go
+    with pytest.raises(UserError, match=r"2 images are written, 1 are left out: .*b\.png"):
+        derain(Darker(), tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / "z.png").is_file()
+
+
+def test_a_full_disk_ends_the_folder(tmp_path, monkeypatch):
+    for name in "ab":
+        save(tmp_path / "in" / f"{name}.jpg")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        derain(Darker(), tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".tif"])
+def test_metadata_that_does_not_fit_is_left_away(tmp_path, suffix):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[37724], info.tagtype[37724] = b"x" * 200_000, 7  # Photoshop's layers
+    save(tmp_path / "a.tif", tiffinfo=info)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        (written,) = derain(Darker(), tmp_path / "a.tif", tmp_path / f"o{suffix}")
+    if suffix == ".jpg":
+        assert ["left away" in str(one.message) for one in told] == [True]
+    assert Image.open(written).size == (9, 8)
+
+
+@pytest.mark.parametrize("resolution", [(0, 0), (1, 0), (0xFFFFFFFF, 1), (0, 1)])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+def test_odd_resolutions_are_left_away(tmp_path, resolution, suffix):
+    source = save(tmp_path / "a.tif", dpi=(72, 72))
+    source.write_bytes(source.read_bytes().replace(struct.pack("<II", 72, 1), struct.pack("<II", *resolution)))
+    (written,) = derain(Darker(), source, tmp_path / f"o{suffix}")
+    assert Image.open(written).size == (9, 8)
+
+
+def test_a_longest_side_is_known_before_the_work(tmp_path):
+    class Never(Darker):
+        def forward(self, image):
+            raise AssertionError("computed")
+
+    with pytest.raises(UserError, match=r"17000 x 1 pixels, webp holds 16383"):
+        derain(Never(), save(tmp_path / "a.png", 1, 17000), tmp_path / "o.webp")
+
+
+def test_an_unknown_ending_is_told_and_an_existing_folder_is_fine(tmp_path):
+    source = save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"o\.xyz: cannot write this format; end the name in one of bmp, jpeg"):
+        derain(Darker(), source, tmp_path / "o.xyz")
+    (tmp_path / "o.xyz").mkdir()
+    assert derain(Darker(), source, tmp_path / "o.xyz") == [tmp_path / "o.xyz" / "a.png"]
+
+
+@pytest.mark.parametrize("odd", [255.0, -1.0, float("nan"), float("inf")])
+def test_floats_beyond_their_range_are_refused(odd):
+    image = torch.rand(3, 8, 8)
+    image[0, 0, 0] = odd
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], got"):
+        derain(Darker(), image)
+
+
+def test_an_output_inside_the_input_is_no_input_of_the_next_run(tmp_path):
+    save(tmp_path / "a.jpg")
+    for _ in range(2):
+        assert derain(Darker(), tmp_path, tmp_path / "out") == [tmp_path / "out" / "a.png"]
