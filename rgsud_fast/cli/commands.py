@@ -16,11 +16,11 @@ from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..system.files import write_text
-from .arguments import later, parse, read_train
+from .arguments import later, parse, read_train, what_to_derain
 from .tables import count_of, figures_table, scores_table
 
 # Options that several commands share; a command's own line in its docstring would come before the text here.
-WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, or its derainer.safetensors.")]
+WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, or a file of weights, also as others publish.")]
 Tile = Annotated[
     int, arg(help="Side in pixels of the tiles of which larger images are made; 0 does every image whole.")
 ]
@@ -51,10 +51,11 @@ def train(args: list[str]) -> None:
 
 
 def derain(
-    weights: WeightsPath,
-    images: Annotated[Path, arg(metavar="INPUT")],
-    output: Annotated[Path, arg(metavar="OUTPUT")],
+    paths: Annotated[tuple[Path, ...], arg(metavar="[WEIGHTS] INPUT OUTPUT")] = (),
     /,
+    weights: Annotated[Path | None, arg(aliases=("-w",))] = None,
+    input: Annotated[Path | None, arg(aliases=("-i",))] = None,
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None,
     tile: Tile = TILE,
     overlap: Overlap = OVERLAP,
     tile_batch: TileBatch = 1,
@@ -66,10 +67,14 @@ def derain(
     """Remove rain from an image, from every image of a folder, or from a video.
 
     Args:
-        images: Image, folder, searched recursively, or video (needs the extra video).
+        paths: In this order, those of them that no option names.
+        weights: Run folder, or a file of weights, also as others publish; without it the newest finished run under
+            runs/.
+        input: Image, folder, searched recursively, or video (needs the extra video).
         output: Folder to write to, as PNG; for one image or video also a file name.
     """
     _check_tiles(tile, overlap, tile_batch)
+    weights, images, output = what_to_derain(paths, weights, input, output)
     from ..inference.derain import derain
     from ..inference.video import is_video
     from ..system.progress import counting

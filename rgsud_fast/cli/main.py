@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
+from pathlib import Path
 
 from ..errors import UserError
 
@@ -18,7 +20,7 @@ USAGE = """usage: rgsud-fast COMMAND [arguments]
 Remove rain from photographs with a network that learns without pairs (RGSUD).
 
   train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
-  derain WEIGHTS INPUT OUTPUT    remove rain from an image, a folder or a video
+  derain [WEIGHTS] INPUT OUTPUT  remove rain from an image, a folder or a video
   evaluate WEIGHTS --rainy DIR --clean DIR
                                  measure PSNR and SSIM against clean versions
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with the rain that a run has learned
@@ -31,7 +33,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   schema                         print the JSON schema of the configuration, for editors
   info                           show versions, devices and which implementation each op uses
 
-`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.
+`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or a file of weights.
 """
 
 
@@ -42,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0, 2 for what the user can mend (one line on standard error), 130 when interrupted.
     """
     args = sys.argv[1:] if argv is None else list(argv)
+    usual, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         return _dispatch(args)
     except UserError as error:
@@ -57,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rgsud-fast: interrupted", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = usual
 
 
 def _dispatch(args: list[str]) -> int:
@@ -78,6 +83,15 @@ def _dispatch(args: list[str]) -> int:
     except SystemExit as stop:  # tyro printed a command's --help
         return int(stop.code or 0)
     return 0
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours as our errors look; one of a library's as Python writes it."""
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parents[1]):
+        return f"rgsud-fast: {' '.join(str(message).split())}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _complain(message: str) -> int:
