@@ -22,6 +22,7 @@ from ..networks.weights import RESERVED, find_weights, load_network, load_state,
 from ..ops import use_backend
 from ..runs.model_card import write_card
 from ..system.files import replacing
+from ..system.hub import is_hub_name
 from .tiled_network import Weights
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
@@ -64,7 +65,8 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
     module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
-    target = _target(output, source, to, network)
+    home = None if isinstance(weights, nn.Module) or is_hub_name(weights) else source
+    target = _target(output, home, to, network)
     text = read_metadata(source) if source is not None else {}
     with replacing(target) as temporary:
         run = _WRITERS[to](module, network, temporary, text)
@@ -77,7 +79,7 @@ def _target(output: str | Path | None, source: Path | None, to: Format, kind: Ki
     name = f"{kind}{SUFFIXES[to]}"
     if output is None:
         if source is None:
-            raise UserError("a network that is in no file needs an output: give a file or a folder")
+            raise UserError("a network that is in no folder of yours needs an output: give a file or a folder")
         target = source.parent / name
     else:
         output = Path(output)

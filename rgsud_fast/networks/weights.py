@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.hub import fetch, is_hub_name
 from ..system.torch_files import load_tensors
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
@@ -121,11 +122,14 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     """The weights file a path stands for: itself, or KIND.safetensors of a run folder.
 
-    The derainer of a run that is not finished is in its checkpoint.pt.
+    The derainer of a run that is not finished is in its checkpoint.pt. A name hf:OWNER/REPO[/FILE] stands for the copy
+    of that file of the model hub in the cache (extra `hub`).
 
     Raises:
         UserError: there is none; the message says what to give or do.
     """
+    if is_hub_name(path):
+        return fetch(path, f"{kind}.safetensors")
     path = Path(path)
     if path.is_dir():
         inside = path / f"{kind}.safetensors"
