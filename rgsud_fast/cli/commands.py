@@ -17,27 +17,8 @@ from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..system.files import write_text
 from .arguments import later, parse, read_train, what_to_derain
+from .options import Device, GreyLayer, LocalStatistics, Mirror, Overlap, Tile, TileBatch, WeightsPath
 from .tables import count_of, figures_table, scores_table
-
-# Options that several commands share; a command's own line in its docstring would come before the text here.
-WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, or a file of weights, also as others publish.")]
-Tile = Annotated[
-    int, arg(help="Side in pixels of the tiles of which larger images are made; 0 does every image whole.")
-]
-Overlap = Annotated[int, arg(help="Pixels that neighbouring tiles share and blend.")]
-TileBatch = Annotated[int, arg(help="Tiles that the network gets at once.")]
-LocalStatistics = Annotated[
-    int | Literal["auto"],
-    arg(
-        help="Side in pixels of the windows that the network's global means see; auto: 1.5 times the\n"
-        "training crop; 0: the whole image or tile."
-    ),
-]
-Mirror = Annotated[bool, arg(help="Mean with the mirrored image's result: twice the time.")]
-GreyLayer = Annotated[
-    bool, arg(help="Take away only what is grey and bright, as rain by day is; coloured light stays.")
-]
-Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 
 
 def train(args: list[str]) -> None:
@@ -204,6 +185,26 @@ def score(
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 
 
+def publish(
+    run: Annotated[Path, arg(metavar="RUN")],
+    repository: Annotated[str, arg(metavar="OWNER/REPO")],
+    /,
+    public: bool = False,
+) -> None:
+    """Upload a finished run's weights, model card and gallery to a model hub (extra hub).
+
+    The gallery shows photographs that the run was trained on.
+
+    Args:
+        run: Run folder.
+        repository: Where to; made where there is none.
+        public: Let everybody see a repository that is made; otherwise it is private.
+    """
+    from ..inference.publish import publish
+
+    print(f"published {run} at {publish(run, repository, public=public)}")
+
+
 def fit_niqe(
     images: Annotated[Path, arg(metavar="PHOTOS")],
     output: Annotated[Path, arg(metavar="OUT")],
@@ -277,7 +278,7 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, export, score, fit_niqe, convert_daclip, demo, schema, info)
+_COMMANDS = (derain, evaluate, rain, export, score, publish, fit_niqe, convert_daclip, demo, schema, info)
 _TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 

@@ -12,7 +12,7 @@ from ..errors import UserError
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("fit-niqe", "convert-daclip", "demo", "schema", "info"),
+    *("publish", "fit-niqe", "convert-daclip", "demo", "schema", "info"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -27,13 +27,15 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   export WEIGHTS [OUT] --to FORMAT
                                  write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth
+  publish RUN OWNER/REPO         upload a run's weights, model card and gallery to a model hub
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
   demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
   schema                         print the JSON schema of the configuration, for editors
   info                           show versions, devices and which implementation each op uses
 
-`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or a file of weights.
+`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder, a file of weights,
+or hf:OWNER/REPO[/FILE] on a model hub.
 """
 
 
