@@ -49,8 +49,7 @@ def derain(
 
     Args:
         paths: In this order, those of them that no option names.
-        weights: Run folder, or a file of weights, also as others publish; without it the newest finished run under
-            runs/.
+        weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
         input: Image, folder, searched recursively, or video (needs the extra video).
         output: Folder to write to, as PNG; for one image or video also a file name.
     """
@@ -116,7 +115,7 @@ def rain(
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
 
     Args:
-        run: Run folder.
+        run: Run folder, or a derainer's weights, with which rain is pasted.
         clean: Clean image or folder.
         rainy: Rainy image or folder, whose rain is taken.
         output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
@@ -143,7 +142,7 @@ def export(
     """Write a network for other programs, for images of any size and number, and check what the file computes.
 
     Args:
-        weights: Run folder, or the .safetensors file of one of its networks.
+        weights: Run folder, the file of one of its networks, another's NAFNet, or hf:OWNER/REPO[/FILE].
         output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
         to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
             (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
@@ -191,9 +190,7 @@ def publish(
     /,
     public: bool = False,
 ) -> None:
-    """Upload a finished run's weights, model card and gallery to a model hub (extra hub).
-
-    The gallery shows photographs that the run was trained on.
+    """Upload a finished run's weights, model card and gallery, which shows its photographs, to a model hub (extra hub).
 
     Args:
         run: Run folder.
@@ -251,7 +248,7 @@ def demo(
     """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
 
     Args:
-        weights: Run folder, or its derainer.safetensors; without it the newest finished run under runs/.
+        weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
         port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
         tile: Side in pixels of the tiles of which larger images are made.
     """

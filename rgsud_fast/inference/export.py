@@ -65,7 +65,8 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
     module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
-    home = None if isinstance(weights, nn.Module) or is_hub_name(weights) else source
+    passing = isinstance(weights, nn.Module) or is_hub_name(weights) or (source is not None and source.suffix == ".pt")
+    home = None if passing else source  # beside a cache or a checkpoint nothing is written that nobody asked for there
     target = _target(output, home, to, network)
     text = read_metadata(source) if source is not None else {}
     with replacing(target) as temporary:
@@ -79,7 +80,7 @@ def _target(output: str | Path | None, source: Path | None, to: Format, kind: Ki
     name = f"{kind}{SUFFIXES[to]}"
     if output is None:
         if source is None:
-            raise UserError("a network that is in no folder of yours needs an output: give a file or a folder")
+            raise UserError("a network that is in no finished run or file needs an output: give a file or a folder")
         target = source.parent / name
     else:
         output = Path(output)

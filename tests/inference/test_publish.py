@@ -12,6 +12,7 @@ from rgsud_fast import cli
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
+from rgsud_fast.runs.model_card import model_card
 
 pytest.importorskip("huggingface_hub", reason="publishing needs pip install 'rgsud-fast[hub]'")
 
@@ -79,3 +80,8 @@ def test_what_cannot_be_published_is_told_in_one_line(hub, run, tmp_path, monkey
     (run / "checkpoint.pt").unlink()
     assert "give the folder of one" in told(run)
     assert not hub.committed
+
+
+def test_the_card_names_the_weights_on_a_hub_that_it_started_from(run):
+    (run / "config.yaml").write_text("network: {derainer_start: 'hf:owner/repo/x.pth'}")
+    assert "started from the weights in `hf:owner/repo/x.pth`, whose terms hold" in model_card(run, set())

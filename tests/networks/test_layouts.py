@@ -113,3 +113,13 @@ def test_what_uses_a_derainer_takes_a_published_file(tmp_path):
     assert all(path.is_file() for pair in pairs for path in pair)
     with pytest.raises(UserError, match="do not name their training crop"):
         derain(tmp_path / "n.pth", images, local_statistics="auto")
+
+
+def test_an_export_of_an_unfinished_run_does_not_make_it_look_finished(tmp_path):
+    held = {"derainer": tensors_of("rgsud_fast")}
+    torch.save({"version": 1, "step": 7, "sweeps": 0, "networks": held}, tmp_path / "checkpoint.pt")
+    with pytest.warns(UserWarning, match="is not finished"):
+        with pytest.raises(UserError, match="needs an output"):
+            export(tmp_path, "safetensors")
+        export(tmp_path, "safetensors", tmp_path / "elsewhere" / "derainer.safetensors")
+    assert not (tmp_path / "derainer.safetensors").exists()
