@@ -97,7 +97,8 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:
-        raise UserError(f"{path} is no weights file that can be read: {error}") from None
+        mend = "; whoever trusts it saves its tensors alone" if "objects" in str(error) else ""
+        raise UserError(f"{path} is no weights file that can be read: {error}{mend}") from None
 
 
 def _groups(loaded: Any) -> Iterator[dict[str, Tensor]]:
