@@ -127,5 +127,5 @@ def test_an_export_of_an_unfinished_run_does_not_make_it_look_finished(tmp_path)
 
 def test_a_file_with_objects_beside_its_tensors_is_told_what_to_do(tmp_path):
     torch.save({"model_state_dict": tensors_of("clearview"), "best": Path("x")}, tmp_path / "n.pth")
-    with pytest.raises(UserError, match="holds objects or code; .*; whoever trusts it saves its tensors alone"):
+    with pytest.raises(UserError, match=r"holds objects or code; .*; whoever trusts it saves its tensors alone"):
         load_network(tmp_path / "n.pth")
