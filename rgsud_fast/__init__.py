@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .inference.derain import derain
     from .inference.evaluate import evaluate
     from .inference.export import export
+    from .inference.publish import publish
     from .inference.rain import rain
     from .iqa import score
     from .ops import use_backend
@@ -27,6 +28,7 @@ _HOMES = {
     "evaluate": "inference.evaluate",
     "rain": "inference.rain",
     "export": "inference.export",
+    "publish": "inference.publish",
     "score": "iqa",
     "info": "ops.installation",
     "use_backend": "ops",
@@ -40,6 +42,7 @@ __all__ = [
     "export",
     "info",
     "load_config",
+    "publish",
     "rain",
     "score",
     "train",

@@ -20,7 +20,7 @@ from ..config import Config, load_config
 from ..config.load import read_yaml
 from ..config.presets import default_preset
 from ..errors import UserError
-from ..runs.folder import RUNS, newest_run
+from ..runs.folder import RUNS, newest_run, run_to_use
 
 _TRAIN = """Train RGSUD, both stages, on your rainy and clean photographs, or on embedded ones if you name none.
 
@@ -105,6 +105,42 @@ def later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
         return functools.partial(command, *args, **options)
 
     return bind
+
+
+def what_to_derain(
+    paths: tuple[Path, ...], weights: Path | None, images: Path | None, output: Path | None
+) -> tuple[Path, Path, Path]:
+    """Weights, input and output of `derain`: paths stand, in this order, for what no option names.
+
+    Where just the weights are named in neither way, they are the newest finished run's, and a line says so.
+
+    Raises:
+        UserError: too few or too many paths, or no finished run.
+    """
+    named = {"WEIGHTS": weights, "INPUT": images, "OUTPUT": output}
+    missing = [name for name, path in named.items() if path is None]
+    newest = "WEIGHTS" in missing and len(paths) == len(missing) - 1
+    if newest and paths and images is None and _is_weights(paths[0]):
+        raise UserError(f"derain {paths[0]}: these are weights; give WEIGHTS INPUT OUTPUT")
+    if newest:
+        missing.remove("WEIGHTS")
+    if len(paths) != len(missing):
+        raise UserError(
+            f"derain takes [WEIGHTS] INPUT OUTPUT, and got {len(paths)} paths for {' '.join(missing) or 'none'};"
+            " rgsud-fast derain --help explains the arguments"
+        )
+    named |= dict(zip(missing, paths, strict=True))
+    if newest:
+        named["WEIGHTS"] = run_to_use()
+        print(f"with the weights of {named['WEIGHTS']}", flush=True)
+    found = tuple(path for path in named.values() if path is not None)
+    return cast(tuple[Path, Path, Path], found)
+
+
+def _is_weights(path: Path) -> bool:
+    inside = ("derainer.safetensors", "checkpoint.pt")
+    files = any((path / name).is_file() for name in inside)
+    return files or path.suffix in (".safetensors", ".pth", ".pt", ".ckpt") or str(path).startswith("hf:")
 
 
 def _models_as_dicts() -> ConstructorRegistry:

@@ -17,28 +17,9 @@ from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..system import threads
 from ..system.files import write_text
-from .arguments import later, parse, read_train
+from .arguments import later, parse, read_train, what_to_derain
+from .options import Device, GreyLayer, LocalStatistics, Mirror, Overlap, Tile, TileBatch, WeightsPath
 from .tables import count_of, figures_table, scores_table
-
-# Options that several commands share; a command's own line in its docstring would come before the text here.
-WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, or its derainer.safetensors.")]
-Tile = Annotated[
-    int, arg(help="Side in pixels of the tiles of which larger images are made; 0 does every image whole.")
-]
-Overlap = Annotated[int, arg(help="Pixels that neighbouring tiles share and blend.")]
-TileBatch = Annotated[int, arg(help="Tiles that the network gets at once.")]
-LocalStatistics = Annotated[
-    int | Literal["auto"],
-    arg(
-        help="Side in pixels of the windows that the network's global means see; auto: 1.5 times the\n"
-        "training crop; 0: the whole image or tile."
-    ),
-]
-Mirror = Annotated[bool, arg(help="Mean with the mirrored image's result: twice the time.")]
-GreyLayer = Annotated[
-    bool, arg(help="Take away only what is grey and bright, as rain by day is; coloured light stays.")
-]
-Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
 
 
 def train(args: list[str], waiting: str = "") -> None:
@@ -53,10 +34,11 @@ def train(args: list[str], waiting: str = "") -> None:
 
 
 def derain(
-    weights: WeightsPath,
-    images: Annotated[Path, arg(metavar="INPUT")],
-    output: Annotated[Path, arg(metavar="OUTPUT")],
+    paths: Annotated[tuple[Path, ...], arg(metavar="[WEIGHTS] INPUT OUTPUT")] = (),
     /,
+    weights: Annotated[Path | None, arg(aliases=("-w",))] = None,
+    input: Annotated[Path | None, arg(aliases=("-i",))] = None,
+    output: Annotated[Path | None, arg(aliases=("-o",))] = None,
     tile: Tile = TILE,
     overlap: Overlap = OVERLAP,
     tile_batch: TileBatch = 1,
@@ -68,10 +50,13 @@ def derain(
     """Remove rain from an image, from every image of a folder, or from a video.
 
     Args:
-        images: Image, folder, searched recursively, or video (needs the extra video).
+        paths: In this order, those of them that no option names.
+        weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
+        input: Image, folder, searched recursively, or video (needs the extra video).
         output: Folder to write to, as PNG; for one image or video also a file name.
     """
     _check_tiles(tile, overlap, tile_batch)
+    weights, images, output = what_to_derain(paths, weights, input, output)
     from ..inference.derain import derain
     from ..inference.video import is_video
     from ..system.progress import counting
@@ -132,7 +117,7 @@ def rain(
     """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
 
     Args:
-        run: Run folder.
+        run: Run folder, or a derainer's weights, with which rain is pasted.
         clean: Clean image or folder.
         rainy: Rainy image or folder, whose rain is taken.
         output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
@@ -159,7 +144,7 @@ def export(
     """Write a network for other programs, for images of any size and number, and check what the file computes.
 
     Args:
-        weights: Run folder, or the .safetensors file of one of its networks.
+        weights: Run folder, the file of one of its networks, another's NAFNet, or hf:OWNER/REPO[/FILE].
         output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
         to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
             (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
@@ -199,6 +184,24 @@ def score(
     print(scores_table(figures))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
+
+
+def publish(
+    run: Annotated[Path, arg(metavar="RUN")],
+    repository: Annotated[str, arg(metavar="OWNER/REPO")],
+    /,
+    public: bool = False,
+) -> None:
+    """Upload a finished run's weights, model card and gallery, which shows its photographs, to a model hub (extra hub).
+
+    Args:
+        run: Run folder.
+        repository: Where to; made where there is none.
+        public: Let everybody see a repository that is made; otherwise it is private.
+    """
+    from ..inference.publish import publish
+
+    print(f"published {run} at {publish(run, repository, public=public)}")
 
 
 def fit_niqe(
@@ -246,7 +249,7 @@ def demo(
     """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
 
     Args:
-        weights: Run folder, or its derainer.safetensors; without it the newest finished run under runs/.
+        weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
         port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
         tile: Side in pixels of the tiles of which larger images are made.
     """
@@ -273,7 +276,7 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, export, score, fit_niqe, convert_daclip, demo, schema, info)
+_COMMANDS = (derain, evaluate, rain, export, score, publish, fit_niqe, convert_daclip, demo, schema, info)
 _TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
 
 

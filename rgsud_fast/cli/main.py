@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
@@ -13,7 +14,7 @@ from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("fit-niqe", "convert-daclip", "demo", "schema", "info"),
+    *("publish", "fit-niqe", "convert-daclip", "demo", "schema", "info"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -21,20 +22,22 @@ USAGE = """usage: rgsud-fast COMMAND [arguments]
 Remove rain from photographs with a network that learns without pairs (RGSUD).
 
   train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
-  derain WEIGHTS INPUT OUTPUT    remove rain from an image, a folder or a video
+  derain [WEIGHTS] INPUT OUTPUT  remove rain from an image, a folder or a video
   evaluate WEIGHTS --rainy DIR --clean DIR
                                  measure PSNR and SSIM against clean versions
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with the rain that a run has learned
   export WEIGHTS [OUT] --to FORMAT
                                  write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth
+  publish RUN OWNER/REPO         upload a run's weights, model card and gallery to a model hub
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
   demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
   schema                         print the JSON schema of the configuration, for editors
   info                           show versions, devices and which implementation each op uses
 
-`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder or its derainer.safetensors.
+`rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder, a file of weights,
+or hf:OWNER/REPO[/FILE] on a model hub.
 """
 
 
@@ -90,9 +93,11 @@ def _warn(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     """A warning as one line; those of libraries, which speak to programmers, as Python prints them."""
-    ours = category is UserWarning and os.path.dirname(__file__).removesuffix("cli") in filename
-    text = f"rgsud-fast: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
-    sys.stderr.write(text)
+    ours = category is UserWarning and Path(filename).is_relative_to(Path(__file__).parents[1])
+    if ours:
+        sys.stderr.write(f"rgsud-fast: {' '.join(str(message).split())}\n")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _from_home(arg: str) -> str:

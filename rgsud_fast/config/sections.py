@@ -65,7 +65,7 @@ class NetworkConfig(Section):
     derainer_start: Path | None = Field(
         None,
         description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
-        "published (BasicSR's layout).",
+        "published, and on a model hub (hf:OWNER/REPO[/FILE]).",
     )
     unet_width: int = Field(32, ge=1, description="Channels of the degradation estimator's U-Net at full resolution.")
     unet_levels: int = Field(4, ge=1, description="Resolution levels of that U-Net, the bottom included.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..config.tiling import OVERLAP, TILE
 from ..errors import UserError
 from ..networks.weights import find_weights, load_network, read_metadata
-from ..runs.folder import RUNS, newest_finished_run
+from ..runs.folder import RUNS, run_to_use
 from ..runs.html.page import empty_page
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def serve(
     """
     if tile <= OVERLAP:
         raise UserError(f"--tile {tile} must be more than {OVERLAP}: tiles bound the memory")
-    file = find_weights(weights if weights is not None else _newest_run())
+    file = find_weights(weights if weights is not None else run_to_use(RUNS))
     network = load_network(file, "derainer")
     with _terminable(), tempfile.TemporaryDirectory(prefix="rgsud-demo-") as name, _listen(port) as listener:
         folder = Path(name).resolve()
@@ -122,16 +122,6 @@ def _application(worker: Worker, file: Path, network: str, score_name: str) -> F
     )
     page.has_launched = True  # gradio then takes as uploads only files of its folder; a mounted page never says so
     return app
-
-
-def _newest_run() -> Path:
-    run = newest_finished_run(RUNS)
-    if run is None:
-        raise UserError(
-            f"no finished run under {RUNS}/: name a run folder or a derainer.safetensors, or train one first;"
-            " rgsud-fast train without arguments takes embedded images"
-        )
-    return run
 
 
 def _listen(port: int) -> socket.socket:

@@ -22,6 +22,7 @@ from ..networks.weights import RESERVED, find_weights, load_network, load_state,
 from ..ops import use_backend
 from ..runs.model_card import write_card
 from ..system.files import replacing
+from ..system.hub import is_hub_name
 from ..system.names import takes_home
 from .tiled_network import Weights
 
@@ -66,7 +67,9 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
     module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
-    target = _target(output, source, to, network)
+    passing = isinstance(weights, nn.Module) or is_hub_name(weights) or (source is not None and source.suffix == ".pt")
+    home = None if passing else source  # beside a cache or a checkpoint nothing is written that nobody asked for there
+    target = _target(output, home, to, network)
     text = read_metadata(source) if source is not None else {}
     with replacing(target) as temporary:
         run = _WRITERS[to](module, network, temporary, text)
@@ -79,7 +82,7 @@ def _target(output: str | Path | None, source: Path | None, to: Format, kind: Ki
     name = f"{kind}{SUFFIXES[to]}"
     if output is None:
         if source is None:
-            raise UserError("a network that is in no file needs an output: give a file or a folder")
+            raise UserError("a network that is in no finished run or file needs an output: give a file or a folder")
         target = source.parent / name
     else:
         output = Path(output)

@@ -46,7 +46,8 @@ def rain(
     largest centred rectangle they share.
 
     Args:
-        run: run folder with derainer.safetensors, and generator.safetensors and unet.safetensors where it has them.
+        run: run folder with derainer.safetensors, and generator.safetensors and unet.safetensors where it has them; or
+            a derainer's file alone, whose rain is pasted.
         clean: clean image or folder.
         rainy: rainy image or folder, whose rain is taken.
         output: folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
@@ -67,7 +68,7 @@ def rain(
             raise UserError(
                 f"{output} lies in {images}, whose images would be mixed with the pairs: give another output"
             )
-    kind = _rain_from(Path(run))
+    kind = _rain_from(run)
     if kind == PASTED:
         estimator, where = on_device(run if derainer is None else derainer, device, "derainer")
         generator = None
@@ -98,11 +99,15 @@ def rain(
     return written
 
 
-def _rain_from(run: Path) -> str:
-    """What gives a run's rain; a run without a generator says so with its derainer."""
-    derainer = run / "derainer.safetensors"
+def _rain_from(run: str | Path) -> str:
+    """What gives a run's rain; a run without a generator says so with its derainer, and one file is that derainer."""
+    derainer = Path(run) / "derainer.safetensors"
     if derainer.is_file() and read_metadata(derainer).get(RAIN_FROM) == PASTED:
         return PASTED
+    if not Path(run).is_dir():
+        text = read_metadata(run)
+        if text.get("kind", "derainer") == "derainer" and text.get(RAIN_FROM, PASTED) == PASTED:
+            return PASTED
     return read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
 
 

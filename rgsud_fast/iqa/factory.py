@@ -16,6 +16,7 @@ from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
 from ..data import read_image, to_batch
 from ..errors import UserError, reason
 from ..system.files import replacing
+from ..system.hub import fetch, is_hub_name
 from ..system.names import printable, takes_home, utf8_name
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
@@ -158,10 +159,12 @@ def _pack(scorer: Scorer, name: str | None) -> bytes:
 def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
     """Read a scorer from a run folder or its `scorer.safetensors`, or NIQE's published parameters from an .npz file.
 
+    A run may also be one on the model hub, hf:OWNER/REPO (extra `hub`).
+
     Raises:
         UserError: the file is missing or holds no scorer.
     """
-    path = Path(path)
+    path = fetch(path, "scorer.safetensors") if is_hub_name(path) else Path(path)
     if path.is_dir():
         path = path / "scorer.safetensors"
     if not path.is_file():

@@ -1,9 +1,14 @@
-"""Weights on disk: every network of a run as safetensors, which hold numbers and text and can run no code."""
+"""Weights on disk: every network of a run as safetensors, which hold numbers and text and can run no code.
+
+A derainer is read from others' files and from an unfinished run's checkpoint as well.
+"""
 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -13,15 +18,19 @@ from torch import Tensor, nn
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.hub import fetch, is_hub_name
 from ..system.names import takes_home, utf8_name
+from ..system.torch_files import load_tensors
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
+from .derainers.layouts import build_nafnet, is_torch_file, read_nafnet
 
 KINDS = {"derainer": NAFNet, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
 RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
+CHECKPOINT = "checkpoint.pt"  # of a run; the derainer of an unfinished one is read from it
 PASTED = "pasted"  # or this, where a run has no generator: rain is what the derainer takes away
 
 
@@ -61,13 +70,17 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     """Build a network from its weights file, ready to be used: on the CPU, in eval mode, without gradients.
 
     Args:
-        path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it.
+        path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it; of
+            an unfinished run its checkpoint, with a warning that says so. A derainer also as others publish NAFNet
+            (see `read_nafnet`).
         kind: what the network must be; None takes what the file says (in a run folder: the derainer).
 
     Raises:
         UserError: missing, damaged or foreign file, or another kind; the message names the file and the mend.
     """
     path = find_weights(path, kind or "derainer")
+    if kind in (None, "derainer") and not _is_ours(path):
+        return _foreign(path).eval().requires_grad_(False)
     text, tensors = _read(path)
     found = text["kind"]
     if kind is not None and found != kind:
@@ -97,6 +110,8 @@ def load_state(path: str | Path, module: nn.Module) -> nn.Module:
         UserError: the file is missing, damaged or of another network.
     """
     path = find_weights(path, "derainer")
+    if path.name == CHECKPOINT:
+        raise UserError(f"{path.parent} is not finished: train --resume --out {path.parent} writes its weights")
     _, tensors = _read(path)
     try:
         module.load_state_dict(tensors)
@@ -107,25 +122,87 @@ def load_state(path: str | Path, module: nn.Module) -> nn.Module:
 
 @takes_home
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The text stored with the weights: format, kind, sizes, class, version and what the trainer added."""
-    return _read(find_weights(path, "derainer"), tensors=False)[0]
+    """The text stored with the weights: format, kind, sizes, class, version and what the trainer added.
+
+    Others' files hold none of it; of an unfinished run's checkpoint it is the step.
+    """
+    path = find_weights(path, "derainer")
+    if _is_ours(path):
+        return _read(path, tensors=False)[0]
+    state = _state(path)
+    return {} if state is None else {"step": str(state["step"])}
 
 
 def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
-    """The weights file a path stands for: itself, or KIND.safetensors of a run folder."""
+    """The weights file a path stands for: itself, or KIND.safetensors of a run folder.
+
+    The derainer of a run that is not finished is in its checkpoint.pt. A name hf:OWNER/REPO[/FILE] stands for the copy
+    of that file of the model hub in the cache (extra `hub`).
+
+    Raises:
+        UserError: there is none; the message says what to give or do.
+    """
+    if is_hub_name(path):
+        return fetch(path, f"{kind}.safetensors")
     path = Path(path)
     if path.is_dir():
         inside = path / f"{kind}.safetensors"
         if not inside.is_file() and kind != "derainer" and _is_pasted(path / "derainer.safetensors"):
             raise UserError(f"{path} has no {kind}: its rain was pasted, and only the derainer was trained")
-        if not inside.is_file() and (path / "checkpoint.pt").is_file():
+        if not inside.is_file() and kind == "derainer" and (path / CHECKPOINT).is_file():
+            return path / CHECKPOINT
+        if not inside.is_file() and (path / CHECKPOINT).is_file():
             raise UserError(f"{path} is not finished and has no {kind}.safetensors yet: train --resume --out {path}")
         if not inside.is_file():
-            raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file")
+            begun = f", or finish it: train --resume --out {path}" if (path / "config.yaml").is_file() else ""
+            raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file{begun}")
         return inside
     if not path.is_file():
         raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `_read` is the one to read a file, or to say what is wrong with it."""
+    if is_torch_file(path):
+        return False
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return "format" in (text := file.metadata() or {}) and text["format"] != "pt"
+    except Exception:  # a damaged header makes its reader raise nearly anything
+        return True
+
+
+def _foreign(path: Path) -> nn.Module:
+    """The derainer of a file that `save_network` has not written: an unfinished run's checkpoint, or somebody's."""
+    state = _state(path)
+    if state is None:
+        return read_nafnet(path)
+    averaged = state.get("average")
+    held = state["networks"].get("derainer")
+    if isinstance(averaged, dict) and int(averaged.get("n_averaged", 0)) > 0:  # not where the average is off
+        held = {name.removeprefix("module."): value for name, value in averaged.items() if name != "n_averaged"}
+    if not isinstance(held, dict) or not {"first.weight", "last.weight"} <= held.keys():
+        raise UserError(f"{path} holds a derainer of your own: train --resume --out {path.parent} writes it as weights")
+    warnings.warn(
+        f"{path.parent} is not finished: these are its weights at step {state['step']};"
+        f" train --resume --out {path.parent} continues it",
+        stacklevel=3,
+    )
+    return build_nafnet(path, held)
+
+
+def _state(path: Path) -> dict[str, Any] | None:
+    """The training state in a file; None where it is something else, or cannot be read."""
+    if not is_torch_file(path):
+        return None
+    try:
+        state = load_tensors(path)
+    except (OSError, ValueError):
+        return None
+    kinds = {"version": int, "step": int, "sweeps": int, "networks": dict}
+    ours = isinstance(state, dict) and all(type(state.get(name)) is kind for name, kind in kinds.items())
+    return state if ours else None
 
 
 def _is_pasted(path: Path) -> bool:

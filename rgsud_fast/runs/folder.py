@@ -218,6 +218,25 @@ def newest_finished_run(root: Path) -> Path | None:
     return max((run for run in runs if (run[1] / "derainer.safetensors").is_file()), default=(0, None))[1]
 
 
+def run_to_use(root: Path = RUNS) -> Path:
+    """The run whose weights a command takes that is given none: the newest finished one.
+
+    Raises:
+        UserError: there is none; the message says how to come to one.
+    """
+    if (run := newest_finished_run(root)) is not None:
+        return run
+    if (begun := newest_run(root)) is not None:
+        raise UserError(
+            f"no finished run under {root}/: rgsud-fast train --resume --out {begun} finishes {begun},"
+            " which you may also name as it is"
+        )
+    raise UserError(
+        f"no finished run under {root}/: name a run folder or a weights file, or train one first;"
+        " rgsud-fast train without arguments takes embedded images"
+    )
+
+
 def _runs(root: Path, preset: str) -> list[tuple[int, Path]]:
     pattern = re.compile(rf"{re.escape(preset)}-(\d+)")
     found = [(pattern.fullmatch(path.name), path) for path in root.glob("*")]

@@ -200,12 +200,15 @@ def _is_own(weights: Path) -> bool:
 def _without_paths(value: Any) -> Any:
     """A configuration whose files and folders have lost the folders that they lie in, and without this machine's.
 
-    Of an address its last part is kept alone: host, user and what signs it are nobody else's business.
+    Of an address its last part is kept alone: host, user and what signs it are nobody else's business. A name on a
+    model hub stays whole: its terms hold.
     """
     if isinstance(value, dict):
         return {key: _without_paths(item) for key, item in value.items() if key not in ("out", "cache_dir")}
     if isinstance(value, list):
         return [_without_paths(item) for item in value]
+    if isinstance(value, str) and value.startswith("hf:"):
+        return value
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         value = urlsplit(value).path
     return re.sub(r"[^:,\[\]]*[/\\]", "", value.rstrip("/\\")) if isinstance(value, str) else value

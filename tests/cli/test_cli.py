@@ -141,7 +141,7 @@ def test_other_commands_tell_mistakes_in_one_line(capsys, tmp_path):
     write_image(tmp_path / "in" / "a.png", torch.rand(3, 32, 32))
     weights, images = str(tmp_path / "w.safetensors"), str(tmp_path / "in")
     assert "unknown command 'dreain'" in told(capsys, ["dreain"])
-    assert "OUTPUT" in told(capsys, ["derain", "a", "b"])
+    assert "OUTPUT" in told(capsys, ["derain", "a"])
     assert "no weights at" in told(capsys, ["derain", weights, images, "c"])
     assert "--overlap 9" in told(capsys, ["derain", weights, images, "c", "--tile", "8", "--overlap", "9"])
     assert "did you mean --tile?" in told(capsys, ["derain", weights, images, "c", "--tiel", "8"])

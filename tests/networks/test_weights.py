@@ -6,11 +6,13 @@ import pickle
 
 import pytest
 import torch
+from plain_nafnet import drawn
 from torch import nn
 
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import load_network, load_state, read_metadata, save_network
+from rgsud_fast.optim.moving_average import MovingAverage
 
 TINY = {
     "derainer": lambda: NAFNet(width=4, encoder=[1, 1], middle=1, decoder=[1, 1]),
@@ -65,7 +67,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
 
     path = tmp_path / "old.pth"
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match=r"old\.pth is not a readable safetensors file"):
+    with pytest.raises(UserError, match=r"old\.pth is no weights file that can be read"):
         load_network(path)
     assert not (tmp_path / "exploded").exists()
 
@@ -83,8 +85,10 @@ def test_foreign_safetensors_are_refused(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(UserError, match="was not written by rgsud_fast"):
+    with pytest.raises(UserError, match=r"foreign\.safetensors holds no NAFNet"):
         load_network(tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match="was not written by rgsud_fast"):
+        load_network(tmp_path / "foreign.safetensors", "unet")
 
 
 def test_weights_that_do_not_fit_their_sizes_are_refused(tmp_path):
@@ -138,8 +142,37 @@ def test_shared_and_strided_tensors_are_saved(tmp_path):
 
 
 def test_a_run_that_is_not_finished_is_told_from_no_run(tmp_path):
-    with pytest.raises(UserError, match="give a finished run folder"):
+    with pytest.raises(UserError, match=r"give a finished run folder or a weights file$"):
+        load_network(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UserError, match=r"or finish it: train --resume --out"):
         load_network(tmp_path)
     (tmp_path / "checkpoint.pt").touch()
+    with pytest.raises(UserError, match=r"checkpoint\.pt is no weights file that can be read"):
+        load_network(tmp_path)
     with pytest.raises(UserError, match=r"is not finished .* train --resume --out"):
+        load_network(tmp_path, "unet")
+
+
+@pytest.mark.parametrize("averages", [0, 5], ids=["no average", "average"])
+def test_the_derainer_of_an_unfinished_run_comes_from_its_checkpoint(tmp_path, averages):
+    network, average = drawn(TINY["derainer"]()), MovingAverage(drawn(TINY["derainer"]()), 0.9)
+    average.n_averaged += averages
+    state = {"version": 1, "step": 7, "sweeps": 0, "networks": {"derainer": network.state_dict()}}
+    torch.save(state | {"average": average.state_dict()}, tmp_path / "checkpoint.pt")
+    for path in (tmp_path, tmp_path / "checkpoint.pt"):
+        with pytest.warns(UserWarning, match=r"is not finished: .* at step 7; train --resume --out") as told:
+            loaded = load_network(path, "derainer")
+        assert len(told) == 1
+        wanted = (average.module if averages else network).state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.state_dict().items())
+    assert read_metadata(tmp_path) == {"step": "7"}
+    with pytest.raises(UserError, match="is not finished: train --resume"):
+        load_state(tmp_path, TINY["derainer"]())
+
+
+def test_a_checkpoint_of_a_users_own_derainer_is_told(tmp_path):
+    state = {"version": 1, "step": 7, "sweeps": 0, "networks": {"derainer": nn.Linear(2, 2).state_dict()}}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="holds a derainer of your own: train --resume"):
         load_network(tmp_path)

@@ -1,0 +1,170 @@
+"""NAFNet under the names and in the files in which people publish it, found by names and shapes alone."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ...errors import UserError, reason
+from ...system.torch_files import load_tensors
+from .nafnet import NAFNet
+
+PARTS = {"intro": "first", "encoders": "encoder", "middle_blks": "middle", "decoders": "decoder", "ending": "last"}
+LAYERS = {  # of NAFNet's authors
+    "conv1": "expand1",
+    "conv2": "depthwise",
+    "sca.1": "attention",
+    "conv3": "project1",
+    "conv4": "expand2",
+    "conv5": "project2",
+}
+_CLEARVIEW = {  # of dronefreak/clearview, whose parts are called as NAFNet's own
+    "conv1": "expand1",
+    "dwconv": "depthwise",
+    "sca.conv": "attention",
+    "conv2": "project1",
+    "conv3": "expand2",
+    "conv4": "project2",
+}
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # what PyTorch puts into names
+_FIRST = ("intro.weight", "first.weight")  # every prefix stands before one of these
+_TORCH = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar")
+
+
+def rename(name: str, parts: Mapping[str, str], layers: Mapping[str, str]) -> str:
+    """A tensor's name in another layout."""
+    part, _, rest = name.partition(".")
+    for old, new in layers.items():
+        rest = rest.replace(f"{old}.", f"{new}.")
+    return f"{parts.get(part, part)}.{rest}"
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a file is torch.save's, by its content or, where that says nothing, by its name."""
+    return path.suffix.lower() in _TORCH or zipfile.is_zipfile(path)
+
+
+def read_nafnet(path: Path) -> NAFNet:
+    """Build the NAFNet that a file holds, with the sizes found in it.
+
+    Args:
+        path: a .safetensors, or a file of torch.save with the tensors at its top or one level down, under any name;
+            of several networks a moving average (a holder or a prefix with `ema` in it) comes first.
+
+    Raises:
+        UserError: missing or damaged file, one that holds more than tensors, or no NAFNet; the message names the file.
+    """
+    loaded = _load(path)
+    found = next((tensors for group in _groups(loaded) if (tensors := _under_our_names(group))), None)
+    if found is None:
+        raise UserError(
+            f"{path} holds no NAFNet: give a run's derainer.safetensors, or a NAFNet in its authors' layout; others"
+            " run where rgsud_fast.derain is given the network itself"
+        )
+    return build_nafnet(path, found)
+
+
+def build_nafnet(path: Path, tensors: dict[str, Tensor]) -> NAFNet:
+    """The `NAFNet` of tensors under our names; `path` is named in errors.
+
+    Raises:
+        UserError: they do not fit each other.
+    """
+    try:
+        with torch.device("meta"):
+            derainer = NAFNet(**_sizes(tensors))
+        derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path} holds a network that is like NAFNet but is none: {reason(error)}") from None
+    return derainer
+
+
+def _load(path: Path) -> Any:
+    if not is_torch_file(path):
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}") from None
+    try:
+        return load_tensors(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        mend = "; whoever trusts it saves its tensors alone" if "objects" in str(error) else ""
+        raise UserError(f"{path} is no weights file that can be read: {error}{mend}") from None
+
+
+def _groups(loaded: Any) -> Iterator[dict[str, Tensor]]:
+    """Tensors by name, of each network that a file may hold: moving averages first, the top level before what it holds.
+
+    A network is what stands behind one prefix, such as `module.` or `net_g.`; what stands behind none is one together.
+    """
+    if not isinstance(loaded, Mapping):
+        return
+    holders: list[tuple[str, Any]] = [("", loaded)]
+    holders += [(str(name), value) for name, value in loaded.items() if isinstance(value, Mapping)]
+    groups = []
+    for holder, held in holders:
+        tensors = {_plain(str(name)): value for name, value in held.items() if isinstance(value, Tensor)}
+        prefixes = [name.removesuffix(first) for first in _FIRST for name in tensors if name.endswith(first)]
+        for prefix in sorted(set(prefixes), key=lambda prefix: (not _is_average(prefix), len(prefix))):
+            if prefix and not prefix.endswith("."):
+                continue
+            others = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
+            group = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix) and not (others and name.startswith(others))
+            }
+            groups.append((not _is_average(holder), not _is_average(prefix), group))
+    yield from (group for *_, group in sorted(groups, key=lambda entry: entry[:2]))
+
+
+def _is_average(name: str) -> bool:
+    return any(word in name.lower() for word in ("ema", "average", "shadow"))
+
+
+def _plain(name: str) -> str:
+    """A name without what torch.compile and its like put into it."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _under_our_names(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors of a NAFNet in any of its layouts as ours are called; None where they are of something else."""
+    if "intro.weight" in tensors:
+        layers = _CLEARVIEW if any(".dwconv." in name for name in tensors) else LAYERS
+        tensors = {rename(name, PARTS, layers): tensor for name, tensor in tensors.items()}
+    first = tensors.get("first.weight")
+    if first is None or first.ndim != 4 or not any(name.endswith(".beta") for name in tensors):
+        return None
+    return tensors
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A float32 copy, so that training writes into no file that is mapped into memory."""
+    return tensor.to(torch.float32, copy=True).contiguous() if tensor.is_floating_point() else tensor
+
+
+def _sizes(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `NAFNet` whose tensors these are: the blocks are counted by their names."""
+    places = [name.split(".") for name in tensors]
+
+    def count(*prefix: str) -> int:
+        deep = len(prefix)
+        return len({place[deep] for place in places if tuple(place[:deep]) == prefix and len(place) > deep})
+
+    levels = [str(level) for level in range(count("downs"))]
+    encoder, decoder = ([count(part, level) for level in levels] for part in ("encoder", "decoder"))
+    return {
+        "width": len(tensors["first.weight"]),
+        "encoder": encoder,
+        "middle": count("middle"),
+        "decoder": decoder,
+    }
