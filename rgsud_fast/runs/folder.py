@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, load_config
-from ..data.image_files import SUFFIXES
 from ..errors import UserError
 from ..system.files import naming, remove_leftovers, write_text
 from .lock import FolderLock
@@ -164,6 +163,8 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
 
 def _refuse_other_contents(folder: RunFolder) -> None:
     """Demand that a new run's folder holds nothing that it would mix with."""
+    from ..data.image_files import SUFFIXES  # loads torch, which the command line's help does without
+
     if folder.checkpoint.exists() or folder.metrics.exists():
         raise UserError(
             f"{folder.path} already holds a run; add --resume (in Python: resume=True) to continue it, or give another "

@@ -67,16 +67,18 @@ def test_without_a_finished_run_the_way_to_one_is_told(finished, capsys):
     assert "train --resume --out runs/demo-0" in told(capsys, "photo.png", "out.png")
 
 
-def test_an_unfinished_run_derains_and_says_so_in_one_line(finished, capsys, recwarn):
+def test_an_unfinished_run_derains_and_says_so_in_one_line(finished, capsys):
     (finished / "derainer.safetensors").unlink()
     held = {"derainer": drawn(NAFNet(4, [1], 1, [1])).state_dict()}
     torch.save({"version": 1, "step": 7, "sweeps": 0, "networks": held}, finished / "checkpoint.pt")
     assert cli.main(["derain", "runs/demo-0", "photo.png", "out.png"]) == 0
-    assert ["is not finished: these are its weights at step 7" in str(w.message) for w in recwarn].count(True) == 1
+    told_once = capsys.readouterr().err.splitlines()
+    assert ["is not finished: these are its weights at step 7" in line for line in told_once] == [True]
 
 
-def test_a_warning_of_ours_is_one_line_and_a_librarys_stays():
-    from rgsud_fast.cli.main import _one_line
+def test_a_warning_of_ours_is_one_line_and_a_librarys_stays(capsys):
+    from rgsud_fast.cli.main import _warn
 
-    assert _one_line("a\nb", UserWarning, cli.__file__, 3) == "rgsud-fast: a b\n"
-    assert _one_line("a", UserWarning, "/lib/x.py", 3) == "/lib/x.py:3: UserWarning: a\n"
+    _warn("a\nb", UserWarning, cli.__file__, 3)
+    _warn("a", UserWarning, "/lib/x.py", 3)
+    assert capsys.readouterr().err == "rgsud-fast: a b\n/lib/x.py:3: UserWarning: a\n"

@@ -112,7 +112,9 @@ def test_a_longest_side_is_known_before_the_work(tmp_path):
 
 def test_an_unknown_ending_is_told_and_an_existing_folder_is_fine(tmp_path):
     source = save(tmp_path / "a.png")
-    with pytest.raises(UserError, match=r"o\.xyz: cannot write this format; end the name in one of bmp, jpeg"):
+    with pytest.raises(
+        UserError, match=r"o\.xyz: cannot write this format; end the name in one of bmp, jfif, jpe, jpeg"
+    ):
         derain(Darker(), source, tmp_path / "o.xyz")
     (tmp_path / "o.xyz").mkdir()
     assert derain(Darker(), source, tmp_path / "o.xyz") == [tmp_path / "o.xyz" / "a.png"]
