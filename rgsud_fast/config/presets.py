@@ -23,7 +23,7 @@ _NARROW: dict[str, Any] = {
 _PASTED: dict[str, Any] = {
     "batch": 4,
     "crop": 64,
-    "loss": {"adversarial": 0.0, "pair": 0.0, "pasted": 1.0, "pasted_on_rewards": 0.25},
+    "loss": {"adversarial": 0.0, "pair": 0.0, "pasted": 1.0, "pasted_on_rewards": 0.25, "pasted_floor": 1e-4},
     "optim": {"final_learning_rate": 1e-5, "hold": 0.6, "ema_decay": 0.995},
     "reward": {"first": "oriented", "newest": True, "mirror": True, "grey_layer": True},
     "stage2_iterations": 0,

@@ -101,6 +101,13 @@ class LossConfig(Section):
     pasted_on_rewards: float = Field(
         0.0, ge=0, le=1, description="Share of the pasted pairs whose clean image is a reward in place of a photograph."
     )
+    pasted_floor: float = Field(
+        1e-8,
+        ge=1e-8,
+        le=1,
+        description="Squared error below which L_PSNR asks a pasted pair for no more. At 1e-8 crops with hardly any "
+        "rain, which the identity solves, outweigh all others, and of faint rain nothing is learned.",
+    )
     reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
     reward_form: Literal["psnr", "sum", "mean"] = Field(
         "psnr", description="How its squared distance is reduced: decibels per image, sum, or mean."

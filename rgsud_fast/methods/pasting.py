@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..ops import derain_loss
+from ..ops import derain_loss, ssim
+from ..ops.derain_loss import FLOOR, psnr_loss, squared_error
 
 
 class Pasted(NamedTuple):
@@ -42,7 +43,11 @@ def derain(derainer: nn.Module, *images: Tensor) -> tuple[Tensor, ...]:
     return derainer(torch.cat(images)).split([len(batch) for batch in images])
 
 
-def pasted_terms(derained: Tensor, pasted: Pasted) -> dict[str, Tensor]:
-    """L_PSNR + L_SSIM of (B_u, Der(B_u + g R)), as of any pseudo pair, by name."""
-    psnr, ssim = derain_loss(derained, pasted.clean)
-    return {"pasted_psnr": psnr, "pasted_ssim": ssim}
+def pasted_terms(derained: Tensor, pasted: Pasted, floor: float = FLOOR) -> dict[str, Tensor]:
+    """L_PSNR + L_SSIM of (B_u, Der(B_u + g R)), as of any pseudo pair, by name; the first with (MSE + floor)."""
+    if floor == FLOOR:
+        psnr, structure = derain_loss(derained, pasted.clean)
+    else:
+        psnr = psnr_loss(squared_error(derained, pasted.clean), floor).mean()
+        structure = 1 - ssim(derained, pasted.clean)
+    return {"pasted_psnr": psnr, "pasted_ssim": structure}

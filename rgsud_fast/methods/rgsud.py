@@ -55,7 +55,7 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pa
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if pasted is not None:
-        terms |= pasted_terms(more[0], pasted)
+        terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
     return Step(weigh(terms, weights), terms, fakes)
 
 
@@ -94,7 +94,7 @@ def stage2(
     if weights.reward:
         terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
     if pasted is not None:
-        terms |= pasted_terms(more[0], pasted)
+        terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
     return Step(weigh(terms, weights), terms, fakes)
 
 
@@ -113,7 +113,7 @@ def without_generator(
     """
     more = [rainy] if rainy is not None and weights.reward else []
     batches = derain(nets.derainer, *_rainy_of(pasted), *more)
-    terms = {} if pasted is None else pasted_terms(batches[0], pasted)
+    terms = {} if pasted is None else pasted_terms(batches[0], pasted, weights.pasted_floor)
     if more and reward is not None and improved is not None:
         terms["reward"] = losses.reward_loss(reward, batches[-1], improved, weights.reward_form, rewarded)
     return Step(weigh(terms, weights), terms, batches[0][:0])

@@ -58,9 +58,9 @@ def squared_error(derained: Tensor, clean: Tensor) -> Tensor:
     return (derained.to(wide) - clean.detach().to(wide)).square().mean(dim=(1, 2, 3))
 
 
-def psnr_loss(mse: Tensor) -> Tensor:
-    """Negative PSNR of mean squared errors, in dB; at least -80."""
-    return DECIBELS * (mse + FLOOR).log()
+def psnr_loss(mse: Tensor, floor: float = FLOOR) -> Tensor:
+    """Negative PSNR of mean squared errors, in dB; at least that of the floor, -80."""
+    return DECIBELS * (mse + floor).log()
 
 
 class _DerainLoss(torch.autograd.Function):

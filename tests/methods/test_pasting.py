@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rgsud_fast.config import LossConfig
-from rgsud_fast.methods.pasting import Pasted, derain, paste, rain_light
+from rgsud_fast.methods.pasting import Pasted, derain, paste, pasted_terms, rain_light
 from rgsud_fast.methods.rgsud import Networks, stage1, without_generator
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.ops import derain_loss
@@ -46,6 +46,27 @@ def test_pasted_pairs_are_one_more_term_and_change_no_other(nets):
     psnr, ssim = derain_loss(nets.derainer(pasted.rainy), pasted.clean)
     torch.testing.assert_close(both.terms["pasted_psnr"], psnr)
     torch.testing.assert_close(both.loss, plain.loss + 2 * (psnr + ssim))
+
+
+@pytest.mark.parametrize("floor", [1e-8, 1e-4])
+def test_the_floor_is_that_of_the_logarithm_and_of_nothing_else(floor):
+    pasted = pairs()
+    derained = (pasted.clean + 0.1 * torch.rand_like(pasted.clean)).requires_grad_()
+    terms = pasted_terms(derained, pasted, floor)
+    mse = (derained - pasted.clean).square().mean((1, 2, 3))
+    torch.testing.assert_close(terms["pasted_psnr"], 10 * torch.log10(mse + floor).mean())
+    torch.testing.assert_close(terms["pasted_ssim"], derain_loss(derained, pasted.clean)[1])
+
+
+@pytest.mark.parametrize("floor, heard", [(1e-8, False), (1e-4, True)])
+def test_with_the_floor_crops_without_rain_do_not_drown_the_others(floor, heard):
+    """One crop has rain and three have none; all derained alike, by a hair off and a little of the rain away."""
+    clean, rain = torch.full((4, 3, 32, 32), 0.4), torch.zeros(4, 1, 32, 32)
+    rain[0, :, :, ::8] = 0.3
+    take = torch.zeros(4, 1, 1, 1, requires_grad=True)  # share of the rain that is taken away; of none a hair of light
+    derained = clean + rain * (1 - take) + (rain.sum((2, 3), keepdim=True) == 0) * (1e-3 + 0.01 * take)
+    v_take = torch.autograd.grad(pasted_terms(derained, Pasted(clean + rain, clean), floor)["pasted_psnr"], take)[0]
+    assert (v_take.sum() < 0) == heard  # downhill is to take more rain away
 
 
 def test_without_a_generator_the_derainer_alone_learns(nets):
