@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,13 @@ from torch import Tensor
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..data import read_photo, write_image, write_photo
 from ..data.image_files import check_largest
-from ..errors import UserError
 from ..networks.tiles import Watch
 from ..system.names import takes_home
 from .inputs import Images, ImageWatch, Source, gather, is_single
+from .left_out import LeftOut
 from .outputs import targets_of, without_outputs
 from .tiled_network import TiledNetwork, Weights, Window, tiled_network
 from .video import derain_video, is_video
-
-_FOR_ALL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what keeps every further image from being written, too
 
 
 @takes_home
@@ -82,20 +79,14 @@ def derain(
         sources = without_outputs(sources, images, Path(output))
     targets = targets_of(sources, images, Path(output)) if output is not None else []
     done: list[Any] = []
-    left_out: list[str] = []
+    left_out = LeftOut()
     with tiled_network(*how) as network:
         for i, source in enumerate(sources):
-            try:
+            with left_out.unless(output is None or len(sources) == 1, source.name):
                 done += _one(network, source, targets[i] if targets else [], watch_tiles)
-            except (UserError, OSError) as error:
-                if output is None or len(sources) == 1 or getattr(error, "errno", None) in _FOR_ALL:
-                    raise
-                left_out.append(str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}")
-                continue
             if watch is not None:
                 watch(i + 1, len(sources), source.name)
-    if left_out:
-        raise UserError(f"{len(done)} images are written, {len(left_out)} are left out: {'; '.join(left_out[:5])}")
+    left_out.tell(f"{len(done)} images are written")
     return done[0] if output is None and is_single(images) else done
 
 

@@ -19,6 +19,7 @@ from ..networks.weights import PASTED, RAIN_FROM, find_weights, read_metadata
 from ..ops import rain_residual
 from ..system.names import takes_home
 from .inputs import ImageWatch, gather, is_folder
+from .left_out import LeftOut
 from .outputs import flat_names
 from .tiled_network import TiledNetwork, on_device
 
@@ -85,17 +86,20 @@ def rain(
 
     network = TiledNetwork(paint, where, Tiling(tile, overlap))
     names = flat_names([background.name for background in backgrounds])
-    written = []
+    written: list[tuple[Path, Path]] = []
+    left_out = LeftOut()
     with evaluating(estimator):
         for i, source in enumerate(_draw(len(sources), len(backgrounds), seed)):
-            background, wet = _common(backgrounds[i].load(), sources[source].load())
-            painted = network.tensor(torch.cat([background, wet], dim=1))
-            pair = (Path(output) / "rainy" / names[i], Path(output) / "clean" / names[i])
-            write_image(pair[0], painted[0])
-            write_image(pair[1], background[0])
-            written.append(pair)
+            with left_out.unless(len(backgrounds) == 1, backgrounds[i].name):
+                background, wet = _common(backgrounds[i].load(), sources[source].load())
+                painted = network.tensor(torch.cat([background, wet], dim=1))
+                pair = (Path(output) / "rainy" / names[i], Path(output) / "clean" / names[i])
+                write_image(pair[0], painted[0])
+                write_image(pair[1], background[0])
+                written.append(pair)
             if watch is not None:
                 watch(i + 1, len(backgrounds), names[i])
+    left_out.tell(f"{len(written)} pairs are written")
     return written
 
 

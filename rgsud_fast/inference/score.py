@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
 from ..system.device import pick_device
 from ..system.names import takes_home
 from .inputs import ImageWatch, gather, partners, size_of
+from .left_out import LeftOut
 
 
 @takes_home
@@ -49,21 +51,27 @@ def score_files(
     cleans = gather(clean) if clean is not None else []
     truths = partners(inputs, cleans) if clean is not None else []
     scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *cleans] if source.path]))
-    rows = []
+    rows: list[dict[str, Any]] = []
+    left_out = LeftOut()
     for i, source in enumerate(inputs):
-        image = source.load()
-        row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(image.to(where))[0])}
-        if truths:
-            truth = truths[i].load()
-            if truth.shape != image.shape:
-                raise UserError(
-                    f"pair {i + 1}: {source.name} is {size_of(image)} pixels and {truths[i].name} {size_of(truth)}; a "
-                    "pair is the same scene at the same size, matched by file name"
-                )
-            row["clean_score"] = float(scorer.score(truth.to(where))[0])
-        rows.append(row)
+        with left_out.unless(bool(truths) or len(inputs) == 1, source.name):
+            image = source.load()
+            row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(image.to(where))[0])}
+            if truths:
+                truth = truths[i].load()
+                if truth.shape != image.shape:
+                    raise UserError(
+                        f"pair {i + 1}: {source.name} is {size_of(image)} pixels and {truths[i].name} "
+                        f"{size_of(truth)}; a pair is the same scene at the same size, matched by file name"
+                    )
+                row["clean_score"] = float(scorer.score(truth.to(where))[0])
+            rows.append(row)
         if watch is not None:
             watch(i + 1, len(inputs), source.name)
+    if not rows:
+        left_out.tell("no image is scored")
+    if left_out.reasons:
+        warnings.warn(f"{len(rows)} images are scored, {left_out}", stacklevel=2)
     figures: dict[str, Any] = {"metric": scorer.name, "images": rows}
     if truths:
         judged = [row for row in rows if np.isfinite(row["score"]) and np.isfinite(row["clean_score"])]

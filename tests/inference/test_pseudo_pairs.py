@@ -99,3 +99,10 @@ def test_pairs_are_not_mixed_with_the_images_they_are_made_of(run, folder, tmp_p
         rain(run, folder / "a.png", folder, folder / inside, device="cpu")
     assert sorted(folder.rglob("*")) == before
     assert len(rain(run, folder / "a.png", folder / "sub", tmp_path / "inside", device="cpu")) == 1
+
+
+def test_a_photograph_that_cannot_be_read_leaves_out_its_pair_alone(run, folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"3 pairs are written, 1 are left out: .*broken\.png"):
+        rain(run, folder, folder / "sub", tmp_path / "out", device="cpu")
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 6

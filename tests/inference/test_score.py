@@ -12,7 +12,8 @@ from rgsud_fast import cli
 from rgsud_fast.data import write_image
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.score import score_files
-from rgsud_fast.iqa import NiqeModel, NiqeScorer, save_scorer
+from rgsud_fast.iqa import DomainScorer, NiqeModel, NiqeScorer, save_scorer
+from rgsud_fast.iqa.domain import RainNet
 
 
 def test_niqe_is_fitted_to_a_folder_and_scores_another(capsys, tmp_path):
@@ -70,3 +71,18 @@ def test_what_cannot_be_judged_is_left_out_of_the_figures(tmp_path, capsys):
     write_image(tmp_path / "clean" / "b.png", rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
     with pytest.raises(UserError, match=r"pair 2: b\.png is 40 x 40 pixels and b\.png 60 x 50"):
         score_files(tmp_path / "rainy", tmp_path / "niqe.safetensors", tmp_path / "clean")
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_the_others_are_scored(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "c"):
+        write_image(tmp_path / "in" / f"{name}.png", rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    save_scorer(DomainScorer(RainNet()), tmp_path / "scorer.safetensors")
+    with pytest.warns(UserWarning, match=r"2 images are scored, 1 are left out: .*b\.png"):
+        figures = score_files(tmp_path / "in", tmp_path / "scorer.safetensors", device="cpu")
+    assert [row["name"] for row in figures["images"]] == ["a.png", "c.png"]
+    for name in ("a", "c"):
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"no image is scored, 3 are left out"):
+        score_files(tmp_path / "in", tmp_path / "scorer.safetensors", device="cpu")
