@@ -55,6 +55,7 @@ def test_such_a_folder_is_cached_and_opened_again(folder, tmp_path):
 
 
 def test_such_a_shard_has_an_index(folder):
+    pytest.importorskip("webdataset")
     (folder / "a.tar").write_bytes(b"")
     assert index_name(expand(str(folder / "a.tar"))[0])[0].endswith(".shard")
 
