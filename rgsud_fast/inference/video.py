@@ -11,6 +11,7 @@ import numpy as np
 from ..data import Photo
 from ..errors import UserError
 from ..system.files import replacing
+from .video_streams import Damaged, bits, has_alpha, keep_metadata, nearest_format
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from .inputs import ImageWatch
     from .tiled_network import TiledNetwork
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
-_WRITTEN = SUFFIXES - {".avi"}  # its frames have no time stamps
+_WRITTEN = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm"})  # containers whose frames have time stamps
+SUFFIXES = _WRITTEN | {".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ogv"}
 # The encoder of each codec that keeps any time stamps, and what makes its losses hard to see.
 _ENCODERS = {
     "h264": "libx264",
@@ -34,8 +35,15 @@ _ENCODERS = {
     "vp9": "libvpx-vp9",
     "av1": "libsvtav1",
     "ffv1": "ffv1",
+    "prores": "prores_ks",
 }
 _QUALITY = {"libx264": {"crf": "16"}, "libx265": {"crf": "18"}, "libsvtav1": {"crf": "20"}}
+_RGB = {  # what frames are as arrays: by depth beyond 8 bits, and transparency
+    (False, False): "rgb24",
+    (True, False): "rgb48le",
+    (False, True): "rgba",
+    (True, True): "rgba64le",
+}
 _QUALITY |= {name: {"crf": "18", "b": "0"} for name in ("libvpx", "libvpx-vp9")}
 
 
@@ -50,8 +58,9 @@ def derain_video(
     """Derain every frame of a video.
 
     Its codec is kept where it can be written, else the container's usual one is taken, at a quality whose losses are
-    hard to see; so are the size, frame rate, time stamps, depth, colour space and the sound, which is copied as it is.
-    Frames that a phone marked as turned are turned.
+    hard to see; so are the size, frame rate, time stamps, depth, transparency, colour space, title, date, place and
+    chapters, and the sound, which is copied as it is. Frames that a phone marked as turned are turned. What the codec
+    written cannot hold is told by a warning, and so are damaged packets, which are left out.
 
     Args:
         network: the derainer.
@@ -86,6 +95,7 @@ def derain_video(
             if not source.streams.video:
                 raise UserError(f"{path}: no pictures in this file; give a video")
             with av.open(str(temporary), "w") as written:
+                keep_metadata(source, written)
                 _copy(network, source, written, path.name, watch)
     except (av.FFmpegError, ValueError) as error:
         raise UserError(f"{path}: cannot be derained as a video into {target.name} ({error})") from None
@@ -99,9 +109,10 @@ def _copy(
     video.thread_type = "AUTO"
     count = video.frames or round((source.duration or 0) / 1e6 * (video.average_rate or 0))
     early, encoder, done = [], None, 0  # the header is written with the first packet, when all streams must be known
-    for packet in source.demux([video, *sound]):
+    damaged = Damaged(name)
+    for packet in damaged.packets(source, [video, *sound]):
         if packet.stream is video:
-            for frame in cast("list[VideoFrame]", packet.decode()):
+            for frame in cast("list[VideoFrame]", damaged.decode(packet)):
                 photo = network.photo(_photo(frame))
                 encoder = encoder or _encoder(written, video, frame, photo)
                 written.mux(encoder.encode(_frame(photo, frame, encoder)))
@@ -118,6 +129,7 @@ def _copy(
         raise UserError(f"{name}: no frame of this video can be decoded; replace or remove it")
     written.mux(encoder.encode(None))
     written.mux(early)
+    damaged.tell()
 
 
 def _sound(source: InputContainer, written: OutputContainer) -> dict[Stream, AudioStream]:
@@ -136,10 +148,11 @@ def _sound(source: InputContainer, written: OutputContainer) -> dict[Stream, Aud
 
 def _photo(frame: VideoFrame) -> Photo:
     """The frame's pixels, 8 or 16 bits, as they should stand."""
-    deep = max(component.bits for component in frame.format.components) > 8
+    deep, alpha = bits(frame.format) > 8, has_alpha(frame.format)
     colours = {"src_colorspace": frame.colorspace, "src_color_range": frame.color_range}
-    pixels = frame.reformat(format="rgb48le" if deep else "rgb24", **colours).to_ndarray()
-    return Photo(np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90)))
+    pixels: Any = frame.reformat(format=_RGB[deep, alpha], **colours).to_ndarray()
+    pixels = np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+    return Photo(np.ascontiguousarray(pixels[..., :3]), np.ascontiguousarray(pixels[..., 3:]) if alpha else None)
 
 
 def _encoder(written: OutputContainer, video: VideoStream, frame: VideoFrame, photo: Photo) -> VideoStream:
@@ -154,7 +167,9 @@ def _encoder(written: OutputContainer, video: VideoStream, frame: VideoFrame, ph
     encoder = cast("VideoStream", written.add_stream(codec, rate=rate, options=options))
     encoder.height, encoder.width = photo.pixels.shape[:2]
     formats = [known.name for known in Codec(codec, "w").video_formats or ()]
-    encoder.pix_fmt = frame.format.name if frame.format.name in formats or not formats else formats[0]
+    encoder.pix_fmt, lost = nearest_format(frame.format, formats, encoder.width, encoder.height)
+    if lost:
+        warnings.warn(f"{written.name}: {codec} cannot keep {', '.join(lost)}", stacklevel=2)
     context = encoder.codec_context
     context.time_base = cast("Fraction", video.time_base)
     if video.sample_aspect_ratio:
@@ -168,8 +183,9 @@ def _frame(photo: Photo, original: VideoFrame, encoder: VideoStream) -> VideoFra
     """A frame for the encoder, with the original's colour space and time."""
     from av import VideoFrame
 
-    deep = photo.pixels.dtype == np.uint16
-    frame = VideoFrame.from_ndarray(photo.pixels, format="rgb48le" if deep else "rgb24")
+    deep, alpha = photo.pixels.dtype == np.uint16, photo.alpha is not None
+    pixels = photo.pixels if photo.alpha is None else np.concatenate([photo.pixels, photo.alpha], axis=2)
+    frame = VideoFrame.from_ndarray(pixels, format=_RGB[deep, alpha])
     frame = frame.reformat(
         format=encoder.pix_fmt, dst_colorspace=original.colorspace, dst_color_range=original.color_range
     )

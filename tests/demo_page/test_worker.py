@@ -61,7 +61,7 @@ def test_only_the_named_formats_are_read_whatever_the_file_is_called(tmp_path):
         assert read_photo(tmp_path / "image.png").shape == (40, 50, 3)
     for kind in ("GIF", "PPM", "TGA", "ICO", "PCX", "PDF", "EPS"):
         image.save(tmp_path / "image.png", kind)
-        with pytest.raises(Refused, match="Choose a PNG, JPEG, BMP, TIFF(,| or) WEBP"):
+        with pytest.raises(Refused, match=r"Choose a PNG, JPEG, BMP, TIFF(,| or) WEBP"):
             read_photo(tmp_path / "image.png")
 
 

@@ -195,3 +195,74 @@ def test_the_command_takes_a_video(tmp_path, capsys):
     assert cli.main(["derain", str(tmp_path / "run"), str(source), str(target), "--device", "cpu"]) == 0
     assert f"wrote 1 video to {target}" in capsys.readouterr().out
     assert len(seen(target)[0]) == 6
+
+
+def test_a_damaged_packet_is_left_out_and_counted(tmp_path):
+    whole = tmp_path / "whole.mp4"
+    with av.open(str(whole), "w") as file:
+        video = file.add_stream("libx264", rate=25, options={"g": "10"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        rng, (y, x) = np.random.default_rng(0), np.mgrid[:64, :96]
+        for time in range(60):
+            waves = 120 + 60 * np.sin(x / 9 + time) + 50 * np.cos(y / 7 + time) + rng.normal(0, 4, x.shape)
+            pixels = np.repeat(waves.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+            file.mux(video.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        file.mux(video.encode(None))
+    content = bytearray(whole.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 900] = rng.integers(0, 256, 900, dtype=np.uint8).tobytes()
+    (tmp_path / "dashcam.mp4").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"dashcam\.mp4: left out are \d+ damaged packets"):
+        derain(Same(), tmp_path / "dashcam.mp4", tmp_path / "out.mp4")
+    assert 50 < len(seen(tmp_path / "out.mp4")[0]) < 61
+
+
+def picture_in(path: Path, codec: str, pix_fmt: str, size: tuple[int, int], **metadata: str) -> Path:
+    """A film of two frames, half transparent where the format can be, with that description."""
+    with av.open(str(path), "w") as file:
+        file.metadata.update(metadata)
+        video = file.add_stream(codec, rate=25)
+        video.height, video.width, video.pix_fmt = *size, pix_fmt
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 4), dtype=np.uint8)
+        pixels[..., 3] = 99
+        for time in range(2):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            file.mux(video.encode(frame))
+        file.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, codec, pix_fmt, size, written",
+    [
+        ("alpha.mkv", "ffv1", "bgra", (48, 64), "bgra"),
+        ("studio.mov", "prores_ks", "yuva444p10le", (48, 64), "yuva444p12le"),  # as its decoder calls it
+        ("screen.mp4", "libx264rgb", "rgb24", (49, 63), "gbrp"),
+        ("odd.avi", "mjpeg", "yuvj422p", (49, 63), "yuvj444p"),
+        ("tape.ts", "libx264", "yuv420p", (48, 64), "yuv420p"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*cannot keep depth")
+def test_depth_colour_and_transparency_are_kept_and_odd_sizes_written(tmp_path, name, codec, pix_fmt, size, written):
+    path = picture_in(tmp_path / name, codec, pix_fmt, size)
+    (out,) = derain(Same(), path, tmp_path / "out")
+    with av.open(str(out)) as file:
+        frames = list(file.decode(video=0))
+    assert [(frame.format.name, frame.height, frame.width) for frame in frames] == [(written, *size)] * 2
+    if "a" in pix_fmt.removeprefix("yuv"):
+        assert abs(frames[0].to_ndarray(format="rgba")[..., 3].mean() - 99) < 1.5
+
+
+def test_what_an_encoder_cannot_keep_is_told(tmp_path):
+    path = picture_in(tmp_path / "a.mov", "prores_ks", "yuva444p10le", (48, 64))
+    with pytest.warns(UserWarning, match=r"libx264 cannot keep transparency, depth \(12 bits; 10 are written\)"):
+        derain(Same(), path, tmp_path / "a.mp4")
+
+
+def test_title_date_and_place_are_carried_over(tmp_path):
+    said = {"title": "t", "creation_time": "2024-05-06T07:08:09.000000Z", "location": "+10.0000+020.0000/"}
+    path = picture_in(tmp_path / "a.mp4", "libx264", "yuv420p", (48, 64), **said)
+    (out,) = derain(Same(), path, tmp_path / "out")
+    with av.open(str(out)) as file:
+        assert said.items() <= file.metadata.items()
