@@ -14,11 +14,21 @@ from tyro.conf import arg
 
 from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE
-from ..errors import UserError
 from ..system import threads
 from ..system.files import write_text
 from .arguments import later, parse, read_train, what_to_derain
-from .options import Device, GreyLayer, LocalStatistics, Mirror, Overlap, Tile, TileBatch, WeightsPath
+from .options import (
+    Device,
+    GreyLayer,
+    LocalStatistics,
+    Mirror,
+    Overlap,
+    Strength,
+    Tile,
+    TileBatch,
+    WeightsPath,
+    check_tiles,
+)
 from .tables import count_of, figures_table, scores_table
 
 
@@ -45,6 +55,10 @@ def derain(
     local_statistics: LocalStatistics = 0,
     mirror: Mirror = False,
     grey_layer: GreyLayer = False,
+    strength: Strength = 1.0,
+    skip_existing: bool = False,
+    ext: str = "png",
+    suffix: str = "",
     device: Device = "auto",
 ) -> None:
     """Remove rain from an image, from every image of a folder, or from a video.
@@ -53,9 +67,12 @@ def derain(
         paths: In this order, those of them that no option names.
         weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
         input: Image, folder, searched recursively, or video (needs the extra video).
-        output: Folder to write to, as PNG; for one image or video also a file name.
+        output: Folder to write to; for one image or video also a file name.
+        skip_existing: Leave out images whose result is there already: go on where a run was interrupted.
+        ext: Ending of the files in a folder: png, jpg, webp (lossless), tif or bmp.
+        suffix: What comes after a name in a folder, such as _derained.
     """
-    _check_tiles(tile, overlap, tile_batch)
+    check_tiles(tile, overlap, tile_batch)
     weights, images, output = what_to_derain(paths, weights, input, output)
     from ..inference.derain import derain
     from ..inference.video import is_video
@@ -63,6 +80,7 @@ def derain(
 
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
     options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer}
+    options |= {"strength": strength, "skip_existing": skip_existing, "extension": ext.lstrip("."), "suffix": suffix}
     with counting("derained") as watch:
         written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
     what = "video" if is_video(images) else "image"
@@ -81,6 +99,7 @@ def evaluate(
     local_statistics: LocalStatistics = 0,
     mirror: Mirror = False,
     grey_layer: GreyLayer = False,
+    strength: Strength = 1.0,
     device: Device = "auto",
 ) -> None:
     """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
@@ -90,12 +109,12 @@ def evaluate(
         clean: Folder of their clean versions, matched by file name.
         json: File to write the figures to, of every image and on average.
     """
-    _check_tiles(tile, overlap, tile_batch)
+    check_tiles(tile, overlap, tile_batch)
     from ..inference.evaluate import evaluate
     from ..system.progress import counting
 
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
-    options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer}
+    options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer, "strength": strength}
     with counting("evaluated") as watch:
         figures = evaluate(weights, rainy, clean, watch=watch, **options)
     print(figures_table(figures))
@@ -123,7 +142,7 @@ def rain(
         output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
         seed: Seed of the draw that gives each clean image its rain.
     """
-    _check_tiles(tile, overlap)
+    check_tiles(tile, overlap)
     from ..inference.rain import rain
     from ..system.progress import counting
 
@@ -293,10 +312,3 @@ def run(command: str, args: list[str]) -> None:
     else:
         call = parse(later(_TYPED[command]), args, f"rgsud-fast {command}")
         call()
-
-
-def _check_tiles(tile: int, overlap: int, tile_batch: int = 1) -> None:
-    if tile_batch < 1:
-        raise UserError(f"--tile-batch {tile_batch} must be at least 1")
-    if tile < 0 or overlap < 0 or (tile and overlap >= tile):
-        raise UserError(f"--overlap {overlap} must be at least 0 and less than --tile {tile} (0: whole images)")

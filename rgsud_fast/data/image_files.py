@@ -154,6 +154,8 @@ def suffix_of(path: str | Path) -> str:
 
 def save_options(suffix: str) -> dict[str, Any]:
     """What Pillow is told when it saves a file of that suffix."""
+    if suffix == ".webp":
+        return {"lossless": True}
     return {"quality": 95, "subsampling": 0} if suffix in JPEG else {}
 
 

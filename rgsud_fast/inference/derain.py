@@ -14,7 +14,7 @@ from ..networks.tiles import Watch
 from ..system.names import takes_home
 from .inputs import Images, ImageWatch, Source, gather, is_single
 from .left_out import LeftOut
-from .outputs import targets_of, without_outputs
+from .outputs import targets_of, without_existing, without_outputs
 from .tiled_network import TiledNetwork, Weights, Window, tiled_network
 from .video import derain_video, is_video
 
@@ -32,6 +32,10 @@ def derain(
     local_statistics: Window = 0,
     mirror: bool = False,
     grey_layer: bool = False,
+    strength: float = 1.0,
+    skip_existing: bool = False,
+    extension: str = "png",
+    suffix: str = "",
     watch: ImageWatch | None = None,
     watch_tiles: ImageWatch | None = None,
 ) -> Tensor | list[Tensor] | list[Path]:
@@ -46,7 +50,8 @@ def derain(
         images: float tensor [N, 3, H, W] or [3, H, W] in [0, 1]; uint8 array [H, W, 3]; path of an image, or of a
             folder, searched recursively; or a list of any of these. Or the path of a video (extra `video`).
         output: where to write: for one image file a file name or a folder, else a folder, which takes the names and
-            nesting of the input, as PNG; for a video a video's name or a folder. None returns tensors.
+            nesting of the input, as PNG unless `extension` says else; for a video a video's name or a folder. None
+            returns tensors.
         device: auto, cpu, cuda or cuda:N; auto leaves a given network where it is.
         tile: side in pixels of the tiles of which larger images are made; 0 does every image whole. Where memory does
             not hold a tile, it is halved, with a warning.
@@ -58,6 +63,10 @@ def derain(
         mirror: derain the mirrored image too and take the mean: twice the time, and errors that differ cancel in part.
         grey_layer: take away only what is equal in all three channels and nowhere negative, as rain in white light is;
             coloured light at night is not.
+        strength: how much of what would be taken away is, 0 to 1.5; 1 is the network's own result.
+        skip_existing: leave out images whose result is there already, as a run that was interrupted left them.
+        extension: of the files written into a folder: png, jpg, webp (lossless), tif, bmp.
+        suffix: what comes after the name there: `_derained` makes a_derained.png of a.jpg.
         watch: called after each image, or each frame of a video.
         watch_tiles: called after tiles of an image: tiles done, tiles in all, name of the image.
 
@@ -70,14 +79,16 @@ def derain(
             to be written, those that can be read and written are written first.
         ValueError: tensor or array of another shape or type.
     """
-    how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer
+    how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer, strength
     if is_video(images):
         with tiled_network(*how) as network:
             return [derain_video(network, images, output, watch)]
     sources = gather(images, smallest=1)
     if output is not None:
         sources = without_outputs(sources, images, Path(output))
-    targets = targets_of(sources, images, Path(output)) if output is not None else []
+    targets = targets_of(sources, images, Path(output), f"{suffix}.{extension}") if output is not None else []
+    if skip_existing and targets:
+        sources, targets = without_existing(sources, targets)
     done: list[Any] = []
     left_out = LeftOut()
     with tiled_network(*how) as network:

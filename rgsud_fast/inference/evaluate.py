@@ -26,12 +26,14 @@ def evaluate(
     local_statistics: Window = 0,
     mirror: bool = False,
     grey_layer: bool = False,
+    strength: float = 1.0,
     watch: ImageWatch | None = None,
 ) -> dict[str, Any]:
     """Measure derained images against their clean versions.
 
     Args:
-        weights, device, tile, overlap, tile_batch, local_statistics, mirror, grey_layer, watch: see `derain`.
+        weights, device, tile, overlap, tile_batch, local_statistics, mirror, grey_layer, strength, watch: see
+            `derain`.
         rainy: folder (or list) of rainy images.
         clean: folder (or list) of their clean versions, matched by file name (see `data.pairing.match_names`).
 
@@ -46,7 +48,7 @@ def evaluate(
     inputs = gather(rainy)
     truths = partners(inputs, gather(clean))
     rows = []
-    how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer
+    how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer, strength
     with tiled_network(*how) as network:
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
             image, wanted = source.load(), truth.load()

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
-from ..data.image_files import SUFFIXES
+from ..data.image_files import SUFFIXES, suffix_of
 from ..errors import UserError
 from .inputs import Images, Source, is_folder
 
 
-def targets_of(sources: list[Source], images: Images, output: Path) -> list[list[Path]]:
+def targets_of(sources: list[Source], images: Images, output: Path, ending: str = ".png") -> list[list[Path]]:
     """Where the result of each source is written: a list of paths per source, one for each image of a batch.
 
     One image file goes to the file `output` if that name is an image's; else `output` is a folder that takes the
-    names and the nesting of the input, as PNG.
+    names and the nesting of the input, with this ending.
 
     Raises:
-        UserError: `output` cannot be a folder, or an input would be overwritten.
+        UserError: `output` cannot be a folder, an input would be overwritten, or the ending is none of a format's.
     """
+    suffix_of(f"a{ending}")
+    if PurePosixPath(f"a{ending}").name != f"a{ending}" or "\\" in ending:
+        raise UserError(f"suffix {ending.rpartition('.')[0]!r}: what comes after a name cannot lead to a folder")
     is_file = isinstance(images, (str, Path)) and not is_folder(images)
     if is_file and output.suffix.lower() in SUFFIXES and not output.is_dir():
         targets = [[output]]
@@ -29,7 +33,7 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
         if is_file and output.suffix[1:].isalnum() and not output.exists():
             kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
             raise UserError(f"{output}: cannot write this format; end the name in one of {kinds}, or name a folder")
-        names = png_names([source.name for source in sources])
+        names = [name.removesuffix(".png") + ending for name in png_names([source.name for source in sources])]
         targets = [
             _number(output / name, len(source.load())) if source.batched else [output / name]
             for source, name in zip(sources, names, strict=True)
@@ -42,6 +46,14 @@ def targets_of(sources: list[Source], images: Images, output: Path) -> list[list
         if path.resolve() in inputs:
             raise UserError(f"{path} is one of the inputs and would be overwritten: give another output")
     return targets
+
+
+def without_existing(sources: list[Source], targets: list[list[Path]]) -> tuple[list[Source], list[list[Path]]]:
+    """The sources some of whose results are missing, and where these go."""
+    left = [i for i, paths in enumerate(targets) if not all(path.is_file() for path in paths)]
+    if len(left) < len(sources):
+        warnings.warn(f"{len(sources) - len(left)} results are there already and are skipped", stacklevel=3)
+    return [sources[i] for i in left], [targets[i] for i in left]
 
 
 def without_outputs(sources: list[Source], images: Images, output: Path) -> list[Source]:
@@ -121,4 +133,4 @@ def _refuse_ways_out(targets: list[Path], output: Path) -> None:
 
 def _number(path: Path, count: int) -> list[Path]:
     """Batch element i of 00000.png is 00000_i.png; a batch of one keeps the name."""
-    return [path] if count == 1 else [path.with_name(f"{path.stem}_{i:03d}.png") for i in range(count)]
+    return [path] if count == 1 else [path.with_name(f"{path.stem}_{i:03d}{path.suffix}") for i in range(count)]

@@ -24,6 +24,7 @@ from ..system.device import pick_device
 
 Weights: TypeAlias = str | Path | nn.Module
 Window: TypeAlias = int | Literal["auto"]
+STRONGEST = 1.5
 
 
 @dataclass
@@ -31,7 +32,8 @@ class TiledNetwork:
     """A network, the device it is on, and the tiling that the images it is given share.
 
     A derainer's result may be made better as a reward is (`ops.reward_candidate`): `mirror` takes the mean with the
-    mirrored image's, `grey_layer` makes what is taken away grey and nowhere negative.
+    mirrored image's, `grey_layer` makes what is taken away grey and nowhere negative. `strength` times the change that
+    comes out is made.
     """
 
     network: Network
@@ -39,6 +41,7 @@ class TiledNetwork:
     tiling: Tiling
     mirror: bool = False
     grey_layer: bool = False
+    strength: float = 1.0
 
     def tensor(self, images: Tensor) -> Tensor:
         """Apply the network to [N, C, H, W], image by image; a result on the CPU."""
@@ -58,6 +61,8 @@ class TiledNetwork:
         if self.mirror or self.grey_layer:
             mirrored = self.network(tiles.flip(3)) if self.mirror else None
             made, _ = reward_candidate(tiles, made, mirrored, self.grey_layer)
+        if self.strength != 1:
+            made = (tiles + self.strength * (made - tiles)).clamp(0, 1)
         return made.cpu()
 
 
@@ -69,12 +74,19 @@ def tiled_network(
     window: Window = 0,
     mirror: bool = False,
     grey_layer: bool = False,
+    strength: float = 1.0,
 ) -> Iterator[TiledNetwork]:
-    """A derainer ready to be applied, in evaluation mode and without gradients, with local statistics where asked."""
+    """A derainer ready to be applied, in evaluation mode and without gradients, with local statistics where asked.
+
+    Raises:
+        UserError: a strength that is not from 0 to `STRONGEST`, or weights or windows that cannot be used.
+    """
+    if not 0 <= strength <= STRONGEST:
+        raise UserError(f"strength {strength} must be from 0, which changes nothing, to {STRONGEST}")
     side = window_side(weights, window)
     network, where = on_device(weights, device)
     with evaluating(network), local_statistics(network, side):
-        yield TiledNetwork(network, where, tiling, mirror, grey_layer)
+        yield TiledNetwork(network, where, tiling, mirror, grey_layer, strength)
 
 
 def on_device(weights: Weights, device: str, kind: Kind = "derainer") -> tuple[nn.Module, torch.device]:

@@ -132,3 +132,38 @@ def test_an_output_inside_the_input_is_no_input_of_the_next_run(tmp_path):
     save(tmp_path / "a.jpg")
     for _ in range(2):
         assert derain(Darker(), tmp_path, tmp_path / "out") == [tmp_path / "out" / "a.png"]
+
+
+def test_a_run_that_was_interrupted_goes_on_where_it_stopped(tmp_path):
+    for name in ("a.png", "b.png", "sub/c.png"):
+        save(tmp_path / "in" / name)
+    derain(Darker(), tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / "b.png").unlink()
+    kept = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    with pytest.warns(UserWarning, match="2 results are there already and are skipped"):
+        written = derain(Darker(), tmp_path / "in", tmp_path / "out", skip_existing=True)
+    assert written == [tmp_path / "out" / "b.png"]
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == kept
+
+
+def test_names_and_formats_of_a_folder_are_the_users(tmp_path):
+    save(tmp_path / "in" / "a.jpg")
+    save(tmp_path / "in" / "sub" / "a.png")
+    written = derain(Darker(), tmp_path / "in", tmp_path / "out", extension="webp", suffix="_derained")
+    assert written == [tmp_path / "out" / "a_derained.webp", tmp_path / "out" / "sub" / "a_derained.webp"]
+    assert np.array(Image.open(written[1])).tolist() == np.full((8, 9, 3), 100).tolist()  # lossless
+    for wrong in ({"extension": "xyz"}, {"suffix": "/../x"}, {"extension": ""}):
+        with pytest.raises(UserError, match=r"cannot write this format|cannot lead to a folder"):
+            derain(Darker(), tmp_path / "in", tmp_path / "out", **wrong)
+
+
+@pytest.mark.parametrize("strength, expected", [(0, 0.8), (0.5, 0.6), (1.0, 0.4), (1.5, 0.2)])
+def test_strength_is_the_share_of_the_change(strength, expected):
+    derained = derain(Darker(), torch.full((3, 8, 8), 0.8), strength=strength)
+    torch.testing.assert_close(derained, torch.full((3, 8, 8), expected))
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.6, float("nan")])
+def test_a_strength_beyond_its_range_is_refused(strength):
+    with pytest.raises(UserError, match=r"must be from 0, which changes nothing, to 1\.5"):
+        derain(Darker(), torch.zeros(3, 8, 8), strength=strength)
