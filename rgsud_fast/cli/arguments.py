@@ -120,8 +120,8 @@ def what_to_derain(
     named = {"WEIGHTS": weights, "INPUT": images, "OUTPUT": output}
     missing = [name for name, path in named.items() if path is None]
     newest = "WEIGHTS" in missing and len(paths) == len(missing) - 1
-    if newest and paths and images is None and _is_weights(paths[0]):
-        raise UserError(f"derain {paths[0]}: these are weights; give WEIGHTS INPUT OUTPUT")
+    if newest and (taken := next((path for path in paths if _is_weights(path)), None)) is not None:
+        raise UserError(f"derain {taken}: these are weights; give WEIGHTS INPUT OUTPUT")
     if newest:
         missing.remove("WEIGHTS")
     if len(paths) != len(missing):

@@ -23,7 +23,7 @@ JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 SUFFIXES = JPEG | {".png", ".bmp", ".tif", ".tiff", ".webp"}  # of files that are read and written
 SMALLEST = 32  # pixels on the shorter side
 
-_LONGEST = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500}  # pixels on a side that Pillow's encoders write
+_LONGEST = {".webp": 16383, **dict.fromkeys(JPEG, 65500)}  # pixels on a side that Pillow's encoders write
 
 
 def _more_formats() -> dict[str, frozenset[str]]:

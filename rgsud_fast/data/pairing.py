@@ -39,6 +39,14 @@ def match_names(rainy: Sequence[str], clean: Sequence[str], rainy_set: str, clea
                 "each rainy image needs its clean version"
             )
         return places
+    if (places := _named_after(rainy, clean)) is not None:
+        for i, place in enumerate(places):
+            if (first := places.index(place)) < i:
+                raise UserError(
+                    f"{rainy_set}'s {rainy[first]} and {rainy[i]} are both named after {clean_set}'s {clean[place]}; "
+                    "give each clean image its own, or those alone that have some"
+                )
+        return places
     shared = not {_stem(name) for name in rainy}.isdisjoint(_stem(name) for name in clean)
     for i, (one, other, apart) in enumerate(zip(rainy, clean, _numbers_apart(rainy, clean), strict=True)):
         if shared and _stem(one) != _stem(other):
@@ -55,7 +63,13 @@ def match_names(rainy: Sequence[str], clean: Sequence[str], rainy_set: str, clea
 
 
 def _several_of_one(rainy: Sequence[str], clean: Sequence[str]) -> list[int] | None:
-    """The clean image whose name each rainy one's begins with, the longest such; None where this is no such set."""
+    """The clean image that each rainy one is named after; None where one is after none, or a clean one is left."""
+    places = _named_after(rainy, clean)
+    return places if places is not None and len(set(places)) == len(clean) else None
+
+
+def _named_after(rainy: Sequence[str], clean: Sequence[str]) -> list[int] | None:
+    """The clean image whose name each rainy one's begins with, the longest such; None where one begins with none."""
     by_name = {_stem(name): place for place, name in enumerate(clean)}
     places = []
     for name in map(_stem, rainy):
@@ -64,7 +78,7 @@ def _several_of_one(rainy: Sequence[str], clean: Sequence[str]) -> list[int] | N
         if place is None:
             return None
         places.append(place)
-    return places if len(set(places)) == len(clean) else None
+    return places
 
 
 def _numbers_apart(rainy: Sequence[str], clean: Sequence[str]) -> list[bool]:

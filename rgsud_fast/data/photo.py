@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..system.files import replacing
-from .image_files import FORMATS, SMALLEST, check_largest, check_size, decoding, save_options, suffix_of, to_rgb
+from .image_files import FORMATS, JPEG, SMALLEST, check_largest, check_size, decoding, save_options, suffix_of, to_rgb
 from .sixteen_bit import decode_deep, decode_tiff, is_deep, write_png, write_tiff
 
 _WITH_DEPTH = {".png": write_png, ".tif": write_tiff, ".tiff": write_tiff}
 _WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
-_WITH_EXIF = _WITH_ALPHA | {".jpg", ".jpeg"}
+_WITH_EXIF = _WITH_ALPHA | JPEG
 _LEFT_AWAY = "EXIF data, colour profile or resolution that the format cannot hold is left away"
+_DAMAGED = "its EXIF data is damaged and is left away"
 _EXIF_OF_JPEG = 65533  # bytes that one marker holds
 _FOREIGN = ("CMYK", "LAB", "HSV")  # their profiles mean nothing for the RGB that is made of them
 # EXIF tags that tell how one file stores its pixels, resolution and other blocks, and not what the photograph is.
@@ -97,8 +98,9 @@ def read_photo(path: str | Path, smallest: int = SMALLEST) -> Photo:
             turn = _UPRIGHT.get(exif.pop(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
         except Exception:  # damaged EXIF makes Pillow raise nearly anything; the pixels count
             exif, turn = Image.Exif(), _UPRIGHT[1]
+            warnings.warn(f"{path}: {_DAMAGED}", stacklevel=2)
         pixels = turn(pixels)
-        about = _about(exif, *pixels.shape[:2])
+        about = _about(exif, path, *pixels.shape[:2])
     colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
     alpha = np.ascontiguousarray(pixels[..., colours:]) if colours < pixels.shape[2] else None
     return Photo(np.ascontiguousarray(pixels[..., :colours]), alpha, about, icc, dpi)
@@ -117,8 +119,9 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     """
     suffix = suffix_of(path)
     check_largest(path, *photo.pixels.shape[:2])
+    given = photo
     if suffix not in _WITH_EXIF:
-        photo = replace(photo, exif=b"")
+        photo = replace(photo, exif=b"", icc=None)
     tries = [photo, replace(photo, exif=b""), Photo(photo.pixels, photo.alpha)]
     if suffix not in _WITH_ALPHA and len(photo.exif) > _EXIF_OF_JPEG:
         tries[0] = tries[1]
@@ -132,8 +135,8 @@ def write_photo(path: str | Path, photo: Photo) -> None:
                 reason = str(error).splitlines()[:1] or [type(error).__name__]
                 failure = f"{path}: cannot be written ({reason[0]}); write .png, or convert the input to PNG"
             else:
-                if (held.exif, held.icc, held.dpi) != (photo.exif, photo.icc, photo.dpi):
-                    warnings.warn(_LEFT_AWAY, stacklevel=2)
+                if (held.exif, held.icc, held.dpi) != (given.exif, given.icc, given.dpi):
+                    warnings.warn(f"{path}: {_LEFT_AWAY}", stacklevel=2)
                 return
         raise UserError(failure)
 
@@ -165,7 +168,7 @@ def _shallow(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _about(exif: Image.Exif, height: int, width: int) -> bytes:
+def _about(exif: Image.Exif, path: str | Path, height: int, width: int) -> bytes:
     """What EXIF says of the photograph itself; its thumbnail, which shows the rain, is left out, and damaged EXIF."""
     try:
         for tag in _STORAGE & set(exif):
@@ -177,6 +180,7 @@ def _about(exif: Image.Exif, height: int, width: int) -> bytes:
                     block[tag] = side
         return exif.tobytes() if len(exif) else b""
     except Exception:  # a value of another type than its tag has, for one
+        warnings.warn(f"{path}: {_DAMAGED}", stacklevel=3)
         return b""
 
 

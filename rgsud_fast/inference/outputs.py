@@ -11,6 +11,8 @@ from ..data.image_files import SUFFIXES, suffix_of
 from ..errors import UserError
 from .inputs import Images, Source, is_folder
 
+MARK = ".rgsud_fast"  # in a folder of results that lies in the folder of their inputs
+
 
 def targets_of(sources: list[Source], images: Images, output: Path, ending: str = ".png") -> list[list[Path]]:
     """Where the result of each source is written: a list of paths per source, one for each image of a batch.
@@ -57,11 +59,19 @@ def without_existing(sources: list[Source], targets: list[list[Path]]) -> tuple[
 
 
 def without_outputs(sources: list[Source], images: Images, output: Path) -> list[Source]:
-    """The images of a folder but for those in an output folder inside it, where an earlier run wrote them."""
+    """The images of a folder but for those in an output folder inside it, where an earlier run wrote them.
+
+    Such a folder is marked when it is new. One that held images of the user's before has no mark: these are inputs.
+    """
     root = output.resolve()
-    if not isinstance(images, (str, Path)) or not is_folder(images) or Path(images).resolve().is_relative_to(root):
+    if not isinstance(images, (str, Path)) or not root.is_relative_to(Path(images).resolve()) or not is_folder(images):
         return sources
     kept = [source for source in sources if not source.path or root not in source.path.resolve().parents]
+    if len(kept) == len(sources):
+        output.mkdir(parents=True, exist_ok=True)
+        (output / MARK).touch()
+    if not (output / MARK).is_file():
+        return sources
     if not kept:
         raise UserError(f"{images}: every image lies in {output}, where results go: give another output")
     return kept

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from safetensors import safe_open
+from safetensors.torch import save
+
 from ..config.parts import PARTS
 from ..errors import UserError
 from ..runs.folder import RunFolder
-from ..runs.model_card import write_card
+from ..runs.model_card import without_paths, write_card
 from ..system.hub import PREFIX, explaining, import_hub, parse_name, reachable
+from ..system.names import takes_home, utf8_name
 
 
+@takes_home
 def publish(run: str | Path, repository: str, *, public: bool = False) -> str:
     """Upload a finished run to a repository of a model hub, which is made where there is none.
 
@@ -42,7 +47,7 @@ def publish(run: str | Path, repository: str, *, public: bool = False) -> str:
             raise hub.errors.LocalTokenNotFoundError
         api = hub.HfApi(endpoint=endpoint)
         address = api.create_repo(name.repository, private=not public, exist_ok=True)
-        additions = [hub.CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
+        additions = [hub.CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=_content(file)) for file in files]
         api.create_commit(name.repository, additions, commit_message=f"{Path(run).resolve().name} by rgsud_fast")
     return str(address)
 
@@ -59,4 +64,17 @@ def files_to_publish(run: Path) -> list[Path]:
         raise UserError(f"{run} is no finished run{begun or ': give the folder of one'}")
     write_card(run)
     names = [*(f"{kind}.safetensors" for kind in PARTS), "scorer.safetensors", "README.md", folder.gallery.name]
-    return [run / name for name in names if (run / name).is_file()]
+    files = [run / name for name in names if (run / name).is_file()]
+    for file in files:
+        if not file.resolve().is_relative_to(run.resolve()):
+            raise UserError(f"{file} is a link that leads out of the run folder, to {file.resolve()}: remove it")
+    return files
+
+
+def _content(file: Path) -> bytes | Path:
+    """What is sent of a file: of the scorer without the folders of the file that it was read of."""
+    if file.name != "scorer.safetensors":
+        return file
+    with utf8_name(file) as name, safe_open(name, framework="pt") as opened:
+        text = without_paths(opened.metadata() or {})
+        return save({key: opened.get_tensor(key) for key in opened.keys()}, metadata=text)  # noqa: SIM118

@@ -95,7 +95,11 @@ def rain(
                 painted = network.tensor(torch.cat([background, wet], dim=1))
                 pair = (Path(output) / "rainy" / names[i], Path(output) / "clean" / names[i])
                 write_image(pair[0], painted[0])
-                write_image(pair[1], background[0])
+                try:
+                    write_image(pair[1], background[0])
+                except Exception:
+                    pair[0].unlink(missing_ok=True)  # no half of a pair
+                    raise
                 written.append(pair)
             if watch is not None:
                 watch(i + 1, len(backgrounds), names[i])

@@ -167,7 +167,7 @@ def _is_ours(path: Path) -> bool:
     if is_torch_file(path):
         return False
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with utf8_name(path) as name, safe_open(name, framework="pt") as file:
             return "format" in (text := file.metadata() or {}) and text["format"] != "pt"
     except Exception:  # a damaged header makes its reader raise nearly anything
         return True
@@ -180,9 +180,10 @@ def _foreign(path: Path) -> nn.Module:
         return read_nafnet(path)
     averaged = state.get("average")
     held = state["networks"].get("derainer")
-    if isinstance(averaged, dict) and int(averaged.get("n_averaged", 0)) > 0:  # not where the average is off
-        held = {name.removeprefix("module."): value for name, value in averaged.items() if name != "n_averaged"}
-    if not isinstance(held, dict) or not {"first.weight", "last.weight"} <= held.keys():
+    if isinstance(averaged, dict) and _is_counted(averaged.get("n_averaged")):  # not where the average is off
+        held = {str(name).removeprefix("module."): value for name, value in averaged.items() if name != "n_averaged"}
+    tensors = isinstance(held, dict) and all(isinstance(value, Tensor) for value in held.values())
+    if not tensors or not {"first.weight", "last.weight"} <= held.keys():
         raise UserError(f"{path} holds a derainer of your own: train --resume --out {path.parent} writes it as weights")
     warnings.warn(
         f"{path.parent} is not finished: these are its weights at step {state['step']};"
@@ -190,6 +191,10 @@ def _foreign(path: Path) -> nn.Module:
         stacklevel=3,
     )
     return build_nafnet(path, held)
+
+
+def _is_counted(count: Any) -> bool:
+    return isinstance(count, (int, Tensor)) and bool(torch.as_tensor(count).sum() > 0)
 
 
 def _state(path: Path) -> dict[str, Any] | None:

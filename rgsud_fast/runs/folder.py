@@ -56,6 +56,14 @@ class RunFolder:
             self._lock.release()
 
     @contextlib.contextmanager
+    def releasing(self) -> Iterator[None]:
+        """Let others have the folder when what is done meanwhile ends or fails."""
+        try:
+            yield
+        finally:
+            self.release()
+
+    @contextlib.contextmanager
     def remove_if_empty(self) -> Iterator[None]:
         """Remove the folder again if what is done meanwhile fails and leaves nothing in it."""
         try:
@@ -163,14 +171,14 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
 
 def _refuse_other_contents(folder: RunFolder) -> None:
     """Demand that a new run's folder holds nothing that it would mix with."""
-    from ..data.image_files import SUFFIXES  # loads torch, which the command line's help does without
+    from ..data.image_files import READABLE  # loads torch, which the command line's help does without
 
     if folder.checkpoint.exists() or folder.metrics.exists():
         raise UserError(
             f"{folder.path} already holds a run; add --resume (in Python: resume=True) to continue it, or give another "
             "--out"
         )
-    if any(path.suffix.lower() in SUFFIXES for path in folder.path.iterdir()):
+    if any(path.suffix.lower() in READABLE for path in folder.path.iterdir()):
         raise UserError(f"{folder.path} holds images: give a folder for the run alone as --out")
 
 

@@ -36,11 +36,19 @@ class FolderLock:
         self._handle: int | None = None
         while self._handle is None:
             try:
-                handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+                handle = self._open(os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 raise UserError(f"{self.path} cannot be written: {error.strerror}; give another --out") from None
             if not self._lock(handle):
                 os.close(handle)
+
+    def _open(self, access: int) -> int:
+        """The file to lock; where another user made it, to read alone, which a lock needs no more than."""
+        flags = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            return os.open(self.path, access | flags, 0o666)
+        except PermissionError:
+            return os.open(self.path, os.O_RDONLY | flags)
 
     def _lock(self, handle: int) -> bool:
         """Take this file; False where its owner removed it meanwhile, so that the folder has another one by now."""

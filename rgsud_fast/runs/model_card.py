@@ -83,7 +83,7 @@ def model_card(run: Path, files: set[str]) -> str:
     """
     folder = RunFolder(run)
     name = run.resolve().name
-    config = _without_paths(read_yaml(folder.config)) if folder.config.exists() else {}
+    config = without_paths(read_yaml(folder.config)) if folder.config.exists() else {}
     metrics = _metrics(folder)
     told = [
         "---",
@@ -197,16 +197,16 @@ def _is_own(weights: Path) -> bool:
         return False
 
 
-def _without_paths(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
     """A configuration whose files and folders have lost the folders that they lie in, and without this machine's.
 
     Of an address its last part is kept alone: host, user and what signs it are nobody else's business. A name on a
     model hub stays whole: its terms hold.
     """
     if isinstance(value, dict):
-        return {key: _without_paths(item) for key, item in value.items() if key not in ("out", "cache_dir")}
+        return {key: without_paths(item) for key, item in value.items() if key not in ("out", "cache_dir")}
     if isinstance(value, list):
-        return [_without_paths(item) for item in value]
+        return [without_paths(item) for item in value]
     if isinstance(value, str) and value.startswith("hf:"):
         return value
     if isinstance(value, str) and value.startswith(("http://", "https://")):

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..config.figures import FIGURES, FILTER, INPUT, ROWS
 from ..config.load import flatten_fields
 from ..data import evenly, to_batch
-from ..data.shard_files import without_secrets
 from ..iqa.metrics import psnr
 from ..methods.pasting import paste
 from ..networks import evaluating, local_statistics
@@ -21,6 +20,7 @@ from ..ops import rain_residual
 from ..rewards.pool import RewardPool
 from ..rewards.sweep import OUTCOMES, judge
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
+from ..runs.model_card import without_paths
 from .validation import window_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             + _reasons(folder.read_log()),
         ),
         curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
-        facts("Configuration", {name: without_secrets(value) for name, value in fields.items()}),
+        facts("Configuration", without_paths(fields)),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
     )
 

@@ -92,13 +92,14 @@ def _train(
     # "auto" leaves the choice to RGSUD_BACKEND.
     backend = contextlib.nullcontext() if config.backend == "auto" else use_backend(config.backend)
     with (
+        folder.releasing(),
         Progress(config.iterations, quiet=quiet) as progress,
         backend,
         folder.remove_if_empty(),
         folder.explain_full_disks(),
         contextlib.ExitStack() as closing,
     ):
-        closing.callback(folder.release)
+        closing.callback(folder.release)  # the file of the lock is gone before an empty folder is removed
         if line:
             progress.say(line)
         if ranks.first and not folder.locked:

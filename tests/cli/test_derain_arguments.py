@@ -82,3 +82,19 @@ def test_a_warning_of_ours_is_one_line_and_a_librarys_stays(capsys):
     _warn("a\nb", UserWarning, cli.__file__, 3)
     _warn("a", UserWarning, "/lib/x.py", 3)
     assert capsys.readouterr().err == "rgsud-fast: a b\n/lib/x.py:3: UserWarning: a\n"
+
+
+@pytest.mark.parametrize(
+    "average, derainer", [({"n_averaged": "abc"}, None), (None, {"first.weight": 3, "last.weight": 4})]
+)
+def test_a_checkpoint_that_makes_no_sense_is_refused_in_one_line(finished, capsys, average, derainer):
+    (finished / "derainer.safetensors").unlink()
+    held = {"derainer": derainer or drawn(NAFNet(4, [1], 1, [1])).state_dict() | {"more": "text"}}
+    state = {"version": 1, "step": 7, "sweeps": 0, "networks": held, "average": average}
+    torch.save(state, finished / "checkpoint.pt")
+    assert cli.main(["derain", "runs/demo-0", "photo.png", "out.png"]) == 2
+    assert "holds a derainer of your own" in capsys.readouterr().err
+
+
+def test_a_run_is_not_taken_for_the_output(finished, capsys):
+    assert "these are weights; give WEIGHTS INPUT OUTPUT" in told(capsys, "-i", "photo.png", "runs/demo-0")

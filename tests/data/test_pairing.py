@@ -7,6 +7,7 @@ import pytest
 
 from rgsud_fast.data import FolderSet
 from rgsud_fast.data.load import pair_up
+from rgsud_fast.data.pairing import match_names
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.inputs import Source, partners
 
@@ -111,3 +112,14 @@ def test_several_rainy_images_of_one_clean_scene_validate():
     sets = [FolderSet.from_arrays(names, [images[n] for n in names]) for names in (list(images)[:3], list(images)[3:])]
     pairs = pair_up(*sets)
     assert [(pair.name, pair.clean[0, 0, 0]) for pair in pairs] == [("7_1.png", 3), ("7_2.png", 3), ("8_1.png", 4)]
+
+
+@pytest.mark.parametrize("rainy, clean", [(["1_1", "1_2", "3_1"], ["1", "2", "3"]), (["1_1", "1_2"], ["1", "2"])])
+def test_two_rainy_images_of_one_scene_are_not_judged_against_another(rainy, clean):
+    names = [f"{name}.png" for name in rainy], [f"{name}.png" for name in clean]
+    with pytest.raises(UserError, match=r"1_1\.png and 1_2\.png are both named after clean's 1\.png"):
+        match_names(*names, "rainy", "clean")
+
+
+def test_images_named_after_their_clean_ones_are_paired_by_name():
+    assert match_names(["b_1.png", "a_1.png"], ["a.png", "b.png"], "rainy", "clean") == [1, 0]

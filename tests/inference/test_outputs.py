@@ -13,6 +13,7 @@ import torch
 from darker import Darker
 from PIL import Image, TiffImagePlugin
 
+from rgsud_fast.data.image_files import check_largest
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.derain import derain
 from rgsud_fast.inference.outputs import flat_names, png_names
@@ -167,3 +168,31 @@ def test_strength_is_the_share_of_the_change(strength, expected):
 def test_a_strength_beyond_its_range_is_refused(strength):
     with pytest.raises(UserError, match=r"must be from 0, which changes nothing, to 1\.5"):
         derain(Darker(), torch.zeros(3, 8, 8), strength=strength)
+
+
+def test_results_inside_the_input_are_no_inputs_and_the_users_images_there_are(tmp_path):
+    save(tmp_path / "photos" / "a.jpg")
+    for _ in range(2):
+        assert derain(Darker(), tmp_path / "photos", tmp_path / "photos" / "out") == [tmp_path / "photos/out/a.png"]
+    originals = [save(tmp_path / "photos" / "2024" / name) for name in ("a.png", "b.png")]
+    before = [path.read_bytes() for path in originals]
+    with pytest.raises(UserError, match="is one of the inputs and would be overwritten"):
+        derain(Darker(), tmp_path / "photos", tmp_path / "photos" / "2024")
+    assert [path.read_bytes() for path in originals] == before
+
+
+@pytest.mark.parametrize("name", ["o.jfif", "o.jpe", "o.jpg"])
+def test_every_ending_of_jpeg_keeps_exif_and_has_its_largest_side(tmp_path, name):
+    exif = Image.Exif()
+    exif[271] = "maker"
+    derain(Darker(), save(tmp_path / "a.jpg", exif=exif), tmp_path / name)
+    assert Image.open(tmp_path / name).getexif()[271] == "maker"
+    with pytest.raises(UserError, match=r"65500|65,500"):
+        check_largest(tmp_path / name, 70_000, 40)
+
+
+def test_what_a_format_never_holds_is_told_too(tmp_path):
+    exif = Image.Exif()
+    exif[271] = "maker"
+    with pytest.warns(UserWarning, match=r"o\.bmp: EXIF data, .* is left away"):
+        derain(Darker(), save(tmp_path / "a.jpg", exif=exif), tmp_path / "o.bmp")

@@ -9,7 +9,9 @@ from plain_nafnet import drawn
 
 import rgsud_fast
 from rgsud_fast import cli
+from rgsud_fast.config import merge
 from rgsud_fast.errors import UserError
+from rgsud_fast.iqa import NiqeModel, NiqeScorer, save_scorer
 from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.runs.model_card import model_card
@@ -85,3 +87,17 @@ def test_what_cannot_be_published_is_told_in_one_line(hub, run, tmp_path, monkey
 def test_the_card_names_the_weights_on_a_hub_that_it_started_from(run):
     (run / "config.yaml").write_text("network: {derainer_start: 'hf:owner/repo/x.pth'}")
     assert "started from the weights in `hf:owner/repo/x.pth`, whose terms hold" in model_card(run, set())
+
+
+def test_no_folder_of_this_machine_is_sent_and_no_file_from_outside(hub, config, tmp_path):
+    cov = torch.eye(36, dtype=torch.float64)
+    save_scorer(NiqeScorer(NiqeModel(torch.zeros(36, dtype=torch.float64), cov)), tmp_path / "model.safetensors")
+    config = merge(config, {"reward": {"scorer": f"niqe:{tmp_path / 'model.safetensors'}"}, "stage2_iterations": 0})
+    run = rgsud_fast.train(config, quiet=True).run_dir
+    rgsud_fast.publish(run, "owner/new")
+    assert "scorer.safetensors" in hub.committed
+    assert not [name for name, sent in hub.committed.items() if str(tmp_path).encode() in sent]
+    (run / "gallery.html").unlink()
+    (run / "gallery.html").symlink_to(tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="is a link that leads out of the run folder"):
+        rgsud_fast.publish(run, "owner/new")

@@ -124,3 +124,20 @@ def test_a_folder_of_photographs_is_no_run_folder(tmp_path):
     with pytest.raises(UserError, match="holds images: give a folder for the run alone"):
         open_run(Config(out=tmp_path), resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["me.JPG"]
+
+
+def test_the_lock_of_another_user_is_read_where_it_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / ".owner").write_text("process 1 on elsewhere\n")
+    real = os.open
+
+    def refuse(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    folder = open_run(Config(out=tmp_path), resume=False)
+    assert folder.locked
+    with pytest.raises(UserError, match=r"belongs to a run that goes on \(process 1 on elsewhere\)"):
+        open_run(Config(out=tmp_path), resume=False)
+    folder.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import UserError, reason
+from ...system.names import utf8_name
 from ...system.torch_files import load_tensors
 from .nafnet import NAFNet
 
@@ -81,7 +83,7 @@ def build_nafnet(path: Path, tensors: dict[str, Tensor]) -> NAFNet:
         with torch.device("meta"):
             derainer = NAFNet(**_sizes(tensors))
         derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} holds a network that is like NAFNet but is none: {reason(error)}") from None
     return derainer
 
@@ -89,7 +91,8 @@ def build_nafnet(path: Path, tensors: dict[str, Tensor]) -> NAFNet:
 def _load(path: Path) -> Any:
     if not is_torch_file(path):
         try:
-            return load_file(path)
+            with utf8_name(path) as name:
+                return load_file(name)
         except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{path} is not a readable safetensors file: {error}") from None
     try:
@@ -128,7 +131,7 @@ def _groups(loaded: Any) -> Iterator[dict[str, Tensor]]:
 
 
 def _is_average(name: str) -> bool:
-    return any(word in name.lower() for word in ("ema", "average", "shadow"))
+    return not {"ema", "average", "averaged", "shadow"}.isdisjoint(re.split(r"[._]", name.lower()))
 
 
 def _plain(name: str) -> str:
