@@ -6,7 +6,7 @@ from ..errors import UserError
 from .config import Config
 from .load import flatten_fields
 
-SILENT = ("out", "device", "threads", "data.cache_dir", "data.cache_gib")  # where it runs, not what
+SILENT = ("out", "device", "threads", "live_gallery", "data.cache_dir", "data.cache_gib")  # where it runs, not what
 FIXED = ("seed", "preset")  # what is done already was done with them
 
 

@@ -45,6 +45,11 @@ class Config(Section):
         False, description="Validations derain with local statistics (TLC), in windows of 1.5 crops."
     )
     save_every: int = Field(5_000, ge=1, description="Iterations between checkpoints.")
+    live_gallery: bool = Field(
+        True,
+        description="Write gallery.html during the run too, after sweeps and validations; takes at most some 2 % of the"
+        " time.",
+    )
     data: DataConfig = Field(default_factory=DataConfig)
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     loss: LossConfig = Field(default_factory=LossConfig)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import RemovedLayer
+from ..system.watch import Watch, nobody, watched
 from . import _augment as augment
 from .plausibility import Plausibility
 from .scorer import check_images
@@ -98,6 +99,7 @@ def fit_domain_scorer(
     seed: int,
     iterations: int = 300,
     device: torch.device | str = "cpu",
+    watch: Watch = nobody,
 ) -> DomainScorer:
     """Learn to tell the two unpaired domains apart by their rain.
 
@@ -112,6 +114,7 @@ def fit_domain_scorer(
         seed: of everything drawn; the same seed gives the same scorer.
         iterations: steps of 8 rainy, 8 clean and 4 spoiled crops of 96 x 96.
         device: where to train and to score.
+        watch: told how many steps are done.
 
     Returns:
         The scorer.
@@ -123,7 +126,7 @@ def fit_domain_scorer(
     optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=max(iterations, 2))
     with torch.enable_grad():
-        for _ in range(iterations):
+        for _ in watched(range(iterations), watch):
             crops, target = _draw(rainy, clean, generator)
             logit = network(crops.to(device))
             loss = F.binary_cross_entropy_with_logits(logit, target.to(device))

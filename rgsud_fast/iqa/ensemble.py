@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data import evenly, to_batch
 from ..errors import UserError
+from ..system.watch import Watch, nobody, watched
 from .scorer import Scorer
 
 MOST = 64  # photographs that a member's ranks are taken among
@@ -49,7 +50,10 @@ class EnsembleScorer:
 
 
 def fit_ensemble(
-    members: Sequence[Scorer], photographs: Sequence[Sequence[np.ndarray]], device: torch.device | str = "cpu"
+    members: Sequence[Scorer],
+    photographs: Sequence[Sequence[np.ndarray]],
+    device: torch.device | str = "cpu",
+    watch: Watch = nobody,
 ) -> EnsembleScorer:
     """Score photographs by every member, to have something that ranks mean.
 
@@ -57,6 +61,7 @@ def fit_ensemble(
         members: the scorers, as they will score later.
         photographs: sets of good and of bad ones, uint8 [H, W, 3] each; at most 64 are read, evenly spread.
         device: where to score.
+        watch: told how many photographs are done.
 
     Raises:
         UserError: a member gives fewer than two different scores.
@@ -64,7 +69,7 @@ def fit_ensemble(
     places = [(which, index) for which, images in enumerate(photographs) for index in range(len(images))]
     chosen = evenly(len(places), MOST)
     scores: list[list[Tensor]] = [[] for _ in members]
-    for place in chosen:
+    for place in watched(chosen, watch):
         which, index = places[place]
         image = to_batch(photographs[which][index], device)
         for found, member in zip(scores, members, strict=True):

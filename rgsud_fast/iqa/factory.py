@@ -18,6 +18,7 @@ from ..errors import UserError, reason
 from ..system.files import replacing
 from ..system.hub import fetch, is_hub_name
 from ..system.names import printable, takes_home, utf8_name
+from ..system.watch import Watch, nobody
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer
@@ -40,6 +41,7 @@ def make_scorer(
     seed: int = 0,
     device: torch.device | str = "cpu",
     configure: Callable[[Scorer], None] = lambda scorer: None,
+    watch: Watch = nobody,
 ) -> Scorer:
     """Make the score of that name, fitted to the user's photographs where it is a fitted one; or take the user's own.
 
@@ -53,6 +55,7 @@ def make_scorer(
         seed: of everything drawn while fitting.
         device: where images will be scored.
         configure: called with each scorer that is made by name, an ensemble's members before they are fitted.
+        watch: told how far the fitting is.
 
     Raises:
         UserError: no such scorer, a file or package it needs is missing, or photographs it cannot be fitted to.
@@ -65,9 +68,9 @@ def make_scorer(
         raise UserError(f"scorer must be one of {', '.join(NAMES)} or a function of images, got {scorer!r}")
     check_scorer(scorer)
     if scorer.startswith("ensemble"):
-        members = [make_scorer(member, rainy, clean, seed, device, configure) for member in members_of(scorer)]
-        return fit_ensemble(members, (rainy, clean), device)
-    made = _make(*parse_scorer(scorer), rainy, clean, seed, device)
+        members = [make_scorer(member, rainy, clean, seed, device, configure, watch) for member in members_of(scorer)]
+        return fit_ensemble(members, (rainy, clean), device, watch)
+    made = _make(*parse_scorer(scorer), rainy, clean, seed, device, watch)
     configure(made)
     return made
 
@@ -79,6 +82,7 @@ def _make(
     clean: Sequence[np.ndarray],
     seed: int,
     device: torch.device | str,
+    watch: Watch,
 ) -> Scorer:
     if name == "pyiqa":
         return PyiqaScorer(argument, device)
@@ -87,8 +91,8 @@ def _make(
     if name == "brisque":
         return BrisqueScorer(BrisqueModel(*(part.to(device) for part in load_brisque_model(argument))))
     if name == "niqe":
-        return _niqe(argument, device) if argument else NiqeScorer(fit_niqe_model(clean, device))
-    return fit_domain_scorer(rainy, clean, seed, device=device)
+        return _niqe(argument, device) if argument else NiqeScorer(fit_niqe_model(clean, device, watch))
+    return fit_domain_scorer(rainy, clean, seed, device=device, watch=watch)
 
 
 def _niqe(path: str, device: torch.device | str) -> Scorer:

@@ -17,6 +17,7 @@ from ..data import evenly, to_batch
 from ..errors import UserError
 from ..ops.nss_features import MATLAB, Form, block_sharpness, nss_features
 from ..system.names import takes_home
+from ..system.watch import Watch, nobody, watched
 from .scorer import check_images, finite
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
@@ -72,12 +73,13 @@ def _inverse(matrix: Tensor) -> Tensor:
     return torch.linalg.pinv(matrix, hermitian=True)
 
 
-def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cpu") -> NiqeModel:
+def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cpu", watch: Watch = nobody) -> NiqeModel:
     """Learn what good photographs look like from the user's clean ones, as the published model was learned.
 
     Args:
         clean: uint8 [H, W, 3] each; at most 300 of them are used, evenly spread.
         device: where to compute.
+        watch: told how many images are done.
 
     Returns:
         Mean and covariance of the features over all blocks whose sharpness exceeds 0.75 of their image's sharpest.
@@ -86,7 +88,7 @@ def fit_niqe_model(clean: Sequence[np.ndarray], device: torch.device | str = "cp
         UserError: too few blocks for a covariance of 36 features.
     """
     kept = []
-    for index in evenly(len(clean), MOST_IMAGES):
+    for index in watched(evenly(len(clean), MOST_IMAGES), watch):
         image = to_batch(clean[index], device)
         features = nss_features(image)[0]  # [blocks, 36]
         if len(features):

@@ -15,6 +15,7 @@ from ..data import Domains
 from ..errors import UserError, reason
 from ..iqa import DaclipScorer, DomainScorer, Scorer, make_scorer, restore_scorer
 from ..system.distributed import Ranks
+from ..system.watch import Watch, nobody
 from .sweep import plausibility_of
 
 
@@ -24,6 +25,7 @@ def choose_scorer(
     own: Scorer | Callable[[Tensor], Any] | None,
     saved: dict[str, Any] | None,
     ranks: Ranks,
+    watch: Watch = nobody,
 ) -> Scorer:
     """The user's scorer, or the configured one: fitted to the two domains, or as the checkpoint holds it.
 
@@ -33,11 +35,12 @@ def choose_scorer(
         own: the user's own, which comes before the configured one.
         saved: the checkpoint of the run to resume.
         ranks: the processes that judge. A scorer is fitted on the first one, so that all judge alike.
+        watch: told how far the fitting is.
 
     Raises:
         UserError: the run to resume was scored by another.
     """
-    fit = functools.partial(_fit, config, domains, device=ranks.device)
+    fit = functools.partial(_fit, config, domains, device=ranks.device, watch=watch)
     if own is not None:
         return fit(own)
     if saved is not None:
@@ -48,10 +51,14 @@ def choose_scorer(
 
 
 def _fit(
-    config: Config, domains: Domains, wanted: str | Scorer | Callable[[Tensor], Any], device: torch.device
+    config: Config,
+    domains: Domains,
+    wanted: str | Scorer | Callable[[Tensor], Any],
+    device: torch.device,
+    watch: Watch,
 ) -> Scorer:
     configure = functools.partial(_set_options, reward=config.reward)
-    return make_scorer(wanted, domains.rainy, domains.clean, config.seed, device, configure)
+    return make_scorer(wanted, domains.rainy, domains.clean, config.seed, device, configure, watch)
 
 
 def _restore(config: Config, saved: dict[str, Any], device: torch.device) -> Scorer:

@@ -88,6 +88,14 @@ class ShardedPool:
         """Of an own image; see `RewardPool.versions`."""
         return self.shard.versions(self._place(index))
 
+    def holds(self, index: int) -> bool:
+        """Whether an own image has a reward."""
+        return self.shard.holds(self._place(index))
+
+    def best(self, index: int) -> tuple[Tensor, Tensor]:
+        """Of an own image; see `RewardPool.best`."""
+        return self.shard.best(self._place(index))
+
     def take(self, crops: Sequence[Crop], side: int) -> tuple[Tensor, Tensor]:
         """Reward crops, whoever keeps the images; see `RewardPool.take`.
 

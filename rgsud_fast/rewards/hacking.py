@@ -15,6 +15,7 @@ from ..iqa import NiqeModel, fit_niqe_model, niqe
 from ..iqa.metrics import psnr
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
+from ..system.watch import Watch, nobody
 
 READINGS = 4  # sweeps that are compared
 IMAGES = 4  # that each reading measures
@@ -48,9 +49,10 @@ class HeldOutMetric:
         domains: the images of the run.
         scored_by: name of the score that judges the rewards.
         device: where the derainer is.
+        watch: told how far the fitting is.
     """
 
-    def __init__(self, domains: Domains, scored_by: str, device: torch.device) -> None:
+    def __init__(self, domains: Domains, scored_by: str, device: torch.device, watch: Watch = nobody) -> None:
         self.domains, self.device = domains, device
         self.name = "validation PSNR"
         self._model: NiqeModel | None = None
@@ -59,7 +61,7 @@ class HeldOutMetric:
         self.name = ""
         if "niqe" not in scored_by:
             try:
-                self._model = fit_niqe_model(domains.clean, device)
+                self._model = fit_niqe_model(domains.clean, device, watch)
                 self.name = "-NIQE"
             except UserError:  # too few sharp blocks
                 pass

@@ -172,6 +172,10 @@ class RewardPool:
         begin, end = (self._offsets[i] - tier.base for i in (index, index + 1))
         return tier.arena[:, begin:end].reshape(-1, height, width, 3)
 
+    def holds(self, index: int) -> bool:
+        """Whether one image has a reward."""
+        return bool(torch.isfinite(self.scores[index]).any())
+
     def best(self, index: int) -> tuple[Tensor, Tensor]:
         """The best version of one image, [H, W, 3] bytes, and its score."""
         slot = self.scores[index].argmax()

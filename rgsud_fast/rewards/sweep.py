@@ -18,6 +18,7 @@ from ..networks.tiles import run_tiled
 from ..ops import RemovedLayer, removed_layer, reward_candidate
 from ..ops.pool_update import EMPTY
 from ..system.device import to_device
+from ..system.watch import Watch, nobody, watched
 from .distributed_pool import Pool
 from .first import first_reward, oriented_layer
 
@@ -56,6 +57,7 @@ def sweep(
     pool: Pool,
     device: torch.device,
     reward: RewardConfig,
+    watch: Watch = nobody,
 ) -> tuple[Sweep, list[int]]:
     """Offer the derainer's present output on whole images to the pool.
 
@@ -70,6 +72,7 @@ def sweep(
         pool: is updated.
         device: where networks and pool live.
         reward: the guards, what is done to a candidate, and what becomes of older versions.
+        watch: told how many images are done.
 
     Returns:
         What it did, and the place in OUTCOMES of each image.
@@ -78,7 +81,7 @@ def sweep(
     if reward.decay:
         pool.decay(reward.decay)
     with evaluating(derainer):
-        for index in indices:
+        for index in watched(indices, watch):
             image = to_device(to_batch(rainy[index]), device)
             if reward.rescore:
                 pool.rescore(index, _scores_of(pool.versions(index), image, scorer))

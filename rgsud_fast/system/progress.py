@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
@@ -15,6 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .names import print_anything
+from .watch import Watch
+
+SILENCE = 12  # times the usual seconds between two lines: after so many a log hears of a run without new figures
 
 
 class Progress:
@@ -24,7 +28,8 @@ class Progress:
         total: iterations of the whole run.
         quiet: print nothing at all.
         stream: where to print; standard output by default.
-        every: least seconds between two lines where the stream is no terminal.
+        every: least seconds between two lines where the stream is no terminal; one without new figures comes after
+            `SILENCE` times as many.
     """
 
     def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None, every: float = 5.0) -> None:
@@ -32,9 +37,13 @@ class Progress:
         self._console = Console(file=print_anything(stream), highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._first: tuple[float, int] | None = None  # (seconds, step) of the first advance: a resumed run starts late
+        self._phase = ("", 0.0, 0)  # name, when it began, how much was done before
+        self._told = 0.0  # when anything was last told, shown or not
         self._last_line = float("-inf")
+        self._last_figures: str | None = None
 
     def __enter__(self) -> Progress:
+        self._told = time.monotonic()
         if not self.quiet and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.__enter__()
@@ -46,36 +55,64 @@ class Progress:
                 self._live.__exit__(None, None, None)
             self._live = None
 
-    def advance(self, step: int, stage: int | str, fields: Mapping[str, float | str]) -> None:
+    def advance(self, step: int, stage: int, fields: Mapping[str, float | str]) -> None:
         """Show where the run is.
+
+        In a log each line has figures of its own: the same ones are not told again.
 
         Args:
             step: iterations done.
-            stage: of the method, 1 or 2; or the name of what comes before.
+            stage: of the method, 1 or 2.
             fields: what to show by name, in order, such as losses, images/s and the pool's state; numbers are
                 rounded to four digits.
         """
         if self.quiet:
             return
-        now = time.monotonic()
-        staged = isinstance(stage, int)  # what comes before the first stage says nothing of its speed
-        if self._first is None and staged:
+        now = self._told = time.monotonic()
+        self._phase = ("", now, 0)
+        if self._first is None:
             self._first = (now, step)
         eta = self._eta(step, now)
         shown = [(name, _text(value)) for name, value in fields.items()]
         if self._live is not None:
-            self._live.update(self._bar(step, stage, shown, eta))
-        elif step >= self.total or now - self._last_line >= self.every:
-            self._last_line = now
-            parts = [f"step {step:,}/{self.total:,}", f"stage {stage}", *(f"{k} {v}" for k, v in shown)]
+            figures = Text("  ").join(Text.assemble((f"{name} ", "dim"), value) for name, value in shown)
+            self._live.update(_bar(f"stage {stage}", step, self.total, eta, figures))
+            return
+        told = "  ".join(f"{name} {value}" for name, value in shown)
+        new = told != self._last_figures
+        if step >= self.total or now - self._last_line >= self.every * (1 if new else SILENCE):
+            self._last_line, self._last_figures = now, told
+            parts = [f"step {step:,}/{self.total:,}", f"stage {stage}", *([told] if new and told else [])]
             self._print("  ".join([*parts, f"ETA {eta}"]))
 
-    def reading(self, done: int, total: int) -> None:
-        """Show how far the images of a run, or their shards, are read before it."""
-        self.advance(0, "images", {"read": f"{done:,}/{total:,}"})
+    def phase(self, name: str, done: int, total: int) -> None:
+        """Show how far something is that is no iteration: reading images, a sweep, a validation.
+
+        Each has a bar and an ETA of its own. A log gets a line every `every` seconds, and none of a short one.
+        """
+        if self.quiet:
+            return
+        now, told = time.monotonic(), self._told
+        self._told = now
+        if name != self._phase[0] or done <= self._phase[2]:
+            self._phase = (name, told, 0)  # its first part took what has passed since
+            self._last_line = max(self._last_line, told)
+        began = self._phase[1]
+        self._phase = (name, began, done)
+        eta = clock((total - done) * (now - began) / done) if done else "?"
+        if self._live is not None:
+            self._live.update(_bar(name, done, total, eta, Text()))
+        elif done < total and now - self._last_line >= self.every:
+            self._last_line = now
+            self._print(f"{name} {done:,}/{total:,}  ETA {eta}")
+
+    def of(self, name: str) -> Watch:
+        """A `Watch` that shows a phase of that name."""
+        return functools.partial(self.phase, name)
 
     def say(self, text: str) -> None:
         """Print one line, above the bar where there is one."""
+        self._told = time.monotonic()
         if not self.quiet:
             self._print(text)
 
@@ -96,20 +133,16 @@ class Progress:
             return "?"
         return clock((self.total - step) * (now - began) / (step - first))
 
-    def _bar(self, step: int, stage: int | str, shown: list[tuple[str, str]], eta: str) -> Table:
-        fields = Text("  ").join(Text.assemble((f"{name} ", "dim"), value) for name, value in shown)
-        cells = (
-            Text(f"stage {stage}", style="bold"),
-            Text(f"{step:,}/{self.total:,}"),
-            Text.assemble(("ETA ", "dim"), eta),
-        )
-        bar = Table.grid(padding=(0, 1))
-        for cell in cells:
-            bar.add_column(no_wrap=True, min_width=cell.cell_len)
-        bar.add_column(min_width=16)
-        bar.add_column(no_wrap=True, overflow="ellipsis")  # a narrow terminal shortens the fields, nothing else
-        bar.add_row(*cells, ProgressBar(total=max(self.total, 1), completed=step, width=16), fields)
-        return bar
+
+def _bar(what: str, done: int, total: int, eta: str, figures: Text) -> Table:
+    cells = (Text(what, style="bold"), Text(f"{done:,}/{total:,}"), Text.assemble(("ETA ", "dim"), eta))
+    bar = Table.grid(padding=(0, 1))
+    for cell in cells:
+        bar.add_column(no_wrap=True, min_width=cell.cell_len)
+    bar.add_column(min_width=16)
+    bar.add_column(no_wrap=True, overflow="ellipsis")  # a narrow terminal shortens the figures, nothing else
+    bar.add_row(*cells, ProgressBar(total=max(total, 1), completed=done, width=16), figures)
+    return bar
 
 
 @contextlib.contextmanager

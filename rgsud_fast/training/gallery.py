@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from ..methods.pasting import paste
 from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
 from ..ops import rain_residual
-from ..rewards.pool import RewardPool
 from ..rewards.sweep import OUTCOMES, judge
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # validation pairs, and training images
 SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
-
+SHOWN_MEANWHILE = 4  # validation pairs, and training images, while the run goes on
 
 _ADVICE = {  # by whether a generator paints
     True: "Without streaks, train longer; where the colour shifts or the other scene shows through, raise"
     " loss.channel_consistency and loss.background_guidance.",
     False: "Streaks that are missing there stay in derained images; texture that came along with them goes from those.",
 }
+_UPRIGHT = "The dashed upright line is the end of stage 1."
 
 
 def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, Any]) -> None:
@@ -48,20 +49,11 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
     """
     config = trainer.config
     references = {key: (ROWS[INPUT], metrics[INPUT + key]) for key in FIGURES if INPUT + key in metrics}
-    fields = flatten_fields(config.model_dump(mode="json"))
-    stages = [config.stage1_iterations] if config.stage2_iterations else []
     write_gallery(
         folder.gallery,
         f"RGSUD run {folder.path.name}",
         _figures(metrics),
-        comparisons("Validation images", _validation(trainer), "Drag across an image. None of them was trained on."),
-        rows(
-            "Training images",
-            _training(trainer),
-            "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
-            " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
-            f" on an otherwise unchanged scene. {_ADVICE[config.loss.generator]}",
-        ),
+        *_images(trainer, SHOWN),
         rows(
             "What became of rewards",
             _rewards(trainer),
@@ -70,10 +62,56 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             " was among the best kept, and was no better when it scored below all of them. "
             + _reasons(folder.read_log()),
         ),
-        curves("Curves", folder.read_log(), stages, references, "The dashed upright line is the end of stage 1."),
-        facts("Configuration", without_paths(fields)),
+        curves("Curves", folder.read_log(), _stages(trainer), references, _UPRIGHT),
+        _configuration(trainer),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
     )
+
+
+def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
+    """Write what `gallery.html` can show while the run goes on: a few images, and the curves.
+
+    Args:
+        trainer: the run, on the rank that writes; its networks are used, not changed.
+        folder: where the log is and the gallery goes.
+    """
+    config = trainer.config
+    now = datetime.now().strftime("%H:%M:%S")
+    write_gallery(
+        folder.gallery,
+        f"RGSUD run {folder.path.name}",
+        *_images(trainer, SHOWN_MEANWHILE),
+        curves("Curves", folder.read_log(), _stages(trainer), text=_UPRIGHT),
+        _configuration(trainer),
+        subtitle=f"preset {config.preset} · stage {trainer.stage} · at {now}: {trainer.step:,} of "
+        f"{config.iterations:,} iterations",
+        progress=(trainer.step, config.iterations),
+    )
+
+
+def _images(trainer: Trainer, most: int) -> tuple[str, str]:
+    """The sections of validation and of training images."""
+    return (
+        comparisons(
+            "Validation images", _validation(trainer, most), "Drag across an image. None of them was trained on."
+        ),
+        rows(
+            "Training images",
+            _training(trainer, most),
+            "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
+            " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
+            f" on an otherwise unchanged scene. {_ADVICE[trainer.config.loss.generator]}",
+        ),
+    )
+
+
+def _stages(trainer: Trainer) -> list[int]:
+    """The steps at which a stage ends and another follows."""
+    return [trainer.config.stage1_iterations] if trainer.config.stage2_iterations else []
+
+
+def _configuration(trainer: Trainer) -> str:
+    return facts("Configuration", without_paths(flatten_fields(trainer.config.model_dump(mode="json"))))
 
 
 def _figures(metrics: dict[str, Any]) -> str:
@@ -100,10 +138,10 @@ def _figures(metrics: dict[str, Any]) -> str:
 
 
 @torch.no_grad()
-def _validation(trainer: Trainer) -> list[Comparison]:
+def _validation(trainer: Trainer, most: int) -> list[Comparison]:
     shown = []
     pairs = trainer.domains.val or []
-    for pair in (pairs[i] for i in evenly(len(pairs), SHOWN, last=False)):
+    for pair in (pairs[i] for i in evenly(len(pairs), most, last=False)):
         rainy, clean = (to_batch(image) for image in (pair.rainy, pair.clean))
         derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
         gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
@@ -112,9 +150,10 @@ def _validation(trainer: Trainer) -> list[Comparison]:
 
 
 @torch.no_grad()
-def _training(trainer: Trainer) -> list[Row]:
-    domains, shown = trainer.domains, []
-    for i in evenly(len(domains.rainy), SHOWN, last=False):
+def _training(trainer: Trainer, most: int) -> list[Row]:
+    domains, shown, count = trainer.domains, [], trainer.ranks.count
+    for place in evenly(-(-len(domains.rainy) // count), most, last=False):
+        i = place * count  # whose reward rank 0 keeps
         rainy = to_batch(domains.rainy[i])
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_batch(domains.clean[other])
@@ -152,10 +191,9 @@ def _rewards(trainer: Trainer) -> list[Row]:
 
 def _reward(trainer: Trainer, index: int, none: str) -> tuple[Panel, float | None]:
     """The best version that the pool holds of a training image, and its score."""
-    if not bool(trainer.pool.filled[index]):
+    if not trainer.pool.holds(index):
         return Panel("reward", None, none), None
-    pool = cast(RewardPool, trainer.pool)  # `collect_rewards` made it whole
-    reward, score = (value.cpu() for value in pool.best(index))
+    reward, score = (value.cpu() for value in trainer.pool.best(index))
     return Panel("reward", reward.numpy(), f"score {float(score):.3f}"), float(score)
 
 

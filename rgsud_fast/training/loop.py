@@ -28,25 +28,24 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
     config = trainer.config
     with Monitor(trainer, folder, progress) as monitor, Interruption() as interruption:
 
-        def watch(stage: str, name: str, total: int, done: int) -> None:
-            progress.advance(0, stage, {name: f"{done}/{total}"})
+        def watch(name: str, done: int, total: int) -> None:
+            progress.phase(name, done, total)
             if trainer.ranks.any(interruption.asked):
                 progress.say("stopped before the first step: nothing is trained yet, so start again")
                 raise KeyboardInterrupt
 
         began = time.perf_counter()
-        images, warmup = len(trainer.domains.rainy), config.optim.discriminator_warmup
-        seeded = trainer.seed_rewards(functools.partial(watch, "first rewards", "images", images))
+        seeded = trainer.seed_rewards(functools.partial(watch, "first rewards"))
         if seeded is not None:
             monitor.log_seeds(seeded, time.perf_counter() - began)
-        trainer.warm_up(functools.partial(watch, "warm-up", "discriminator", warmup))
+        trainer.warm_up(functools.partial(watch, "discriminator's warm-up"))
         if trainer.patience.spent:
             progress.say("stage 2 had ended early; a higher reward.patience lets it go on")
         due = False  # a checkpoint, which waits for a step that is not skipped
         while not trainer.ended:
             if trainer.sweep_due():
                 began = time.perf_counter()
-                monitor.log_sweep(trainer.sweep(), time.perf_counter() - began)
+                monitor.log_sweep(trainer.sweep(progress.of("sweep")), time.perf_counter() - began)
                 if trainer.ended:
                     monitor.log_early_end()
                     save(trainer, folder)

@@ -16,11 +16,14 @@ from ..rewards.sweep import Sweep
 from ..runs.folder import RunFolder
 from ..runs.tensorboard import Events
 from ..system.progress import Progress
+from .gallery import write_gallery_so_far
 from .log_means import Means
 from .validation import validate, window_of
 
 if TYPE_CHECKING:
     from .trainer import Iteration, Trainer
+
+SHOWING = 0.02  # most of a run's time that writing its gallery meanwhile takes
 
 
 class Monitor:
@@ -41,8 +44,10 @@ class Monitor:
         self.stage = trainer.stage  # of the last iteration
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
-        judged = trainer.domains, trainer.scorer.name, trainer.device
+        judged = trainer.domains, trainer.scorer.name, trainer.device, progress.of("preparing the score's check")
         self.held_out = HeldOutMetric(*judged) if trainer.ranks.first else None
+        self.shows = trainer.ranks.first and trainer.config.live_gallery
+        self.shown_until, self.showing_took = float("-inf"), 0.0
         self.readings = readings_of(folder.read_log() if trainer.step else ())
 
     def log_iteration(self, done: Iteration) -> None:
@@ -74,6 +79,7 @@ class Monitor:
         left = {name: count for name, count in result.reasons.items() if name != "entered"}
         without = f" ({', '.join(f'{count} {name}' for name, count in left.items())})" if left else ""
         self.progress.say(f"first rewards for {result.entered} of {result.images} rainy images{without}")
+        self.show()
 
     def log_sweep(self, result: Sweep, seconds: float) -> None:
         """Log one sweep that took so many seconds, which count for no iteration."""
@@ -91,6 +97,7 @@ class Monitor:
                 + ", ".join(f"{count} {reason}" for reason, count in result.reasons.items())
             )
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
+        self.show()
 
     def validate(self) -> dict[str, float]:
         """Measure the derainer on the validation pairs, log and return the figures; {} without pairs."""
@@ -99,14 +106,33 @@ class Monitor:
             return {}
         began = time.perf_counter()
         window, ranks = window_of(self.trainer.config), self.trainer.ranks
-        figures = validate(self.trainer.derainer, pairs, self.trainer.device, window, ranks)
+        watch = self.progress.of("validation")
+        figures = validate(self.trainer.derainer, pairs, self.trainer.device, window, ranks, watch)
         self._note({"step": self.trainer.step, "event": "validation", **figures})
         self._plot("validation", figures)
         self.progress.say(
             f"step {self.trainer.step:,}: validation {figures['psnr_rgb']:.2f} dB, SSIM {figures['ssim_rgb']:.4f} (RGB)"
         )
         self.since += time.perf_counter() - began
+        self.show()
         return figures
+
+    def show(self) -> None:
+        """Write the gallery so far, unless that would take more than `SHOWING` of the time."""
+        began = time.perf_counter()
+        if not self.shows or began - self.shown_until < self.showing_took / SHOWING:
+            return
+        told = f"see how it goes: open {self.folder.gallery}, which renews itself" if self.showing_took == 0 else ""
+        try:
+            write_gallery_so_far(self.trainer, self.folder)
+        except OSError as error:  # of pictures: the run goes on without
+            self.shows = False
+            told = f"no pictures before the end of the run: {self.folder.gallery}: {error.strerror}"
+        if told:
+            self.progress.say(told)
+        self.shown_until = time.perf_counter()
+        self.showing_took = self.shown_until - began
+        self.since += self.showing_took
 
     def _watch_drift(self, reading: Reading, name: str) -> None:
         """Warn where the score is being gamed, as the metric of that name says, then begin anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from ..networks.weights import CROP, PASTED, RAIN_FROM, pack_network, save_netwo
 from ..runs.folder import RunFolder
 from ..runs.model_card import write_card
 from ..system.progress import Progress
+from ..system.watch import Watch, nobody
 from .gallery import write_run_gallery
 from .validation import validate, window_of
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str, Any]:
     """Write the weights of every network, metrics.json, the model card and gallery.html; returns the metrics."""
     save_weights(trainer, folder)
-    metrics = final_metrics(trainer)
+    metrics = final_metrics(trainer, progress.of("last figures"))
     validated = [row["step"] for row in folder.read_log() if row.get("event") == "validation"]
     if "psnr_rgb" in metrics and trainer.step not in validated:
         figures = {name: metrics[name] for name in FIGURES}
@@ -38,9 +40,8 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
     if write_card(folder.path) is None:
         progress.say(f"no model card: {folder.path / 'README.md'} is not one that rgsud_fast wrote, and stays")
     write_run_gallery(trainer, folder, metrics)
-    for line in summary(metrics):
+    for line in (*summary(metrics), *what_next(folder, metrics)):
         progress.say(line)
-    progress.say(f"everything is in {folder.path}; look at {folder.gallery}")
     return metrics
 
 
@@ -84,8 +85,11 @@ def rain_from(trainer: Trainer) -> str:
     return "derainer" if trainer.switched else "unet"
 
 
-def final_metrics(trainer: Trainer) -> dict[str, Any]:
-    """The figures of metrics.json: of the end, of the end of stage 1, of the input, of the fixed filter."""
+def final_metrics(trainer: Trainer, watch: Watch = nobody) -> dict[str, Any]:
+    """The figures of metrics.json: of the end, of the end of stage 1, of the input, of the fixed filter.
+
+    `watch` is told how far the derainer is with the validation pairs.
+    """
     pairs = trainer.domains.val
     metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
     metrics |= {"rainy_images": len(trainer.domains.rainy), "clean_images": len(trainer.domains.clean)}
@@ -95,7 +99,7 @@ def final_metrics(trainer: Trainer) -> dict[str, Any]:
     metrics |= {f"skipped_{name}": count for name, count in trainer.domains.skipped.items()}
     if not pairs:
         return metrics
-    metrics |= validate(trainer.derainer, pairs, trainer.device, window_of(trainer.config))
+    metrics |= validate(trainer.derainer, pairs, trainer.device, window_of(trainer.config), watch=watch)
     metrics |= {STAGE1 + name: value for name, value in trainer.stage1_metrics.items()}
     for prefix, change in ((INPUT, nn.Identity()), (FILTER, _Filter())):
         metrics |= {prefix + name: value for name, value in validate(change, pairs, torch.device("cpu")).items()}
@@ -116,6 +120,18 @@ def summary(metrics: dict[str, Any]) -> list[str]:
         f"{metrics[prefix + 'psnr_y']:.2f} dB, SSIM {metrics[prefix + 'ssim_y']:.4f} (Y)"
         for prefix, label in rows.items()
     ]
+
+
+def what_next(folder: RunFolder, metrics: dict[str, Any]) -> list[str]:
+    """What a user does with a finished run, a line each."""
+    run = shlex.quote(str(folder.path))
+    lines = [
+        f"everything is in {folder.path}; look at {folder.gallery}",
+        f"your photographs: rgsud-fast derain {run} INPUT OUTPUT, or in the browser: rgsud-fast demo {run}",
+    ]
+    poor = metrics.get("psnr_rgb", 0) < metrics.get(f"{FILTER}psnr_rgb", 0)
+    begins = "worse than a filter that learns nothing" if poor else "not what you hoped for"
+    return [*lines, f"{begins}? docs/own-data.md has a table of symptoms and what to change"]
 
 
 class _Filter(nn.Module):

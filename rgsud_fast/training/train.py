@@ -109,12 +109,12 @@ def _train(
         if not resume and config.network.derainer_start is not None:
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
-            domains = load_domains(config.data, folder.cache, progress.say, progress.reading)
+            domains = load_domains(config.data, folder.cache, progress.say, progress.of("reading images"))
         closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
-            progress.say(f"{domains.summary()}; preparing the score")
-        scorer = choose_scorer(config, domains, scorer, saved, ranks)
+            progress.say(domains.summary())
+        scorer = choose_scorer(config, domains, scorer, saved, ranks, progress.of("preparing the score"))
         trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks)
         reports.prove_weights(trainer)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from ..rewards.patience import Patience
 from ..rewards.sweep import Sweep, offer_first, summary_of, sweep
 from ..system.device import to_device
 from ..system.distributed import Ranks
+from ..system.watch import Watch, nobody, watched
 from .feed import Feed
 from .step import TrainStep
 
@@ -149,10 +149,10 @@ class Trainer:
         epoch = math.ceil(len(self.domains.rainy) / self.config.batch)
         return self.config.reward.sweep_every or min(max(epoch, 1000), 5000)
 
-    def seed_rewards(self, watch: Callable[[int], None] | None = None) -> Sweep | None:
+    def seed_rewards(self, watch: Watch = nobody) -> Sweep | None:
         """Offer first rewards, which need no training, to the pool; None where there are none or training has begun.
 
-        `watch` is called with the number of images done after each; on several ranks all call it equally often.
+        `watch` is told how many images are done; on several ranks all tell it equally often.
         """
         if self.config.reward.first == "none" or self.step:
             return None
@@ -162,14 +162,13 @@ class Trainer:
             if index < len(images):
                 rainy = to_device(to_batch(images[index]), self.device)
                 outcomes.append(offer_first(rainy, index, self.scorer, self.pool, self.config.reward))
-            if watch is not None:
-                watch(min(first + count, len(images)))
+            watch(min(first + count, len(images)), len(images))
         return summary_of([place for some in self.ranks.all_gather(outcomes) for place in some], self.pool)
 
-    def sweep(self) -> Sweep:
+    def sweep(self, watch: Watch = nobody) -> Sweep:
         """Offer the present derainer's output to the reward pool; sets larger than a sweep roll over in parts.
 
-        Each rank sweeps the images whose rewards it keeps.
+        Each rank sweeps the images whose rewards it keeps, and tells `watch` how many of them are done.
         """
         images = len(self.domains.rainy)
         count = min(images, self.config.reward.sweep_images)
@@ -177,7 +176,7 @@ class Trainer:
         self.sweeps += 1
         own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
-        _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged)
+        _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch)
         for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
         done = summary_of([self.outcomes[index] for index in indices], self.pool)
@@ -238,17 +237,15 @@ class Trainer:
         """What a checkpoint's rewards and crops belong to."""
         return [list(self.domains.rainy.digests), list(self.domains.clean.digests)]
 
-    def warm_up(self, watch: Callable[[int], None] | None = None) -> None:
+    def warm_up(self, watch: Watch = nobody) -> None:
         """Teach the discriminator rainy from clean, which is where the generator starts, before the first iteration.
 
-        `watch` is called with the number of steps done after each.
+        `watch` is told how many steps are done.
         """
         if self.step or self.warm or not self.config.loss.generator:
             return
-        for step in range(self.config.optim.discriminator_warmup):
+        for step in watched(range(self.config.optim.discriminator_warmup), watch):
             self.train_step.discriminator_side(*self.feed.pair(step))
-            if watch is not None:
-                watch(step + 1)
         self.warm = True
 
 

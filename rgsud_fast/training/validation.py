@@ -13,20 +13,26 @@ from ..iqa.metrics import average, evaluate_pair
 from ..networks import PER_CROP, evaluating, local_statistics
 from ..networks.tiles import run_tiled
 from ..system.distributed import Ranks
+from ..system.watch import Watch, nobody, watched
 
 
 def validate(
-    derainer: nn.Module, pairs: Sequence[Pair], device: torch.device, window: int = 0, ranks: Ranks | None = None
+    derainer: nn.Module,
+    pairs: Sequence[Pair],
+    device: torch.device,
+    window: int = 0,
+    ranks: Ranks | None = None,
+    watch: Watch = nobody,
 ) -> dict[str, float]:
     """Mean PSNR and SSIM, RGB and Y, of a derainer on pairs, whole images, after rounding to 8 bits.
 
     `window` is the side of the windows of local statistics, 0 for none. Several ranks share the work, and each gets the
-    figures.
+    figures. `watch` is told how many of its pairs a rank has done.
     """
     ranks = ranks or Ranks(device)
     figures = []
     with evaluating(derainer), local_statistics(derainer, window):
-        for pair in pairs[ranks.rank :: ranks.count]:
+        for pair in watched(pairs[ranks.rank :: ranks.count], watch):
             derained = run_tiled(derainer, to_batch(pair.rainy, device)).clamp(0, 1)
             figures.append(evaluate_pair(derained.cpu(), to_batch(pair.clean)))
     return average([row for rows in ranks.all_gather(figures) for row in rows])

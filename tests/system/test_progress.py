@@ -26,12 +26,55 @@ def test_a_log_gets_plain_lines_with_everything_in_them():
     ]
 
 
-def test_what_is_read_before_a_run_is_counted():
-    log = io.StringIO()
-    with Progress(1000, stream=log, every=0) as progress:
-        progress.reading(3, 1200)
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr("rgsud_fast.system.progress.time.monotonic", lambda: self.now)
+
+
+def test_what_is_no_iteration_has_a_count_and_an_eta_of_its_own(monkeypatch):
+    log, clock = io.StringIO(), Clock(monkeypatch)
+    with Progress(1000, stream=log) as progress:
+        for done in range(1, 1201):
+            clock.now += 0.125
+            progress.phase("reading images", done, 1200)
         progress.advance(1, 1, {})
-    assert log.getvalue().splitlines()[0] == "step 0/1,000  stage images  read 3/1,200  ETA ?"
+        clock.now += 10
+        progress.advance(2, 1, {})
+        for done in (1, 2):
+            clock.now += 60
+            progress.phase("sweep", done, 2)
+    lines = log.getvalue().splitlines()
+    assert lines[0] == "reading images 40/1,200  ETA 2:25"
+    assert lines[1] == "reading images 80/1,200  ETA 2:20"
+    assert len(lines) == 29 + 2  # one every five seconds, and none of the end
+    assert lines[-2:] == ["step 1/1,000  stage 1  ETA ?", "sweep 1/2  ETA 1:00"]
+
+
+def test_a_second_phase_of_the_same_name_begins_anew(monkeypatch):
+    log, clock = io.StringIO(), Clock(monkeypatch)
+    with Progress(10, stream=log, every=0) as progress:
+        for _ in range(2):
+            clock.now += 7
+            progress.phase("sweep", 1, 3)
+    assert log.getvalue().splitlines() == ["sweep 1/3  ETA 0:14"] * 2
+
+
+def test_a_log_tells_figures_once_and_hears_of_a_slow_run(monkeypatch):
+    log, clock = io.StringIO(), Clock(monkeypatch)
+    with Progress(1000, stream=log) as progress:
+        for step in range(1, 101):
+            clock.now += 2
+            progress.advance(step, 1, {"pair": -20 - step // 50} if step >= 50 else {})
+    assert log.getvalue().splitlines() == [
+        "step 1/1,000  stage 1  ETA ?",
+        "step 31/1,000  stage 1  ETA 32:18",
+        "step 50/1,000  stage 1  pair -21  ETA 31:40",
+        "step 80/1,000  stage 1  ETA 30:40",
+        "step 100/1,000  stage 1  pair -22  ETA 30:00",
+    ]
 
 
 def test_a_log_is_not_flooded_and_its_last_step_is_told():
@@ -54,9 +97,19 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "validation" in shown
 
 
+def test_a_terminal_gets_a_bar_of_a_phase(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Progress(100, stream=terminal) as progress:
+        progress.of("sweep")(12, 50)
+    assert "sweep" in terminal.getvalue()
+    assert "12/50" in terminal.getvalue()
+
+
 def test_quiet_prints_nothing():
     log = io.StringIO()
     with Progress(10, quiet=True, stream=log) as progress:
+        progress.phase("sweep", 1, 2)
         progress.advance(10, 1, {})
         progress.say("hello")
     assert log.getvalue() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import re
 import types
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import PASTED, darkness
 
-from rgsud_fast.config import load_config
+from rgsud_fast.config import load_config, merge
 from rgsud_fast.data import Pair
 from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.networks import NAFNet, RainGenerator, UNet
@@ -22,7 +24,10 @@ from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.runs.html import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from rgsud_fast.runs.html.curves import MOST_POINTS, collect
 from rgsud_fast.runs.html.page import data_uri
+from rgsud_fast.system.distributed import Ranks
 from rgsud_fast.training import gallery as gallery_run
+from rgsud_fast.training import monitor as monitoring
+from rgsud_fast.training import train
 
 VOID = {"meta", "img", "input", "br", "link", "line", "circle", "polyline"}
 
@@ -170,6 +175,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         derainer=NAFNet(4, [1], 1, [1]).train(),
         nets=types.SimpleNamespace(unet=UNet(4, 2), generator=RainGenerator(4, 1)),
         pool=pool,
+        ranks=Ranks(torch.device("cpu")),
         domains=types.SimpleNamespace(
             rainy=rainy, clean=clean, val=[Pair("pair.png", rainy[0], clean[0])] if validated else None
         ),
@@ -216,3 +222,43 @@ def test_an_image_of_noise_becomes_a_picture():
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     uri, width, height = data_uri(noise)
     assert uri.startswith("data:image/jpeg") and (width, height) == (400, 400)
+
+
+def pages_of(config, monkeypatch, share: float) -> tuple[list[str], str]:
+    """The galleries that a run writes before its end, and the last one."""
+    pages = []
+    write = gallery_run.write_gallery_so_far
+
+    def kept(trainer, folder):
+        write(trainer, folder)
+        pages.append(folder.gallery.read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(monitoring, "write_gallery_so_far", kept)
+    monkeypatch.setattr(monitoring, "SHOWING", share)
+    result = train(config, scorer=darkness, quiet=True)
+    return pages, (result.run_dir / "gallery.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rain", PASTED)
+def test_a_run_shows_itself_while_it_goes_on(config, monkeypatch, rain):
+    pages, last = pages_of(merge(config, PASTED[rain]), monkeypatch, share=1e9)
+    assert len(pages) >= 5  # of first rewards, sweeps and validations
+    assert all('<progress id="progress"' in page and "pseudo rainy" in page for page in pages)
+    assert [step for page in pages for step in re.findall(r": (\d+) of 10 iterations", page)][-1] == "9"  # the last validation
+    assert '<progress id="progress"' not in last
+
+
+def test_showing_takes_a_small_share_of_a_run_and_can_be_switched_off(config, monkeypatch):
+    assert len(pages_of(config, monkeypatch, share=1e-9)[0]) == 1
+    off = config | {"live_gallery": False, "out": config["out"] + "-off"}
+    assert len(pages_of(off, monkeypatch, share=1e9)[0]) == 0
+
+
+def test_a_gallery_that_cannot_be_written_yet_stops_nothing(config, monkeypatch, capsys):
+    def full(trainer, folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(monitoring, "write_gallery_so_far", full)
+    result = train(config, scorer=darkness)
+    assert (result.run_dir / "gallery.html").exists()
+    assert capsys.readouterr().out.count("no pictures before the end") == 1

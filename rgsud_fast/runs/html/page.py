@@ -22,6 +22,7 @@ from .template import PAGE, SCRIPT, STYLE
 Picture: TypeAlias = Tensor | np.ndarray  # float [3, H, W] in [0, 1], or uint8 [H, W, 3]
 LONGEST = 960  # pixels of an embedded image's longer side; larger ones are shrunk
 QUALITY = 90  # of the embedded JPEGs
+RENEWED = 15  # seconds after which the page of a run that goes on is read again
 
 
 class Panel(NamedTuple):
@@ -51,7 +52,9 @@ class Comparison(NamedTuple):
     scores: Mapping[str, float | tuple[float, float]] = {}
 
 
-def write_gallery(path: str | Path, title: str, *sections: str, subtitle: str = "") -> None:
+def write_gallery(
+    path: str | Path, title: str, *sections: str, subtitle: str = "", progress: tuple[int, int] | None = None
+) -> None:
     """Write a page of sections, all or nothing.
 
     Args:
@@ -59,14 +62,24 @@ def write_gallery(path: str | Path, title: str, *sections: str, subtitle: str = 
         title: heading of the page.
         sections: what `facts`, `figures`, `rows`, `comparisons` and `curves` return, in order.
         subtitle: one line below the heading.
+        progress: (done, in all) of a run that goes on: a bar, and the page renews itself in the browser.
     """
     body = "\n".join(section for section in sections if section)
-    write_text(path, PAGE.format(title=escape(title), subtitle=escape(subtitle), style=STYLE, script=SCRIPT, body=body))
+    write_text(path, _page(title, subtitle, body, progress))
 
 
 def empty_page(title: str, text: str) -> str:
     """A page that says why there is nothing to see."""
-    return PAGE.format(title=escape(title), subtitle=escape(text), style=STYLE, script=SCRIPT, body="")
+    return _page(title, text)
+
+
+def _page(title: str, subtitle: str, body: str = "", progress: tuple[int, int] | None = None) -> str:
+    bar = ""
+    if progress is not None:
+        done, total = progress
+        bar = f'<progress id="progress" value="{done}" max="{max(total, 1)}" data-every="{RENEWED}"></progress>'
+    parts = {"title": escape(title), "subtitle": escape(subtitle), "progress": bar, "body": body}
+    return PAGE.format(**parts, style=STYLE, script=SCRIPT)
 
 
 def facts(title: str, values: Mapping[str, Any], text: str = "") -> str:

@@ -15,6 +15,9 @@ PAGE = """<!doctype html>
 <header class="top">
 <h1>{title}</h1>
 <p>{subtitle}</p>
+{progress}
+<p class="hint">Click an image of a row, or double-click a slider, to see it large; ← and → flick through, Esc
+closes.</p>
 </header>
 <form id="filters" class="card" hidden>
 <input type="search" name="name" placeholder="name contains" aria-label="name contains">
@@ -25,7 +28,6 @@ PAGE = """<!doctype html>
 <fieldset></fieldset>
 </form>
 {body}
-<footer>Click an image of a row, or double-click a slider, to see it large; ← and → flick through, Esc closes.</footer>
 </main>
 <dialog id="large"><img alt=""><p></p></dialog>
 <script>{script}</script>
@@ -56,6 +58,7 @@ body {
 main { max-width: 1360px; margin: 0 auto; padding: 40px 24px 32px; }
 .top h1 { margin: 0; font-size: 28px; letter-spacing: -.01em; overflow-wrap: anywhere; }
 .top p { margin: 4px 0 0; color: var(--soft); }
+.top .hint { font-size: 13px; }
 section { margin-top: 36px; }
 h2 { margin: 0 0 4px; font-size: 19px; }
 h3 { margin: 22px 0 8px; font-size: 13px; font-weight: 600; color: var(--soft); }
@@ -80,9 +83,10 @@ dl {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 4px 24px; margin: 0;
   padding: 14px 16px;
 }
-dl div { display: flex; justify-content: space-between; gap: 12px; }
-dt { color: var(--soft); white-space: nowrap; }
-dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
+dl div { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 12px; }
+dt { color: var(--soft); }
+dt, dd { min-width: 0; max-width: 100%; overflow-wrap: break-word; }
+dd { margin: 0 0 0 auto; text-align: right; }
 #filters {
   position: sticky; top: 8px; z-index: 2; display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center;
   margin-top: 20px; padding: 10px 12px; color: var(--soft); font-size: 13px;
@@ -155,7 +159,7 @@ dialog { border: 0; padding: 0; background: transparent; max-width: 98vw; max-he
 dialog::backdrop { background: rgba(5, 8, 12, .88); }
 dialog img { display: block; max-width: 96vw; max-height: 90vh; min-width: min(900px, 96vw); object-fit: contain; }
 dialog p { color: #e8ecf1; text-align: center; margin: 8px 0 0; }
-footer { margin-top: 40px; color: var(--soft); font-size: 13px; }
+progress { width: 100%; height: 8px; margin-top: 10px; accent-color: var(--accent); }
 """
 
 SCRIPT = """
@@ -232,6 +236,15 @@ function filter() {
 filters.addEventListener('input', filter);
 filters.addEventListener('submit', event => event.preventDefault());
 filters.addEventListener('reset', () => setTimeout(filter));
-filters.hidden = document.querySelector('footer').hidden = cards.length === 0;
+filters.hidden = document.querySelector('.hint').hidden = cards.length === 0;
 filter();
+
+// The page of a run that goes on is read again, but not while somebody looks at an image or searches.
+const progress = document.getElementById('progress');
+let used = 0;
+for (const kind of ['input', 'pointerdown', 'wheel', 'keydown']) addEventListener(kind, () => { used = Date.now(); });
+if (progress) setInterval(() => {
+  const searching = filters.elements.name.value || filters.elements.outcome.value;
+  if (!dialog.open && !searching && Date.now() - used > 5000) location.reload();
+}, 1000 * progress.dataset.every);
 """
