@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
@@ -88,7 +89,7 @@ class Progress:
     def phase(self, name: str, done: int, total: int) -> None:
         """Show how far something is that is no iteration: reading images, a sweep, a validation.
 
-        Each has a bar and an ETA of its own. A log gets a line every `every` seconds, and none of a short one.
+        Each has a bar and an ETA of its own. A log gets a line every `every` seconds, and none of what ends before.
         """
         if self.quiet:
             return
@@ -96,13 +97,13 @@ class Progress:
         self._told = now
         if name != self._phase[0] or done <= self._phase[2]:
             self._phase = (name, told, 0)  # its first part took what has passed since
-            self._last_line = max(self._last_line, told)
         began = self._phase[1]
         self._phase = (name, began, done)
-        eta = clock((total - done) * (now - began) / done) if done else "?"
+        left = (total - done) * (now - began) / done if done else math.inf
+        eta = clock(left) if done else "?"
         if self._live is not None:
             self._live.update(_bar(name, done, total, eta, Text()))
-        elif done < total and now - self._last_line >= self.every:
+        elif left >= self.every and done < total and now - max(self._last_line, began) >= self.every:
             self._last_line = now
             self._print(f"{name} {done:,}/{total:,}  ETA {eta}")
 

@@ -140,7 +140,7 @@ def _figures(metrics: dict[str, Any]) -> str:
 @torch.no_grad()
 def _validation(trainer: Trainer, most: int) -> list[Comparison]:
     shown = []
-    pairs = trainer.domains.val or []
+    pairs = (trainer.domains.val or []) if trainer.step else []
     for pair in (pairs[i] for i in evenly(len(pairs), most, last=False)):
         rainy, clean = (to_batch(image) for image in (pair.rainy, pair.clean))
         derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
@@ -161,12 +161,14 @@ def _training(trainer: Trainer, most: int) -> list[Row]:
         estimate: Tensor | nn.Module = trainer.nets.unet if trainer.config.loss.generator else trainer.derainer
         if (trainer.switched or not trainer.config.loss.generator) and isinstance(panel.image, np.ndarray):
             estimate = to_batch(panel.image)
-        panels = [
-            Panel("rainy", rainy[0]),
-            Panel("derained", _derain(trainer, rainy)[0]),
-            Panel("pseudo rainy", _paint(trainer, clean, rainy, estimate)[0], "its rain on another scene"),
-            panel,
-        ]
+        made: list[Panel] = []
+        if trainer.step:  # else by networks that have learned nothing
+            painted = _paint(trainer, clean, rainy, estimate)[0]
+            made = [
+                Panel("derained", _derain(trainer, rainy)[0]),
+                Panel("pseudo rainy", painted, "its rain on another scene"),
+            ]
+        panels = [Panel("rainy", rainy[0]), *made, panel]
         shown.append(Row(domains.rainy.names[i], panels, outcome=_outcome(trainer, i), score=score))
     return shown
 

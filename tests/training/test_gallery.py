@@ -243,8 +243,12 @@ def pages_of(config, monkeypatch, share: float) -> tuple[list[str], str]:
 def test_a_run_shows_itself_while_it_goes_on(config, monkeypatch, rain):
     pages, last = pages_of(merge(config, PASTED[rain]), monkeypatch, share=1e9)
     assert len(pages) >= 5  # of first rewards, sweeps and validations
-    assert all('<progress id="progress"' in page and "pseudo rainy" in page for page in pages)
-    assert [step for page in pages for step in re.findall(r": (\d+) of 10 iterations", page)][-1] == "9"  # the last validation
+    assert all('<progress id="progress"' in page for page in pages)
+    learned = [": 0 of 10" not in page for page in pages]
+    assert [">derained<" in page and ">pseudo rainy<" in page for page in pages] == learned
+    assert [step for page in pages for step in re.findall(r": (\d+) of 10 iterations", page)][
+        -1
+    ] == "9"  # the last validation
     assert '<progress id="progress"' not in last
 
 

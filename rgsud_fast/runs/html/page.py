@@ -113,7 +113,9 @@ def figures(
         head = "".join(f"<th>{escape(name)}</th>" for name in ("", *columns))
         lines = [f"<tr>{head}</tr>"]
         for i, (label, values) in enumerate(table.items()):
-            cells = "".join(f"<td>{escape(_figure(name, values[name]))}</td>" for name in columns)
+            cells = "".join(
+                f'<td data-name="{escape(name)}">{escape(_figure(name, values[name]))}</td>' for name in columns
+            )
             best = ' class="best"' if i == len(table) - 1 else ""
             lines.append(f"<tr{best}><td>{escape(label)}</td>{cells}</tr>")
         gap = ' style="margin-top:12px"' if shown else ""

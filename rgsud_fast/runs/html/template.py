@@ -144,6 +144,14 @@ select, button, #filters input:not([type=checkbox]) {
 @media (max-width: 600px) {
   main { padding: 20px 12px; }
   #filters { position: static; }
+  table, tbody, tr, td { display: block; border: 0; }
+  tr:first-child { display: none; }
+  tr { display: grid; grid-template-columns: 1fr 1fr; padding: 10px 16px; gap: 2px 16px; }
+  tr + tr + tr { border-top: 1px solid var(--line); }
+  td { padding: 0; }
+  td:first-child { grid-column: 1 / -1; white-space: normal; }
+  td[data-name] { display: flex; justify-content: space-between; }
+  td[data-name]::before { content: attr(data-name); font-weight: 400; font-size: 13px; color: var(--soft); }
 }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; }
 .chart { padding: 12px 14px 8px; }
