@@ -14,7 +14,7 @@ from torch import nn
 
 import rgsud_fast
 from rgsud_fast import cli
-from rgsud_fast.cli import commands
+from rgsud_fast.cli import network_commands
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import BOUND, OPSET, SUFFIXES, export
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
@@ -184,7 +184,7 @@ def test_where_a_file_goes(run, tmp_path):
 
 
 def test_the_command_knows_every_format_and_network():
-    hints = typing.get_type_hints(commands.export)
+    hints = typing.get_type_hints(network_commands.export)
     assert (typing.get_args(hints["to"]), typing.get_args(hints["network"])) == (tuple(SUFFIXES), tuple(KINDS))
 
 
