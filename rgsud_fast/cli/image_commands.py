@@ -16,8 +16,11 @@ from ..system.files import write_text
 from .arguments import what_to_derain
 from .options import (
     Device,
+    Folder,
     GreyLayer,
     LocalStatistics,
+    MaybeFile,
+    MaybeFolder,
     Mirror,
     Overlap,
     Strength,
@@ -32,9 +35,9 @@ from .tables import count_of, figures_table, scores_table
 def derain(
     paths: Annotated[tuple[Path, ...], arg(metavar="[WEIGHTS] INPUT OUTPUT")] = (),
     /,
-    weights: Annotated[Path | None, arg(aliases=("-w",))] = None,
-    input: Annotated[Path | None, arg(aliases=("-i",))] = None,
-    output: Annotated[Path | None, arg(aliases=("-o",))] = None,
+    weights: Annotated[Path | None, arg(metavar="WEIGHTS", aliases=("-w",))] = None,
+    input: Annotated[Path | None, arg(metavar="INPUT", aliases=("-i",))] = None,
+    output: Annotated[Path | None, arg(metavar="OUTPUT", aliases=("-o",))] = None,
     tile: Tile = TILE,
     overlap: Overlap = OVERLAP,
     tile_batch: TileBatch = 1,
@@ -76,9 +79,9 @@ def derain(
 def evaluate(
     weights: WeightsPath,
     /,
-    rainy: Path,
-    clean: Path,
-    json: Path | None = None,
+    rainy: Folder,
+    clean: Folder,
+    json: MaybeFile = None,
     tile: Tile = TILE,
     overlap: Overlap = OVERLAP,
     tile_batch: TileBatch = 1,
@@ -141,9 +144,9 @@ def rain(
 def score(
     images: Annotated[Path, arg(metavar="IMAGES")],
     /,
-    metric: str,
-    pairs: Path | None = None,
-    json: Path | None = None,
+    metric: Annotated[str, arg(metavar="METRIC")],
+    pairs: MaybeFolder = None,
+    json: MaybeFile = None,
     device: Device = "auto",
 ) -> None:
     """Judge images without ground truth; higher is better.

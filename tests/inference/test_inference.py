@@ -221,7 +221,7 @@ def test_pairs_that_do_not_match_are_named(pairs):
 
 def test_a_device_that_is_not_there_is_refused():
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(UserError, match="give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="must be auto, cpu, cuda"):
         pick_device("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="sees no CUDA GPU"):
