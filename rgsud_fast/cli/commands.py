@@ -5,6 +5,12 @@ torch is imported by the command that needs it, so that --help and mistakes are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from ..config import Config
 from ..system import threads
 from .arguments import later, parse
 from .image_commands import demo, derain, evaluate, rain, score
@@ -29,8 +35,27 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, export, score, publish, fit_niqe, convert_daclip, demo, schema, info)
-_TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
+def completion(shell: Annotated[Literal["bash", "zsh"], arg(metavar="bash|zsh")], /) -> None:
+    """Print a script with which a shell completes commands, flags and their values at the key TAB.
+
+    bash, from its next start on: rgsud-fast completion bash > ~/.local/share/bash-completion/completions/rgsud-fast
+    (needs the package bash-completion; without it, put the line source <(rgsud-fast completion bash) into ~/.bashrc).
+    zsh: put the line source <(rgsud-fast completion zsh) into ~/.zshrc.
+
+    Args:
+        shell: Which shell.
+    """
+    from .completion import completion_script
+
+    print(completion_script({"train": Config, **_TYPED}, shell), end="")
+
+
+_ABOUT_IMAGES = (derain, evaluate, rain, score, demo)
+_ABOUT_NETWORKS = (export, publish, fit_niqe, convert_daclip)
+_TYPED: dict[str, Callable[..., None]] = {
+    command.__name__.replace("_", "-"): command
+    for command in (*_ABOUT_IMAGES, *_ABOUT_NETWORKS, schema, info, completion)
+}
 
 
 def run(command: str, args: list[str]) -> None:
@@ -40,7 +65,7 @@ def run(command: str, args: list[str]) -> None:
         UserError: something to mend, in one line.
         SystemExit: --help was printed.
     """
-    waiting = "" if {"-h", "--help"} & set(args) or command == "schema" else threads.choose()
+    waiting = "" if {"-h", "--help"} & set(args) or command in ("schema", "completion") else threads.choose()
     if command == "train":
         train(args, waiting)
     else:

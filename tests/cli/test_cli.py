@@ -256,6 +256,8 @@ def test_help_explains_every_field_with_its_default(capsys):
 def test_help_of_the_program_and_of_each_command(capsys):
     assert cli.main(["--help"]) == 0
     overview = capsys.readouterr().out
+    assert "docs/README.md" in overview
+    assert "rgsud-fast completion bash" in overview
     for command in cli.COMMANDS:
         assert f"\n  {command}" in overview
         assert cli.main([command, "--help"]) == 0
