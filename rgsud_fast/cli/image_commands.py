@@ -11,8 +11,12 @@ from typing import Annotated, Any, cast
 
 from tyro.conf import arg
 
+from ..config.scorer_names import check_ready
 from ..config.tiling import OVERLAP, TILE
+from ..runs.folder import run_to_use
+from ..system.device_names import check_device
 from ..system.files import write_text
+from ..system.given import check_images, check_target, check_weights
 from .arguments import what_to_derain
 from .options import (
     Device,
@@ -62,7 +66,10 @@ def derain(
         suffix: What comes after a name in a folder, such as _derained.
     """
     check_tiles(tile, overlap, tile_batch)
+    check_device(device)
     weights, images, output = what_to_derain(paths, weights, input, output)
+    check_images(images)
+    check_weights(weights)
     from ..inference.derain import derain
     from ..inference.video import is_video
     from ..system.progress import counting
@@ -99,6 +106,10 @@ def evaluate(
         json: File to write the figures to, of every image and on average.
     """
     check_tiles(tile, overlap, tile_batch)
+    check_device(device)
+    check_images(rainy, clean)
+    check_weights(weights)
+    check_target(json)
     from ..inference.evaluate import evaluate
     from ..system.progress import counting
 
@@ -132,6 +143,9 @@ def rain(
         seed: Seed of the draw that gives each clean image its rain.
     """
     check_tiles(tile, overlap)
+    check_device(device)
+    check_images(clean, rainy)
+    check_weights(run, "generator")
     from ..inference.rain import rain
     from ..system.progress import counting
 
@@ -158,6 +172,10 @@ def score(
         pairs: Folder of clean versions, matched by file name: in how many pairs does the clean one win?
         json: File to write the scores to.
     """
+    check_device(device)
+    check_images(images, pairs)
+    check_ready(metric)
+    check_target(json)
     from ..inference.score import score_files
     from ..system.progress import counting
 
@@ -184,6 +202,8 @@ def demo(
         port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
         tile: Side in pixels of the tiles of which larger images are made.
     """
+    check_device(device)
+    check_weights(weights := run_to_use() if weights is None else weights)
     from ..demo_page import serve
 
     serve(weights, port=port, device=device, tile=tile, mirror=mirror, grey_layer=grey_layer)

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from ..config.parts import Kind
+from ..errors import UserError
+from ..system.given import check_images, check_weights
 from .arguments import read_train
 from .tables import count_of
 
@@ -44,6 +46,7 @@ def export(
             (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
         network: Which network of the run.
     """
+    check_weights(weights, network)
     from ..inference.export import BOUND, CHECKED, export
 
     path, difference, card = export(weights, to, output, network=network)
@@ -66,6 +69,7 @@ def publish(
         repository: Where to; made where there is none.
         public: Let everybody see a repository that is made; otherwise it is private.
     """
+    check_weights(run)
     from ..inference.publish import publish
 
     print(f"published {run} at {publish(run, repository, public=public)}")
@@ -82,6 +86,7 @@ def fit_niqe(
         images: Folder of photographs, searched recursively; at most 300 of them are read.
         output: File to write, for --metric of score.
     """
+    check_images(images)
     from ..inference.score import fit_niqe
 
     print(f"wrote {output}, fitted to {count_of(range(fit_niqe(images, output)), 'photograph')}")
@@ -98,6 +103,8 @@ def convert_daclip(
         checkpoint: The file daclip_ViT-B-32.pt, 1.74 GB.
         output: Safetensors file to write, about 350 MB.
     """
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such file; give DA-CLIP's daclip_ViT-B-32.pt")
     from ..iqa import convert_daclip
 
     convert_daclip(checkpoint, output)
