@@ -23,5 +23,5 @@ def either(choices: Sequence[str]) -> str:
 
 
 def install(extra: str) -> str:
-    """How an extra is installed, as the README tells it."""
-    return f"pip install -e '.[{extra}]' in the folder that rgsud_fast was installed from"
+    """How an extra is installed, as the README tells it: from the clone, since no index has the package."""
+    return f"pip install -e '.[{extra}]' in the clone that rgsud_fast was installed from"

@@ -1,6 +1,6 @@
 """Any no-reference metric of pyiqa as a score, with a guard for each of its pitfalls.
 
-pyiqa is an optional extra under the PolyForm-Noncommercial licence: pip install 'rgsud-fast[iqa]'.
+pyiqa is an optional extra under the PolyForm-Noncommercial licence: `errors.install` says how it is installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, reason
+from ..errors import UserError, install, reason
 from .scorer import check_images, finite
 
 HUB, REACH = "https://huggingface.co", 3.0  # where most weights come from; the seconds it is given to answer
@@ -124,7 +124,7 @@ def _import_pyiqa() -> types.ModuleType:
         import pyiqa
     except ImportError as error:
         raise UserError(
-            f"pyiqa does not import ({error}); pip install 'rgsud-fast[iqa]' (its licence is PolyForm-Noncommercial)"
+            f"pyiqa does not import ({error}): {install('iqa')} (its licence is PolyForm-Noncommercial)"
         ) from None
     return pyiqa
 

@@ -21,7 +21,7 @@ from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import KINDS, load_network, read_metadata, save_network
 
 for name in ("onnx", "onnxruntime", "onnxscript"):
-    pytest.importorskip(name, reason="exporting needs pip install 'rgsud-fast[export]'")
+    pytest.importorskip(name, reason="exporting needs pip install -e '.[export]'")
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 SIZES = {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1]}

@@ -18,7 +18,7 @@ from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.derainers.nafnet_files import read_derainer
 from rgsud_fast.networks.weights import find_weights, save_network
 
-pytest.importorskip("huggingface_hub", reason="names on a hub need pip install 'rgsud-fast[hub]'")
+pytest.importorskip("huggingface_hub", reason="names on a hub need pip install -e '.[hub]'")
 
 
 @pytest.fixture
