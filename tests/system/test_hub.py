@@ -100,7 +100,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
         return usual(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"pip install 'rgsud-fast\[hub\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[hub\]'"):
         find_weights("hf:owner/tiny")
 
 
