@@ -18,6 +18,7 @@ from ..system.device_names import check_device
 from ..system.files import write_text
 from ..system.given import check_images, check_target, check_weights
 from .arguments import what_to_derain
+from .mistakes import missing
 from .options import (
     Device,
     Folder,
@@ -33,7 +34,7 @@ from .options import (
     WeightsPath,
     check_tiles,
 )
-from .tables import count_of, figures_table, scores_table
+from .tables import count_of, figures_table, metrics_table, scores_table
 
 
 def derain(
@@ -156,11 +157,12 @@ def rain(
 
 
 def score(
-    images: Annotated[Path, arg(metavar="IMAGES")],
+    images: Annotated[Path | None, arg(metavar="IMAGES")] = None,
     /,
-    metric: Annotated[str, arg(metavar="METRIC")],
+    metric: Annotated[str | None, arg(metavar="METRIC")] = None,
     pairs: MaybeFolder = None,
     json: MaybeFile = None,
+    list: bool = False,
     device: Device = "auto",
 ) -> None:
     """Judge images without ground truth; higher is better.
@@ -168,10 +170,16 @@ def score(
     Args:
         images: Image or folder, searched recursively.
         metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
-            daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
+            daclip:FILE, pyiqa:METRIC, ensemble:[A,B]; niqe alone has no model: fit one with fit-niqe.
         pairs: Folder of clean versions, matched by file name: in how many pairs does the clean one win?
         json: File to write the scores to.
+        list: Name the metrics that there are, those of pyiqa too where it is installed, and stop.
     """
+    if list:
+        print(metrics_table())
+        return
+    if images is None or metric is None:
+        raise missing({"IMAGES": images, "--metric METRIC": metric}, "rgsud-fast score")
     check_device(device)
     check_images(images, pairs)
     check_ready(metric)

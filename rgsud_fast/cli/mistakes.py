@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import UserError, either
@@ -81,9 +81,15 @@ def unknown(target: Callable[..., Any], arg: str, prog: str) -> UserError:
 def of_box(box: str, prog: str) -> UserError:
     """What tyro objects to, from the box that it drew, in line-drawing characters or in ASCII."""
     lines = [line.strip("│|╰╯").rstrip() for line in box.splitlines()[1:]]
-    if missing := _missing(lines):
-        return UserError(f"missing {', '.join(missing)}; {prog} --help explains the arguments")
+    if names := _missing(lines):
+        return missing(dict.fromkeys(names), prog)
     return UserError(f"{_plainly(_first_paragraph(lines))}; {prog} --help explains the arguments")
+
+
+def missing(named: Mapping[str, object], prog: str) -> UserError:
+    """What is said of the arguments that are None."""
+    names = [name for name, value in named.items() if value is None]
+    return UserError(f"missing {', '.join(names)}; {prog} --help explains the arguments")
 
 
 def _name_of(arg: str) -> str:

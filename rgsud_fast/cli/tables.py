@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from ..config.figures import FIGURES, FILTER, INPUT, ROWS
+from ..config.scorer_names import READY
+from ..errors import install
 
 
 def figures_table(figures: dict[str, Any]) -> str:
@@ -40,6 +44,18 @@ def scores_table(figures: dict[str, Any]) -> str:
             f"{figures['validity']:>12.1%}  of {pairs} pair{'s' * (pairs != 1)}: the clean image scores higher"
         )
     return "\n".join(lines)
+
+
+def metrics_table() -> str:
+    """What `score` takes for a metric, a line each; and the metrics of pyiqa, where it is installed."""
+    lines = ["--metric takes, higher is better:"]
+    lines += [f"  {name:<16}{told}" for name, told in READY.items()]
+    if importlib.util.find_spec("pyiqa") is None:
+        return "\n".join([*lines, f"pyiqa is not installed: {install('iqa')}"])
+    from ..iqa.from_pyiqa import metric_names
+
+    names = textwrap.wrap(", ".join(metric_names()), 110, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*lines, "METRIC of pyiqa:", *(f"  {line}" for line in names)])
 
 
 def count_of(things: Sequence[Any], what: str) -> str:

@@ -9,8 +9,22 @@ from ..system.hub import is_hub_name
 from ..system.names import with_home
 
 NAMES = ("domain", "niqe", "brisque", "daclip", "pyiqa:METRIC", "ensemble:[A,B]")
-READY = ("niqe:FILE", "brisque:FILE", "daclip", "daclip:FILE", "pyiqa:METRIC", "ensemble:[A,B]")  # need no fitting
-INSTEAD = f"give a run, its scorer.safetensors, NIQE's parameters (.npz), or one of {', '.join(READY)}"
+READY = {  # what `score` takes: scores that need no fitting, or were fitted
+    "RUN": "the score that a run was trained with: its folder or its scorer.safetensors",
+    "niqe:FILE": "NIQE by published parameters (.npz), or by a file of rgsud-fast fit-niqe",
+    "brisque:FILE": "BRISQUE by OpenCV's brisque_model_live.yml",
+    "daclip": "DACLIP-IQA (extra daclip); daclip:FILE by a file of weights",
+    "pyiqa:METRIC": "a no-reference metric of pyiqa (extra iqa)",
+    "ensemble:[A,B]": "the mean of the ranks that two scores or more give among your images",
+}
+FITTED = {
+    "domain": "give the path of a run or its scorer.safetensors",
+    "niqe": "give the path of a run trained with it, niqe:FILE.npz, or what rgsud-fast fit-niqe PHOTOS FILE writes",
+}
+INSTEAD = (
+    f"give a run, its scorer.safetensors, NIQE's parameters (.npz), or one of {', '.join([*READY][1:])} "
+    "(rgsud-fast score --list)"
+)
 NEEDS = {
     "pyiqa": "a metric, as in pyiqa:piqe",
     "brisque": "OpenCV's file, as in brisque:brisque_model_live.yml",
@@ -64,8 +78,8 @@ def check_ready(scorer: str) -> None:
         return
     check_scorer(scorer)
     for part in members_of(scorer) if scorer.startswith("ensemble") else [scorer]:
-        if part in ("domain", "niqe"):
-            raise UserError(f"scorer {part} must be fitted first: give the path of a run or its scorer.safetensors")
+        if part in FITTED:
+            raise UserError(f"scorer {part} must be fitted first: {FITTED[part]}")
         name, file = parse_scorer(part)
         if file and name != "pyiqa" and not Path(file).is_file():
             raise UserError(f"scorer {part}: no such file as {file}")

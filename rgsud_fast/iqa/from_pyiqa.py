@@ -6,6 +6,7 @@ pyiqa is an optional extra under the PolyForm-Noncommercial licence: `errors.ins
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.util
 import socket
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, install, reason
+from ..errors import UserError, either, install, reason
 from .scorer import check_images, finite
 
 HUB, REACH = "https://huggingface.co", 3.0  # where most weights come from; the seconds it is given to answer
@@ -44,7 +45,9 @@ class PyiqaScorer:
         self.name = f"pyiqa:{metric}"
         pyiqa = _import_pyiqa()
         if metric not in pyiqa.list_models():
-            raise UserError(f"scorer {self.name}: pyiqa has no such metric; pyiqa.list_models() names them")
+            close = difflib.get_close_matches(metric, pyiqa.list_models(metric_mode="NR"), n=2, cutoff=0.7)
+            hint = f" (did you mean {either(close)}?)" if close else ""
+            raise UserError(f"scorer {self.name}: pyiqa has no such metric{hint}; rgsud-fast score --list names them")
         if metric not in pyiqa.list_models(metric_mode="NR"):
             raise UserError(f"scorer {self.name} compares with a clean image; choose one that needs none")
         fixed = {"as_loss": False, "check_input_range": False}  # one score per image; and the check waits for the GPU
@@ -79,6 +82,15 @@ class PyiqaScorer:
         except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
             warnings.warn(f"{self.name} cannot judge an image of {list(image.shape)}: {reason(error)}", stacklevel=3)
             return torch.full((), torch.nan, device=image.device)
+
+
+def metric_names() -> list[str]:
+    """The no-reference metrics of the pyiqa that is installed, as `PyiqaScorer` takes them.
+
+    Raises:
+        UserError: pyiqa is missing.
+    """
+    return sorted(_import_pyiqa().list_models(metric_mode="NR"))
 
 
 def remember_texts(network: nn.Module) -> None:

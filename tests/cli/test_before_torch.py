@@ -41,7 +41,7 @@ CALLS = {
     "score nowhere.jpg --metric daclip": NO_IMAGE,
     "score . --pairs nowhere.jpg --metric daclip": NO_IMAGE,
     "score . --metric nothing": "scorer nothing: no such file; give a run, its scorer.safetensors",
-    "score . --metric niqe": "scorer niqe must be fitted first: give the path of a run",
+    "score . --metric niqe": "scorer niqe must be fitted first: give the path of a run trained with it",
     "score . --metric niqe:nowhere.npz": "scorer niqe:nowhere.npz: no such file as nowhere.npz",
     "score . --metric ensemble:[daclip,brisque:nowhere.yml]": "no such file as nowhere.yml",
     "score . --metric daclip --json no/f.json": "no/f.json: no is missing",

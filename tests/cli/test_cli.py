@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import subprocess
 import sys
@@ -180,6 +181,7 @@ def test_a_flag_for_what_is_told_by_its_place_and_for_an_open_page(capsys):
         ("export", "WEIGHTS, --to onnx|torchscript|safetensors|nafnet"),
         ("rain", "RUN, CLEAN, RAINY, OUT"),
         ("rain a b", "RAINY, OUT"),
+        ("score", "IMAGES, --metric METRIC"),
         ("score x", "--metric METRIC"),
         ("publish a", "OWNER/REPO"),
         ("fit-niqe", "PHOTOS, OUT"),
@@ -316,6 +318,23 @@ def test_info_prints_the_backends_of_every_op(capsys):
     assert all(op in printed for op in KERNELS)
     reasons = [line for line in printed.splitlines() if " off: " in line]
     assert len(reasons) == len({*reasons}), "ops alike are told in one line"
+
+
+def test_the_metrics_of_score_are_listed_those_of_pyiqa_too(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["score", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name}" in printed for name in ("niqe:FILE", "brisque:FILE", "daclip", "pyiqa:METRIC", "ensemble:["))
+    assert "pip install -e '.[iqa]'" in printed
+    monkeypatch.undo()
+    stub = types.ModuleType("pyiqa")
+    stub.__spec__ = importlib.machinery.ModuleSpec("pyiqa", None)
+    stub.list_models = lambda metric_mode=None: ["piqe", "brisque"] + ["psnr"] * (metric_mode is None)
+    monkeypatch.setitem(sys.modules, "pyiqa", stub)
+    assert cli.main(["score", "--list"]) == 0
+    assert "\n  brisque, piqe\n" in capsys.readouterr().out
+    error = told(capsys, ["score", ".", "--metric", "pyiqa:pique"])
+    assert "pyiqa has no such metric (did you mean piqe?); rgsud-fast score --list" in error
 
 
 def test_how_threads_wait_is_chosen_before_a_run_and_told(trained, monkeypatch, capsys):
