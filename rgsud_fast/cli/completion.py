@@ -59,6 +59,6 @@ def _choices(kind: Any) -> Iterator[str]:
     """The words that a flag of this type takes; of one that takes a path or a number none."""
     if get_origin(kind) is Literal:
         yield from map(str, get_args(kind))
-    elif get_origin(kind) in (Union, types.UnionType):
+    elif get_origin(kind) in (Union, types.UnionType, tuple):
         for one in get_args(kind):
             yield from _choices(one)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json as json_text
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from tyro.conf import arg
 
@@ -89,6 +89,7 @@ def evaluate(
     /,
     rainy: Folder,
     clean: Folder,
+    metrics: tuple[Literal["lpips", "dists"], ...] = (),
     json: MaybeFile = None,
     tile: Tile = TILE,
     overlap: Overlap = OVERLAP,
@@ -104,6 +105,7 @@ def evaluate(
     Args:
         rainy: Folder of rainy images.
         clean: Folder of their clean versions, matched by file name.
+        metrics: Further figures, lower is better: lpips, dists (extra iqa; pyiqa loads weights at their first use).
         json: File to write the figures to, of every image and on average.
     """
     check_tiles(tile, overlap, tile_batch)
@@ -117,8 +119,8 @@ def evaluate(
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
     options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer, "strength": strength}
     with counting("evaluated") as watch:
-        figures = evaluate(weights, rainy, clean, watch=watch, **options)
-    print(figures_table(figures))
+        figures = evaluate(weights, rainy, clean, metrics=metrics, watch=watch, **options)
+    print(figures_table(figures, metrics))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 

@@ -50,16 +50,7 @@ class PyiqaScorer:
             raise UserError(f"scorer {self.name}: pyiqa has no such metric{hint}; rgsud-fast score --list names them")
         if metric not in pyiqa.list_models(metric_mode="NR"):
             raise UserError(f"scorer {self.name} compares with a clean image; choose one that needs none")
-        fixed = {"as_loss": False, "check_input_range": False}  # one score per image; and the check waits for the GPU
-        try:
-            with _quick_to_fail():
-                self.metric = pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
-        except Exception as error:
-            raise UserError(
-                f"scorer {self.name} could not be made ({type(error).__name__}: {reason(error)}). Its weights come "
-                "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it "
-                "runs"
-            ) from None
+        self.metric = create_metric(f"scorer {self.name}", metric, device, **options)
         self.sign = -1.0 if self.metric.lower_better else 1.0
         remember_texts(self.metric.net)
 
@@ -82,6 +73,31 @@ class PyiqaScorer:
         except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
             warnings.warn(f"{self.name} cannot judge an image of {list(image.shape)}: {reason(error)}", stacklevel=3)
             return torch.full((), torch.nan, device=image.device)
+
+
+def create_metric(label: str, metric: str, device: torch.device | str, **options: Any) -> Any:
+    """A metric of pyiqa, in no more time than it takes: where no hub answers it does not wait for one.
+
+    Args:
+        label: what a message calls it.
+        metric: pyiqa's name of it.
+        device: where it runs.
+        options: for pyiqa.create_metric.
+
+    Raises:
+        UserError: pyiqa or the metric's weights are missing.
+    """
+    pyiqa = _import_pyiqa()
+    fixed = {"as_loss": False, "check_input_range": False}  # one score per image; and the check waits for the GPU
+    try:
+        with _quick_to_fail():
+            return pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
+    except Exception as error:
+        raise UserError(
+            f"{label} could not be made ({type(error).__name__}: {reason(error)}). Its weights come "
+            "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it "
+            "runs"
+        ) from None
 
 
 def metric_names() -> list[str]:

@@ -51,6 +51,7 @@ def test_values_of_a_flag_with_few_are_completed(script):
     assert offered(script, "rgsud-fast export w --to ") == ["onnx", "torchscript", "safetensors", "nafnet"]
     assert offered(script, "rgsud-fast train --preset sm") == ["small", "small-gan"]
     assert offered(script, "rgsud-fast derain a --local-statistics ") == ["auto"]
+    assert offered(script, "rgsud-fast evaluate w --metrics ") == ["lpips", "dists"]
     assert offered(script, "rgsud-fast completion ") == ["bash", "zsh"]
 
 
