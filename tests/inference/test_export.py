@@ -161,7 +161,7 @@ def test_a_network_of_the_users_own_is_exported_and_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnxscript"])
 def test_a_missing_package_is_told_with_its_extra(run, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=rf"{missing}.*pip install 'rgsud-fast\[export\]'"):
+    with pytest.raises(UserError, match=rf"{missing}.*pip install -e '\.\[export\]'"):
         export(run, "onnx", tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
