@@ -12,7 +12,7 @@ from PIL import Image
 
 from rgsud_fast.data import write_image
 
-webdataset = pytest.importorskip("webdataset", reason="shards need webdataset: pip install 'rgsud-fast[shards]'")
+webdataset = pytest.importorskip("webdataset", reason="shards need webdataset: pip install -e '.[shards]'")
 
 SIZES = [(40, 50), (64, 48), (33, 70), (36, 36), (80, 34)]
 

@@ -79,6 +79,18 @@ def test_pictures_are_light():
     assert all(picture.stat().st_size < 300_000 for picture in (ROOT / "docs" / "img").iterdir())
 
 
+def test_package_indices_are_told_what_this_is():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert project["authors"] == citation["authors"]
+    assert {*citation["keywords"]} <= {*project["keywords"]}
+    assert all((ROOT / name).is_file() for name in [project["readme"], *project["license-files"]])
+    oldest = project["requires-python"].removeprefix(">=")
+    assert {"Typing :: Typed", f"Programming Language :: Python :: {oldest}"} <= {*project["classifiers"]}
+    assert not any(name.startswith("License ::") for name in project["classifiers"]), "the expression says it"
+    assert (ROOT / "rgsud_fast" / "py.typed").is_file() and "py.typed" in (ROOT / "setup.py").read_text()
+
+
 def test_the_citation_is_of_this_version_under_this_licence():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
-import inspect
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import tyro
-from pydantic import BaseModel
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from ..config import Config, load_config
 from ..config.load import read_yaml
 from ..config.presets import default_preset
 from ..errors import UserError
 from ..runs.folder import RUNS, newest_run, run_to_use
+from .flags import models_as_dicts
+from .mistakes import of_box, refuse_unknown, unknown
 
 _TRAIN = """Train RGSUD, both stages, on your rainy and clean photographs, or on embedded ones if you name none.
 
 A field comes from the preset, then from --config, then from the command line; the last one counts. The defaults shown
 are those of the preset in force."""
-
-_OWN = (  # what `train` takes beside the fields of the configuration
-    StructFieldSpec("config", cast(Any, Path | None), None, helptext="YAML file of fields, laid over the preset."),
-    StructFieldSpec(
-        "resume", bool, False, helptext="Continue the run in --out, or the newest under runs/, with its configuration."
-    ),
-)
 
 
 def read_train(args: list[str]) -> tuple[Config, bool, str]:
@@ -45,6 +36,8 @@ def read_train(args: list[str]) -> tuple[Config, bool, str]:
         UserError: one line that names the argument.
         SystemExit: --help was printed.
     """
+    if not {"-h", "--help"} & set(args):
+        refuse_unknown(Config, args, "rgsud-fast train")  # before anything that takes time
     resume = "--resume" in args
     given: dict[str, Any] = {}
     source = _value(args, "config")
@@ -62,7 +55,7 @@ def read_train(args: list[str]) -> tuple[Config, bool, str]:
         given["preset"], line = _default_preset(args, given)
     base = load_config(given)
 
-    fields = parse(Config, args, "rgsud-fast train", default=base, registry=_models_as_dicts(), description=_TRAIN)
+    fields = parse(Config, args, "rgsud-fast train", default=base, registry=models_as_dicts(), description=_TRAIN)
     resume = fields.pop("resume")
     fields.pop("config")
     return load_config(fields), resume, line
@@ -75,25 +68,26 @@ def parse(target: Callable[..., Any], args: list[str], prog: str, **options: Any
         UserError: an unknown, ill-typed or missing argument.
         SystemExit: --help was printed.
     """
+    helping = bool({"-h", "--help"} & set(args))
+    if not helping:
+        refuse_unknown(target, args, prog)
     told = io.StringIO()
     columns = os.environ.get("COLUMNS")
-    if not {"-h", "--help"} & set(args):
+    if not helping:
         os.environ["COLUMNS"] = "500"  # so that tyro breaks no name or path in two
     try:
         with contextlib.redirect_stderr(told):
-            value, unknown = tyro.cli(target, args=args, prog=prog, return_unknown_args=True, **options)
+            value, strays = tyro.cli(target, args=args, prog=prog, return_unknown_args=True, **options)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UserError(f"{_first_paragraph(told.getvalue())}; {prog} --help explains the arguments") from None
+        raise of_box(told.getvalue(), prog) from None
     finally:
         os.environ.pop("COLUMNS", None)
         if columns is not None:
             os.environ["COLUMNS"] = columns
-    if unknown:
-        close = difflib.get_close_matches(unknown[0].split("=")[0], _flags(target), n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise UserError(f"unknown argument {unknown[0]}{hint}; {prog} --help lists them")
+    if strays:
+        raise unknown(target, strays[0], prog)
     return value
 
 
@@ -143,24 +137,6 @@ def _is_weights(path: Path) -> bool:
     return files or path.suffix in (".safetensors", ".pth", ".pt", ".ckpt") or str(path).startswith("hf:")
 
 
-def _models_as_dicts() -> ConstructorRegistry:
-    """tyro reads the fields and `load_config` alone judges them: a mistake is told alike from YAML and from here."""
-    registry = ConstructorRegistry()
-
-    @registry.struct_rule
-    def rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-        if not (inspect.isclass(info.type) and issubclass(info.type, BaseModel)):
-            return None
-        fields = [
-            StructFieldSpec(name, cast(Any, field.annotation), getattr(info.default, name), helptext=field.description)
-            for name, field in info.type.model_fields.items()
-        ]
-        own = _OWN if issubclass(info.type, Config) else ()
-        return StructConstructorSpec(instantiate=dict, fields=(*fields[:1], *own, *fields[1:]))
-
-    return registry
-
-
 def _value(args: list[str], name: str) -> str | None:
     """The last value of --NAME VALUE or --NAME=VALUE; None where it is not given."""
     found = None
@@ -208,34 +184,3 @@ def _refuse_cache_elsewhere(given: dict[str, Any], args: list[str], folder: Path
             f"{folder / 'config.yaml'} puts the image cache into {cache}, outside the run: if you want it there, "
             f"resume with --data.cache-dir {cache}"
         )
-
-
-def _first_paragraph(box: str) -> str:
-    """The message in a box that tyro drew, in line-drawing characters or in ASCII, as one line without its title."""
-    lines: list[str] = []
-    for line in box.splitlines()[1:]:
-        text = line.strip().strip("│|╰╯").strip()
-        if set(text) <= set("─-"):
-            if lines:
-                break
-        else:
-            lines.append(text)
-    return " ".join(lines).rstrip(".") or "these arguments cannot be read"
-
-
-def _flags(target: Callable[..., Any]) -> list[str]:
-    """Every flag that tyro makes of a configuration or of a function."""
-    if inspect.isclass(target) and issubclass(target, BaseModel):
-        return list(_fields(target)) + [f"--{field.name}" for field in _OWN]
-    return [f"--{name.replace('_', '-')}" for name in inspect.signature(target).parameters]
-
-
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    for name, field in model.model_fields.items():
-        flag = prefix + name.replace("_", "-")
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
-            yield from _fields(field.annotation, f"{flag}.")
-        else:
-            yield f"--{flag}"
-            if field.annotation is bool:
-                yield f"--{prefix}no-{name.replace('_', '-')}"

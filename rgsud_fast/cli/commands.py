@@ -1,280 +1,20 @@
-"""The commands of the command line: types and help for tyro, and a call of the Python interface.
+"""The commands by name, and those about this installation.
 
 torch is imported by the command that needs it, so that --help and mistakes are answered at once.
 """
 
 from __future__ import annotations
 
-import json as json_text
-import os
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from ..config.parts import Kind
-from ..config.tiling import OVERLAP, TILE
+from ..config import Config
 from ..system import threads
-from ..system.files import write_text
-from .arguments import later, parse, read_train, what_to_derain
-from .options import (
-    Device,
-    GreyLayer,
-    LocalStatistics,
-    Mirror,
-    Overlap,
-    Strength,
-    Tile,
-    TileBatch,
-    WeightsPath,
-    check_tiles,
-)
-from .tables import count_of, figures_table, scores_table
-
-
-def train(args: list[str], waiting: str = "") -> None:
-    """Train; the arguments are the fields of the configuration."""
-    config, resume, line = read_train(args)
-    for told in (line, waiting if config.threads != 1 else ""):
-        if told and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
-            print(told, flush=True)
-    from ..training import train
-
-    train(config, resume=resume)
-
-
-def derain(
-    paths: Annotated[tuple[Path, ...], arg(metavar="[WEIGHTS] INPUT OUTPUT")] = (),
-    /,
-    weights: Annotated[Path | None, arg(aliases=("-w",))] = None,
-    input: Annotated[Path | None, arg(aliases=("-i",))] = None,
-    output: Annotated[Path | None, arg(aliases=("-o",))] = None,
-    tile: Tile = TILE,
-    overlap: Overlap = OVERLAP,
-    tile_batch: TileBatch = 1,
-    local_statistics: LocalStatistics = 0,
-    mirror: Mirror = False,
-    grey_layer: GreyLayer = False,
-    strength: Strength = 1.0,
-    skip_existing: bool = False,
-    ext: str = "png",
-    suffix: str = "",
-    device: Device = "auto",
-) -> None:
-    """Remove rain from an image, from every image of a folder, or from a video.
-
-    Args:
-        paths: In this order, those of them that no option names.
-        weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
-        input: Image, folder, searched recursively, or video (needs the extra video).
-        output: Folder to write to; for one image or video also a file name.
-        skip_existing: Leave out images whose result is there already: go on where a run was interrupted.
-        ext: Ending of the files in a folder: png, jpg, webp (lossless), tif or bmp.
-        suffix: What comes after a name in a folder, such as _derained.
-    """
-    check_tiles(tile, overlap, tile_batch)
-    weights, images, output = what_to_derain(paths, weights, input, output)
-    from ..inference.derain import derain
-    from ..inference.video import is_video
-    from ..system.progress import counting
-
-    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
-    options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer}
-    options |= {"strength": strength, "skip_existing": skip_existing, "extension": ext.lstrip("."), "suffix": suffix}
-    with counting("derained") as watch:
-        written = derain(weights, images, output, watch=watch, watch_tiles=watch.part, **options)
-    what = "video" if is_video(images) else "image"
-    print(f"wrote {count_of(cast(list[Path], written), what)} to {output}")
-
-
-def evaluate(
-    weights: WeightsPath,
-    /,
-    rainy: Path,
-    clean: Path,
-    json: Path | None = None,
-    tile: Tile = TILE,
-    overlap: Overlap = OVERLAP,
-    tile_batch: TileBatch = 1,
-    local_statistics: LocalStatistics = 0,
-    mirror: Mirror = False,
-    grey_layer: GreyLayer = False,
-    strength: Strength = 1.0,
-    device: Device = "auto",
-) -> None:
-    """Measure PSNR and SSIM, on RGB and on Y, against clean versions.
-
-    Args:
-        rainy: Folder of rainy images.
-        clean: Folder of their clean versions, matched by file name.
-        json: File to write the figures to, of every image and on average.
-    """
-    check_tiles(tile, overlap, tile_batch)
-    from ..inference.evaluate import evaluate
-    from ..system.progress import counting
-
-    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
-    options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer, "strength": strength}
-    with counting("evaluated") as watch:
-        figures = evaluate(weights, rainy, clean, watch=watch, **options)
-    print(figures_table(figures))
-    if json is not None:
-        write_text(json, json_text.dumps(figures, indent=2) + "\n")
-
-
-def rain(
-    run: Annotated[Path, arg(metavar="RUN")],
-    clean: Annotated[Path, arg(metavar="CLEAN")],
-    rainy: Annotated[Path, arg(metavar="RAINY")],
-    output: Annotated[Path, arg(metavar="OUT")],
-    /,
-    seed: int = 0,
-    tile: Tile = TILE,
-    overlap: Overlap = OVERLAP,
-    device: Device = "auto",
-) -> None:
-    """Make pseudo pairs: paint the rain of rainy photographs onto clean ones.
-
-    Args:
-        run: Run folder, or a derainer's weights, with which rain is pasted.
-        clean: Clean image or folder.
-        rainy: Rainy image or folder, whose rain is taken.
-        output: Folder; gets rainy/NAME.png and clean/NAME.png, equal names for a pair.
-        seed: Seed of the draw that gives each clean image its rain.
-    """
-    check_tiles(tile, overlap)
-    from ..inference.rain import rain
-    from ..system.progress import counting
-
-    options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "seed": seed}
-    with counting("painted") as watch:
-        written = rain(run, clean, rainy, output, watch=watch, **options)
-    print(f"wrote {count_of(written, 'pair')} to {output / 'rainy'} and {output / 'clean'}")
-
-
-def export(
-    weights: Annotated[Path, arg(metavar="WEIGHTS")],
-    output: Annotated[Path | None, arg(metavar="OUT")] = None,
-    /,
-    *,
-    to: Literal["onnx", "torchscript", "safetensors", "nafnet"],
-    network: Kind = "derainer",
-) -> None:
-    """Write a network for other programs, for images of any size and number, and check what the file computes.
-
-    Args:
-        weights: Run folder, the file of one of its networks, another's NAFNet, or hf:OWNER/REPO[/FILE].
-        output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
-        to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
-            (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
-        network: Which network of the run.
-    """
-    from ..inference.export import BOUND, CHECKED, export
-
-    path, difference, card = export(weights, to, output, network=network)
-    sizes = ", ".join(f"{images} x {height} x {width}" for images, height, width in CHECKED)
-    print(f"wrote {path}; largest difference from the {network} {difference:.1e} (allowed {BOUND:.0e}) on {sizes}")
-    if card is not None:
-        print(f"wrote {card}")
-
-
-def score(
-    images: Annotated[Path, arg(metavar="IMAGES")],
-    /,
-    metric: str,
-    pairs: Path | None = None,
-    json: Path | None = None,
-    device: Device = "auto",
-) -> None:
-    """Judge images without ground truth; higher is better.
-
-    Args:
-        images: Image or folder, searched recursively.
-        metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
-            daclip:FILE, pyiqa:METRIC, ensemble:[A,B].
-        pairs: Folder of clean versions, matched by file name: in how many pairs does the clean one win?
-        json: File to write the scores to.
-    """
-    from ..inference.score import score_files
-    from ..system.progress import counting
-
-    with counting("scored") as watch:
-        figures = score_files(images, metric, pairs, device=device, watch=watch)
-    print(scores_table(figures))
-    if json is not None:
-        write_text(json, json_text.dumps(figures, indent=2) + "\n")
-
-
-def publish(
-    run: Annotated[Path, arg(metavar="RUN")],
-    repository: Annotated[str, arg(metavar="OWNER/REPO")],
-    /,
-    public: bool = False,
-) -> None:
-    """Upload a finished run's weights, model card and gallery, which shows its photographs, to a model hub (extra hub).
-
-    Args:
-        run: Run folder.
-        repository: Where to; made where there is none.
-        public: Let everybody see a repository that is made; otherwise it is private.
-    """
-    from ..inference.publish import publish
-
-    print(f"published {run} at {publish(run, repository, public=public)}")
-
-
-def fit_niqe(
-    images: Annotated[Path, arg(metavar="PHOTOS")],
-    output: Annotated[Path, arg(metavar="OUT")],
-    /,
-) -> None:
-    """Fit the natural-image model of the NIQE score to good photographs.
-
-    Args:
-        images: Folder of photographs, searched recursively; at most 300 of them are read.
-        output: File to write, for --metric of score.
-    """
-    from ..inference.score import fit_niqe
-
-    print(f"wrote {output}, fitted to {count_of(range(fit_niqe(images, output)), 'photograph')}")
-
-
-def convert_daclip(
-    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT")],
-    output: Annotated[Path, arg(metavar="OUT")],
-    /,
-) -> None:
-    """Keep of DA-CLIP's checkpoint what the daclip score needs.
-
-    Args:
-        checkpoint: The file daclip_ViT-B-32.pt, 1.74 GB.
-        output: Safetensors file to write, about 350 MB.
-    """
-    from ..iqa import convert_daclip
-
-    convert_daclip(checkpoint, output)
-    print(f"wrote {output}")
-
-
-def demo(
-    weights: Annotated[Path | None, arg(metavar="[WEIGHTS]")] = None,
-    /,
-    port: int = 7860,
-    tile: int = TILE,
-    mirror: Mirror = False,
-    grey_layer: GreyLayer = False,
-    device: Device = "auto",
-) -> None:
-    """Open a page on this machine: drop a photograph, compare it with its derained version, look at the run's gallery.
-
-    Args:
-        weights: Run folder, file of weights or hf:OWNER/REPO[/FILE]; without it the newest finished run under runs/.
-        port: Where to listen, on 127.0.0.1 alone; 0 takes any free port.
-        tile: Side in pixels of the tiles of which larger images are made.
-    """
-    from ..demo_page import serve
-
-    serve(weights, port=port, device=device, tile=tile, mirror=mirror, grey_layer=grey_layer)
+from .arguments import later, parse
+from .image_commands import demo, derain, evaluate, rain, score
+from .network_commands import convert_daclip, export, fit_niqe, publish, train
 
 
 def schema() -> None:
@@ -295,8 +35,27 @@ def info() -> None:
     print(describe())
 
 
-_COMMANDS = (derain, evaluate, rain, export, score, publish, fit_niqe, convert_daclip, demo, schema, info)
-_TYPED = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
+def completion(shell: Annotated[Literal["bash", "zsh"], arg(metavar="bash|zsh")], /) -> None:
+    """Print a script with which a shell completes commands, flags and their values at the key TAB.
+
+    bash, from its next start on: rgsud-fast completion bash > ~/.local/share/bash-completion/completions/rgsud-fast
+    (needs the package bash-completion; without it, put the line source <(rgsud-fast completion bash) into ~/.bashrc).
+    zsh: put the line source <(rgsud-fast completion zsh) into ~/.zshrc.
+
+    Args:
+        shell: Which shell.
+    """
+    from .completion import completion_script
+
+    print(completion_script({"train": Config, **_TYPED}, shell), end="")
+
+
+_ABOUT_IMAGES = (derain, evaluate, rain, score, demo)
+_ABOUT_NETWORKS = (export, publish, fit_niqe, convert_daclip)
+_TYPED: dict[str, Callable[..., None]] = {
+    command.__name__.replace("_", "-"): command
+    for command in (*_ABOUT_IMAGES, *_ABOUT_NETWORKS, schema, info, completion)
+}
 
 
 def run(command: str, args: list[str]) -> None:
@@ -306,7 +65,7 @@ def run(command: str, args: list[str]) -> None:
         UserError: something to mend, in one line.
         SystemExit: --help was printed.
     """
-    waiting = "" if {"-h", "--help"} & set(args) or command == "schema" else threads.choose()
+    waiting = "" if {"-h", "--help"} & set(args) or command in ("schema", "completion") else threads.choose()
     if command == "train":
         train(args, waiting)
     else:

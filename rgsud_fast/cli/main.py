@@ -14,7 +14,7 @@ from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("publish", "fit-niqe", "convert-daclip", "demo", "schema", "info"),
+    *("publish", "fit-niqe", "convert-daclip", "demo", "schema", "info", "completion"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -35,9 +35,12 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
   schema                         print the JSON schema of the configuration, for editors
   info                           show versions, devices and which implementation each op uses
+  completion bash|zsh            print a script with which the shell completes commands and flags
 
 `rgsud-fast COMMAND --help` explains the arguments of a command. WEIGHTS is a run folder, a file of weights,
 or hf:OWNER/REPO[/FILE] on a model hub.
+Where this was installed from, README.md is the way in and docs/README.md lists the pages (own data, scores, fields).
+Completion at the key TAB: source <(rgsud-fast completion bash), in ~/.bashrc for good; zsh alike.
 """
 
 
@@ -69,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(args: list[str]) -> int:
+    if args[:1] == ["help"] and len(args) > 1:
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if args else 2

@@ -8,8 +8,12 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from ..errors import UserError
+from ..system.device_names import ALLOWED
 
 WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, file of weights, or hf:OWNER/REPO[/FILE].")]
+Folder = Annotated[Path, arg(metavar="DIR")]
+MaybeFolder = Annotated[Path | None, arg(metavar="DIR")]
+MaybeFile = Annotated[Path | None, arg(metavar="FILE")]
 Tile = Annotated[
     int, arg(help="Side in pixels of the tiles of which larger images are made; 0 does every image whole.")
 ]
@@ -27,7 +31,7 @@ GreyLayer = Annotated[
     bool, arg(help="Take away only what is grey and bright, as rain by day is; coloured light stays.")
 ]
 Strength = Annotated[float, arg(help="How much of what would be taken away is, 0 to 1.5.")]
-Device = Annotated[str, arg(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, arg(metavar="DEVICE", help=f"{ALLOWED}.")]
 
 
 def check_tiles(tile: int, overlap: int, tile_batch: int = 1) -> None:

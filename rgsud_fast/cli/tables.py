@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ..config.figures import FIGURES, FILTER, INPUT, ROWS
+from ..config.figures import DISTANCES, FIGURES, FILTER, INPUT, ROWS
+from ..config.scorer_names import READY
+from ..errors import install
 
 
-def figures_table(figures: dict[str, Any]) -> str:
-    """The means as lines: input, filter, derained."""
+def figures_table(figures: dict[str, Any], distances: Sequence[str] = ()) -> str:
+    """The means as lines: input, filter, derained; with those `DISTANCES` that were asked for."""
     head = f"mean of {count_of(figures['images'], 'image')}"
     rgb, rgb_s, y, y_s = FIGURES.values()
     lines = [f"{head:<36}{rgb:>11}{rgb_s:>10}{y:>11}{y_s:>10}"]
+    lines[0] += "".join(f"{DISTANCES[name]:>10}" for name in distances)
     for prefix, label in {INPUT: ROWS[INPUT], FILTER: ROWS[FILTER], "": "derained"}.items():
         rgb, rgb_s, y, y_s = (figures[prefix + name] for name in FIGURES)
         lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
+        lines[-1] += "".join(f"{figures[prefix + name]:>10.4f}" for name in distances)
+    if distances:
+        lines.append(f"{', '.join(DISTANCES[name] for name in distances)}: lower is better")
     return "\n".join(lines)
 
 
@@ -40,6 +48,18 @@ def scores_table(figures: dict[str, Any]) -> str:
             f"{figures['validity']:>12.1%}  of {pairs} pair{'s' * (pairs != 1)}: the clean image scores higher"
         )
     return "\n".join(lines)
+
+
+def metrics_table() -> str:
+    """What `score` takes for a metric, a line each; and the metrics of pyiqa, where it is installed."""
+    lines = ["--metric takes, higher is better:"]
+    lines += [f"  {name:<16}{told}" for name, told in READY.items()]
+    if importlib.util.find_spec("pyiqa") is None:
+        return "\n".join([*lines, f"pyiqa is not installed: {install('iqa')}"])
+    from ..iqa.from_pyiqa import metric_names
+
+    names = textwrap.wrap(", ".join(metric_names()), 110, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*lines, "METRIC of pyiqa:", *(f"  {line}" for line in names)])
 
 
 def count_of(things: Sequence[Any], what: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from ..system.device_names import ALLOWED, PATTERN
 from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
 
@@ -20,7 +21,7 @@ class Config(Section):
         "paper", description="Base values for every field not given."
     )
     out: Path | None = Field(None, description="Run folder; default: runs/PRESET-N, the next free N.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field("auto", pattern=PATTERN, description=f"{ALLOWED}.")
     backend: Literal["auto", "native", "triton", "reference"] = Field(
         "auto", description="Which implementation of the ops runs; auto takes the fastest there is."
     )

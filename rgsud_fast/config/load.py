@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, reason
+from ..system.device_names import ALLOWED, PATTERN
 from ..system.files import read_small, write_text
 from ..system.names import takes_home
 from .config import Config
@@ -18,6 +20,15 @@ from .sections import LossConfig, OptimConfig, RewardConfig
 
 MOST_BYTES = 2**20  # of a configuration file; one that names every field has 5 thousand
 MOST_SHOWN = 80  # characters of a wrong name or value that a message repeats
+_KINDS = {  # of values, by what pydantic calls them
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "path": "a path",
+    "tuple": "a list",
+    "model": "a section of fields",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -86,16 +97,36 @@ def with_preset(source: Config | dict[str, Any] | str | Path | None) -> tuple[Co
 
 def explain(error: ValidationError) -> str:
     """One line that names every field at fault and what is wrong with it."""
-    lines = []
+    lines: dict[str, str] = {}  # by field: of what may be of two kinds the first is told
     for fault in error.errors():
-        name = ".".join(str(part) for part in fault["loc"])[:MOST_SHOWN]
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{name}: no such field (rgsud-fast train --help lists them)")
+        extra = fault["type"] == "extra_forbidden"
+        parts = [str(part) for part in fault["loc"] if extra or not _is_kind(str(part))]
+        name = ".".join(parts)[:MOST_SHOWN]
+        if extra:
+            told = f"{name}: no such field (rgsud-fast train --help lists them)"
         elif fault["type"] == "value_error":  # of a validator here, between two fields
-            lines.append(f"{name + ': ' if name else ''}{fault['ctx']['error']}")
+            told = f"{name + ': ' if name else ''}{fault['ctx']['error']}"
         else:
-            lines.append(f"{name}: {fault['msg']}, got {repr(fault['input'])[:MOST_SHOWN]}")
-    return "config: " + " ".join("; ".join(lines).split())
+            told = f"{name}: {_demand(fault)}, got {repr(fault['input'])[:MOST_SHOWN]}"
+        lines.setdefault(name, told)
+    return "config: " + " ".join("; ".join(lines.values()).split())
+
+
+def _is_kind(part: str) -> bool:
+    """Whether pydantic has put a kind into a field's name, of those that its value may be of."""
+    return part == "str" or "[" in part
+
+
+def _demand(fault: Mapping[str, Any]) -> str:
+    """What a field's value must be, in words: no pattern, no class."""
+    kind, _, what = fault["type"].partition("_")
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == PATTERN:
+        return f"must be {ALLOWED}"
+    if fault["type"] == "literal_error":
+        return f"must be {fault['ctx']['expected'].replace(chr(39), '')}"
+    if kind in _KINDS and what in ("type", "parsing", "from_float"):
+        return f"must be {_KINDS[kind]}"
+    return str(fault["msg"]).replace("Input should be", "must be")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..errors import UserError
+from ..system.hub import is_hub_name
 from ..system.names import with_home
 
 NAMES = ("domain", "niqe", "brisque", "daclip", "pyiqa:METRIC", "ensemble:[A,B]")
+READY = {  # what `score` takes: scores that need no fitting, or were fitted
+    "RUN": "the score that a run was trained with: its folder or its scorer.safetensors",
+    "niqe:FILE": "NIQE by published parameters (.npz), or by a file of rgsud-fast fit-niqe",
+    "brisque:FILE": "BRISQUE by OpenCV's brisque_model_live.yml",
+    "daclip": "DACLIP-IQA (extra daclip); daclip:FILE by a file of weights",
+    "pyiqa:METRIC": "a no-reference metric of pyiqa (extra iqa)",
+    "ensemble:[A,B]": "the mean of the ranks that two scores or more give among your images",
+}
+FITTED = {
+    "domain": "give the path of a run or its scorer.safetensors",
+    "niqe": "give the path of a run trained with it, niqe:FILE.npz, or what rgsud-fast fit-niqe PHOTOS FILE writes",
+}
+INSTEAD = (
+    f"give a run, its scorer.safetensors, NIQE's parameters (.npz), or one of {', '.join([*READY][1:])} "
+    "(rgsud-fast score --list)"
+)
 NEEDS = {
     "pyiqa": "a metric, as in pyiqa:piqe",
     "brisque": "OpenCV's file, as in brisque:brisque_model_live.yml",
@@ -40,6 +59,30 @@ def check_scorer(scorer: str) -> None:
         raise UserError(f"scorer {scorer}: {name} needs {NEEDS[name]}")
     for member in members_of(scorer) if name == "ensemble" else ():
         check_scorer(member)
+
+
+def is_name(scorer: str) -> bool:
+    """Whether a user names a kind of score, and no file, by it: a file of the same name comes first."""
+    return not Path(scorer).exists() and scorer.partition(":")[0] in {name.partition(":")[0] for name in NAMES}
+
+
+def check_ready(scorer: str) -> None:
+    """Demand a score that need not be fitted: a file or folder, a name on the model hub, or such a name of a score.
+
+    Raises:
+        UserError: there is no such file or score, a file that it needs is missing, or it must be fitted first.
+    """
+    if not is_name(scorer):
+        if not is_hub_name(scorer) and not Path(scorer).exists():
+            raise UserError(f"scorer {scorer}: no such file; {INSTEAD}")
+        return
+    check_scorer(scorer)
+    for part in members_of(scorer) if scorer.startswith("ensemble") else [scorer]:
+        if part in FITTED:
+            raise UserError(f"scorer {part} must be fitted first: {FITTED[part]}")
+        name, file = parse_scorer(part)
+        if file and name != "pyiqa" and not Path(file).is_file():
+            raise UserError(f"scorer {part}: no such file as {file}")
 
 
 def members_of(scorer: str) -> list[str]:

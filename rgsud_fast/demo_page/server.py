@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.tiling import OVERLAP, TILE
-from ..errors import UserError
+from ..errors import UserError, install
 from ..networks.weights import find_weights, load_network, read_metadata
 from ..runs.folder import RUNS, run_to_use
 from ..runs.html.page import empty_page
@@ -71,7 +71,7 @@ def serve(
             import gradio  # noqa: F401
             import uvicorn
         except ImportError:
-            raise UserError("the page needs gradio: pip install 'rgsud-fast[demo]'") from None
+            raise UserError(f"the page needs gradio: {install('demo')}") from None
         from .middleware import RequestFilter
         from .worker import Worker, load_own_scorer
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
+
+from torch import Tensor
 
 from ..config.figures import FILTER, INPUT
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..errors import UserError
+from ..iqa.distances import Distance
 from ..iqa.metrics import average, evaluate_pair, fixed_filter
 from ..system.names import takes_home
-from .inputs import Images, ImageWatch, gather, partners, size_of
-from .tiled_network import Weights, Window, tiled_network
+from .inputs import Images, ImageWatch, Source, gather, partners, size_of
+from .left_out import LeftOut
+from .tiled_network import TiledNetwork, Weights, Window, tiled_network
 
 
 @takes_home
@@ -27,6 +33,7 @@ def evaluate(
     mirror: bool = False,
     grey_layer: bool = False,
     strength: float = 1.0,
+    metrics: Sequence[str] = (),
     watch: ImageWatch | None = None,
 ) -> dict[str, Any]:
     """Measure derained images against their clean versions.
@@ -36,32 +43,54 @@ def evaluate(
             `derain`.
         rainy: folder (or list) of rainy images.
         clean: folder (or list) of their clean versions, matched by file name (see `data.pairing.match_names`).
+        metrics: further figures, of `lpips` and `dists` (extra `iqa`; lower is better), computed where the network is.
 
     Returns:
-        Means over images of `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y` (see `metrics`), the same of the rainy input
-        as `input_*` and of the filter without learning as `filter_*`; and `images`, a list of these per image, with
-        its `name`.
+        Means over the pairs that can be read, a warning naming the others: `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y`
+        (see `iqa.metrics`) and those of `metrics`; the same of the rainy input as `input_*` and of the filter without
+        learning as `filter_*`; and `images`, a list of these per image, with its `name`.
 
     Raises:
-        UserError: unusable weights or folders, or pairs that do not match; the message names the first.
+        UserError: unusable weights or folders, pairs that do not match, of which the message names the first, no pair
+            that can be read, or a metric whose package or weights are missing.
     """
     inputs = gather(rainy)
     truths = partners(inputs, gather(clean))
-    rows = []
+    rows: list[dict[str, float]] = []
+    names: list[str] = []
+    left_out = LeftOut()
     how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer, strength
     with tiled_network(*how) as network:
+        distances = [Distance(name, network.device) for name in metrics]
         for i, (source, truth) in enumerate(zip(inputs, truths, strict=True)):
-            image, wanted = source.load(), truth.load()
-            if image.shape != wanted.shape:
-                raise UserError(
-                    f"{source.name} is {size_of(image)} pixels and its clean version {truth.name} {size_of(wanted)}:"
-                    " a pair must show the same scene at the same size"
-                )
-            row = evaluate_pair(network.tensor(image), wanted)
-            row |= {INPUT + key: value for key, value in evaluate_pair(image, wanted).items()}
-            row |= {FILTER + key: value for key, value in evaluate_pair(fixed_filter(image), wanted).items()}
-            rows.append(row)
+            pair: list[Tensor] = []
+            with left_out.unless(len(inputs) == 1, source.name):
+                pair = [source.load(), truth.load()]
+            if pair:
+                _check_sizes(source, truth, *pair)
+                rows.append(_figures(network, distances, *pair))
+                names.append(source.name)
             if watch is not None:
                 watch(i + 1, len(inputs), source.name)
-    named = [{"name": source.name, **row} for source, row in zip(inputs, rows, strict=True)]
-    return {**average(rows), "images": named}
+    if not rows:
+        left_out.tell("no pair is measured")
+    if left_out.reasons:
+        warnings.warn(f"{len(rows)} pairs are measured, {left_out}", stacklevel=2)
+    return {**average(rows), "images": [{"name": name, **row} for name, row in zip(names, rows, strict=True)]}
+
+
+def _figures(network: TiledNetwork, distances: list[Distance], rainy: Tensor, clean: Tensor) -> dict[str, float]:
+    """Every figure of one pair, [1, 3, H, W] each: of the derained image, of the input, of the fixed filter."""
+    figures: dict[str, float] = {}
+    for prefix, image in (("", network.tensor(rainy)), (INPUT, rainy), (FILTER, fixed_filter(rainy))):
+        figures |= {prefix + name: value for name, value in evaluate_pair(image, clean).items()}
+        figures |= {prefix + distance.name: distance.between(image, clean) for distance in distances}
+    return figures
+
+
+def _check_sizes(source: Source, truth: Source, rainy: Tensor, clean: Tensor) -> None:
+    if rainy.shape != clean.shape:
+        raise UserError(
+            f"{source.name} is {size_of(rainy)} pixels and its clean version {truth.name} {size_of(clean)}:"
+            " a pair must show the same scene at the same size"
+        )

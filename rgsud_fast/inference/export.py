@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ..config.parts import PARTS, Kind
-from ..errors import UserError, reason
+from ..errors import UserError, install, reason
 from ..networks import NAFNet
 from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
 from ..networks.weights import CHECKPOINT, RESERVED, find_weights, load_network, load_state, read_metadata, save_network
@@ -109,7 +109,7 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
         import onnxruntime
         import onnxscript  # noqa: F401  # torch's exporter asks for it
     except ImportError as error:
-        raise UserError(f"ONNX needs more packages ({error}): pip install 'rgsud-fast[export]'") from None
+        raise UserError(f"ONNX needs more packages ({error}): {install('export')}") from None
     part = PARTS[kind]
     given, channels, made = part.takes, part.channels, part.gives
     example = (torch.zeros(TRACED[0], channels, *TRACED[1:]),)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data import list_images, read_photo, to_batch
 from ..data.image_files import SMALLEST
 from ..data.pairing import match_names
-from ..errors import UserError
+from ..system.given import check_images
 
 Images: TypeAlias = Tensor | np.ndarray | str | Path | Sequence[Any]
 ImageWatch: TypeAlias = Callable[[int, int, str], None]  # images done, images in all, name of the last
@@ -73,13 +73,12 @@ def size_of(image: Tensor) -> str:
 def _gather(images: Images, smallest: int) -> Iterator[Source]:
     if isinstance(images, (str, Path)):
         path = Path(images)
+        check_images(path)
         if path.is_dir():
             for found in list_images(path):
                 yield _file(found, found.relative_to(path).as_posix(), smallest)
-        elif path.is_file():
-            yield _file(path, path.name, smallest)
         else:
-            raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
+            yield _file(path, path.name, smallest)
     elif isinstance(images, (list, tuple)):
         for i, one in enumerate(images):
             for source in _gather(one, smallest):

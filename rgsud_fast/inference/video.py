@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 import numpy as np
 
 from ..data import Photo
-from ..errors import UserError
+from ..errors import UserError, install
 from ..system.files import replacing
 from .video_streams import Damaged, bits, has_alpha, keep_metadata, nearest_format
 
@@ -89,7 +89,7 @@ def derain_video(
     try:
         import av
     except ImportError:
-        raise UserError(f"{path}: videos need PyAV; pip install 'rgsud-fast[video]'") from None
+        raise UserError(f"{path}: videos need PyAV: {install('video')}") from None
     try:
         with av.open(str(path)) as source, replacing(target) as temporary:
             if not source.streams.video:

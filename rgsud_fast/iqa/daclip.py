@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import UserError, reason
+from ..errors import UserError, install, reason
 from ..ops.clip_preprocess import clip_preprocess
 from ..system.files import replacing
 from ..system.names import takes_home
@@ -232,5 +232,5 @@ def _open_clip():
     try:
         import open_clip
     except ImportError as error:
-        raise UserError(f"DACLIP-IQA needs open_clip ({error}): pip install 'rgsud-fast[daclip]'") from None
+        raise UserError(f"DACLIP-IQA needs open_clip ({error}): {install('daclip')}") from None
     return open_clip

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..config.scorer_names import NAMES, check_scorer, members_of, parse_scorer
+from ..config.scorer_names import INSTEAD, NAMES, check_ready, check_scorer, is_name, members_of, parse_scorer
 from ..data import read_image, to_batch
 from ..errors import UserError, reason
 from ..system.files import replacing
@@ -172,10 +172,7 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
     if path.is_dir():
         path = path / "scorer.safetensors"
     if not path.is_file():
-        raise UserError(
-            f"scorer {path}: no such file; give a run, its scorer.safetensors, NIQE's parameters (.npz), or one of "
-            f"{', '.join(NAMES[1:])}"
-        )
+        raise UserError(f"scorer {path}: no such file; {INSTEAD}")
     if path.suffix == ".npz":
         return NiqeScorer(load_niqe_model(path, device))
     wrong = f"scorer {path} holds no fitted scorer; give a run's scorer.safetensors"
@@ -241,14 +238,10 @@ def open_scorer(
     Raises:
         UserError: no such file or name, or a score that must be fitted first.
     """
-    text = str(scorer)
-    if Path(scorer).exists() or text.partition(":")[0] not in {name.partition(":")[0] for name in NAMES}:
+    check_ready(str(scorer))
+    if not is_name(str(scorer)):
         return load_scorer(scorer, device)
-    parts = members_of(text) if text.startswith("ensemble") else [text]
-    for part in parts:
-        if part in ("domain", "niqe"):
-            raise UserError(f"scorer {part} must be fitted first: give the path of a run or its scorer.safetensors")
-    return make_scorer(text, photographs, (), device=device)
+    return make_scorer(str(scorer), photographs, (), device=device)
 
 
 def validity(scorer: Scorer, pairs: Iterable[Any], device: torch.device | str = "cpu") -> float:

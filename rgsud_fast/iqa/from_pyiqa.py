@@ -1,11 +1,12 @@
 """Any no-reference metric of pyiqa as a score, with a guard for each of its pitfalls.
 
-pyiqa is an optional extra under the PolyForm-Noncommercial licence: pip install 'rgsud-fast[iqa]'.
+pyiqa is an optional extra under the PolyForm-Noncommercial licence: `errors.install` says how it is installed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.util
 import socket
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError, reason
+from ..errors import UserError, either, install, reason
 from .scorer import check_images, finite
 
 HUB, REACH = "https://huggingface.co", 3.0  # where most weights come from; the seconds it is given to answer
@@ -44,19 +45,12 @@ class PyiqaScorer:
         self.name = f"pyiqa:{metric}"
         pyiqa = _import_pyiqa()
         if metric not in pyiqa.list_models():
-            raise UserError(f"scorer {self.name}: pyiqa has no such metric; pyiqa.list_models() names them")
+            close = difflib.get_close_matches(metric, pyiqa.list_models(metric_mode="NR"), n=2, cutoff=0.7)
+            hint = f" (did you mean {either(close)}?)" if close else ""
+            raise UserError(f"scorer {self.name}: pyiqa has no such metric{hint}; rgsud-fast score --list names them")
         if metric not in pyiqa.list_models(metric_mode="NR"):
             raise UserError(f"scorer {self.name} compares with a clean image; choose one that needs none")
-        fixed = {"as_loss": False, "check_input_range": False}  # one score per image; and the check waits for the GPU
-        try:
-            with _quick_to_fail():
-                self.metric = pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
-        except Exception as error:
-            raise UserError(
-                f"scorer {self.name} could not be made ({type(error).__name__}: {reason(error)}). Its weights come "
-                "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it "
-                "runs"
-            ) from None
+        self.metric = create_metric(f"scorer {self.name}", metric, device, **options)
         self.sign = -1.0 if self.metric.lower_better else 1.0
         remember_texts(self.metric.net)
 
@@ -79,6 +73,40 @@ class PyiqaScorer:
         except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
             warnings.warn(f"{self.name} cannot judge an image of {list(image.shape)}: {reason(error)}", stacklevel=3)
             return torch.full((), torch.nan, device=image.device)
+
+
+def create_metric(label: str, metric: str, device: torch.device | str, **options: Any) -> Any:
+    """A metric of pyiqa, in no more time than it takes: where no hub answers it does not wait for one.
+
+    Args:
+        label: what a message calls it.
+        metric: pyiqa's name of it.
+        device: where it runs.
+        options: for pyiqa.create_metric.
+
+    Raises:
+        UserError: pyiqa or the metric's weights are missing.
+    """
+    pyiqa = _import_pyiqa()
+    fixed = {"as_loss": False, "check_input_range": False}  # one score per image; and the check waits for the GPU
+    try:
+        with _quick_to_fail():
+            return pyiqa.create_metric(metric, device=torch.device(device), **fixed, **options)
+    except Exception as error:
+        raise UserError(
+            f"{label} could not be made ({type(error).__name__}: {reason(error)}). Its weights come "
+            "from a hub at its first use: run it once with a network, or copy pyiqa's cache folder from where it "
+            "runs"
+        ) from None
+
+
+def metric_names() -> list[str]:
+    """The no-reference metrics of the pyiqa that is installed, as `PyiqaScorer` takes them.
+
+    Raises:
+        UserError: pyiqa is missing.
+    """
+    return sorted(_import_pyiqa().list_models(metric_mode="NR"))
 
 
 def remember_texts(network: nn.Module) -> None:
@@ -124,7 +152,7 @@ def _import_pyiqa() -> types.ModuleType:
         import pyiqa
     except ImportError as error:
         raise UserError(
-            f"pyiqa does not import ({error}); pip install 'rgsud-fast[iqa]' (its licence is PolyForm-Noncommercial)"
+            f"pyiqa does not import ({error}): {install('iqa')} (its licence is PolyForm-Noncommercial)"
         ) from None
     return pyiqa
 

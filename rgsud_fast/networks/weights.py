@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
+from ..system.given import check_weights
 from ..system.hub import fetch, is_hub_name
 from ..system.names import takes_home, utf8_name
 from ..system.torch_files import load_tensors
@@ -157,8 +158,7 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
             begun = f", or finish it: train --resume --out {path}" if (path / "config.yaml").is_file() else ""
             raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file{begun}")
         return inside
-    if not path.is_file():
-        raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
+    check_weights(path, kind)
     return path
 
 

@@ -47,10 +47,19 @@ def describe() -> str:
     if gathered["cpu_instructions"]:
         lines.append(f"CPU runs {gathered['cpu_instructions']}")
     lines.append(f"backend  {gathered['asked_for']}")
-    for op, entry in gathered["ops"].items():
-        lines.append(f"  {op}: {entry['used'] or 'nothing can run what was asked for'}")
-        lines += [f"    {name} off: {reason}" for name, reason in entry["off"].items()]
+    for (used, off), ops in _alike(gathered["ops"]).items():
+        lines.append(f"  {used or 'nothing can run what was asked for'}: {', '.join(ops)}")
+        lines += [f"    {name} off: {reason}" for name, reason in off]
     return "\n".join(lines)
+
+
+def _alike(ops: dict[str, dict[str, Any]]) -> dict[tuple[str | None, tuple[tuple[str, str], ...]], list[str]]:
+    """The ops by what they use and why not the others."""
+    groups: dict[tuple[str | None, tuple[tuple[str, str], ...]], list[str]] = {}
+    for op, entry in ops.items():
+        off = tuple((name, reason.removeprefix(f"{op} has ")) for name, reason in entry["off"].items())
+        groups.setdefault((entry["used"], off), []).append(op)
+    return groups
 
 
 def _op(op: str, device: str) -> dict[str, Any]:

@@ -54,6 +54,19 @@ network = rgsud_fast.weights.load_state("derainer.safetensors", network)  # one 
 image = rgsud_fast.derain(network, "photo.jpg")  # [3, H, W] in [0, 1]
 ```"""
 
+_CITATION = """\
+The method is RGSUD (CVPR 2026, arXiv 2605.00719), whose authors are named there; rgsud_fast implements it anew.
+
+```bibtex
+@misc{rgsud,
+  title         = {{RGSUD}},
+  year          = {2026},
+  eprint        = {2605.00719},
+  archivePrefix = {arXiv},
+  note          = {CVPR 2026; authors and full title: arXiv 2605.00719}
+}
+```"""
+
 
 def write_card(folder: Path, run: Path | None = None) -> Path | None:
     """Write README.md into a folder with weights.
@@ -99,6 +112,8 @@ def model_card(run: Path, files: set[str]) -> str:
         _results(metrics),
         "## Data",
         _data(config, metrics),
+        "## How to cite",
+        _CITATION,
         "## Licence",
         "The code of rgsud_fast is under Apache-2.0. These weights are of whoever trained them, and the terms of the "
         "photographs that they were trained on may bind their use too: whoever publishes them names both here.",

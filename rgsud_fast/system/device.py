@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .device_names import check_device
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -16,12 +17,11 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(name)
     try:
         device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UserError(f"device {name!r}: give auto, cpu, cuda or cuda:N")
+    except RuntimeError:  # a number beyond any machine's
+        raise UserError(f"device {name}: GPUs are counted from 0, and no machine has so many") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name}: PyTorch sees no CUDA GPU here; use cpu, or check nvidia-smi and the driver")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

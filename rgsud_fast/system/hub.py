@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import UserError, reason
+from ..errors import UserError, install, reason
 
 PREFIX = "hf:"
 ENDINGS = (".safetensors", ".pth")  # of what may be the weights of a repository that has just one such file
@@ -75,7 +75,7 @@ def import_hub() -> Any:
         import huggingface_hub
         import huggingface_hub.errors  # it is no attribute before
     except ImportError:
-        raise UserError("the model hub needs huggingface_hub: pip install 'rgsud-fast[hub]'") from None
+        raise UserError(f"the model hub needs huggingface_hub: {install('hub')}") from None
     return huggingface_hub
 
 

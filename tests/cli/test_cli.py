@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from rgsud_fast import cli
 from rgsud_fast.config import load_config, save_config
 from rgsud_fast.data import write_image
 from rgsud_fast.errors import UserError
+from rgsud_fast.ops._backends import KERNELS
 
 
 @pytest.fixture
@@ -106,13 +108,26 @@ def test_resume_takes_the_configuration_of_the_run(trained, tmp_path):
         (["--batchh", "4"], "unknown argument --batchh (did you mean --batch?)"),
         (["stray"], "unknown argument stray"),
         (["--reward.no-swich"], "did you mean --reward.no-switch?"),
-        (["--batch", "x"], "--batch: invalid literal for int"),
-        (["--batch"], "'--batch'"),
-        (["--batch", "0"], "batch: Input should be greater than or equal to 1, got 0"),
-        (["--loss.reward-form", "foo"], "'--loss.reward-form'. Expected one of ('psnr', 'sum', 'mean')"),
-        (["--preset", "big"], "preset: Input should be 'demo', 'small', 'small-gan', 'medium' or 'paper', got 'big'"),
+        (["--batch", "x"], "--batch must be an integer, got 'x'"),
+        (["--batch"], "--batch needs a value"),
+        (["--batch", "0"], "batch: must be greater than or equal to 1, got 0"),
+        (["--loss.reward-form", "foo"], "--loss.reward-form must be psnr, sum or mean, got 'foo'"),
+        (["--preset", "big"], "preset: must be demo, small, small-gan, medium or paper, got 'big'"),
         (["--preset", "small", "--data.val-rainy", "v"], "val_rainy and val_clean go together"),
-        (["--optim.ema-decay", "1.5"], "optim.ema_decay: Input should be less than 1, got 1.5"),
+        (["--optim.ema-decay", "1.5"], "optim.ema_decay: must be less than 1, got 1.5"),
+        (["--device", "gpu"], "device: must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+        (["--lr", "1e-4"], "unknown argument --lr (did you mean --optim.learning-rate?)"),
+        (["--optim.lerning-rate", "1"], "did you mean --optim.learning-rate?"),
+        (["--learning-rate=1"], "unknown argument --learning-rate=1 (did you mean --optim.learning-rate?)"),
+        (["--data.crop", "1"], "did you mean --crop?"),
+        (["--iterations", "5"], "did you mean --stage1-iterations?"),
+        (["--epochs=5"], "did you mean --stage1-iterations?"),
+        (["--steps", "5"], "did you mean --stage1-iterations?"),
+        (["--batch_size", "5"], "did you mean --batch?"),
+        (["--gpu", "0"], "did you mean --device cuda?"),
+        (["--lambda2", "0"], "did you mean --loss.reward?"),
+        (["--lambda_rec", "0"], "did you mean --loss.pair, lambda 1, or --loss.reward, lambda 2?"),
+        (["--data.rainy", "r", "--data.clean", "c", "--xyzzy"], "unknown argument --xyzzy; rgsud-fast train --help"),
         (["--config", "none.yaml"], "none.yaml: No such file"),
         (["--resume"], "nothing to resume under runs/"),
         (["--resume", "--out", "none"], "nothing to resume in none"),
@@ -129,12 +144,53 @@ def test_mistakes_in_yaml_are_one_line(trained, capsys, tmp_path):
     for text, message in (
         ("batsch: 3", "batsch: no such field"),
         ("optim: {ema: 1}", "optim.ema: no such field"),
-        ("batch: many", "batch: Input should be a valid integer"),
+        ("batch: many", "batch: must be an integer"),
         ("- 1", "must hold 'field: value' lines, got a list"),
         ("a: [", "not valid YAML"),
     ):
         yaml.write_text(text)
         assert message in told(capsys, ["train", "--config", str(yaml)]), text
+
+
+@pytest.mark.parametrize("command", [command for command in cli.COMMANDS if command != "train"])
+def test_unknown_arguments_are_named_whatever_the_command_and_before_what_is_missing(capsys, command):
+    for args in (["--xyzzy"], ["--xyzzy", "3"], ["--xyzzy=3"], ["a", "--xyzzy"], ["--device", "cpu", "--xyzzy", "b"]):
+        if command in WITH_DEVICE or "--device" not in args:
+            what = "--xyzzy=3" if "--xyzzy=3" in args else "--xyzzy"
+            assert f"unknown argument {what}; rgsud-fast {command} --help" in told(capsys, [command, *args])
+    assert "unknown argument -x;" in told(capsys, [command, "-x"])
+
+
+WITH_DEVICE = ("derain", "evaluate", "rain", "score", "demo")
+
+
+def test_a_flag_for_what_is_told_by_its_place_and_for_an_open_page(capsys):
+    assert "(WEIGHTS has no flag: it is told by its place)" in told(capsys, ["evaluate", "--weights", "w"])
+    assert "did you mean --weights?" in told(capsys, ["derain", "--checkpoint", "w"])
+    for args in (["--share"], ["--host", "0.0.0.0"], ["run", "--host=0.0.0.0"]):
+        error = told(capsys, ["demo", *args])
+        assert "the page listens on 127.0.0.1 alone" in error and "ssh -L" in error
+    assert "unknown argument b;" in told(capsys, ["demo", "a", "b"])
+
+
+@pytest.mark.parametrize(
+    "args, names",
+    [
+        ("evaluate", "WEIGHTS, --rainy DIR, --clean DIR"),
+        ("evaluate w --clean c", "--rainy DIR"),
+        ("export", "WEIGHTS, --to onnx|torchscript|safetensors|nafnet"),
+        ("rain", "RUN, CLEAN, RAINY, OUT"),
+        ("rain a b", "RAINY, OUT"),
+        ("score", "IMAGES, --metric METRIC"),
+        ("score x", "--metric METRIC"),
+        ("publish a", "OWNER/REPO"),
+        ("fit-niqe", "PHOTOS, OUT"),
+        ("convert-daclip a", "OUT"),
+    ],
+)
+def test_every_missing_argument_is_named(capsys, args, names):
+    command = args.split()[0]
+    assert f": missing {names}; rgsud-fast {command} --help" in told(capsys, args.split())
 
 
 def test_other_commands_tell_mistakes_in_one_line(capsys, tmp_path):
@@ -203,10 +259,18 @@ def test_help_explains_every_field_with_its_default(capsys):
 def test_help_of_the_program_and_of_each_command(capsys):
     assert cli.main(["--help"]) == 0
     overview = capsys.readouterr().out
+    assert "docs/README.md" in overview
+    assert "rgsud-fast completion bash" in overview
     for command in cli.COMMANDS:
         assert f"\n  {command}" in overview
         assert cli.main([command, "--help"]) == 0
-        assert f"rgsud-fast {command}" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"rgsud-fast {command}" in printed
+        assert cli.main(["help", command]) == 0
+        assert capsys.readouterr().out == printed
+    assert cli.main(["help"]) == 0
+    assert capsys.readouterr().out == overview
+    assert "unknown command 'dreain'" in told(capsys, ["help", "dreain"])
     assert cli.main([]) == 2
 
 
@@ -251,7 +315,26 @@ def test_public_names_are_all_there():
 def test_info_prints_the_backends_of_every_op(capsys):
     assert cli.main(["info"]) == 0
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("torch", "high_pass", "ssim", "layernorm2d"))
+    assert all(op in printed for op in KERNELS)
+    reasons = [line for line in printed.splitlines() if " off: " in line]
+    assert len(reasons) == len({*reasons}), "ops alike are told in one line"
+
+
+def test_the_metrics_of_score_are_listed_those_of_pyiqa_too(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["score", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name}" in printed for name in ("niqe:FILE", "brisque:FILE", "daclip", "pyiqa:METRIC", "ensemble:["))
+    assert "pip install -e '.[iqa]'" in printed
+    monkeypatch.undo()
+    stub = types.ModuleType("pyiqa")
+    stub.__spec__ = importlib.machinery.ModuleSpec("pyiqa", None)
+    stub.list_models = lambda metric_mode=None: ["piqe", "brisque"] + ["psnr"] * (metric_mode is None)
+    monkeypatch.setitem(sys.modules, "pyiqa", stub)
+    assert cli.main(["score", "--list"]) == 0
+    assert "\n  brisque, piqe\n" in capsys.readouterr().out
+    error = told(capsys, ["score", ".", "--metric", "pyiqa:pique"])
+    assert "pyiqa has no such metric (did you mean piqe?); rgsud-fast score --list" in error
 
 
 def test_how_threads_wait_is_chosen_before_a_run_and_told(trained, monkeypatch, capsys):

@@ -64,4 +64,4 @@ def test_without_gradio_it_says_what_to_install(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     for name in ("GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE", *SETTINGS):
         monkeypatch.setenv(name, "")  # what the command sets is undone
-    assert "pip install 'rgsud-fast[demo]'" in told(capsys, run, "--port", "0")
+    assert "pip install -e '.[demo]'" in told(capsys, run, "--port", "0")

@@ -17,7 +17,7 @@ from PIL import Image
 from rgsud_fast import derain
 from rgsud_fast.demo_page.uploads import MOST_BYTES
 
-pytest.importorskip("gradio", reason="the page needs gradio: pip install 'rgsud-fast[demo]'")
+pytest.importorskip("gradio", reason="the page needs gradio: pip install -e '.[demo]'")
 from rgsud_fast.demo_page.middleware import RequestFilter
 
 pytestmark = pytest.mark.slow

@@ -14,14 +14,14 @@ from torch import nn
 
 import rgsud_fast
 from rgsud_fast import cli
-from rgsud_fast.cli import commands
+from rgsud_fast.cli import network_commands
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import BOUND, OPSET, SUFFIXES, export
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import KINDS, load_network, read_metadata, save_network
 
 for name in ("onnx", "onnxruntime", "onnxscript"):
-    pytest.importorskip(name, reason="exporting needs pip install 'rgsud-fast[export]'")
+    pytest.importorskip(name, reason="exporting needs pip install -e '.[export]'")
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 SIZES = {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1]}
@@ -161,7 +161,7 @@ def test_a_network_of_the_users_own_is_exported_and_stays_as_it_was(tmp_path):
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime", "onnxscript"])
 def test_a_missing_package_is_told_with_its_extra(run, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UserError, match=rf"{missing}.*pip install 'rgsud-fast\[export\]'"):
+    with pytest.raises(UserError, match=rf"{missing}.*pip install -e '\.\[export\]'"):
         export(run, "onnx", tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -184,7 +184,7 @@ def test_where_a_file_goes(run, tmp_path):
 
 
 def test_the_command_knows_every_format_and_network():
-    hints = typing.get_type_hints(commands.export)
+    hints = typing.get_type_hints(network_commands.export)
     assert (typing.get_args(hints["to"]), typing.get_args(hints["network"])) == (tuple(SUFFIXES), tuple(KINDS))
 
 

@@ -200,6 +200,22 @@ def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path):
         derain(Darker(), tmp_path / "in")
 
 
+def test_pairs_that_cannot_be_read_are_left_out_of_the_means_and_named(pairs):
+    rainy, clean = pairs
+    whole = evaluate(Darker(), rainy, clean)
+    (clean / "norain-1.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"2 pairs are measured, 1 are left out: .*norain-1\.png"):
+        figures = evaluate(Darker(), rainy, clean)
+    assert figures["images"] == [whole["images"][0], whole["images"][2]]
+    assert figures["psnr_y"] == pytest.approx(np.mean([whole["images"][i]["psnr_y"] for i in (0, 2)]))
+    with pytest.raises(UserError, match=r"norain-1\.png"):
+        evaluate(Darker(), rainy / "rain-1.png", clean / "norain-1.png")
+    for i in (0, 2):
+        (rainy / f"rain-{i}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"no pair is measured, 3 are left out: .*rain-0\.png"):
+        evaluate(Darker(), rainy, clean)
+
+
 def test_evaluate_takes_images_in_memory(pairs):
     rainy, clean = ([read_image(path) for path in sorted(folder.iterdir())] for folder in pairs)
     assert evaluate(Darker(), rainy, clean)["psnr_y"] == evaluate(Darker(), *pairs)["psnr_y"]
@@ -221,7 +237,7 @@ def test_pairs_that_do_not_match_are_named(pairs):
 
 def test_a_device_that_is_not_there_is_refused():
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(UserError, match="give auto, cpu, cuda"):
+    with pytest.raises(UserError, match="must be auto, cpu, cuda"):
         pick_device("gpu")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="sees no CUDA GPU"):

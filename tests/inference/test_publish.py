@@ -16,7 +16,7 @@ from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.runs.model_card import model_card
 
-pytest.importorskip("huggingface_hub", reason="publishing needs pip install 'rgsud-fast[hub]'")
+pytest.importorskip("huggingface_hub", reason="publishing needs pip install -e '.[hub]'")
 
 
 @pytest.fixture

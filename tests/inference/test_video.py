@@ -185,7 +185,7 @@ def test_mistakes_are_told(tmp_path, monkeypatch):
         derain(Same(), tmp_path / "song.mp4", tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"pip install 'rgsud-fast\[video\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[video\]'"):
         derain(Same(), source, tmp_path / "out.mp4")
 
 

@@ -44,6 +44,14 @@ def front_matter(text):
     return yaml.safe_load(front), rest
 
 
+def test_the_method_can_be_cited_from_the_card(run):
+    text = write_card(run).read_text()
+    entry = text.split("```bibtex\n")[1].split("```")[0]
+    assert "## How to cite" in text
+    assert entry.startswith("@misc{rgsud,") and entry.count("{") == entry.count("}")
+    assert "eprint        = {2605.00719}" in entry and "CVPR 2026" in entry
+
+
 def test_the_front_matter_is_what_a_hub_reads(run):
     front, _ = front_matter(write_card(run).read_text())
     assert (front["license"], front["library_name"], front["pipeline_tag"]) == ("other", "rgsud_fast", "image-to-image")

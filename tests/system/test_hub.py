@@ -18,7 +18,7 @@ from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.derainers.nafnet_files import read_derainer
 from rgsud_fast.networks.weights import find_weights, save_network
 
-pytest.importorskip("huggingface_hub", reason="names on a hub need pip install 'rgsud-fast[hub]'")
+pytest.importorskip("huggingface_hub", reason="names on a hub need pip install -e '.[hub]'")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
         return usual(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"pip install 'rgsud-fast\[hub\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[hub\]'"):
         find_weights("hf:owner/tiny")
 
 

@@ -1,0 +1,111 @@
+"""The commands about networks: train, export, publish, fit-niqe, convert-daclip.
+
+torch is imported by the command that needs it, so that --help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from ..config.parts import Kind
+from ..errors import UserError
+from ..system.given import check_images, check_weights
+from .arguments import read_train
+from .tables import count_of
+
+
+def train(args: list[str], waiting: str = "") -> None:
+    """Train; the arguments are the fields of the configuration."""
+    config, resume, line = read_train(args)
+    for told in (line, waiting if config.threads != 1 else ""):
+        if told and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first one speaks
+            print(told, flush=True)
+    from ..training import train
+
+    train(config, resume=resume)
+
+
+def export(
+    weights: Annotated[Path, arg(metavar="WEIGHTS")],
+    output: Annotated[Path | None, arg(metavar="OUT")] = None,
+    /,
+    *,
+    to: Literal["onnx", "torchscript", "safetensors", "nafnet"],
+    network: Kind = "derainer",
+) -> None:
+    """Write a network for other programs, for images of any size and number, and check what the file computes.
+
+    Args:
+        weights: Run folder, the file of one of its networks, another's NAFNet, or hf:OWNER/REPO[/FILE].
+        output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
+        to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
+            (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
+        network: Which network of the run.
+    """
+    check_weights(weights, network)
+    from ..inference.export import BOUND, CHECKED, export
+
+    path, difference, card = export(weights, to, output, network=network)
+    sizes = ", ".join(f"{images} x {height} x {width}" for images, height, width in CHECKED)
+    print(f"wrote {path}; largest difference from the {network} {difference:.1e} (allowed {BOUND:.0e}) on {sizes}")
+    if card is not None:
+        print(f"wrote {card}")
+
+
+def publish(
+    run: Annotated[Path, arg(metavar="RUN")],
+    repository: Annotated[str, arg(metavar="OWNER/REPO")],
+    /,
+    public: bool = False,
+) -> None:
+    """Upload a finished run's weights, model card and gallery, which shows its photographs, to a model hub (extra hub).
+
+    Args:
+        run: Run folder.
+        repository: Where to; made where there is none.
+        public: Let everybody see a repository that is made; otherwise it is private.
+    """
+    check_weights(run)
+    from ..inference.publish import publish
+
+    print(f"published {run} at {publish(run, repository, public=public)}")
+
+
+def fit_niqe(
+    images: Annotated[Path, arg(metavar="PHOTOS")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+) -> None:
+    """Fit the natural-image model of the NIQE score to good photographs.
+
+    Args:
+        images: Folder of photographs, searched recursively; at most 300 of them are read.
+        output: File to write, for --metric of score.
+    """
+    check_images(images)
+    from ..inference.score import fit_niqe
+
+    print(f"wrote {output}, fitted to {count_of(range(fit_niqe(images, output)), 'photograph')}")
+
+
+def convert_daclip(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+) -> None:
+    """Keep of DA-CLIP's checkpoint what the daclip score needs.
+
+    Args:
+        checkpoint: The file daclip_ViT-B-32.pt, 1.74 GB.
+        output: Safetensors file to write, about 350 MB.
+    """
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such file; give DA-CLIP's daclip_ViT-B-32.pt")
+    from ..iqa import convert_daclip
+
+    convert_daclip(checkpoint, output)
+    print(f"wrote {output}")
