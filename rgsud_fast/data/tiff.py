@@ -104,7 +104,8 @@ def _turned(page: TiffPage) -> bool:
 
 
 def _check_segments(page: TiffPage, most: float) -> None:
-    """Refuse what asks for far more memory than its pixels: many samples, huge tiles, strips that unpack to more.
+    """Refuse what asks for far more memory than its pixels (many samples, huge tiles, strips that unpack to more), and
+    files that lack strips or tiles, which tifffile would leave black.
 
     Raises:
         UserError: such a file.
@@ -113,6 +114,9 @@ def _check_segments(page: TiffPage, most: float) -> None:
     if max(samples, values) > 4 * most:
         what = f"{values:,} values in strips or tiles of {samples:,}"
         raise UserError(f"{what}, more than {4 * most:,.0f}; write it again as RGB, in smaller tiles")
+    found, wanted = len(page.dataoffsets), math.prod(page.chunked)
+    if found != wanted and not page.is_contiguous:
+        raise UserError(f"{found} of {wanted} strips or tiles are there; replace or remove it")
     unpacker = _BOUNDED.get(page.compression)
     if unpacker is None:
         return

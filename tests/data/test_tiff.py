@@ -180,3 +180,13 @@ def test_samples_without_end_are_refused(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "b.tif", many, photometric="rgb", compression="zlib")
     with pytest.raises(UserError, match=r"20,520 values in strips or tiles of 20,520, more than 9,200"):
         read_image(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("layout", ["deflate", "tiled"])
+def test_a_file_that_lacks_strips_or_tiles_is_refused(tmp_path, layout):
+    how = {"rowsperstrip": 8} | LAYOUTS[layout] if layout == "deflate" else LAYOUTS[layout]
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", **how)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages.first.tags["ImageLength"].overwrite(4000)
+    with pytest.raises(UserError, match=r"a\.tif: \d of \d+ strips or tiles are there"):
+        read_image(tmp_path / "a.tif")
