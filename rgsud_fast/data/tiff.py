@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import math
 import zlib
 from importlib.util import find_spec
 from io import BytesIO
@@ -103,14 +104,19 @@ def _turned(page: TiffPage) -> bool:
 
 
 def _check_segments(page: TiffPage, most: float) -> None:
-    """Refuse strips or tiles that unpack to more than they hold, which tifffile would unpack all the same.
+    """Refuse what asks for far more memory than its pixels (many samples, huge tiles, strips that unpack to more), and
+    files that lack strips or tiles, which tifffile would leave black.
 
     Raises:
         UserError: such a file.
     """
-    samples = int(np.prod(page.chunks, dtype=object))
-    if samples > most * 4:
-        raise UserError(f"strips or tiles of {samples:,} values, more than {most * 4:,.0f}; write it again")
+    samples, values = math.prod(page.chunks), math.prod(page.shape)
+    if max(samples, values) > 4 * most:
+        what = f"{values:,} values in strips or tiles of {samples:,}"
+        raise UserError(f"{what}, more than {4 * most:,.0f}; write it again as RGB, in smaller tiles")
+    found, wanted = len(page.dataoffsets), math.prod(page.chunked)
+    if found != wanted and not page.is_contiguous:
+        raise UserError(f"{found} of {wanted} strips or tiles are there; replace or remove it")
     unpacker = _BOUNDED.get(page.compression)
     if unpacker is None:
         return

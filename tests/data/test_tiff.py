@@ -154,7 +154,7 @@ def test_tiles_far_larger_than_the_image_are_refused(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
         for side in ("TileWidth", "TileLength"):
             file.pages.first.tags[side].overwrite(65_520)
-    with pytest.raises(UserError, match="strips or tiles of 12,878,611,200 values"):
+    with pytest.raises(UserError, match="strips or tiles of 12,878,611,200"):
         read_image(tmp_path / "a.tif")
 
 
@@ -169,3 +169,24 @@ def test_lzw_of_other_programs_keeps_its_numbers(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert file.pages.first.compression == tifffile.COMPRESSION.LZW
     np.testing.assert_array_equal(read_photo(tmp_path / "a.tif").pixels, PIXELS)
+
+
+def test_samples_without_end_are_refused(tmp_path, monkeypatch):
+    pixels = np.zeros((40, 57, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", compression="zlib", extrasamples=None)
+    monkeypatch.setenv("RGSUD_MAX_MEGAPIXELS", "0.0023")
+    assert read_image(tmp_path / "a.tif").shape == (40, 57, 3)
+    many = np.zeros((40, 57, 9), np.uint16)
+    tifffile.imwrite(tmp_path / "b.tif", many, photometric="rgb", compression="zlib")
+    with pytest.raises(UserError, match=r"20,520 values in strips or tiles of 20,520, more than 9,200"):
+        read_image(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("layout", ["deflate", "tiled"])
+def test_a_file_that_lacks_strips_or_tiles_is_refused(tmp_path, layout):
+    how = {"rowsperstrip": 8} | LAYOUTS[layout] if layout == "deflate" else LAYOUTS[layout]
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", **how)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages.first.tags["ImageLength"].overwrite(4000)
+    with pytest.raises(UserError, match=r"a\.tif: \d of \d+ strips or tiles are there"):
+        read_image(tmp_path / "a.tif")
