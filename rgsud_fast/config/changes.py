@@ -7,7 +7,7 @@ from .config import Config
 from .load import flatten_fields
 
 SILENT = ("out", "device", "threads", "live_gallery", "data.cache_dir", "data.cache_gib")  # where it runs, not what
-FIXED = ("seed", "preset")  # what is done already was done with them
+FIXED = ("seed", "preset", "method")  # what is done already was done with them
 
 
 def check_changes(before: Config, now: Config, step: int) -> list[str]:

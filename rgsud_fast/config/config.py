@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from ..system.device_names import ALLOWED, PATTERN
+from .parts import MethodName
 from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
 
@@ -20,6 +21,7 @@ class Config(Section):
     preset: Literal["demo", "small", "small-gan", "medium", "paper"] = Field(
         "paper", description="Base values for every field not given."
     )
+    method: MethodName = Field("rgsud", description="What trains: the method, see docs/methods.md.")
     out: Path | None = Field(None, description="Run folder; default: runs/PRESET-N, the next free N.")
     device: str = Field("auto", pattern=PATTERN, description=f"{ALLOWED}.")
     backend: Literal["auto", "native", "triton", "reference"] = Field(

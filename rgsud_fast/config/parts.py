@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-Kind = Literal["derainer", "unet", "generator", "discriminator"]
+MethodName = Literal["rgsud"]
+Kind: TypeAlias = str  # name of a network in its method
 
 
 class Part(NamedTuple):
@@ -17,16 +18,24 @@ class Part(NamedTuple):
     does: str = ""  # a model card says so
 
 
-PARTS: dict[str, Part] = {
-    "derainer": Part("derainer", "rainy", 3, "derained"),
-    "unet": Part(
-        "U-Net", "rainy", 3, "clean_estimate", "estimates the clean image of a rainy one, which the generator takes "
-        "rain from",
-    ),
-    "generator": Part(
-        "generator", "scene", 6, "rainy", "paints rain: clean image and rain information [N, 6, H, W] to rainy image"
-    ),
-    "discriminator": Part("discriminator", "image", 3, "scores", "tells real rain from painted rain"),
+_DERAINER = Part("derainer", "rainy", 3, "derained")
+PARTS: dict[str, dict[str, Part]] = {
+    "rgsud": {
+        "derainer": _DERAINER,
+        "unet": Part(
+            "U-Net", "rainy", 3, "clean_estimate", "estimates the clean image of a rainy one, which the generator "
+            "takes rain from",
+        ),
+        "generator": Part(
+            "generator", "scene", 6, "rainy", "paints rain: clean image and rain information [N, 6, H, W] to rainy "
+            "image",
+        ),
+        "discriminator": Part("discriminator", "image", 3, "scores", "tells real rain from painted rain"),
+    },
 }  # fmt: skip
-JUDGES = ("discriminator",)  # trained by what they are shown, each by an optimiser of its own
-TOGETHER = tuple(name for name in PARTS if name not in JUDGES)  # trained by the loss of a stage
+
+
+def part_of(kind: str, method: str = "rgsud") -> Part:
+    """What is known of a network; of one of the user's own method its name alone."""
+    known = PARTS.get(method, {}).get(kind)
+    return known or Part(kind.replace("_", " "), "image", 3, "output")

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds"]
+Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals"]
 
 # Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
-_STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4}
+_STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4, "clean_reals": 5}
 _ORDER, _WINDOW, _NUMBER = 0, 1, 2
 
 
@@ -52,8 +52,8 @@ def draw(
         batch: images per step, over all ranks.
         sizes: (H, W) of every image of the set.
         crop: side of the window, in pixels.
-        stream: rainy or clean images; the rainy ones that only the discriminator sees, whose rain is pasted, or whose
-            rewards it is pasted onto; independent of one another.
+        stream: rainy or clean images; the rainy ones that only a judge sees, whose rain is pasted, or whose rewards it
+            is pasted onto; the clean ones that only a judge sees; independent of one another.
         slots: which places in the global batch to draw; default: all.
 
     Returns:

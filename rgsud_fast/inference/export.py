@@ -14,11 +14,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
-from ..config.parts import PARTS, Kind
+from ..config.parts import Kind, part_of
 from ..errors import UserError, install, reason
 from ..networks import NAFNet
 from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
-from ..networks.weights import CHECKPOINT, RESERVED, find_weights, load_network, load_state, read_metadata, save_network
+from ..networks.weights import (
+    CHECKPOINT,
+    METHOD,
+    RESERVED,
+    find_weights,
+    load_network,
+    load_state,
+    read_metadata,
+    save_network,
+)
 from ..ops import use_backend
 from ..runs.model_card import write_card
 from ..system.files import replacing
@@ -73,7 +82,7 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
     text = read_metadata(source) if source is not None else {}
     with replacing(target) as temporary:
         run = _WRITERS[to](module, network, temporary, text)
-        difference = _difference(module, run, network, target.name)
+        difference = _difference(module, run, part_of(network, text.get(METHOD, "rgsud")).channels, target.name)
     return Exported(target, difference, _card(source, target, output))
 
 
@@ -110,7 +119,7 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
         import onnxscript  # noqa: F401  # torch's exporter asks for it
     except ImportError as error:
         raise UserError(f"ONNX needs more packages ({error}): {install('export')}") from None
-    part = PARTS[kind]
+    part = part_of(kind, text.get(METHOD, "rgsud"))
     given, channels, made = part.takes, part.channels, part.gives
     example = (torch.zeros(TRACED[0], channels, *TRACED[1:]),)
     options: dict[str, Any] = {"input_names": [given], "output_names": [made], "opset_version": OPSET, "verbose": False}
@@ -129,7 +138,8 @@ def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str])
 
 
 def _write_torchscript(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
-    example = torch.zeros(TRACED[0], PARTS[kind].channels, *TRACED[1:])
+    channels = part_of(kind, text.get(METHOD, "rgsud")).channels
+    example = torch.zeros(TRACED[0], channels, *TRACED[1:])
     with _tracing("torchscript"):
         torch.jit.trace(module, example, check_trace=False).save(str(path))
         return torch.jit.load(str(path))
@@ -174,7 +184,7 @@ def _tracing(to: Format) -> Iterator[None]:
         raise UserError(f"torch {torch.__version__} cannot export this network to {to}: {reason(error)}") from None
 
 
-def _difference(module: nn.Module, run: Run, kind: Kind, name: str) -> float:
+def _difference(module: nn.Module, run: Run, channels: int, name: str) -> float:
     """The largest difference between what a file and the network make of images of the sizes in `CHECKED`.
 
     Raises:
@@ -183,7 +193,7 @@ def _difference(module: nn.Module, run: Run, kind: Kind, name: str) -> float:
     generator = torch.Generator().manual_seed(0)
     worst = torch.zeros(())
     for count, height, width in CHECKED:
-        images = torch.rand(count, PARTS[kind].channels, height, width, generator=generator)
+        images = torch.rand(count, channels, height, width, generator=generator)
         size = f"{count} images of {width} x {height} pixels"
         with torch.no_grad():
             wanted = module(images)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import random
 import warnings
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..config.parts import Kind
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..data import write_image
 from ..errors import UserError
-from ..methods.pasting import paste
+from ..methods.build import METHODS
+from ..methods.method import Painter
 from ..networks import evaluating
-from ..networks.weights import PASTED, RAIN_FROM, find_weights, read_metadata
-from ..ops import rain_residual
+from ..networks.weights import METHOD, PASTED, RAIN_FROM, find_weights, read_metadata
 from ..system.names import takes_home
 from .inputs import ImageWatch, gather, is_folder
 from .left_out import LeftOut
@@ -72,20 +70,16 @@ def rain(
             raise UserError(
                 f"{output} lies in {images}, whose images would be mixed with the pairs: give another output"
             )
-    kind = _rain_from(run)
-    if kind == PASTED:
-        estimator, where = on_device(run if derainer is None else derainer, device, "derainer")
-        generator = None
-    else:
-        generator, where = on_device(run, device, "generator")
-        source_of_rain = derainer if derainer is not None and kind == "derainer" else run
-        estimator, _ = on_device(source_of_rain, str(where), cast(Kind, kind))
+    method, kind = _rain_from(run)
+    painter = _painter(run, method)
+    source_of_rain = derainer if derainer is not None and kind in (PASTED, "derainer") else run
+    estimator, where = on_device(source_of_rain, device, "derainer" if kind == PASTED else kind)
+    kinds = () if kind == PASTED else painter.PAINTERS
+    nets = {name: estimator if name == kind else on_device(run, str(where), name)[0] for name in kinds}
 
     def paint(both: Tensor) -> Tensor:
         background, source = both[:, :3], both[:, 3:]
-        if generator is None:
-            return paste(background, source, estimator(source))
-        return generator(rain_residual((background, source, estimator(source))))
+        return painter.paint(nets, background, source, estimator(source))
 
     network = TiledNetwork(paint, where, Tiling(tile, overlap))
     names = flat_names([background.name for background in backgrounds])
@@ -113,16 +107,31 @@ def rain(
     return written
 
 
-def _rain_from(run: str | Path) -> str:
-    """What gives a run's rain; a run without a generator says so with its derainer, and one file is that derainer."""
+def _rain_from(run: str | Path) -> tuple[str, str]:
+    """The method of a run, and what gives its rain.
+
+    A run without a generator says so with its derainer, and one file is that derainer.
+    """
     derainer = Path(run) / "derainer.safetensors"
-    if derainer.is_file() and read_metadata(derainer).get(RAIN_FROM) == PASTED:
-        return PASTED
+    text = read_metadata(derainer) if derainer.is_file() else {}
+    if text.get(RAIN_FROM) == PASTED:
+        return "rgsud", PASTED
     if not Path(run).is_dir():
         text = read_metadata(run)
         if text.get("kind", "derainer") == "derainer" and text.get(RAIN_FROM, PASTED) == PASTED:
-            return PASTED
-    return read_metadata(find_weights(run, "generator")).get(RAIN_FROM, "unet")
+            return "rgsud", PASTED
+    if (method := text.get(METHOD, "rgsud")) == "rgsud":
+        text = read_metadata(find_weights(run, "generator"))
+    return method, text.get(RAIN_FROM, "unet")
+
+
+def _painter(run: str | Path, name: str) -> Painter:
+    method = METHODS.get(name)
+    if method is None:
+        raise UserError(f"{run} was trained by {name}, a method of your own: paint with its own paint()")
+    if not isinstance(method, Painter):
+        raise UserError(f"{run} was trained by {name}, which derains and paints no rain: take a run of another method")
+    return method
 
 
 def _draw(sources: int, count: int, seed: int) -> list[int]:

@@ -1,51 +1,68 @@
-"""The networks of a run, from its configuration."""
+"""The methods by name, and the networks of a run, from its configuration."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Discriminator, NAFNet, RainGenerator, UNet, evaluating, init_fan_in
+from ..networks import NAFNet, evaluating
 from ..system.device import memory_layout
-from .rgsud import Networks
+from . import rgsud
+from .method import Method
+
+METHODS: dict[str, Method] = {"rgsud": rgsud}
 
 
-def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None) -> Networks:
-    """Make the four networks, on the device and laid out for it; the same initial weights for the same seed.
+def find_method(config: Config, own: Any = None) -> Method:
+    """The method that a configuration names, or one of the user's own, a module or object with what `Method` names.
+
+    Raises:
+        UserError: something is missing there; the message names it.
+    """
+    if own is None:
+        return METHODS[config.method]
+    lacking = [name for name in sorted(Method.__protocol_attrs__) if not hasattr(own, name)]  # type: ignore[attr-defined]
+    if lacking:
+        raise UserError(f"method {_name(own)} lacks {', '.join(lacking)}: see docs/add-a-method.md")
+    return own
+
+
+def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None, method: Any = rgsud) -> Any:
+    """Make the networks of a method, on the device and laid out for it; the same initial weights for the same seed.
 
     Args:
         config: names sizes, initialisation and seed.
         device: where they will train.
-        derainer: a network of the user's own, [N, 3, H, W] -> the same, in place of NAFNet.
+        derainer: a network of the user's own, [N, 3, H, W] -> the same, in place of the method's.
+        method: whose networks.
+
+    Returns:
+        The networks by name, a NamedTuple, of which one is the `derainer`.
 
     Raises:
-        UserError: that network is none, has nothing to train, or changes the shape.
+        UserError: the derainer is none, has nothing to train, or changes the shape; or the method takes none.
     """
-    sizes = config.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        nets = Networks(
-            NAFNet(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
-            if derainer is None
-            else derainer,
-            UNet(sizes.unet_width, sizes.unet_levels),
-            RainGenerator(sizes.generator_width, sizes.generator_blocks),
-            Discriminator(sizes.discriminator_width),
-        )
-        if sizes.initialization == "fan_in":
-            for net in nets[1:]:
-                init_fan_in(net)
-            cast(RainGenerator, nets.generator).start_grey()
+        nets = method.build(config, derainer)
+    fields = getattr(nets, "_fields", ())
+    wanted = {"derainer", *method.TOGETHER, *method.JUDGES}
+    if not wanted <= set(fields):
+        raise UserError(f"method {_name(method)}: build() must return a NamedTuple with {', '.join(sorted(wanted))}")
     if derainer is not None:
         _check_derainer(derainer, config.crop)
         if config.val_local_statistics and not isinstance(derainer, NAFNet):
             raise UserError("val_local_statistics is known of NAFNet alone; leave it off with a derainer of your own")
     layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other
-    return Networks(*(net.to(**layout).train() for net in nets))
+    return type(nets)(*(net.to(**layout).train() for net in nets))
+
+
+def _name(method: Any) -> str:
+    return str(getattr(method, "NAME", getattr(method, "__name__", type(method).__name__)))
 
 
 def _check_derainer(derainer: nn.Module, side: int) -> None:

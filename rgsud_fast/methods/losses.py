@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..ops.derain_loss import psnr_loss, squared_error
 
@@ -16,6 +16,16 @@ GUIDANCE = ((3, 0.01), (9, 0.1), (15, 1.0))  # box side in pixels and weight of 
 def lsgan(scores: Tensor, target: float) -> Tensor:
     """Least-squares GAN term: mean((scores - target)^2), any shape -> scalar."""
     return (scores.float() - target).square().mean()
+
+
+def judge_loss(judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """0.5 * (LSGAN(D(real), 1) + LSGAN(D(fake), 0)) by one call on both, [N, 3, H, W] and [M, 3, H, W].
+
+    No gradient goes to what made `fake`.
+    """
+    scores = judge(torch.cat([real, fake.detach()]))
+    on_real, on_fake = scores.split([len(real), len(fake)])
+    return 0.5 * (lsgan(on_real, 1.0) + lsgan(on_fake, 0.0))
 
 
 def reward_loss(

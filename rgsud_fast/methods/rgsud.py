@@ -7,17 +7,24 @@ rainy images are O_r1 = G(B_r, R), O_r2 = G(B_r, R') and O_u2 = G(B_u1, R').
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..config import LossConfig
+from ..config import Config, LossConfig
+from ..networks import Discriminator, NAFNet, RainGenerator, UNet, init_fan_in
 from ..ops import derain_loss, rain_residual
 from . import losses
-from .pasting import Pasted, derain, pasted_terms
+from .method import Inputs, Judged, Step, Terms
+from .pasting import Pasted, derain, paste, pasted_terms
 
 Two = tuple[Tensor, Tensor]
+NAME = "rgsud"
+TOGETHER: tuple[str, ...] = ("derainer", "unet", "generator")
+JUDGES: tuple[str, ...] = ("discriminator",)
+PAINTERS: tuple[str, ...] = ("generator",)
 
 
 class Networks(NamedTuple):
@@ -29,15 +36,17 @@ class Networks(NamedTuple):
     discriminator: nn.Module
 
 
-class Step(NamedTuple):
-    """What one iteration computed."""
+class StageLoss(NamedTuple):
+    """What the networks of TOGETHER learn from in an iteration."""
 
     loss: Tensor  # scalar, to be minimised by derainer, U-Net and generator
     terms: dict[str, Tensor]  # the unweighted terms, scalars
     fakes: Tensor  # O_u1, O_r1, O_r2, O_u2 stacked, [4N, 3, H, W]; none where the generator is left out
 
 
-def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pasted: Pasted | None = None) -> Step:
+def stage1(
+    nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pasted: Pasted | None = None
+) -> StageLoss:
     """Self-supervised training on unpaired images: the clean estimate is the U-Net's.
 
     Args:
@@ -56,7 +65,7 @@ def stage1(nets: Networks, rainy: Tensor, clean: Tensor, weights: LossConfig, pa
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
     if pasted is not None:
         terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
-    return Step(weigh(terms, weights), terms, fakes)
+    return StageLoss(weigh(terms, weights), terms, fakes)
 
 
 def stage2(
@@ -69,7 +78,7 @@ def stage2(
     switch: bool = True,
     rewarded: Tensor | None = None,
     pasted: Pasted | None = None,
-) -> Step:
+) -> StageLoss:
     """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
 
     Images without a reward go through the U-Net as in stage 1 and are left out of the reward loss; the U-Net learns
@@ -95,7 +104,7 @@ def stage2(
         terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
     if pasted is not None:
         terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
-    return Step(weigh(terms, weights), terms, fakes)
+    return StageLoss(weigh(terms, weights), terms, fakes)
 
 
 def without_generator(
@@ -106,7 +115,7 @@ def without_generator(
     reward: Tensor | None = None,
     improved: Tensor | None = None,
     rewarded: Tensor | None = None,
-) -> Step:
+) -> StageLoss:
     """The loop with the generator left out: rewards give the rain that is pasted, and in stage 2 are targets too.
 
     Args: as in `stage2`; without `reward` the pasted pairs alone.
@@ -116,7 +125,7 @@ def without_generator(
     terms = {} if pasted is None else pasted_terms(batches[0], pasted, weights.pasted_floor)
     if more and reward is not None and improved is not None:
         terms["reward"] = losses.reward_loss(reward, batches[-1], improved, weights.reward_form, rewarded)
-    return Step(weigh(terms, weights), terms, batches[0][:0])
+    return StageLoss(weigh(terms, weights), terms, batches[0][:0])
 
 
 def synthesise(nets: Networks, backgrounds: Two, real: Two, pseudo: Two) -> Tensor:
@@ -168,7 +177,81 @@ def weighted_terms(terms: dict[str, Tensor], weights: LossConfig) -> dict[str, T
 
 
 def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor) -> Tensor:
-    """0.5 * (LSGAN(D(O_r), real) + LSGAN(D(fakes), fake)); the two batches may differ in size."""
-    scores = nets.discriminator(torch.cat([rainy, fakes.detach()]))
-    real, fake = scores.split([len(rainy), len(fakes)])
-    return 0.5 * (losses.lsgan(real, 1.0) + losses.lsgan(fake, 0.0))
+    """`losses.judge_loss` of the discriminator; the two batches may differ in size."""
+    return losses.judge_loss(nets.discriminator, rainy, fakes)
+
+
+# What the trainer asks of a method: see `method.Method` and `method.Painter`.
+
+
+def build(config: Config, derainer: nn.Module | None = None) -> Networks:
+    """The four networks, their weights drawn in this order."""
+    sizes = config.network
+    nets = Networks(
+        NAFNet(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
+        if derainer is None
+        else derainer,
+        UNet(sizes.unet_width, sizes.unet_levels),
+        RainGenerator(sizes.generator_width, sizes.generator_blocks),
+        Discriminator(sizes.discriminator_width),
+    )
+    if sizes.initialization == "fan_in":
+        for net in nets[1:]:
+            init_fan_in(net)
+        cast(RainGenerator, nets.generator).start_grey()
+    return nets
+
+
+def trained(config: Config) -> tuple[str, ...]:
+    """The networks that take part: without a generator the derainer alone."""
+    return Networks._fields if config.loss.generator else ("derainer",)
+
+
+def reads(config: Config) -> frozenset[str]:
+    """The inputs of `step` in stage 1."""
+    pasted = {"pasted"} if config.loss.pasted else set()
+    return frozenset({"clean"} | pasted | ({"rainy", "reals"} if config.loss.generator else set()))
+
+
+def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
+    """`stage1` or `stage2`, or `without_generator`, on the crops of an iteration."""
+    weights = config.loss
+    pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
+    if not weights.generator:
+        targets = (inputs.get(name) for name in ("rainy", "rewards", "improved", "rewarded"))
+        return Step(*without_generator(nets, weights, pasted, *targets)[:2], {})
+    rainy, clean = inputs["rainy"], inputs["clean"]
+    if stage == 1:
+        done = stage1(nets, rainy, clean, weights, pasted)
+    else:
+        options = weights, config.reward.switch, inputs.get("rewarded"), pasted
+        done = stage2(nets, rainy, clean, inputs["rewards"], inputs["improved"], *options)
+    shown = done.fakes if weights.discriminator_fakes == "all" else done.fakes[: len(rainy)]
+    return Step(done.loss, done.terms, {"discriminator": Judged(inputs["reals"], shown)})
+
+
+def weighted(terms: Terms, config: Config) -> Terms:
+    """`weighted_terms` by the run's weights."""
+    return weighted_terms(terms, config.loss)
+
+
+def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:
+    """The discriminator's loss."""
+    return {name: discriminator_loss(nets, *shown) for name, shown in judged.items()}
+
+
+def warm(inputs: Inputs) -> dict[str, Judged]:
+    """Rainy against clean, which is where the generator starts."""
+    return {"discriminator": Judged(inputs["rainy"], inputs["clean"])}
+
+
+def rain_from(config: Config, switched: bool) -> str:
+    """The network whose clean estimate gives the rain: by now the derainer where rewards give it in training."""
+    return "derainer" if switched or not config.loss.generator else "unet"
+
+
+def paint(nets: Mapping[str, nn.Module], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:
+    """G(clean, rainy - estimate), or `paste` where there is no generator."""
+    if "generator" not in nets:
+        return paste(clean, rainy, estimate)
+    return nets["generator"](rain_residual((clean, rainy, estimate)))

@@ -32,6 +32,8 @@ RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is w
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
 RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
 CHECKPOINT = "checkpoint.pt"  # of a run; the derainer of an unfinished one is read from it
+METHOD = "method"  # in a run's metadata: what trained it; older files, which lack it, are RGSUD's
+NO_RAIN = "nothing"  # where the method paints no rain
 PASTED = "pasted"  # or this, where a run has no generator: rain is what the derainer takes away
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from ..config.parts import JUDGES
 from ..errors import UserError
 from ..system.files import replacing
 from ..system.torch_files import load_tensors
@@ -15,8 +14,7 @@ from ..system.torch_files import load_tensors
 VERSION = 1
 FIELDS = {  # of a training state, and their types
     **{"step": int, "sweeps": int, "stage1_metrics": dict, "networks": dict, "average": dict, "optimizer": dict},
-    **{f"{name}_optimizer": dict for name in JUDGES},
-    **{"pool": dict, "scorer": dict, "images": list, "sizes": dict, "outcomes": dict},
+    **{"discriminator_optimizer": dict, "pool": dict, "scorer": dict, "images": list, "sizes": dict, "outcomes": dict},
 }
 OLD: dict[str, dict[str, Any]] = {"sizes": {}, "outcomes": {}}  # what the first checkpoints of this version lack
 

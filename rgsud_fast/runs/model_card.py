@@ -107,7 +107,7 @@ def model_card(run: Path, files: set[str]) -> str:
         f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_training_text(folder, config, metrics)}",
         "## Use",
         *(_use_of(run, file) for file in _USES if file in files),
-        *filter(None, [_others(files)]),
+        *filter(None, [_others(files, _method(config))]),
         "## Results",
         _results(metrics),
         "## Data",
@@ -154,10 +154,14 @@ def _training_text(folder: RunFolder, config: dict[str, Any], metrics: dict[str,
     return told + (f" The derainer started from the weights in `{start}`, whose terms hold as well." if start else "")
 
 
-def _others(files: set[str]) -> str:
+def _others(files: set[str], method: str) -> str:
     """The files of the networks that training needs beside the derainer, a line each."""
-    kinds = {file: PARTS.get(file.split(".")[0]) for file in sorted(files)}
+    kinds = {file: PARTS.get(method, {}).get(file.split(".")[0]) for file in sorted(files)}
     return "\n".join(f"- `{file}`: {part.does}" for file, part in kinds.items() if part and part.does)
+
+
+def _method(config: dict[str, Any]) -> str:
+    return str(config.get("method", "rgsud"))
 
 
 def _results(metrics: dict[str, Any]) -> str:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import UserError
 from .device import pick_device
 
 T = TypeVar("T")
-# Off: a network of the user's own may keep statistics, which two calls before one backward must not overwrite. PyTorch
-# 2.14 gave the option this new name and warns of the old one.
-_NAMES = inspect.signature(DistributedDataParallel).parameters
-_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
 LOST = (
     "another process of this run was lost, and its own message says why: start again with --resume, which goes on from "
     "the last checkpoint"
@@ -59,16 +53,26 @@ class Ranks:
         share = batch // self.count
         return range(self.rank * share, (self.rank + 1) * share)
 
-    def data_parallel(self, network: nn.Module, whole: bool = True) -> nn.Module:
-        """The network, its gradients averaged over ranks and its first weights those of rank 0.
+    def broadcast_weights(self, networks: Iterable[nn.Module]) -> None:
+        """Give every rank the first weights and buffers of rank 0."""
+        if self.count > 1:
+            for network in networks:
+                for value in (*network.parameters(), *network.buffers()):
+                    dist.broadcast(value.detach(), 0)
 
-        `whole` says that every step uses all of its parameters; else each step looks for those that it does not use.
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Make every gradient the mean over ranks, by one exchange; one that a rank lacks counts as 0 there.
+
+        One that all lack becomes 0 too, which Adam without weight decay leaves alone.
         """
-        if self.count == 1:
-            return network
-        ids = [self.device] if self.device.type == "cuda" else None
-        flags: dict[str, Any] = {_BUFFERS: False, "gradient_as_bucket_view": True, "find_unused_parameters": not whole}
-        return DistributedDataParallel(network, device_ids=ids, **flags)
+        if self.count == 1 or not parameters:
+            return
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.count
+        for parameter, mean in zip(parameters, flat.split([g.numel() for g in gradients]), strict=True):
+            parameter.grad = mean.view_as(parameter)
 
     def all_reduce(self, value: Tensor) -> Tensor:
         """The sum over ranks of a tensor on the device, on every rank."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..config import Config
 from ..data import Crop, Domains, ImageSet, Stream, draw, draw_uniform, windows_of
+from ..methods import rgsud
 from ..methods.pasting import paste
 from ..ops import take_crops
 from ..rewards.distributed_pool import ShardedPool
@@ -18,6 +19,8 @@ from ..system.device import memory_layout, to_device
 from ..system.distributed import Ranks
 
 RESIDENT_SHARE = 0.25  # of a GPU's free memory, for the images; a set that does not fit is cut on the host
+DOMAINS: tuple[Stream, Stream] = ("rainy", "clean")
+OF_CLEAN = ("clean", "clean_reals")  # streams of clean images
 AHEAD = 2  # iterations whose crops are announced to sets that decode images when asked for
 
 
@@ -29,10 +32,19 @@ class Feed:
         domains: its images.
         device: where the crops are put, and on a GPU the images' bytes where they take little of its free memory.
         ranks: the processes that share the crops of an iteration; default: this one alone.
+        reads: which crops the method reads (`methods.method.READS`); default: RGSUD's.
     """
 
-    def __init__(self, config: Config, domains: Domains, device: torch.device, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        domains: Domains,
+        device: torch.device,
+        ranks: Ranks | None = None,
+        reads: frozenset[str] | None = None,
+    ) -> None:
         self.config, self.domains, self.device = config, domains, device
+        self.reads = rgsud.reads(config) if reads is None else reads
         self.ranks = ranks or Ranks(device)
         sets = {"rainy": domains.rainy, "clean": domains.clean}
         self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
@@ -43,9 +55,9 @@ class Feed:
                     self._pixels[name] = pixels.to(device)
                     room -= len(pixels)
 
-    def pair(self, step: int) -> tuple[Tensor, Tensor]:
-        """This rank's rainy and clean crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
-        return self._cut("rainy", self._draw("rainy", step)), self._cut("clean", self._draw("clean", step))
+    def pair(self, step: int) -> dict[str, Tensor]:
+        """This rank's `rainy` and `clean` crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
+        return {stream: self._cut(stream, self._draw(stream, step)) for stream in DOMAINS}
 
     def images(
         self, step: int, pool: RewardPool | ShardedPool | None = None, layers: RewardPool | ShardedPool | None = None
@@ -58,14 +70,14 @@ class Feed:
             layers: rewards whose rain is pasted; None where none is.
 
         Returns:
-            `rainy` and `clean`, [N, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that the discriminator sees,
-            in several batches where the configuration says so (without a generator neither these nor, without a pool,
-            `rainy`); with a pool also `rewards`, crops of the same windows
-            as `rainy`, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many
-            exist on each on average, a scalar (see `losses.reward_loss`); with `layers` also `pasted` and
-            `backgrounds`, the pasted pairs, [M, 3, crop, crop].
+            Of what the method reads: `rainy` and `clean`, [N, 3, crop, crop] in [0, 1]; `reals`, the rainy ones that
+            a judge sees, in several batches where the configuration says so, and `clean_reals`, clean ones of another
+            draw for a judge of these; with a pool `rewards`, crops of the same windows as `rainy`, which is there
+            then, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many exist on
+            each on average, a scalar (see `losses.reward_loss`); with `layers` also `pasted` and `backgrounds`, the
+            pasted pairs, [M, 3, crop, crop].
         """
-        if pool is None and not self.config.loss.generator:
+        if pool is None and "rainy" not in self.reads:
             images = {}  # nobody looks at the rainy crops themselves
         elif pool is None:
             images = {"rainy": self._cut("rainy", self._draw("rainy", step))}
@@ -78,7 +90,9 @@ class Feed:
             images |= self._paste(step, images["clean"], layers)
         more = self.config.optim.discriminator_reals - 1
         self._announce(step, more, "rainy" in images, layers is not None)
-        if not self.config.loss.generator:
+        if "clean_reals" in self.reads:
+            images["clean_reals"] = self._cut("clean_reals", self._draw("clean_reals", step, more + 1))
+        if "reals" not in self.reads:
             return images
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
@@ -116,7 +130,9 @@ class Feed:
 
     def _announce(self, step: int, more: int, rainy: bool, layers: bool) -> None:
         streams: tuple[tuple[Stream, int], ...]
+        clean_reals = (more + 1) * ("clean_reals" in self.reads)
         streams = (("rainy", int(rainy)), ("clean", 1), ("reals", more * rainy), ("layers", int(layers)))
+        streams = (*streams, ("clean_reals", clean_reals))
         for stream, batches in streams:
             images = self._set(stream)
             if images.pixels is None and batches:
@@ -130,10 +146,10 @@ class Feed:
         return draw(config.seed, step, count, self._set(stream).sizes, config.crop, stream, slots)
 
     def _set(self, stream: Stream) -> ImageSet:
-        return self.domains.clean if stream == "clean" else self.domains.rainy
+        return self.domains.clean if stream in OF_CLEAN else self.domains.rainy
 
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
-        images, pixels = self._set(stream), self._pixels.get("clean" if stream == "clean" else "rainy")
+        images, pixels = self._set(stream), self._pixels.get("clean" if stream in OF_CLEAN else "rainy")
         if pixels is None:
             pixels, windows = images.cut(crops, self.config.crop)
         else:

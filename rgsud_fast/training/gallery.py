@@ -14,10 +14,10 @@ from ..config.figures import FIGURES, FILTER, INPUT, ROWS
 from ..config.load import flatten_fields
 from ..data import evenly, to_batch
 from ..iqa.metrics import psnr
-from ..methods.pasting import paste
+from ..methods.method import Painter
 from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
-from ..ops import rain_residual
+from ..networks.weights import NO_RAIN, PASTED
 from ..rewards.sweep import OUTCOMES, judge
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
@@ -158,16 +158,13 @@ def _training(trainer: Trainer, most: int) -> list[Row]:
         other = (i + len(domains.clean) // 2) % len(domains.clean)  # the demo's clean domain begins like its rainy one
         clean = to_batch(domains.clean[other])
         panel, score = _reward(trainer, i, "none passed the guards yet")
-        estimate: Tensor | nn.Module = trainer.nets.unet if trainer.config.loss.generator else trainer.derainer
-        if (trainer.switched or not trainer.config.loss.generator) and isinstance(panel.image, np.ndarray):
-            estimate = to_batch(panel.image)
         made: list[Panel] = []
         if trainer.step:  # else by networks that have learned nothing
-            painted = _paint(trainer, clean, rainy, estimate)[0]
-            made = [
-                Panel("derained", _derain(trainer, rainy)[0]),
-                Panel("pseudo rainy", painted, "its rain on another scene"),
-            ]
+            made = [Panel("derained", _derain(trainer, rainy)[0])]
+            if isinstance(trainer.method, Painter):
+                reward = panel.image if isinstance(panel.image, np.ndarray) else None
+                painted = _paint(trainer, clean, rainy, _estimate(trainer, reward))[0]
+                made.append(Panel("pseudo rainy", painted, "its rain on another scene"))
         panels = [Panel("rainy", rainy[0]), *made, panel]
         shown.append(Row(domains.rainy.names[i], panels, outcome=_outcome(trainer, i), score=score))
     return shown
@@ -233,7 +230,25 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     if isinstance(estimate, nn.Module):
         with evaluating(estimate) as network:
             estimate = run_tiled(network, rainy.to(trainer.device))
-    scene = [image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)]
-    if not trainer.config.loss.generator:
-        return paste(scene[0], scene[1], scene[2]).cpu()
-    return run_tiled(trainer.nets.generator, rain_residual((scene[0], scene[1], scene[2]))).clamp(0, 1).cpu()
+    scene = torch.cat([image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)], dim=1)
+    method = trainer.method
+    assert isinstance(method, Painter)
+    nets = {kind: getattr(trainer.nets, kind) for kind in method.PAINTERS if kind in method.trained(trainer.config)}
+    return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+
+
+def rain_from(trainer: Trainer) -> str:
+    """What gives the rain that a run paints: the network whose clean estimate it goes by, pasting, or nothing."""
+    if not isinstance(trainer.method, Painter):
+        return NO_RAIN
+    if not set(trainer.method.PAINTERS) <= set(trainer.method.trained(trainer.config)):
+        return PASTED
+    return trainer.method.rain_from(trainer.config, trainer.switched)
+
+
+def _estimate(trainer: Trainer, reward: np.ndarray | None) -> Tensor | nn.Module:
+    """The clean estimate that rain is painted by: the reward, where it gives the rain and exists, or a network."""
+    kind = rain_from(trainer)
+    if kind in (PASTED, "derainer") and reward is not None:
+        return to_batch(reward)
+    return trainer.derainer if kind in (PASTED, "derainer") else getattr(trainer.nets, kind)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..config.parts import JUDGES
 from ..rewards.hacking import READINGS, HeldOutMetric, Reading, drifting, readings_of
 from ..rewards.sweep import Sweep
 from ..runs.folder import RunFolder
@@ -39,6 +38,7 @@ class Monitor:
         self.trainer, self.folder, self.progress = trainer, folder, progress
         self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
         self.means = Means()
+        self.judges = "_".join(trainer.method.JUDGES)  # the name of their steps in the log
         self.term_gradients: dict[str, Tensor] = {}
         self.skipped = trainer.standing().skipped
         self.stage = trainer.stage  # of the last iteration
@@ -171,11 +171,12 @@ class Monitor:
             "learning_rate": standing.rate,
             "images_per_second": counted * trainer.config.batch / seconds,
             "rewards": standing.rewards,
-            **dict(zip(("skipped", *(f"skipped_{name}" for name in JUDGES)), standing.skipped.values(), strict=True)),
+            **dict(zip(("skipped", f"skipped_{self.judges}"), standing.skipped.values(), strict=True)),
         }
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
-        names = {"adv": "adversarial", "pair": "pair_psnr", "pasted": "pasted_psnr", "D": JUDGES[0], "reward": "reward"}
+        names = {"adv": "adversarial", "pair": "pair_psnr", "pasted": "pasted_psnr", "D": self.judges}
+        names["reward"] = "reward"
         shown: dict[str, Any] = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
         shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"

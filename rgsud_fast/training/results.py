@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config.figures import FIGURES, FILTER, INPUT, ROWS, STAGE1
-from ..config.parts import Kind
 from ..config.scorer_names import name_of
 from ..errors import UserError, reason
 from ..iqa import CallableScorer, save_scorer, validity
 from ..iqa.factory import check_saves
 from ..iqa.metrics import fixed_filter
 from ..networks import NAFNet
-from ..networks.weights import CROP, PASTED, RAIN_FROM, pack_network, save_network
+from ..networks.weights import CROP, METHOD, RAIN_FROM, pack_network, save_network
 from ..runs.folder import RunFolder
 from ..runs.model_card import write_card
 from ..system.progress import Progress
 from ..system.watch import Watch, nobody
-from .gallery import write_run_gallery
+from .gallery import rain_from, write_run_gallery
 from .validation import validate, window_of
 
 if TYPE_CHECKING:
@@ -49,10 +48,11 @@ def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     """Write safetensors of the networks that were trained (the derainer averaged where it is) and of the scorer."""
     text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
     text[CROP] = str(trainer.config.crop)
+    text[METHOD] = trainer.method.NAME
     text[RAIN_FROM] = rain_from(trainer)
-    trained = trainer.nets._asdict() if trainer.config.loss.generator else {"derainer": trainer.nets.derainer}
-    for kind, network in trained.items():
-        save_network(folder.weights(kind), trainer.derainer if kind == "derainer" else network, cast(Kind, kind), text)
+    for kind in trainer.method.trained(trainer.config):
+        network = trainer.derainer if kind == "derainer" else getattr(trainer.nets, kind)
+        save_network(folder.weights(kind), network, kind, text)
     if not isinstance(trainer.scorer, CallableScorer):
         name = trainer.config.reward.scorer
         own = name_of(name) != trainer.scorer.name  # a scorer object of the user's
@@ -76,13 +76,6 @@ def prove_weights(trainer: Trainer) -> None:
             ) from None
     if not isinstance(trainer.scorer, CallableScorer):
         check_saves(trainer.scorer)
-
-
-def rain_from(trainer: Trainer) -> str:
-    """What gives the rain that a run paints: the network whose clean estimate its generator goes by, or pasting."""
-    if not trainer.config.loss.generator:
-        return PASTED
-    return "derainer" if trainer.switched else "unet"
 
 
 def final_metrics(trainer: Trainer, watch: Watch = nobody) -> dict[str, Any]:

@@ -6,16 +6,15 @@ Where a gradient is not finite, that optimiser's step is skipped and counted (se
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Config
-from ..config.parts import TOGETHER
-from ..methods.pasting import Pasted
-from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms, without_generator
-from ..networks import NAFNet
+from ..methods import rgsud
+from ..methods.method import Judged
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed
 from ..optim.gradient_norms import gradient_norms, keep_buffers
@@ -26,46 +25,47 @@ from ..system.distributed import Ranks
 
 
 class TrainStep:
-    """Changes the four networks' weights.
+    """Changes the weights of a method's networks.
 
     Args:
         config: the run.
-        nets: the networks, in place.
+        nets: the networks, in place, a NamedTuple.
         device: where they are.
         ranks: the processes that train them together, each on its share of the crops; default: this one alone.
+        method: gives the losses; default: RGSUD.
     """
 
-    def __init__(self, config: Config, nets: Networks, device: torch.device, ranks: Ranks | None = None) -> None:
-        self.config, self.device = config, device
-        together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TOGETHER]
+    def __init__(
+        self, config: Config, nets: Any, device: torch.device, ranks: Ranks | None = None, method: Any = rgsud
+    ) -> None:
+        self.config, self.device, self.method = config, device, method
+        self.ranks = ranks or Ranks(device)
         self._nets = nets
-        self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
         self._graphed = config.cuda_graph and device.type == "cuda"
-        self.optimizer = torch.optim.Adam(together, fused=True)
-        alone = [{"name": "discriminator", "params": list(nets.discriminator.parameters())}]
-        self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
+        self.optimizer, self._together, self.filter = self._optimiser(method.TOGETHER)
+        self.discriminator_optimizer, self._judges, self.discriminator_filter = self._optimiser(method.JUDGES)
         make_capturable(self._optimizers, self._graphed, device)
-        trained = [getattr(nets, name) for name in TOGETHER]
-        self.filter = StepFilter(self.optimizer, device, trained)
-        self.discriminator_filter = StepFilter(self.discriminator_optimizer, device, [nets.discriminator])
         precision = pick_precision(config.precision, device)
-        self.plain_nets = Networks(*(in_precision(net, precision) for net in nets))
-        # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
-        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, NAFNet)  # of a user's own nothing is known
-        self.discriminator_nets = Networks(
-            ranks.data_parallel(self.plain_nets.derainer, known), *map(ranks.data_parallel, self.plain_nets[1:])
-        )
-        self.stage_nets = self.discriminator_nets._replace(discriminator=self.plain_nets.discriminator)
+        self.ranks.broadcast_weights(nets)
+        self.stage_nets = type(nets)(*(in_precision(net, precision) for net in nets))
         sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
         if self._graphed:
             sides = {stage: Graphed(device, function) for stage, function in sides.items()}
         self._generator_sides = sides
 
+    def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
+        """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
+        networks = [getattr(self._nets, name) for name in names]
+        groups = [{"name": name, "params": list(net.parameters())} for name, net in zip(names, networks, strict=True)]
+        trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+        optimizer = torch.optim.Adam(groups, fused=True)
+        return optimizer, trained, StepFilter(optimizer, self.device, networks)
+
     def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of every optimiser on the crops of an iteration (see `Feed.images`).
 
         Returns:
-            The `loss` of derainer, U-Net and generator, its unweighted terms, the discriminator's loss and the
+            The `loss` of the networks that are trained together, its unweighted terms, the judges' losses and the
             gradients' norms, scalars. With `cuda_graph` later steps overwrite them.
         """
         return self._generator_sides[stage](inputs)
@@ -78,19 +78,23 @@ class TrainStep:
         """
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, keep_buffers(self._nets):
-            step = self._losses(stage, self.plain_nets, inputs)
-            trained = {name: getattr(self._nets, name) for name in TOGETHER}
-            return gradient_norms(weighted_terms(step.terms, self.config.loss), trained)
+            step = self.method.step(self.stage_nets, stage, inputs, self.config)
+            trained = {name: getattr(self._nets, name) for name in self.method.TOGETHER}
+            return gradient_norms(self.method.weighted(step.terms, self.config), trained)
 
-    def discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
-        """One step of the discriminator; returns its loss and gradient norm."""
+    def discriminator_side(self, judged: dict[str, Judged]) -> dict[str, Tensor]:
+        """One step of the judges that are shown something; returns their losses and gradient norms."""
+        if not judged:
+            return {}
         self.discriminator_filter.begin()
-        loss = discriminator_loss(self.discriminator_nets, rainy, fakes)
+        apart = {name: Judged(shown.real.detach(), shown.fake.detach()) for name, shown in judged.items()}
+        parts = self.method.judge(self.stage_nets, apart, self.config)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        sum(parts.values()).backward()
+        self.ranks.average_gradients(self._judges)
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_filter.step(norms.values())
-        return {"discriminator": loss, **norms}
+        return {**parts, **norms}
 
     def set_rates(self, step: int) -> None:
         """Give both optimisers the learning rates of an iteration."""
@@ -106,8 +110,8 @@ class TrainStep:
     @property
     def filters(self) -> dict[str, StepFilter]:
         """The filters of steps, by the networks that they watch."""
-        together = ", ".join(TOGETHER)
-        return {together: self.filter, "discriminator": self.discriminator_filter}
+        together, judges = (", ".join(names) for names in (self.method.TOGETHER, self.method.JUDGES))
+        return {together: self.filter, judges: self.discriminator_filter}
 
     @property
     def settled(self) -> bool:
@@ -142,30 +146,15 @@ class TrainStep:
     def _generator_side_of_stage2(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return self._descend(2, inputs)
 
-    def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
-        pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
-        if not self.config.loss.generator:
-            targets = (inputs.get(name) for name in ("rainy", "rewards", "improved", "rewarded"))
-            return without_generator(nets, self.config.loss, pasted, *targets)
-        if stage == 1:
-            return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss, pasted)
-        rainy, clean, rewards, improved = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
-        options = self.config.loss, self.config.reward.switch, inputs.get("rewarded"), pasted
-        return stage2(nets, rainy, clean, rewards, improved, *options)
-
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.filter.begin()
-        step = self._losses(stage, self.stage_nets, inputs)
+        step = self.method.step(self.stage_nets, stage, inputs, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
+        self.ranks.average_gradients(self._together)
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
-        everything = self.config.loss.discriminator_fakes == "all"
-        done = {"loss": step.loss, **step.terms, **norms}
-        if not self.config.loss.generator:
-            return done
-        shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
-        return done | self.discriminator_side(inputs["reals"], shown)
+        return {"loss": step.loss, **step.terms, **norms} | self.discriminator_side(step.judged)
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""

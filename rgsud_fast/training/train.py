@@ -15,6 +15,7 @@ from ..config.changes import check_changes
 from ..config.load import with_preset
 from ..data import load_domains
 from ..iqa import Scorer
+from ..methods.method import Method
 from ..networks.derainers.nafnet_files import read_start
 from ..ops import use_backend
 from ..ops.installation import missing_kernels
@@ -44,6 +45,7 @@ def train(
     *,
     derainer: nn.Module | None = None,
     scorer: Scorer | Callable[[Tensor], Any] | None = None,
+    method: Method | None = None,
     resume: bool = False,
     quiet: bool = False,
 ) -> Result:
@@ -58,6 +60,8 @@ def train(
             and ends with its last weights; the file of `Result.weights` holds their moving average where that is on.
         scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
             that returns N numbers, higher is better.
+        method: a method of your own in place of `config.method`, a module or object with what
+            `methods.method.Method` names (docs/add-a-method.md).
         resume: continue the run in `config.out` (or the newest of the preset) from its checkpoint.
         quiet: print nothing.
 
@@ -71,7 +75,7 @@ def train(
     given, line = with_preset(config)
     config = load_config(given)
     with process_group(config.device) as ranks:
-        return _train(config, line, derainer, scorer, resume, quiet or not ranks.first, ranks)
+        return _train(config, line, derainer, scorer, method, resume, quiet or not ranks.first, ranks)
 
 
 def _train(
@@ -79,6 +83,7 @@ def _train(
     line: str,
     derainer: nn.Module | None,
     scorer: Scorer | Callable[[Tensor], Any] | None,
+    method: Method | None,
     resume: bool,
     quiet: bool,
     ranks: Ranks,
@@ -115,7 +120,7 @@ def _train(
         if saved is None:
             progress.say(domains.summary())
         scorer = choose_scorer(config, domains, scorer, saved, ranks, progress.of("preparing the score"))
-        trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks)
+        trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks, method)
         reports.prove_weights(trainer)
         if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
             progress.say(trainer.pool.where())

@@ -13,7 +13,7 @@ from ..config import Config
 from ..data import Domains, to_batch
 from ..errors import UserError, reason
 from ..iqa import Scorer
-from ..methods.build import build_networks
+from ..methods.build import build_networks, find_method
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
@@ -53,6 +53,7 @@ class Trainer:
         derainer: a network of the user's own instead of NAFNet.
         scratch: folder for rewards that no memory holds.
         ranks: the processes that train together, of which this is one; default: this one alone.
+        method: a method of the user's own (see `methods.method.Method`) in place of `config.method`.
 
     Raises:
         UserError: the run cannot be divided over so many processes.
@@ -67,6 +68,7 @@ class Trainer:
         derainer: nn.Module | None = None,
         scratch: Path | None = None,
         ranks: Ranks | None = None,
+        method: Any = None,
     ) -> None:
         self.ranks = ranks or Ranks(device)
         _check_divisible(config, domains, self.ranks.count)
@@ -77,13 +79,15 @@ class Trainer:
         self.sweeps = 0  # sweeps done
         self.warm = False  # whether the discriminator has had its warm-up
         self.stage1_metrics: dict[str, float] = {}
-        self.nets = build_networks(config, device, derainer)
-        self.train_step = TrainStep(config, self.nets, device, self.ranks)
+        self.method = find_method(config, method)
+        self.nets = build_networks(config, device, derainer, self.method)
+        self.train_step = TrainStep(config, self.nets, device, self.ranks, self.method)
         self.average = MovingAverage(self.nets.derainer, config.optim.ema_decay)
         self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
         self.pool = build_pool(config, domains, self.ranks, scratch)
-        self.feed = Feed(config, domains, device, self.ranks)  # after what must be on the device
+        reads = self.method.reads(config)
+        self.feed = Feed(config, domains, device, self.ranks, reads)  # after what must be on the device
 
     @property
     def stage(self) -> int:
@@ -193,6 +197,7 @@ class Trainer:
         """Everything an exact resume needs, on rank 0; every rank must ask for it."""
         return {
             "step": self.step,
+            "method": self.method.NAME,
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
             "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
@@ -214,6 +219,8 @@ class Trainer:
         """
         if state["images"] != self._images():
             raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
+        if (trained_by := state.get("method", "rgsud")) != self.method.NAME:
+            raise UserError(f"the checkpoint is of the method {trained_by}, not {self.method.NAME}; start a new run")
         for field, now in self.config.network.model_dump(mode="json").items():
             if (saved := state.get("sizes", {}).get(field, now)) != now:
                 raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
@@ -242,10 +249,10 @@ class Trainer:
 
         `watch` is told how many steps are done.
         """
-        if self.step or self.warm or not self.config.loss.generator:
+        if self.step or self.warm or not set(self.method.JUDGES) & set(self.method.trained(self.config)):
             return
         for step in watched(range(self.config.optim.discriminator_warmup), watch):
-            self.train_step.discriminator_side(*self.feed.pair(step))
+            self.train_step.discriminator_side(self.method.warm(self.feed.pair(step)))
         self.warm = True
 
 

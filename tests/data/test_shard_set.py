@@ -60,7 +60,7 @@ def test_a_feed_gives_the_same_crops_from_shards_as_from_a_folder(photos, patter
             mine, theirs = (feed.images(step, known) for feed in feeds)
             assert mine.keys() == theirs.keys()
             assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-        assert all(torch.equal(*both) for both in zip(*(feed.pair(step) for feed in feeds), strict=True))
+        assert all(torch.equal(*both) for both in zip(*(feed.pair(step).values() for feed in feeds), strict=True))
 
 
 def test_memory_for_decoded_images_is_bounded(pattern, opened):

@@ -54,8 +54,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew_with_an_empty_log(
 def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, capsys):
     taught = []
 
-    def teach(self, rainy, fakes):
-        taught.append(len(fakes))
+    def teach(self, judged):
+        taught.append(len(judged["discriminator"].fake))
         os.kill(os.getpid(), signal.SIGINT)
         return {}
 

@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny import PASTED, darkness, same_bits, train_and_interrupt
 
-import rgsud_fast.training.step as step_module
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import export
+from rgsud_fast.methods import rgsud
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks.weights import PASTED as PASTED_RAIN
 from rgsud_fast.networks.weights import RAIN_FROM, read_metadata
@@ -187,8 +187,8 @@ def test_more_rainy_crops_reach_the_discriminator_alone(config, monkeypatch):
         seen.append((len(rainy), len(fakes)))
         return original(nets, rainy, fakes)
 
-    original = step_module.discriminator_loss
-    monkeypatch.setattr(step_module, "discriminator_loss", discriminator_loss)
+    original = rgsud.discriminator_loss
+    monkeypatch.setattr(rgsud, "discriminator_loss", discriminator_loss)
     train(config | {"optim": {"discriminator_reals": 3, "discriminator_warmup": 0}}, scorer=darkness, quiet=True)
     assert set(seen) == {(6, 2)}
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from ...config.figures import FIGURES
-from ...config.parts import JUDGES, PARTS, TOGETHER
+from ...config.parts import PARTS, part_of
 
 WIDTH, HEIGHT = 300, 110  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 38, 6, 6, 16
@@ -23,18 +23,17 @@ KNOWN = (
     ("Reward pool", "entered", "versions that entered, per sweep"),
     ("Reward pool", "refused", "versions refused, per sweep"),
     ("Losses", "adversarial", "adversarial (generator side)"),
-    *(("Losses", name, PARTS[name].label) for name in JUDGES),
+    ("Losses", "discriminator", "discriminator"),
     ("Losses", "pair_psnr", "pseudo pair, -PSNR in dB"),
     ("Losses", "pair_ssim", "pseudo pair, 1 - SSIM"),
     ("Losses", "pasted_psnr", "pasted pair, -PSNR in dB"),
     ("Losses", "pasted_ssim", "pasted pair, 1 - SSIM"),
     ("Losses", "reward", "self-reinforcement"),
-    *(("Gradient norms", f"norm_{name}", f"all terms, {PARTS[name].label}") for name in TOGETHER),
-    *(("Gradient norms", f"norm_{name}", PARTS[name].label) for name in JUDGES),
+    *(("Gradient norms", f"norm_{name}", f"all terms, {part_of(name).label}") for name in PARTS["rgsud"]),
     ("Run", "learning_rate", "learning rate"),
     ("Run", "images_per_second", "images per second"),
     ("Run", "skipped", "steps skipped so far"),
-    *(("Run", f"skipped_{name}", f"{PARTS[name].label}'s steps skipped so far") for name in JUDGES),
+    ("Run", "skipped_discriminator", "discriminator's steps skipped so far"),
 )
 _OF_A_TERM = "gradient_"  # gradient_TERM_NETWORK
 
@@ -65,6 +64,10 @@ def collect(log: Iterable[Mapping[str, Any]]) -> list[Series]:
 
 def _group_and_label(key: str) -> tuple[str, str]:
     """Group and label of a quantity that is not known."""
+    if key.startswith("norm_"):
+        return "Gradient norms", f"all terms, {part_of(key.removeprefix('norm_')).label}"
+    if key.startswith("skipped_"):
+        return "Run", f"steps skipped so far, {key.removeprefix('skipped_').replace('_', ' ')}"
     if not key.startswith(_OF_A_TERM):
         return "Losses", key.replace("_", " ")
     term, _, network = key.removeprefix(_OF_A_TERM).rpartition("_")
