@@ -18,6 +18,9 @@ TINY_NETWORKS = {
     "discriminator_width": 4,
 }
 
+# What makes each derainer as small, by its name in the configuration.
+TINY_DERAINERS: dict[str, dict] = {"nafnet": {}}
+
 # A whole run of ten iterations, beside its images and `out`.
 TINY_RUN = {
     "preset": "small-gan",

@@ -15,6 +15,10 @@ from .scorer_names import check_scorer
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
 
 
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
 
@@ -56,8 +60,9 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Sizes of the four networks."""
+    """The derainer's kind and the sizes of the four networks."""
 
+    derainer: Literal["nafnet"] = Field("nafnet", description="Which network derains; each kind has sizes of its own.")
     derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
     derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
     derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
@@ -66,6 +71,11 @@ class NetworkConfig(Section):
         None,
         description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
         "published, and on a model hub (hf:OWNER/REPO[/FILE]).",
+    )
+    checkpoint: Literal["none", "block"] = Field(
+        "none",
+        description="What training keeps of the derainer for its backward pass: everything, or the blocks' inputs, from"
+        " which each block is computed once more; the same gradients in a fraction of the memory.",
     )
     unet_width: int = Field(32, ge=1, description="Channels of the degradation estimator's U-Net at full resolution.")
     unet_levels: int = Field(4, ge=1, description="Resolution levels of that U-Net, the bottom included.")
@@ -83,6 +93,17 @@ class NetworkConfig(Section):
         if len(self.derainer_encoder) != len(self.derainer_decoder):
             raise ValueError("derainer_encoder and derainer_decoder must have the same number of levels")
         return self
+
+    @property
+    def derainer_sizes(self) -> dict[str, Any]:
+        """The keywords of the chosen derainer's class."""
+        names = ("width", "encoder", "middle", "decoder")
+        return {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
+
+    @property
+    def built(self) -> dict[str, Any]:
+        """The fields that the networks of a run are built by, which a resumed run cannot change, in JSON's types."""
+        return self.model_dump(mode="json", exclude={"derainer_start", "checkpoint"})
 
 
 class LossConfig(Section):

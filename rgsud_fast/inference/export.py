@@ -17,7 +17,8 @@ from torch.export import Dim
 from ..config.parts import PARTS, Kind
 from ..errors import UserError, install, reason
 from ..networks import NAFNet
-from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
+from ..networks.derainers.layouts import to_nafnet
+from ..networks.derainers.start import read_derainer
 from ..networks.weights import CHECKPOINT, RESERVED, find_weights, load_network, load_state, read_metadata, save_network
 from ..ops import use_backend
 from ..runs.model_card import write_card

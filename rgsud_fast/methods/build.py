@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Discriminator, NAFNet, RainGenerator, UNet, evaluating, init_fan_in
+from ..networks import Discriminator, NAFNet, RainGenerator, UNet, checkpoint_blocks, evaluating, init_fan_in
+from ..networks.weights import DERAINERS
 from ..system.device import memory_layout
 from .rgsud import Networks
 
@@ -20,7 +21,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     Args:
         config: names sizes, initialisation and seed.
         device: where they will train.
-        derainer: a network of the user's own, [N, 3, H, W] -> the same, in place of NAFNet.
+        derainer: a network of the user's own, [N, 3, H, W] -> the same, in place of the configured one.
 
     Raises:
         UserError: that network is none, has nothing to train, or changes the shape.
@@ -29,9 +30,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         nets = Networks(
-            NAFNet(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
-            if derainer is None
-            else derainer,
+            DERAINERS[sizes.derainer](**sizes.derainer_sizes) if derainer is None else derainer,
             UNet(sizes.unet_width, sizes.unet_levels),
             RainGenerator(sizes.generator_width, sizes.generator_blocks),
             Discriminator(sizes.discriminator_width),
@@ -42,8 +41,10 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
             cast(RainGenerator, nets.generator).start_grey()
     if derainer is not None:
         _check_derainer(derainer, config.crop)
-        if config.val_local_statistics and not isinstance(derainer, NAFNet):
-            raise UserError("val_local_statistics is known of NAFNet alone; leave it off with a derainer of your own")
+    if config.val_local_statistics and not isinstance(nets.derainer, NAFNet):
+        other = sizes.derainer if derainer is None else "a derainer of your own"
+        raise UserError(f"val_local_statistics is known of NAFNet alone; leave it off with {other}")
+    checkpoint_blocks(nets.derainer, sizes.checkpoint == "block")
     layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other
     return Networks(*(net.to(**layout).train() for net in nets))
 

@@ -22,7 +22,7 @@ from ..version import version
 from .folder import RunFolder
 
 _MARK = re.compile(r"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: ([0-9a-f]{64}) -->\n\Z")
-_TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "nafnet", "rgsud"]
+_TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "rgsud"]
 # How to use each file that may lie beside the card.
 _USES = {
     "derainer.safetensors": """\
@@ -130,7 +130,7 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
         "license_name": "of-the-trainer-and-the-training-data",
         "library_name": "rgsud_fast",
         "pipeline_tag": "image-to-image",
-        "tags": _TAGS,
+        "tags": [*_TAGS, str(config.get("network", {}).get("derainer", "nafnet")).replace("_", "-")],
     }
     if "psnr_rgb" in metrics:
         folder = config.get("data", {}).get("val_rainy") or "validation pairs"

@@ -195,7 +195,7 @@ class Trainer:
             "step": self.step,
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
-            "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
+            "sizes": self.config.network.built,
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.train_step.state_dict(),
@@ -214,7 +214,7 @@ class Trainer:
         """
         if state["images"] != self._images():
             raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
-        for field, now in self.config.network.model_dump(mode="json").items():
+        for field, now in self.config.network.built.items():
             if (saved := state.get("sizes", {}).get(field, now)) != now:
                 raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
         try:

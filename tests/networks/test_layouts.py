@@ -14,7 +14,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.inference.export import export
 from rgsud_fast.inference.rain import rain
-from rgsud_fast.networks.derainers.nafnet_files import read_derainer
+from rgsud_fast.networks.derainers.start import read_derainer
 from rgsud_fast.networks.weights import load_network, read_metadata
 
 TABLE = json.loads((Path(__file__).parent / "nafnet_layouts.json").read_text())
