@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import UserError
 from ..system.names import with_home
+from .derainers import RestormerConfig, Sizes
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
@@ -62,15 +63,24 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """The derainer's kind and the sizes of the four networks."""
 
-    derainer: Literal["nafnet"] = Field("nafnet", description="Which network derains; each kind has sizes of its own.")
+    derainer: Literal["nafnet", "restormer"] = Field(
+        "nafnet", description="Which network derains; each kind has sizes of its own."
+    )
     derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
     derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
     derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
     derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="Derainer blocks per decoder level.")
     derainer_start: Path | None = Field(
         None,
-        description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
-        "published, and on a model hub (hf:OWNER/REPO[/FILE]).",
+        description="Weights that the derainer starts from: a run folder, or a derainer in .safetensors or .pth, also "
+        "as published, and on a model hub (hf:OWNER/REPO[/FILE]).",
+    )
+    restormer: RestormerConfig = Field(default_factory=RestormerConfig, description="Sizes of Restormer.")
+    last_gain: float = Field(
+        0.1,
+        ge=0,
+        description="Factor on the first weights of the last convolution of a derainer other than NAFNet, so that it "
+        "begins near the photograph.",
     )
     checkpoint: Literal["none", "block"] = Field(
         "none",
@@ -97,13 +107,16 @@ class NetworkConfig(Section):
     @property
     def derainer_sizes(self) -> dict[str, Any]:
         """The keywords of the chosen derainer's class."""
+        if self.derainer != "nafnet":
+            sizes: Sizes = getattr(self, self.derainer)
+            return sizes.model_dump(mode="json")
         names = ("width", "encoder", "middle", "decoder")
         return {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
 
     @property
     def built(self) -> dict[str, Any]:
         """The fields that the networks of a run are built by, which a resumed run cannot change, in JSON's types."""
-        return self.model_dump(mode="json", exclude={"derainer_start", "checkpoint"})
+        return self.model_dump(mode="json", exclude={"derainer_start", "last_gain", "checkpoint"})
 
 
 class LossConfig(Section):

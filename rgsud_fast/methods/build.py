@@ -7,9 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Config, NetworkConfig
 from ..errors import UserError
 from ..networks import Discriminator, NAFNet, RainGenerator, UNet, checkpoint_blocks, evaluating, init_fan_in
+from ..networks.derainers.transformer import pad_by_reflection
 from ..networks.weights import DERAINERS
 from ..system.device import memory_layout
 from .rgsud import Networks
@@ -30,7 +31,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         nets = Networks(
-            DERAINERS[sizes.derainer](**sizes.derainer_sizes) if derainer is None else derainer,
+            _derainer(sizes) if derainer is None else derainer,
             UNet(sizes.unet_width, sizes.unet_levels),
             RainGenerator(sizes.generator_width, sizes.generator_blocks),
             Discriminator(sizes.discriminator_width),
@@ -47,6 +48,16 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     checkpoint_blocks(nets.derainer, sizes.checkpoint == "block")
     layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other
     return Networks(*(net.to(**layout).train() for net in nets))
+
+
+def _derainer(config: NetworkConfig) -> nn.Module:
+    """The configured derainer; it pads as one that has started from a file does where a run once began so."""
+    derainer: Any = DERAINERS[config.derainer](**config.derainer_sizes)
+    if config.derainer != "nafnet":
+        derainer.last.weight.data.mul_(config.last_gain)
+    if config.derainer_start is not None:
+        pad_by_reflection(derainer)
+    return cast(nn.Module, derainer)
 
 
 def _check_derainer(derainer: nn.Module, side: int) -> None:

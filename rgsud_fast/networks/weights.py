@@ -25,8 +25,9 @@ from ..system.torch_files import load_tensors
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
 from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
+from .derainers.restormer import Restormer
 
-DERAINERS: dict[str, type[nn.Module]] = {"nafnet": NAFNet}  # as the configuration calls them
+DERAINERS: dict[str, type[nn.Module]] = {"nafnet": NAFNet, "restormer": Restormer}  # as the configuration calls them
 KINDS: dict[str, type[nn.Module]] = {
     "derainer": NAFNet,
     "unet": UNet,

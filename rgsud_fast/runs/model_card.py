@@ -44,7 +44,7 @@ import torch
 
 derained = torch.jit.load("derainer.pt")(rainy).clamp(0, 1)  # float32 RGB [N, 3, H, W] in [0, 1], any size
 ```""",
-    "derainer.pth": "`derainer.pth` holds the same weights under the names of NAFNet's own code, in `params`.",
+    "derainer.pth": "`derainer.pth` holds the same weights under the names of its authors' code.",
 }
 _OWN = """\
 ```python

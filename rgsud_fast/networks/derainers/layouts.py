@@ -17,7 +17,9 @@ from ...errors import UserError, reason
 from ...system.names import utf8_name
 from ...system.torch_files import load_tensors
 from .nafnet import NAFNet
-from .sizes import nafnet_sizes
+from .restormer import Restormer
+from .sizes import nafnet_sizes, restormer_sizes
+from .transformer import pad_by_reflection
 
 Tensors: TypeAlias = dict[str, Tensor]
 
@@ -39,7 +41,7 @@ _CLEARVIEW = {  # of dronefreak/clearview, whose parts are called as NAFNet's ow
     "conv4": "project2",
 }
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # what PyTorch puts into names
-_FIRST = ("intro.weight", "first.weight")  # every prefix stands before one of these
+_FIRST = ("intro.weight", "first.weight", "patch_embed.proj.weight")  # every prefix stands before one of these
 _TORCH = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar")
 
 
@@ -75,7 +77,9 @@ def read_published(path: Path) -> nn.Module:
             f"{path} holds no {' or '.join(names)}: give a run's derainer.safetensors, or such a network in its "
             "authors' layout; others run where rgsud_fast.derain is given the network itself"
         )
-    return build_derainer(path, found)
+    derainer = build_derainer(path, found)
+    pad_by_reflection(derainer)
+    return derainer
 
 
 def build_derainer(path: Path, tensors: Tensors) -> nn.Module:
@@ -92,7 +96,7 @@ def build_derainer(path: Path, tensors: Tensors) -> nn.Module:
         with torch.device("meta"):
             derainer = layout.network(**layout.sizes(tensors))
         derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         name = layout.network.__name__
         raise UserError(f"{path} holds a network that is like {name} but is none: {reason(error)}") from None
     return derainer
@@ -189,4 +193,15 @@ class Layout(NamedTuple):
     to_theirs: Callable[[Tensors], Tensors]
 
 
-LAYOUTS = (Layout(NAFNet, "params", _is_nafnet, nafnet_sizes, _from_nafnet, to_nafnet),)  # the first that owns them
+def _is_restormer(tensors: Mapping[str, Any]) -> bool:
+    return "encoder_level1.0.attn.temperature" in tensors
+
+
+def _same(tensors: Tensors) -> Tensors:
+    return tensors
+
+
+LAYOUTS = (  # whose tensors they are says the first that owns them
+    Layout(NAFNet, "params", _is_nafnet, nafnet_sizes, _from_nafnet, to_nafnet),
+    Layout(Restormer, "params", _is_restormer, restormer_sizes, _same, _same),
+)

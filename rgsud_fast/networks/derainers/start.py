@@ -9,6 +9,7 @@ from torch import nn
 
 from ...errors import UserError
 from ..weights import DERAINERS, load_network
+from .transformer import pad_by_reflection
 
 if TYPE_CHECKING:
     from ...config import NetworkConfig
@@ -53,7 +54,8 @@ def read_start(config: NetworkConfig, own: nn.Module | None = None) -> nn.Module
         )
     if sizes != config.derainer_sizes:
         raise UserError(f"{path} holds a derainer of other sizes than configured: set {_flags(found, sizes)}")
-    return derainer
+    pad_by_reflection(derainer)
+    return cast(nn.Module, derainer)
 
 
 def _flags(derainer: str, sizes: dict[str, Any]) -> str:
