@@ -43,12 +43,21 @@ def page() -> str:
     configs = {preset: load_config({"preset": preset}).model_dump(mode="json") for preset in PRESETS}
     own = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
     parts = [HEAD, _section("", Config.__doc__ or "", own, configs)]
-    for name, field in schema["properties"].items():
-        if name not in own:
-            section = schema["$defs"][field["$ref"].rpartition("/")[2]]
-            values = {preset: config[name] for preset, config in configs.items()}
-            parts.append(_section(name, section["description"], section["properties"], values))
+    parts += _sections("", schema["properties"], schema["$defs"], configs)
     return "\n".join(parts)
+
+
+def _sections(
+    prefix: str, fields: dict[str, Any], models: dict[str, Any], values: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    """The sections among fields, each with those inside it."""
+    for name, field in fields.items():
+        if "$ref" in field:
+            section = models[field["$ref"].rpartition("/")[2]]
+            inside = {preset: value[name] for preset, value in values.items()}
+            plain = {key: value for key, value in section["properties"].items() if "$ref" not in value}
+            yield _section(prefix + name, section["description"], plain, inside)
+            yield from _sections(f"{prefix}{name}.", section["properties"], models, inside)
 
 
 def _section(name: str, about: str, fields: dict[str, Any], values: dict[str, dict[str, Any]]) -> str:

@@ -34,7 +34,8 @@ def test_the_page_of_fields_is_what_make_writes():
 def test_the_page_of_fields_has_every_field():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     for section, fields in section_fields().items():
-        assert all(f"| `{section}.{field}` |" in page for field in fields), section
+        for field in fields:  # a row, or a section of its own
+            assert f"| `{section}.{field}` |" in page or f"## `{section}.{field}`\n" in page, field
 
 
 @each_page

@@ -18,6 +18,12 @@ TINY_NETWORKS = {
     "discriminator_width": 4,
 }
 
+# What makes each derainer as small, by its name in the configuration.
+TINY_DERAINERS: dict[str, dict] = {
+    "nafnet": {},
+    "restormer": {"restormer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "refinement": 1}},
+}
+
 # A whole run of ten iterations, beside its images and `out`.
 TINY_RUN = {
     "preset": "small-gan",

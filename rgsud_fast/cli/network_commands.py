@@ -34,16 +34,16 @@ def export(
     output: Annotated[Path | None, arg(metavar="OUT")] = None,
     /,
     *,
-    to: Literal["onnx", "torchscript", "safetensors", "nafnet"],
+    to: Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer"],
     network: Kind = "derainer",
 ) -> None:
     """Write a network for other programs, for images of any size and number, and check what the file computes.
 
     Args:
-        weights: Run folder, the file of one of its networks, another's NAFNet, or hf:OWNER/REPO[/FILE].
+        weights: Run folder, the file of one of its networks, another's derainer, or hf:OWNER/REPO[/FILE].
         output: File to write, or a folder, which also gets a model card; default: the folder of the weights.
-        to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or nafnet
-            (weights for NAFNet's own code: a .pth, or a .safetensors where OUT ends so).
+        to: onnx (standard operators alone), torchscript, safetensors (weights under this package's names), or the
+            derainer's name (weights for its authors' code: a .pth, or a .safetensors where OUT ends so).
         network: Which network of the run.
     """
     check_weights(weights, network)

@@ -10,9 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import UserError
 from ..system.names import with_home
+from .derainers import RestormerConfig, Sizes
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 class Section(BaseModel):
@@ -56,16 +61,31 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """Sizes of the four networks."""
+    """The derainer's kind and the sizes of the four networks."""
 
+    derainer: Literal["nafnet", "restormer"] = Field(
+        "nafnet", description="Which network derains; each kind has sizes of its own."
+    )
     derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
     derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
     derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")
     derainer_decoder: tuple[int, ...] = Field((2, 2, 2, 2), description="Derainer blocks per decoder level.")
     derainer_start: Path | None = Field(
         None,
-        description="Weights that the derainer starts from: a run folder, or a NAFNet in .safetensors or .pth, also as "
-        "published, and on a model hub (hf:OWNER/REPO[/FILE]).",
+        description="Weights that the derainer starts from: a run folder, or a derainer in .safetensors or .pth, also "
+        "as published, and on a model hub (hf:OWNER/REPO[/FILE]).",
+    )
+    restormer: RestormerConfig = Field(default_factory=RestormerConfig, description="Sizes of Restormer.")
+    last_gain: float = Field(
+        0.1,
+        ge=0,
+        description="Factor on the first weights of the last convolution of a derainer other than NAFNet, so that it "
+        "begins near the photograph.",
+    )
+    checkpoint: Literal["none", "block"] = Field(
+        "none",
+        description="What training keeps of the derainer for its backward pass: everything, or the blocks' inputs, from"
+        " which each block is computed once more; the same gradients in a fraction of the memory.",
     )
     unet_width: int = Field(32, ge=1, description="Channels of the degradation estimator's U-Net at full resolution.")
     unet_levels: int = Field(4, ge=1, description="Resolution levels of that U-Net, the bottom included.")
@@ -83,6 +103,20 @@ class NetworkConfig(Section):
         if len(self.derainer_encoder) != len(self.derainer_decoder):
             raise ValueError("derainer_encoder and derainer_decoder must have the same number of levels")
         return self
+
+    @property
+    def derainer_sizes(self) -> dict[str, Any]:
+        """The keywords of the chosen derainer's class."""
+        if self.derainer != "nafnet":
+            sizes: Sizes = getattr(self, self.derainer)
+            return sizes.model_dump(mode="json")
+        names = ("width", "encoder", "middle", "decoder")
+        return {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
+
+    @property
+    def built(self) -> dict[str, Any]:
+        """The fields that the networks of a run are built by, which a resumed run cannot change, in JSON's types."""
+        return self.model_dump(mode="json", exclude={"derainer_start", "last_gain", "checkpoint"})
 
 
 class LossConfig(Section):

@@ -1,13 +1,14 @@
-"""Networks for other programs: ONNX, TorchScript, plain weights and NAFNet's own layout, each checked when written."""
+"""Networks for other programs: ONNX, TorchScript, plain weights and the authors' layouts, each checked when written."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from safetensors.torch import save_file
@@ -16,10 +17,11 @@ from torch.export import Dim
 
 from ..config.parts import Kind, part_of
 from ..errors import UserError, install, reason
-from ..networks import NAFNet
-from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
+from ..networks.derainers.layouts import LAYOUTS
+from ..networks.derainers.start import read_derainer
 from ..networks.weights import (
     CHECKPOINT,
+    DERAINERS,
     METHOD,
     RESERVED,
     find_weights,
@@ -36,8 +38,8 @@ from ..system.names import takes_home
 from .tiled_network import Weights
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
-Format: TypeAlias = Literal["onnx", "torchscript", "safetensors", "nafnet"]
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors", "nafnet": ".pth"}
+Format: TypeAlias = Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer"]
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"} | dict.fromkeys(DERAINERS, ".pth")
 # The largest difference, as a share of the largest number that the network makes, or of 1; the paper's derainer: 6e-7.
 BOUND = 1e-5
 TRACED = (2, 40, 56)  # images, height, width that an exporter sees
@@ -62,8 +64,8 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
     Args:
         weights: a run folder, a file of it, or a network of your own.
         to: `onnx` (standard operators of opset 18 alone), `torchscript`, `safetensors` (the weights under this
-            package's names) or `nafnet` (a derainer's weights for NAFNet's own code: a .pth with the tensors under
-            `params`, or, where `output` ends in .safetensors, the tensors alone).
+            package's names) or a derainer's name, such as `nafnet` (weights for its authors' code: a .pth with the
+            tensors where that code keeps them, or, where `output` ends in .safetensors, the tensors alone).
         output: a file, or a folder, which gets KIND.onnx, .pt, .safetensors or .pth and a model card; None is the
             folder of the weights.
         network: which network of the run.
@@ -96,7 +98,7 @@ def _target(output: str | Path | None, source: Path | None, to: Format, kind: Ki
     else:
         output = Path(output)
         target = output / name if output.is_dir() or not output.suffix else output
-    endings = (".pth", ".safetensors") if to == "nafnet" else (SUFFIXES[to],)
+    endings = (".pth", ".safetensors") if to in DERAINERS else (SUFFIXES[to],)
     if target.suffix not in endings:
         raise UserError(f"{target} must end in {' or '.join(endings)} for --to {to}, or be a folder")
     if source is not None and target.resolve() == source.resolve():
@@ -150,22 +152,26 @@ def _write_safetensors(module: nn.Module, kind: Kind, path: Path, text: dict[str
     return load_state(path, copy.deepcopy(module))
 
 
-def _write_nafnet(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
-    if type(module) is not NAFNet:
-        raise UserError(f"--to nafnet is for this package's derainer, not for {type(module).__name__}")
-    tensors = to_nafnet(module.state_dict())
+def _write_for_authors(derainer: str, module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
+    if type(module) is not DERAINERS[derainer]:
+        raise UserError(f"--to {derainer} is for this package's {derainer}, not for {type(module).__name__}")
+    layout = next(layout for layout in LAYOUTS if layout.network is type(module))
+    tensors = layout.to_theirs(module.state_dict())
     if path.suffix == ".safetensors":
         save_file(tensors, path)
     else:
-        torch.save({"params": tensors}, path)
-    return read_derainer(path)
+        torch.save({layout.holder: tensors}, path)
+    again: Any = read_derainer(path)
+    if hasattr(module, "reflect"):
+        again.reflect = module.reflect  # of which their files say nothing
+    return cast(Run, again)
 
 
-_WRITERS = {
+_WRITERS: dict[str, Callable[..., Run]] = {
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
     "safetensors": _write_safetensors,
-    "nafnet": _write_nafnet,
+    **{name: functools.partial(_write_for_authors, name) for name in DERAINERS},
 }
 
 

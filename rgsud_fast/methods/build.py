@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import NAFNet, evaluating
+from ..networks import NAFNet, checkpoint_blocks, evaluating
 from ..system.device import memory_layout
 from . import rgsud
 from .method import Method
@@ -55,8 +55,10 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
         raise UserError(f"method {_name(method)}: build() must return a NamedTuple with {', '.join(sorted(wanted))}")
     if derainer is not None:
         _check_derainer(derainer, config.crop)
-        if config.val_local_statistics and not isinstance(derainer, NAFNet):
-            raise UserError("val_local_statistics is known of NAFNet alone; leave it off with a derainer of your own")
+    if config.val_local_statistics and not isinstance(nets.derainer, NAFNet):
+        other = config.network.derainer if derainer is None else "a derainer of your own"
+        raise UserError(f"val_local_statistics is known of NAFNet alone; leave it off with {other}")
+    checkpoint_blocks(nets.derainer, config.network.checkpoint == "block")
     layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other
     return type(nets)(*(net.to(**layout).train() for net in nets))
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, LossConfig
-from ..networks import Discriminator, NAFNet, RainGenerator, UNet, init_fan_in
+from ..networks import Discriminator, RainGenerator, UNet, init_fan_in
+from ..networks.weights import configured_derainer
 from ..ops import derain_loss, rain_residual
 from . import losses
 from .method import Inputs, Judged, Step, Terms
@@ -188,9 +189,7 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
     """The four networks, their weights drawn in this order."""
     sizes = config.network
     nets = Networks(
-        NAFNet(sizes.derainer_width, sizes.derainer_encoder, sizes.derainer_middle, sizes.derainer_decoder)
-        if derainer is None
-        else derainer,
+        configured_derainer(sizes) if derainer is None else derainer,
         UNet(sizes.unet_width, sizes.unet_levels),
         RainGenerator(sizes.generator_width, sizes.generator_blocks),
         Discriminator(sizes.discriminator_width),

@@ -1,6 +1,6 @@
 """The four networks of RGSUD. Each carries `sizes`, the keywords that build it again."""
 
-from ._common import evaluating, init_fan_in
+from ._common import checkpoint_blocks, evaluating, init_fan_in
 from .derainers.nafnet import PER_CROP, NAFNet, local_statistics
 from .discriminator import Discriminator
 from .generator import RainGenerator
@@ -12,6 +12,7 @@ __all__ = [
     "NAFNet",
     "RainGenerator",
     "UNet",
+    "checkpoint_blocks",
     "evaluating",
     "init_fan_in",
     "local_statistics",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..ops import conv_bias_lrelu
 
@@ -59,6 +60,34 @@ class Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_bias_lrelu(x, self.weight, self.bias, self.slope)
+
+
+class Checkpointed:
+    """A part of a network that can keep its inputs alone for the backward pass, and compute the rest once more."""
+
+    checkpointed = False
+
+
+class Blocks(nn.Sequential, Checkpointed):
+    """Blocks one after another; `checkpointed`, the input of each is kept."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = recomputed(block, x) if self.checkpointed and torch.is_grad_enabled() else block(x)
+        return x
+
+
+def recomputed(module: nn.Module, x: Tensor) -> Tensor:
+    """What a module makes of x; its backward pass computes it once more, from x. Nothing in it may be drawn."""
+    made: Tensor = checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
+    return made
+
+
+def checkpoint_blocks(network: nn.Module, on: bool = True) -> None:
+    """Let every part of a network that can, keep only its inputs for the backward pass."""
+    for module in network.modules():
+        if isinstance(module, Checkpointed):
+            module.checkpointed = on
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

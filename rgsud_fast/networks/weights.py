@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..config import NetworkConfig
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
@@ -24,9 +25,17 @@ from ..system.names import takes_home, utf8_name
 from ..system.torch_files import load_tensors
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
-from .derainers.layouts import build_nafnet, is_torch_file, read_nafnet
+from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
+from .derainers.restormer import Restormer
+from .derainers.transformer import pad_by_reflection
 
-KINDS = {"derainer": NAFNet, "unet": UNet, "generator": RainGenerator, "discriminator": Discriminator}
+DERAINERS: dict[str, type[nn.Module]] = {"nafnet": NAFNet, "restormer": Restormer}  # as the configuration calls them
+KINDS: dict[str, type[nn.Module]] = {
+    "derainer": NAFNet,
+    "unet": UNet,
+    "generator": RainGenerator,
+    "discriminator": Discriminator,
+}
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
@@ -35,6 +44,16 @@ CHECKPOINT = "checkpoint.pt"  # of a run; the derainer of an unfinished one is r
 METHOD = "method"  # in a run's metadata: what trained it; older files, which lack it, are RGSUD's
 NO_RAIN = "nothing"  # where the method paints no rain
 PASTED = "pasted"  # or this, where a run has no generator: rain is what the derainer takes away
+
+
+def configured_derainer(config: NetworkConfig) -> nn.Module:
+    """The configured derainer; it pads as one that has started from a file does where a run once began so."""
+    derainer: Any = DERAINERS[config.derainer](**config.derainer_sizes)
+    if config.derainer != "nafnet":
+        derainer.last.weight.data.mul_(config.last_gain)
+    if config.derainer_start is not None:
+        pad_by_reflection(derainer)
+    return cast(nn.Module, derainer)
 
 
 @takes_home
@@ -59,7 +78,7 @@ def pack_network(module: nn.Module, kind: Kind, metadata: dict[str, str] | None 
     Raises:
         ValueError: the metadata has reserved names.
     """
-    own = type(module) is not KINDS[kind]  # a network of the user's own may have a `sizes` that means something else
+    own = type(module) not in _classes(kind).values()  # a user's own class may have a `sizes` that means something else
     sizes = json.dumps(None if own else module.sizes)
     text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, version()), strict=True))
     if clash := set(RESERVED) & (metadata or {}).keys():
@@ -74,8 +93,8 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
 
     Args:
         path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it; of
-            an unfinished run its checkpoint, with a warning that says so. A derainer also as others publish NAFNet
-            (see `read_nafnet`).
+            an unfinished run its checkpoint, with a warning that says so. A derainer also as others publish it
+            (see `read_published`).
         kind: what the network must be; None takes what the file says (in a run folder: the derainer).
 
     Raises:
@@ -97,7 +116,7 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     try:
         _check_sizes(sizes, tensors)
         with torch.device("meta"):  # takes no memory but what the file holds
-            module = KINDS[found](**sizes)
+            module = _classes(found).get(text.get("class", ""), KINDS[found])(**sizes)
         copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
         module.load_state_dict(copies, assign=True)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -164,6 +183,11 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     return path
 
 
+def _classes(kind: str) -> dict[str, type[nn.Module]]:
+    """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
+    return {network.__name__: network for network in (DERAINERS.values() if kind == "derainer" else [KINDS[kind]])}
+
+
 def _is_ours(path: Path) -> bool:
     """Whether `_read` is the one to read a file, or to say what is wrong with it."""
     if is_torch_file(path):
@@ -179,20 +203,20 @@ def _foreign(path: Path) -> nn.Module:
     """The derainer of a file that `save_network` has not written: an unfinished run's checkpoint, or somebody's."""
     state = _state(path)
     if state is None:
-        return read_nafnet(path)
+        return read_published(path)
     averaged = state.get("average")
     held = state["networks"].get("derainer")
     if isinstance(averaged, dict) and _is_counted(averaged.get("n_averaged")):  # not where the average is off
         held = {str(name).removeprefix("module."): value for name, value in averaged.items() if name != "n_averaged"}
     tensors = isinstance(held, dict) and all(isinstance(value, Tensor) for value in held.values())
-    if not tensors or not {"first.weight", "last.weight"} <= held.keys():
+    if not isinstance(held, dict) or not tensors or layout_of(held) is None:
         raise UserError(f"{path} holds a derainer of your own: train --resume --out {path.parent} writes it as weights")
     warnings.warn(
         f"{path.parent} is not finished: these are its weights at step {state['step']};"
         f" train --resume --out {path.parent} continues it",
         stacklevel=3,
     )
-    return build_nafnet(path, held)
+    return build_derainer(path, held)
 
 
 def _is_counted(count: Any) -> bool:
@@ -250,8 +274,8 @@ def _check_sizes(sizes: dict, tensors: dict[str, Tensor]) -> None:
     """
     numbers = [n for value in sizes.values() for n in (value if isinstance(value, list) else [value])]
     longest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
-    whole = all(isinstance(n, int) and n >= 0 for n in numbers)
-    if not whole or sum(numbers) > longest + len(tensors) or sizes.get("width") == 0:
+    plain = all(isinstance(n, (int, float)) and n >= 0 for n in numbers)
+    if not plain or sum(numbers) > longest + len(tensors) or sizes.get("width") == 0:
         raise ValueError(f"the sizes {str(sizes)[:60]} for {len(tensors)} tensors")
 
 

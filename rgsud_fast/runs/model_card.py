@@ -22,7 +22,7 @@ from ..version import version
 from .folder import RunFolder
 
 _MARK = re.compile(r"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: ([0-9a-f]{64}) -->\n\Z")
-_TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "nafnet", "rgsud"]
+_TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "rgsud"]
 # How to use each file that may lie beside the card.
 _USES = {
     "derainer.safetensors": """\
@@ -44,7 +44,7 @@ import torch
 
 derained = torch.jit.load("derainer.pt")(rainy).clamp(0, 1)  # float32 RGB [N, 3, H, W] in [0, 1], any size
 ```""",
-    "derainer.pth": "`derainer.pth` holds the same weights under the names of NAFNet's own code, in `params`.",
+    "derainer.pth": "`derainer.pth` holds the same weights under the names of its authors' code.",
 }
 _OWN = """\
 ```python
@@ -130,7 +130,7 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
         "license_name": "of-the-trainer-and-the-training-data",
         "library_name": "rgsud_fast",
         "pipeline_tag": "image-to-image",
-        "tags": _TAGS,
+        "tags": [*_TAGS, str(config.get("network", {}).get("derainer", "nafnet")).replace("_", "-")],
     }
     if "psnr_rgb" in metrics:
         folder = config.get("data", {}).get("val_rainy") or "validation pairs"

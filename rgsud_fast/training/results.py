@@ -14,8 +14,7 @@ from ..errors import UserError, reason
 from ..iqa import CallableScorer, save_scorer, validity
 from ..iqa.factory import check_saves
 from ..iqa.metrics import fixed_filter
-from ..networks import NAFNet
-from ..networks.weights import CROP, METHOD, RAIN_FROM, pack_network, save_network
+from ..networks.weights import CROP, DERAINERS, METHOD, RAIN_FROM, pack_network, save_network
 from ..runs.folder import RunFolder
 from ..runs.model_card import write_card
 from ..system.progress import Progress
@@ -66,7 +65,7 @@ def prove_weights(trainer: Trainer) -> None:
         UserError: the state of the score, or of a derainer of the user's, cannot be saved.
     """
     derainer = trainer.nets.derainer
-    if type(derainer) is not NAFNet:
+    if type(derainer) not in DERAINERS.values():
         try:
             pack_network(derainer, "derainer")
         except Exception as error:  # whatever its state_dict() does

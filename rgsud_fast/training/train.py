@@ -16,7 +16,7 @@ from ..config.load import with_preset
 from ..data import load_domains
 from ..iqa import Scorer
 from ..methods.method import Method
-from ..networks.derainers.nafnet_files import read_start
+from ..networks.derainers.start import read_start
 from ..ops import use_backend
 from ..ops.installation import missing_kernels
 from ..rewards.choose_scorer import choose_scorer

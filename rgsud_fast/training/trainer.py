@@ -200,7 +200,7 @@ class Trainer:
             "method": self.method.NAME,
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
-            "sizes": self.config.network.model_dump(mode="json", exclude={"derainer_start"}),
+            "sizes": self.config.network.built,
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.train_step.state_dict(),
@@ -221,7 +221,7 @@ class Trainer:
             raise UserError("the rainy or clean images are not those of the checkpoint; start a new run for them")
         if (trained_by := state.get("method", "rgsud")) != self.method.NAME:
             raise UserError(f"the checkpoint is of the method {trained_by}, not {self.method.NAME}; start a new run")
-        for field, now in self.config.network.model_dump(mode="json").items():
+        for field, now in self.config.network.built.items():
             if (saved := state.get("sizes", {}).get(field, now)) != now:
                 raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
         try:

@@ -152,7 +152,7 @@ def test_a_network_of_the_users_own_is_exported_and_stays_as_it_was(tmp_path):
         path, difference, card = export(network, to, tmp_path / name)
         assert difference < 1e-6 and card is None and path.exists()
     assert network.training
-    with pytest.raises(UserError, match="for this package's derainer, not for Sequential"):
+    with pytest.raises(UserError, match="for this package's nafnet, not for Sequential"):
         export(network, "nafnet", tmp_path / "x.pth")
     with pytest.raises(UserError, match="needs an output"):
         export(network, "torchscript")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 
 from rgsud_fast.config import LossConfig
-from rgsud_fast.config.parts import JUDGES, PARTS, TOGETHER, Kind
+from rgsud_fast.config.parts import PARTS
 from rgsud_fast.methods import losses
-from rgsud_fast.methods.rgsud import Networks, discriminator_loss, stage1, stage2
+from rgsud_fast.methods.rgsud import JUDGES, TOGETHER, Networks, discriminator_loss, stage1, stage2
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import KINDS
 from rgsud_fast.ops import derain_loss
@@ -142,10 +140,10 @@ def test_discriminator_learns_alone_and_from_the_fakes_it_is_shown(nets, images,
 
 
 def test_files_figures_and_the_command_line_know_the_networks_of_the_method_by_name():
-    assert Networks._fields == tuple(PARTS) == tuple(KINDS) == get_args(Kind)
-    assert set(TOGETHER) | set(JUDGES) == set(PARTS) and not set(TOGETHER) & set(JUDGES)
+    assert Networks._fields == tuple(PARTS["rgsud"]) == tuple(KINDS)
+    assert set(TOGETHER) | set(JUDGES) == set(Networks._fields) and not set(TOGETHER) & set(JUDGES)
     for name, kind in KINDS.items():
-        part, network = PARTS[name], kind(**SIZES.get(name, {"width": 4}))
+        part, network = PARTS["rgsud"][name], kind(**SIZES.get(name, {"width": 4}))
         with torch.no_grad():
             made = network(torch.zeros(1, part.channels, 64, 64))
         assert made.shape[0] == 1 and part.gives

@@ -14,7 +14,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.inference.export import export
 from rgsud_fast.inference.rain import rain
-from rgsud_fast.networks.derainers.nafnet_files import read_derainer
+from rgsud_fast.networks.derainers.start import read_derainer
 from rgsud_fast.networks.weights import load_network, read_metadata
 
 TABLE = json.loads((Path(__file__).parent / "nafnet_layouts.json").read_text())
@@ -90,7 +90,7 @@ def test_a_moving_average_comes_first_and_what_is_beside_the_network_is_passed_o
 
 def test_a_network_that_is_none_of_them_is_told_what_to_do(tmp_path):
     torch.save({"state_dict": {"patch_embed.proj.weight": torch.zeros(8, 3, 3, 3)}}, tmp_path / "restormer.pth")
-    with pytest.raises(UserError, match=r"restormer\.pth holds no NAFNet: .* given the network itself"):
+    with pytest.raises(UserError, match=r"restormer\.pth holds no NAFNet or .*: .* given the network itself"):
         load_network(tmp_path / "restormer.pth")
 
 

@@ -15,7 +15,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import export
 from rgsud_fast.iqa import open_scorer
 from rgsud_fast.networks import NAFNet
-from rgsud_fast.networks.derainers.nafnet_files import read_derainer
+from rgsud_fast.networks.derainers.start import read_derainer
 from rgsud_fast.networks.weights import find_weights, save_network
 
 pytest.importorskip("huggingface_hub", reason="names on a hub need pip install -e '.[hub]'")

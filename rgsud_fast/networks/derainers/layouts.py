@@ -1,22 +1,27 @@
-"""NAFNet under the names and in the files in which people publish it, found by names and shapes alone."""
+"""Derainers under the names and in the files in which people publish them, found by names and shapes alone."""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import UserError, reason
 from ...system.names import utf8_name
 from ...system.torch_files import load_tensors
 from .nafnet import NAFNet
+from .restormer import Restormer
+from .sizes import nafnet_sizes, restormer_sizes
+from .transformer import pad_by_reflection
+
+Tensors: TypeAlias = dict[str, Tensor]
 
 PARTS = {"intro": "first", "encoders": "encoder", "middle_blks": "middle", "decoders": "decoder", "ending": "last"}
 LAYERS = {  # of NAFNet's authors
@@ -36,7 +41,7 @@ _CLEARVIEW = {  # of dronefreak/clearview, whose parts are called as NAFNet's ow
     "conv4": "project2",
 }
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # what PyTorch puts into names
-_FIRST = ("intro.weight", "first.weight")  # every prefix stands before one of these
+_FIRST = ("intro.weight", "first.weight", "patch_embed.proj.weight")  # every prefix stands before one of these
 _TORCH = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar")
 
 
@@ -53,39 +58,53 @@ def is_torch_file(path: Path) -> bool:
     return path.suffix.lower() in _TORCH or zipfile.is_zipfile(path)
 
 
-def read_nafnet(path: Path) -> NAFNet:
-    """Build the NAFNet that a file holds, with the sizes found in it.
+def read_published(path: Path) -> nn.Module:
+    """Build the derainer that a file holds, with the sizes found in it.
 
     Args:
         path: a .safetensors, or a file of torch.save with the tensors at its top or one level down, under any name;
             of several networks a moving average (a holder or a prefix with `ema` in it) comes first.
 
     Raises:
-        UserError: missing or damaged file, one that holds more than tensors, or no NAFNet; the message names the file.
+        UserError: missing or damaged file, one that holds more than tensors, or no known derainer; the message names
+            the file.
     """
     loaded = _load(path)
-    found = next((tensors for group in _groups(loaded) if (tensors := _under_our_names(group))), None)
+    found = next((group for group in _groups(loaded) if layout_of(group)), None)
     if found is None:
+        names = [layout.network.__name__ for layout in LAYOUTS]
         raise UserError(
-            f"{path} holds no NAFNet: give a run's derainer.safetensors, or a NAFNet in its authors' layout; others"
-            " run where rgsud_fast.derain is given the network itself"
+            f"{path} holds no {' or '.join(names)}: give a run's derainer.safetensors, or such a network in its "
+            "authors' layout; others run where rgsud_fast.derain is given the network itself"
         )
-    return build_nafnet(path, found)
+    derainer = build_derainer(path, found)
+    pad_by_reflection(derainer)
+    return derainer
 
 
-def build_nafnet(path: Path, tensors: dict[str, Tensor]) -> NAFNet:
-    """The `NAFNet` of tensors under our names; `path` is named in errors.
+def build_derainer(path: Path, tensors: Tensors) -> nn.Module:
+    """The derainer of tensors under our names or its authors'; `path` is named in errors.
 
     Raises:
         UserError: they do not fit each other.
     """
+    layout = layout_of(tensors)
+    if layout is None:
+        raise UserError(f"{path} holds no derainer that is known")
     try:
+        tensors = layout.to_ours(tensors)
         with torch.device("meta"):
-            derainer = NAFNet(**_sizes(tensors))
+            derainer = layout.network(**layout.sizes(tensors))
         derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} holds a network that is like NAFNet but is none: {reason(error)}") from None
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        name = layout.network.__name__
+        raise UserError(f"{path} holds a network that is like {name} but is none: {reason(error)}") from None
     return derainer
+
+
+def layout_of(tensors: Mapping[str, Any]) -> Layout | None:
+    """Whose tensors these are, by names alone; None where they are of something else."""
+    return next((layout for layout in LAYOUTS if layout.owns(tensors)), None)
 
 
 def _load(path: Path) -> Any:
@@ -139,15 +158,23 @@ def _plain(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def _under_our_names(tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """The tensors of a NAFNet in any of its layouts as ours are called; None where they are of something else."""
-    if "intro.weight" in tensors:
-        layers = _CLEARVIEW if any(".dwconv." in name for name in tensors) else LAYERS
-        tensors = {rename(name, PARTS, layers): tensor for name, tensor in tensors.items()}
-    first = tensors.get("first.weight")
-    if first is None or first.ndim != 4 or not any(name.endswith(".beta") for name in tensors):
-        return None
-    return tensors
+def _is_nafnet(tensors: Mapping[str, Any]) -> bool:
+    first = tensors.get("intro.weight", tensors.get("first.weight"))
+    return first is not None and first.ndim == 4 and any(name.endswith(".beta") for name in tensors)
+
+
+def _from_nafnet(tensors: Tensors) -> Tensors:
+    """The tensors of a NAFNet in any of its layouts as ours are called."""
+    if "intro.weight" not in tensors:
+        return tensors
+    layers = _CLEARVIEW if any(".dwconv." in name for name in tensors) else LAYERS
+    return {rename(name, PARTS, layers): tensor for name, tensor in tensors.items()}
+
+
+def to_nafnet(tensors: Tensors) -> Tensors:
+    """The tensors of a `NAFNet` under NAFNet's names."""
+    parts, layers = ({ours: theirs for theirs, ours in names.items()} for names in (PARTS, LAYERS))
+    return {rename(name, parts, layers): tensor for name, tensor in tensors.items()}
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -155,19 +182,26 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32, copy=True).contiguous() if tensor.is_floating_point() else tensor
 
 
-def _sizes(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The keywords of the `NAFNet` whose tensors these are: the blocks are counted by their names."""
-    places = [name.split(".") for name in tensors]
+class Layout(NamedTuple):
+    """How the tensors of a derainer are known, and what they are called here and by its authors."""
 
-    def count(*prefix: str) -> int:
-        deep = len(prefix)
-        return len({place[deep] for place in places if tuple(place[:deep]) == prefix and len(place) > deep})
+    network: type[nn.Module]
+    holder: str  # under which its authors' files keep them
+    owns: Callable[[Mapping[str, Any]], bool]
+    sizes: Callable[[Tensors], dict[str, Any]]  # the keywords of the network whose tensors, as ours, these are
+    to_ours: Callable[[Tensors], Tensors]
+    to_theirs: Callable[[Tensors], Tensors]
 
-    levels = [str(level) for level in range(count("downs"))]
-    encoder, decoder = ([count(part, level) for level in levels] for part in ("encoder", "decoder"))
-    return {
-        "width": len(tensors["first.weight"]),
-        "encoder": encoder,
-        "middle": count("middle"),
-        "decoder": decoder,
-    }
+
+def _is_restormer(tensors: Mapping[str, Any]) -> bool:
+    return "encoder_level1.0.attn.temperature" in tensors
+
+
+def _same(tensors: Tensors) -> Tensors:
+    return tensors
+
+
+LAYOUTS = (  # whose tensors they are says the first that owns them
+    Layout(NAFNet, "params", _is_nafnet, nafnet_sizes, _from_nafnet, to_nafnet),
+    Layout(Restormer, "params", _is_restormer, restormer_sizes, _same, _same),
+)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ops import NafWeights, nafblock
 from ...ops.nafblock import compose
-from .._common import Conv, check_image, cut, pad_to_multiple
+from .._common import Blocks, Conv, check_image, cut, pad_to_multiple
 
 PER_CROP = 1.5  # side of the windows of local statistics by that of the training crops: NAFNet's in its authors' code
 
@@ -167,5 +167,5 @@ def _sliding(x: Tensor, side: int, axis: int) -> Tensor:
     return (sums.index_select(axis, starts + side) - sums.index_select(axis, starts)) / side
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(NAFBlock(channels) for _ in range(count)))
+def _blocks(channels: int, count: int) -> Blocks:
+    return Blocks(*(NAFBlock(channels) for _ in range(count)))

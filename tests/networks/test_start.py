@@ -15,7 +15,8 @@ from torch import nn
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import NAFNet, UNet
-from rgsud_fast.networks.derainers.nafnet_files import read_derainer, read_start, to_nafnet
+from rgsud_fast.networks.derainers.layouts import to_nafnet
+from rgsud_fast.networks.derainers.start import read_derainer, read_start
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.training import train
 from rgsud_fast.training.trainer import Trainer
@@ -178,6 +179,6 @@ def test_a_start_that_cannot_be_read_leaves_no_folder(config, tmp_path):
 
 
 def test_a_users_own_derainer_takes_no_start(config):
-    with pytest.raises(UserError, match=r"derainer_start nowhere\.pth is for NAFNet"):
+    with pytest.raises(UserError, match=r"derainer_start nowhere\.pth is for nafnet"):
         started = merge(config, {"network": {"derainer_start": "nowhere.pth"}})
         train(started, derainer=nn.Conv2d(3, 3, 1), scorer=darkness, quiet=True)

@@ -1,0 +1,69 @@
+"""The sizes of derainers from their tensors: blocks are counted by names, the rest is read off shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def nafnet_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `NAFNet` whose tensors these are."""
+    levels = [str(level) for level in range(_count(tensors, "downs"))]
+    encoder, decoder = ([_count(tensors, part, level) for level in levels] for part in ("encoder", "decoder"))
+    return {
+        "width": len(tensors["first.weight"]),
+        "encoder": encoder,
+        "middle": _count(tensors, "middle"),
+        "decoder": decoder,
+    }
+
+
+def restormer_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `Restormer` whose tensors these are."""
+    norm_bias = "latent.0.norm1.body.bias" in tensors
+    levels = _levels(tensors, "patch_embed.proj.weight", [f"encoder_level{i}" for i in _encoders(tensors)], "latent")
+    return levels | {"refinement": _count(tensors, "refinement"), "norm_bias": norm_bias}
+
+
+def _encoders(tensors: Mapping[str, Tensor]) -> range:
+    """The levels of an encoder of blocks, from 1."""
+    last = 0
+    while f"encoder_level{last + 1}.0.attn.temperature" in tensors:
+        last += 1
+    return range(1, last + 1)
+
+
+def _levels(tensors: Mapping[str, Tensor], first: str, encoder: list[str], bottom: str) -> dict[str, Any]:
+    """What every U-net of blocks has: channels, blocks and heads per level, the expansion of its feed-forwards."""
+    levels = [*encoder, bottom]
+    outs = [tensors[f"{level}.0.ffn.project_out.weight"] for level in levels]
+    ins = [tensors[f"{level}.0.ffn.project_in.weight"] for level in levels]
+    return {
+        "dim": len(tensors[first]),
+        "blocks": [_count(tensors, level) for level in levels],
+        "heads": [len(tensors[f"{level}.0.attn.temperature"]) for level in levels],
+        "expansion": expansion_of([(len(out), len(hidden) // 2) for out, hidden in zip(outs, ins, strict=True)]),
+    }
+
+
+def expansion_of(pairs: list[tuple[int, int]]) -> float:
+    """The factor of which (channels, hidden) are all rounded down: 2.66, as published, or the shortest that does.
+
+    Raises:
+        ValueError: there is none.
+    """
+    shortest = (math.ceil(max(h / c for c, h in pairs) * 10**digits) / 10**digits for digits in range(9))
+    for factor in (2.66, *shortest):
+        if all(int(factor * channels) == hidden for channels, hidden in pairs):
+            return factor
+    raise ValueError(f"no expansion makes the hidden channels {pairs}")
+
+
+def _count(tensors: Mapping[str, Tensor], *prefix: str) -> int:
+    """How many parts stand behind a prefix of a name."""
+    deep = len(prefix)
+    places = [name.split(".") for name in tensors]
+    return len({place[deep] for place in places if tuple(place[:deep]) == prefix and len(place) > deep})
