@@ -40,6 +40,14 @@ TINY_RUN = {
     "reward": {"sweep_every": 2, "keep": 2},
 }
 
+# The smallest networks of each method.
+TINY_HOST = {"width": 4, "blocks": 1, "judge_width": 4}
+TINY_METHODS = {
+    "rgsud": {},
+    "cyclegan": {"cyclegan": TINY_HOST},
+    "cut": {"cut": TINY_HOST | {"projector": 8, "patches": 8}},
+}
+
 # What turns that run into one of pasted rain: without a generator, or beside it.
 NO_GENERATOR = dict.fromkeys(("adversarial", "pair", "channel_consistency", "background_guidance"), 0)
 _FIRST = {"reward": {"first": "oriented", "fidelity": 9.0}}

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from ..system.device_names import ALLOWED, PATTERN
+from .host_presets import HOSTS, host_preset
+from .hosts import CUTConfig, CycleGANConfig
 from .parts import MethodName
 from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
@@ -58,12 +60,17 @@ class Config(Section):
     loss: LossConfig = Field(default_factory=LossConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
+    cyclegan: CycleGANConfig = Field(default_factory=CycleGANConfig)
+    cut: CUTConfig = Field(default_factory=CUTConfig)
 
     def __init__(self, **given: Any) -> None:
         # Not a validator: pydantic runs those again on every assignment, where the preset has nothing to say.
-        preset = given.get("preset", "paper")
+        preset, method = given.get("preset", "paper"), given.get("method", "rgsud")
         known = isinstance(preset, str) and preset in PRESETS
-        super().__init__(**(merge(PRESETS[preset], given) if known else given))
+        base = PRESETS[preset] if known else {}
+        if known and isinstance(method, str) and method in HOSTS:
+            base = host_preset(preset, method)
+        super().__init__(**merge(base, given))
 
     @model_validator(mode="after")
     def _pairs(self) -> Config:

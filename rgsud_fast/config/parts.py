@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-MethodName = Literal["rgsud"]
+MethodName = Literal["rgsud", "cyclegan", "cut"]
 Kind: TypeAlias = str  # name of a network in its method
 
 
@@ -19,6 +19,8 @@ class Part(NamedTuple):
 
 
 _DERAINER = Part("derainer", "rainy", 3, "derained")
+_CLEAN_JUDGE = Part("judge of clean images", "image", 3, "scores", "tells clean images from derained ones")
+_RAINY_JUDGE = Part("judge of rainy images", "image", 3, "scores", "tells real rain from painted rain")
 PARTS: dict[str, dict[str, Part]] = {
     "rgsud": {
         "derainer": _DERAINER,
@@ -31,6 +33,17 @@ PARTS: dict[str, dict[str, Part]] = {
             "image",
         ),
         "discriminator": Part("discriminator", "image", 3, "scores", "tells real rain from painted rain"),
+    },
+    "cyclegan": {
+        "derainer": _DERAINER,
+        "painter": Part("painter", "clean", 3, "rainy", "makes a clean image rainy"),
+        "clean_judge": _CLEAN_JUDGE,
+        "rainy_judge": _RAINY_JUDGE,
+    },
+    "cut": {
+        "derainer": _DERAINER,
+        "projector": Part("projector", "features", 3, "vectors", "makes features of patches comparable"),
+        "clean_judge": _CLEAN_JUDGE,
     },
 }  # fmt: skip
 

@@ -143,8 +143,10 @@ class LossConfig(Section):
         "rain, which the identity solves, outweigh all others, and of faint rain nothing is learned.",
     )
     reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
-    reward_form: Literal["psnr", "sum", "mean"] = Field(
-        "psnr", description="How its squared distance is reduced: decibels per image, sum, or mean."
+    reward_form: Literal["psnr", "sum", "mean", "l1"] = Field(
+        "psnr",
+        description="How its squared distance is reduced: decibels per image, sum, or mean; or l1, the mean absolute "
+        "error, the scale of other methods' terms.",
     )
     channel_consistency: float = Field(0.0, ge=0, description="Weight of the grey-rain term on (clean, pseudo rainy).")
     background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term on the same pair.")
@@ -193,6 +195,8 @@ class OptimConfig(Section):
     clip_norm: float = Field(
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decays of its two moments.")
+    weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay, as an L2 term of the gradient.")
     # Single skipped steps are a batch's fault. They leave the weights alone, so where 20 batches fail one after another
     # the weights are at fault, and no further batch can mend them.
     skip_limit: int = Field(

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals"]
+Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals", "places"]
 
 # Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
-_STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4, "clean_reals": 5}
+_STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4, "clean_reals": 5, "places": 6}
 _ORDER, _WINDOW, _NUMBER = 0, 1, 2
 
 
@@ -77,6 +77,23 @@ def draw_uniform(
     positions = (step * batch + slot for slot in (range(batch) if slots is None else slots))
     shares = (int(_words(seed, stream, _NUMBER, position, 1)[0]) / 2**64 for position in positions)
     return [low + (high - low) * share for share in shares]
+
+
+def draw_places(seed: int, step: int, count: int, bounds: Sequence[int]) -> Tensor:
+    """Distinct places of a step, the same for all images and ranks: int64 [bounds, count], each row below its bound.
+
+    A row holds the places of the smallest of so many Philox words, as a random permutation would begin.
+
+    Raises:
+        ValueError: a bound below the count.
+    """
+    if min(bounds) < count:
+        raise ValueError(f"{count} distinct places below {min(bounds)}")
+    rows = []
+    for row, bound in enumerate(bounds):
+        words = _words(seed, "places", row, step, bound)
+        rows.append(torch.from_numpy(np.argsort(words, kind="stable")[:count].astype(np.int64)))
+    return torch.stack(rows)
 
 
 def offsets_of(sizes: Sequence[tuple[int, int]]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import NAFNet, checkpoint_blocks, evaluating
 from ..system.device import memory_layout
-from . import rgsud
-from .method import Method
+from . import cut, cyclegan, rgsud
+from .method import NEEDED, Method
 
-METHODS: dict[str, Method] = {"rgsud": rgsud}
+METHODS: dict[str, Method] = {"rgsud": rgsud, "cyclegan": cyclegan, "cut": cut}
 
 
 def find_method(config: Config, own: Any = None) -> Method:
@@ -25,10 +25,9 @@ def find_method(config: Config, own: Any = None) -> Method:
     """
     if own is None:
         return METHODS[config.method]
-    lacking = [name for name in sorted(Method.__protocol_attrs__) if not hasattr(own, name)]  # type: ignore[attr-defined]
-    if lacking:
+    if lacking := [name for name in NEEDED if not hasattr(own, name)]:
         raise UserError(f"method {_name(own)} lacks {', '.join(lacking)}: see docs/add-a-method.md")
-    return own
+    return cast(Method, own)
 
 
 def build_networks(config: Config, device: torch.device, derainer: nn.Module | None = None, method: Any = rgsud) -> Any:

@@ -39,17 +39,27 @@ def reward_loss(
         reward: reward crop B_rw, [N, 3, H, W]; no gradient.
         derained: derained crop B_r, same shape and window. Differentiable.
         improved: which of the N images have a reward, [N] bool.
-        form: "psnr" (dB of the mean squared error, the scale of the pair loss at any crop), "sum" or "mean".
+        form: "psnr" (dB of the mean squared error, the scale of the pair loss at any crop), "sum" or "mean" of it, or
+            "l1", the mean absolute error, on the scale of a cycle's.
         rewarded: how many images the loss averages over, a scalar above 0; by default those of `improved`. Of several
             processes it is their mean, so that the mean of their losses is that of all images.
 
     Returns:
         The loss, a scalar; exactly 0 where no image has a reward.
     """
-    mse = squared_error(derained, reward)
-    scale = reward[0].numel() if form == "sum" else 1
-    value = psnr_loss(mse) if form == "psnr" else scale * mse
+    if form == "l1":
+        value = (derained.float() - reward).abs().mean(dim=(1, 2, 3))
+    else:
+        mse = squared_error(derained, reward)
+        scale = reward[0].numel() if form == "sum" else 1
+        value = psnr_loss(mse) if form == "psnr" else scale * mse
     return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
+
+
+def masked_l1(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
+    """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each."""
+    value = (made.float() - wanted).abs().mean(dim=(1, 2, 3))
+    return torch.where(there, value, 0).sum() / there.sum().clamp(min=1)
 
 
 def channel_consistency(rainy: Tensor, clean: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ gallery ask nothing more of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -70,6 +70,20 @@ class Method(Protocol):
         """What judges are shown before the first step, when nothing is painted yet: the two domains."""
 
 
+NEEDED = ("NAME", "TOGETHER", "JUDGES", "build", "trained", "reads", "step", "weighted", "judge", "warm")
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """What a method gives beside `Method` whose step needs numbers drawn."""
+
+    def draws(self, config: Config) -> dict[str, tuple[int, Sequence[int]]]:
+        """Inputs of the step by name: how many distinct places, below each of these bounds.
+
+        They come as int64 [bounds, places], the same on every process, a function of seed and step alone.
+        """
+
+
 @runtime_checkable
 class Painter(Protocol):
     """What a method gives beside `Method` that can lay the rain of one photograph on another."""
@@ -81,6 +95,11 @@ class Painter(Protocol):
 
     def paint(self, nets: Mapping[str, nn.Module], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:
         """The rain of `rainy`, whose clean estimate is `estimate`, on other scenes, [N, 3, H, W] each -> the same."""
+
+
+def weigh(weighted: Terms) -> Tensor:
+    """The sum of weighted terms."""
+    return cast(Tensor, sum(weighted.values()))
 
 
 def reinforcement(inputs: Inputs, derained: Tensor, config: Config) -> Terms:

@@ -1,7 +1,8 @@
-"""The discriminator of the rainy domain: a PatchGAN that also sees the image's high frequencies (CSUD)."""
+"""The judges of a domain: a PatchGAN 70 x 70 that also sees the image's high frequencies (CSUD), or not."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import instance_norm_lrelu, with_high_pass
@@ -9,29 +10,37 @@ from ._common import SLOPE, check_image, init_normal
 
 
 class Discriminator(nn.Module):
-    """Tell real rainy images from synthesised ones, patch by patch. 2,767,809 parameters at the defaults.
+    """Tell real images of a domain from made ones, patch by patch. 2,767,809 parameters at the defaults.
 
     Args:
         width: channels after the first convolution; doubled three times.
+        high_pass: it also sees the image's high frequencies; without them 2,764,737 parameters (CycleGAN's and CUT's).
+        antialias: halve by a blur in place of strides (CUT's).
     """
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, high_pass: bool = True, antialias: bool = False) -> None:
         super().__init__()
-        self.sizes = {"width": width}
+        others = {"high_pass": (high_pass, True), "antialias": (antialias, False)}
+        self.sizes = {"width": width} | {name: value for name, (value, usual) in others.items() if value != usual}
+        self.high_pass = high_pass
+        stride = 1 if antialias else 2
         self.layers = nn.Sequential(
-            nn.Conv2d(6, width, 4, stride=2, padding=1),
+            nn.Conv2d(6 if high_pass else 3, width, 4, stride=stride, padding=1),
             nn.LeakyReLU(SLOPE),
-            *_normalise(width, 2 * width, stride=2),
-            *_normalise(2 * width, 4 * width, stride=2),
+            *([Halve()] if antialias else []),
+            *_normalise(width, 2 * width, stride),
+            *([Halve()] if antialias else []),
+            *_normalise(2 * width, 4 * width, stride),
+            *([Halve()] if antialias else []),
             *_normalise(4 * width, 8 * width, stride=1),
             nn.Conv2d(8 * width, 1, 4, padding=1),
         )
         init_normal(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, 1, about H/8, about W/8] scores, towards 1 for real rain; 256 x 256 gives 30 x 30."""
+        """[N, 3, H, W] -> [N, 1, about H/8, about W/8] scores, towards 1 for real images; 256 x 256 gives 30 x 30."""
         check_image(image)
-        return self.layers(with_high_pass(image))
+        return self.layers(with_high_pass(image) if self.high_pass else 2 * image - 1)
 
 
 def _normalise(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:
@@ -39,6 +48,14 @@ def _normalise(channels_in: int, channels: int, stride: int) -> tuple[nn.Module,
         nn.Conv2d(channels_in, channels, 4, stride=stride, padding=1),
         InstanceNormLReLU(),
     )
+
+
+class Halve(nn.Module):
+    """Blur by [1 2 1]/4 each way, reflected borders, and keep every second pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bordered = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        return F.avg_pool2d(F.avg_pool2d(bordered, 2, 1), 2, 2)  # two means of 2 x 2 are [1 2 1] x [1 2 1] / 16
 
 
 class InstanceNormLReLU(nn.Module):

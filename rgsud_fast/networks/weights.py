@@ -28,6 +28,8 @@ from . import Discriminator, NAFNet, RainGenerator, UNet
 from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
 from .derainers.restormer import Restormer
 from .derainers.transformer import pad_by_reflection
+from .projector import Projector
+from .translators import Translator
 
 DERAINERS: dict[str, type[nn.Module]] = {"nafnet": NAFNet, "restormer": Restormer}  # as the configuration calls them
 KINDS: dict[str, type[nn.Module]] = {
@@ -35,6 +37,10 @@ KINDS: dict[str, type[nn.Module]] = {
     "unet": UNet,
     "generator": RainGenerator,
     "discriminator": Discriminator,
+    "painter": Translator,
+    "projector": Projector,
+    "clean_judge": Discriminator,
+    "rainy_judge": Discriminator,
 }
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
@@ -185,7 +191,8 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
 
 def _classes(kind: str) -> dict[str, type[nn.Module]]:
     """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
-    return {network.__name__: network for network in (DERAINERS.values() if kind == "derainer" else [KINDS[kind]])}
+    classes = (*DERAINERS.values(), Translator) if kind == "derainer" else (KINDS[kind],)
+    return {network.__name__: network for network in classes}
 
 
 def _is_ours(path: Path) -> bool:

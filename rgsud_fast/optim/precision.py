@@ -55,3 +55,8 @@ class _InPrecision(nn.Module):
     def forward(self, *images: Tensor) -> Tensor:
         with torch.autocast(images[0].device.type, self.precision):
             return self.network(*images).float()
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Of a network that has them, such as `networks.translators.Translator`."""
+        with torch.autocast(image.device.type, self.precision):
+            return [features.float() for features in self.network.features(image)]

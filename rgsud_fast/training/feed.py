@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data import Crop, Domains, ImageSet, Stream, draw, draw_uniform, windows_of
+from ..data import Crop, Domains, ImageSet, Stream, draw, draw_places, draw_uniform, windows_of
 from ..methods import rgsud
 from ..methods.pasting import paste
 from ..ops import take_crops
@@ -33,6 +33,7 @@ class Feed:
         device: where the crops are put, and on a GPU the images' bytes where they take little of its free memory.
         ranks: the processes that share the crops of an iteration; default: this one alone.
         reads: which crops the method reads (`methods.method.READS`); default: RGSUD's.
+        draws: which places are drawn for it (`methods.method.Drawing`).
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Feed:
         device: torch.device,
         ranks: Ranks | None = None,
         reads: frozenset[str] | None = None,
+        draws: Mapping[str, tuple[int, Sequence[int]]] | None = None,
     ) -> None:
         self.config, self.domains, self.device = config, domains, device
         self.reads = rgsud.reads(config) if reads is None else reads
+        self.draws = draws or {}
         self.ranks = ranks or Ranks(device)
         sets = {"rainy": domains.rainy, "clean": domains.clean}
         self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
@@ -90,6 +93,8 @@ class Feed:
             images |= self._paste(step, images["clean"], layers)
         more = self.config.optim.discriminator_reals - 1
         self._announce(step, more, "rainy" in images, layers is not None)
+        for name, (count, bounds) in self.draws.items():
+            images[name] = to_device(draw_places(self.config.seed, step, count, bounds), self.device)
         if "clean_reals" in self.reads:
             images["clean_reals"] = self._cut("clean_reals", self._draw("clean_reals", step, more + 1))
         if "reals" not in self.reads:

@@ -58,7 +58,8 @@ class TrainStep:
         networks = [getattr(self._nets, name) for name in names]
         groups = [{"name": name, "params": list(net.parameters())} for name, net in zip(names, networks, strict=True)]
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
-        optimizer = torch.optim.Adam(groups, fused=True)
+        optim = self.config.optim
+        optimizer = torch.optim.Adam(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
         return optimizer, trained, StepFilter(optimizer, self.device, networks)
 
     def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

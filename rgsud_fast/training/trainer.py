@@ -14,6 +14,7 @@ from ..data import Domains, to_batch
 from ..errors import UserError, reason
 from ..iqa import Scorer
 from ..methods.build import build_networks, find_method
+from ..methods.method import Drawing
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
@@ -86,8 +87,10 @@ class Trainer:
         self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
         self.pool = build_pool(config, domains, self.ranks, scratch)
-        reads = self.method.reads(config)
-        self.feed = Feed(config, domains, device, self.ranks, reads)  # after what must be on the device
+        draws = self.method.draws(config) if isinstance(self.method, Drawing) else None
+        self.feed = Feed(
+            config, domains, device, self.ranks, self.method.reads(config), draws
+        )  # after what must be on the device
 
     @property
     def stage(self) -> int:

@@ -1,0 +1,127 @@
+"""CUT as a deraining method: one translator, whose patches stay like those they come from, and a judge of clean images.
+
+B_r = G(O_r); G is the derainer. It has no rain branch, so nothing is painted. Formula: Park et al., ECCV 2020; FastCUT
+is `cut.contrast 10` with `cut.contrast_identity 0`, but for its random flips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import Config
+from ..errors import UserError
+from ..networks import Discriminator, init_fan_in
+from ..networks.projector import Projector
+from ..networks.translators import Translator
+from . import losses
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+
+NAME = "cut"
+TOGETHER: tuple[str, ...] = ("derainer", "projector")
+JUDGES: tuple[str, ...] = ("clean_judge",)
+
+
+class Networks(NamedTuple):
+    """The three networks in training."""
+
+    derainer: nn.Module
+    projector: nn.Module
+    clean_judge: nn.Module
+
+
+def build(config: Config, derainer: nn.Module | None = None) -> Networks:
+    """The three networks, their weights drawn in this order.
+
+    Raises:
+        UserError: the user's own derainer has no place here, whose features are compared.
+    """
+    if derainer is not None:
+        raise UserError("method cut derains by its own translator: leave derainer= out, or take method rgsud")
+    sizes = config.cut
+    width = sizes.width
+    translator = Translator(width, sizes.blocks, sizes.antialias, sizes.residual)
+    channels = [3, 2 * width, 4 * width, 4 * width, 4 * width][: 3 + min(sizes.blocks, 2)]
+    judge_shape = (sizes.judge_width, sizes.high_pass, sizes.antialias)
+    nets = Networks(translator, Projector(channels, sizes.projector), Discriminator(*judge_shape))
+    if config.network.initialization == "fan_in":
+        for net in (nets.derainer, nets.clean_judge):
+            init_fan_in(net)
+    translator.start_near_identity()
+    return nets
+
+
+def trained(config: Config) -> tuple[str, ...]:
+    """All three."""
+    return Networks._fields
+
+
+def reads(config: Config) -> frozenset[str]:
+    """The inputs of `step` in stage 1."""
+    return frozenset({"rainy", "clean", "clean_reals"})
+
+
+def draws(config: Config) -> dict[str, tuple[int, Sequence[int]]]:
+    """The places that are compared, in each layer of `Translator.features`."""
+    side = -(-config.crop // 4) * 4  # as the translator pads
+    sides = [side + 6, side, side // 2] if config.cut.antialias else [side + 6, side // 2, side // 4]
+    bounds = [one**2 for one in (*sides, *[side // 4] * min(config.cut.blocks, 2))]
+    return {"places": (min(config.cut.patches, *bounds), bounds)}
+
+
+def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
+    """The contrasts of rainy with derained and of clean with its translation; in stage 2 also the reward loss."""
+    rainy, clean = inputs["rainy"], inputs["clean"]
+    derained, same = nets.derainer(torch.cat([rainy, clean])).split([len(rainy), len(clean)])
+    terms = {"adversarial": losses.lsgan(nets.clean_judge(derained), 1.0)}
+    pairs = {"contrast": (rainy, derained), "contrast_identity": (clean, same)}
+    for name, (before, after) in pairs.items():
+        if getattr(config.cut, name):
+            terms[name] = contrast(nets, before, after, inputs["places"], config.cut.temperature)
+    terms |= reinforcement(inputs, derained, config)
+    return Step(weigh(weighted(terms, config)), terms, {"clean_judge": Judged(inputs["clean_reals"], derained)})
+
+
+def contrast(nets: Any, before: Tensor, after: Tensor, places: Tensor, temperature: float) -> Tensor:
+    """PatchNCE: each place of `after` is told from the others of its image by what is at that place `before`.
+
+    Mean over layers, images and places of cross-entropy of q k^T / T with the place itself as the target, where q are
+    the features after, and k, without gradient, those before.
+    """
+    queries = nets.projector(nets.derainer.features(_padded(after)), places)
+    with torch.no_grad():
+        keys = nets.projector(nets.derainer.features(_padded(before)), places)
+    return cast(Tensor, sum(patch_nce(q, k, temperature) for q, k in zip(queries, keys, strict=True)) / len(queries))
+
+
+def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy of q k^T / T, [N, P, C] each of length 1, with target i for row i."""
+    logits = queries.float() @ keys.float().transpose(1, 2) / temperature
+    targets = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def _padded(image: Tensor) -> Tensor:
+    """To sides that are multiples of 4, as the translator pads."""
+    height, width = image.shape[-2:]
+    return F.pad(image, (0, -width % 4, 0, -height % 4))
+
+
+def weighted(terms: Terms, config: Config) -> Terms:
+    """The terms times their weights."""
+    weights = {**config.cut.model_dump(), "reward": config.loss.reward}
+    return {name: weights[name] * term for name, term in terms.items()}
+
+
+def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:
+    """The judge's loss."""
+    return judge_losses(nets, judged)
+
+
+def warm(inputs: Inputs) -> dict[str, Judged]:
+    """Clean against rainy."""
+    return {"clean_judge": Judged(inputs["clean"], inputs["rainy"])}

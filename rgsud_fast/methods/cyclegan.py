@@ -1,0 +1,111 @@
+"""CycleGAN as a deraining method: rainy to clean and back, clean to rainy and back, a judge of each domain.
+
+In the letters of `rgsud`: B_r = G(O_r), O_u1 = F(B_u); G is the derainer, F the painter, which paints whatever rain it
+has learned and needs no rainy image. Formula: Zhu et al., ICCV 2017; each judge's loss is halved, as in its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import Config
+from ..errors import UserError
+from ..networks import Discriminator, init_fan_in
+from ..networks.translators import Translator
+from . import losses
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+
+NAME = "cyclegan"
+TOGETHER: tuple[str, ...] = ("derainer", "painter")
+JUDGES: tuple[str, ...] = ("clean_judge", "rainy_judge")
+PAINTERS: tuple[str, ...] = ("painter",)
+
+
+class Networks(NamedTuple):
+    """The four networks in training."""
+
+    derainer: nn.Module
+    painter: nn.Module
+    clean_judge: nn.Module
+    rainy_judge: nn.Module
+
+
+def build(config: Config, derainer: nn.Module | None = None) -> Networks:
+    """The four networks, their weights drawn in this order.
+
+    Raises:
+        UserError: the user's own derainer has no place here, where cycles ask for a translator.
+    """
+    if derainer is not None:
+        raise UserError("method cyclegan derains by its own translator: leave derainer= out, or take method rgsud")
+    sizes = config.cyclegan
+    shape = (sizes.width, sizes.blocks, sizes.antialias, sizes.residual)
+    judge_shape = (sizes.judge_width, sizes.high_pass, sizes.antialias)
+    nets = Networks(Translator(*shape), Translator(*shape), Discriminator(*judge_shape), Discriminator(*judge_shape))
+    if config.network.initialization == "fan_in":
+        for net in nets:
+            init_fan_in(net)
+    for translator in (nets.derainer, nets.painter):
+        cast(Translator, translator).start_near_identity()
+    return nets
+
+
+def trained(config: Config) -> tuple[str, ...]:
+    """All four."""
+    return Networks._fields
+
+
+def reads(config: Config) -> frozenset[str]:
+    """The inputs of `step` in stage 1."""
+    return frozenset({"rainy", "clean", "reals", "clean_reals"})
+
+
+def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
+    """Both cycles; in stage 2 also the reward loss, and with `reward.switch` F is taught F(B_rw) = O_r."""
+    rainy, clean = inputs["rainy"], inputs["clean"]
+    derained, painted = nets.derainer(rainy), nets.painter(clean)
+    terms = {
+        "adversarial": losses.lsgan(nets.clean_judge(derained), 1.0) + losses.lsgan(nets.rainy_judge(painted), 1.0),
+        "cycle": F.l1_loss(nets.painter(derained), rainy) + F.l1_loss(nets.derainer(painted), clean),
+    }
+    if config.cyclegan.identity:
+        terms["identity"] = F.l1_loss(nets.derainer(clean), clean) + F.l1_loss(nets.painter(rainy), rainy)
+    terms |= reinforcement(inputs, derained, config)
+    if stage == 2 and config.reward.switch:
+        terms["switch"] = losses.masked_l1(nets.painter(inputs["rewards"]), rainy, inputs["improved"])
+    judged = {
+        "clean_judge": Judged(inputs["clean_reals"], derained),
+        "rainy_judge": Judged(inputs["reals"], painted),
+    }
+    return Step(weigh(weighted(terms, config)), terms, judged)
+
+
+def weighted(terms: Terms, config: Config) -> Terms:
+    """The terms times their weights; the switch has the cycle's."""
+    weights = {**config.cyclegan.model_dump(), "switch": config.cyclegan.cycle, "reward": config.loss.reward}
+    return {name: weights[name] * term for name, term in terms.items()}
+
+
+def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:
+    """Both judges' losses."""
+    return judge_losses(nets, judged)
+
+
+def warm(inputs: Inputs) -> dict[str, Judged]:
+    """The two domains, each against the other."""
+    rainy, clean = inputs["rainy"], inputs["clean"]
+    return {"clean_judge": Judged(clean, rainy), "rainy_judge": Judged(rainy, clean)}
+
+
+def rain_from(config: Config, switched: bool) -> str:
+    """No estimate is asked for."""
+    return "derainer"
+
+
+def paint(nets: Mapping[str, nn.Module], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:
+    """F(clean), whatever rain the photograph has."""
+    return nets["painter"](clean)
