@@ -13,6 +13,8 @@ float32 is PyTorch's: there cuDNN rounds what convolutions read to TF32 unless t
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -59,4 +61,4 @@ class _InPrecision(nn.Module):
     def features(self, image: Tensor) -> list[Tensor]:
         """Of a network that has them, such as `networks.translators.Translator`."""
         with torch.autocast(image.device.type, self.precision):
-            return [features.float() for features in self.network.features(image)]
+            return [features.float() for features in cast(Any, self.network).features(image)]
