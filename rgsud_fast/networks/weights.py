@@ -25,9 +25,14 @@ from ..system.torch_files import load_tensors
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
 from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
+from .derainers.nerd_rain import NeRDRain
 from .derainers.restormer import Restormer
 
-DERAINERS: dict[str, type[nn.Module]] = {"nafnet": NAFNet, "restormer": Restormer}  # as the configuration calls them
+DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
+    "nafnet": NAFNet,
+    "restormer": Restormer,
+    "nerd_rain": NeRDRain,
+}
 KINDS: dict[str, type[nn.Module]] = {
     "derainer": NAFNet,
     "unet": UNet,
