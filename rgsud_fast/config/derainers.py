@@ -37,6 +37,16 @@ class RestormerConfig(Sizes):
     norm_bias: bool = Field(True, description="Normalisations take the mean away and shift.")
 
 
+class DRSformerConfig(Sizes):
+    """Sizes of DRSformer."""
+
+    experts: bool = Field(
+        True,
+        description="First and last features go through expert layers; files for Rain200L and SPA-Data have none.",
+    )
+    norm_bias: bool = Field(True, description="Normalisations take the mean away and shift.")
+
+
 class NeRDRainConfig(Sizes):
     """Sizes of NeRD-Rain; its small variant has `dim` 32."""
 

@@ -11,6 +11,7 @@ _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_laye
 # Derainers other than NAFNet that two cores train, where one is asked for.
 _NARROW_DERAINERS: dict[str, Any] = {
     "restormer": {"dim": 8, "blocks": [1, 1, 1, 1], "refinement": 1},
+    "drsformer": {"dim": 8, "blocks": [1, 1, 1, 1], "experts": False},
     "nerd_rain": {"dim": 8, "blocks": [1, 1, 1]},
 }
 

@@ -28,6 +28,12 @@ def restormer_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return _levels(tensors) | {"refinement": _count(tensors, "refinement"), "norm_bias": norm_bias}
 
 
+def drsformer_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `DRSformer` whose tensors these are."""
+    experts = any(name.startswith("encoder_level0.") for name in tensors)
+    return _levels(tensors) | {"experts": experts, "norm_bias": "latent.0.norm1.body.bias" in tensors}
+
+
 def nerd_rain_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The keywords of the `NeRDRain` whose tensors these are."""
     return _levels(tensors, "_small") | {"hidden": len(tensors["INR.imnet.layers.0.bias"])}
