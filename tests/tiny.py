@@ -22,6 +22,8 @@ TINY_NETWORKS = {
 TINY_DERAINERS: dict[str, dict] = {
     "nafnet": {},
     "restormer": {"restormer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "refinement": 1}},
+    "drsformer": {"drsformer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "experts": True}},
+    "nerd_rain": {"nerd_rain": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "hidden": 8}},
 }
 
 # A whole run of ten iterations, beside its images and `out`.

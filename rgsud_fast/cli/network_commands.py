@@ -34,7 +34,7 @@ def export(
     output: Annotated[Path | None, arg(metavar="OUT")] = None,
     /,
     *,
-    to: Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer"],
+    to: Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer", "drsformer", "nerd_rain"],
     network: Kind = "derainer",
 ) -> None:
     """Write a network for other programs, for images of any size and number, and check what the file computes.

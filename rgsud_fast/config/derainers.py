@@ -35,3 +35,21 @@ class RestormerConfig(Sizes):
 
     refinement: int = Field(4, ge=0, description="Blocks after the decoder, at full resolution.")
     norm_bias: bool = Field(True, description="Normalisations take the mean away and shift.")
+
+
+class DRSformerConfig(Sizes):
+    """Sizes of DRSformer."""
+
+    experts: bool = Field(
+        True,
+        description="First and last features go through expert layers; files for Rain200L and SPA-Data have none.",
+    )
+    norm_bias: bool = Field(True, description="Normalisations take the mean away and shift.")
+
+
+class NeRDRainConfig(Sizes):
+    """Sizes of NeRD-Rain; its small variant has `dim` 32."""
+
+    blocks: tuple[int, ...] = Field((2, 3, 3), min_length=2, description="Blocks per level, the bottom last.")
+    heads: tuple[int, ...] = Field((1, 2, 4), description="Heads per level, which divide its channels.")
+    hidden: int = Field(256, ge=1, le=MOST_CHANNELS, description="Channels inside an implicit neural representation.")

@@ -9,7 +9,11 @@ from typing import Any
 _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_layer": True}
 
 # Derainers other than NAFNet that two cores train, where one is asked for.
-_NARROW_DERAINERS: dict[str, Any] = {"restormer": {"dim": 8, "blocks": [1, 1, 1, 1], "refinement": 1}}
+_NARROW_DERAINERS: dict[str, Any] = {
+    "restormer": {"dim": 8, "blocks": [1, 1, 1, 1], "refinement": 1},
+    "drsformer": {"dim": 8, "blocks": [1, 1, 1, 1], "experts": False},
+    "nerd_rain": {"dim": 8, "blocks": [1, 1, 1]},
+}
 
 # Networks beside the derainer that two cores train.
 _NARROW: dict[str, Any] = {

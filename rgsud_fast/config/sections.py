@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import UserError
 from ..system.names import with_home
-from .derainers import RestormerConfig, Sizes
+from .derainers import DRSformerConfig, NeRDRainConfig, RestormerConfig, Sizes
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
@@ -63,7 +63,7 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """The derainer's kind and the sizes of the four networks."""
 
-    derainer: Literal["nafnet", "restormer"] = Field(
+    derainer: Literal["nafnet", "restormer", "drsformer", "nerd_rain"] = Field(
         "nafnet", description="Which network derains; each kind has sizes of its own."
     )
     derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
@@ -76,6 +76,8 @@ class NetworkConfig(Section):
         "as published, and on a model hub (hf:OWNER/REPO[/FILE]).",
     )
     restormer: RestormerConfig = Field(default_factory=RestormerConfig, description="Sizes of Restormer.")
+    drsformer: DRSformerConfig = Field(default_factory=DRSformerConfig, description="Sizes of DRSformer.")
+    nerd_rain: NeRDRainConfig = Field(default_factory=NeRDRainConfig, description="Sizes of NeRD-Rain.")
     last_gain: float = Field(
         0.1,
         ge=0,

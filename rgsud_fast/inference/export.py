@@ -38,7 +38,7 @@ from ..system.names import takes_home
 from .tiled_network import Weights
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
-Format: TypeAlias = Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer"]
+Format: TypeAlias = Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer", "drsformer", "nerd_rain"]
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"} | dict.fromkeys(DERAINERS, ".pth")
 # The largest difference, as a share of the largest number that the network makes, or of 1; the paper's derainer: 6e-7.
 BOUND = 1e-5

@@ -77,9 +77,9 @@ class Blocks(nn.Sequential, Checkpointed):
         return x
 
 
-def recomputed(module: nn.Module, x: Tensor) -> Tensor:
-    """What a module makes of x; its backward pass computes it once more, from x. Nothing in it may be drawn."""
-    made: Tensor = checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
+def recomputed(module: nn.Module, *given: Tensor) -> Tensor:
+    """What a module makes of tensors; its backward pass computes it once more. Nothing in it may be drawn."""
+    made: Tensor = checkpoint(module, *given, use_reentrant=False, preserve_rng_state=False)
     return made
 
 

@@ -25,13 +25,20 @@ from ..system.names import takes_home, utf8_name
 from ..system.torch_files import load_tensors
 from ..version import version
 from . import Discriminator, NAFNet, RainGenerator, UNet
+from .derainers.drsformer import DRSformer
 from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
+from .derainers.nerd_rain import NeRDRain
 from .derainers.restormer import Restormer
 from .derainers.transformer import pad_by_reflection
 from .projector import Projector
 from .translators import Translator
 
-DERAINERS: dict[str, type[nn.Module]] = {"nafnet": NAFNet, "restormer": Restormer}  # as the configuration calls them
+DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
+    "nafnet": NAFNet,
+    "restormer": Restormer,
+    "drsformer": DRSformer,
+    "nerd_rain": NeRDRain,
+}
 KINDS: dict[str, type[nn.Module]] = {
     "derainer": NAFNet,
     "unet": UNet,

@@ -185,7 +185,7 @@ def test_a_flag_for_what_is_told_by_its_place_and_for_an_open_page(capsys):
     [
         ("evaluate", "WEIGHTS, --rainy DIR, --clean DIR"),
         ("evaluate w --clean c", "--rainy DIR"),
-        ("export", "WEIGHTS, --to onnx|torchscript|safetensors|nafnet|restormer"),
+        ("export", "WEIGHTS, --to onnx|torchscript|safetensors|nafnet|restormer|drsformer|nerd_rain"),
         ("rain", "RUN, CLEAN, RAINY, OUT"),
         ("rain a b", "RAINY, OUT"),
         ("score", "IMAGES, --metric METRIC"),

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from ...errors import UserError, reason
 from ...system.names import utf8_name
 from ...system.torch_files import load_tensors
+from .drsformer import DRSformer
 from .nafnet import NAFNet
+from .nerd_rain import NeRDRain, fold_inr, unfold_inr
 from .restormer import Restormer
-from .sizes import nafnet_sizes, restormer_sizes
+from .sizes import drsformer_sizes, nafnet_sizes, nerd_rain_sizes, restormer_sizes
 from .transformer import pad_by_reflection
 
 Tensors: TypeAlias = dict[str, Tensor]
@@ -41,7 +43,10 @@ _CLEARVIEW = {  # of dronefreak/clearview, whose parts are called as NAFNet's ow
     "conv4": "project2",
 }
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # what PyTorch puts into names
-_FIRST = ("intro.weight", "first.weight", "patch_embed.proj.weight")  # every prefix stands before one of these
+_FIRST = (  # every prefix stands before one of these
+    *("intro.weight", "first.weight"),
+    *("patch_embed.proj.weight", "patch_embed_small.proj.weight"),
+)
 _TORCH = (".pth", ".pt", ".ckpt", ".bin", ".th", ".tar")
 
 
@@ -193,6 +198,14 @@ class Layout(NamedTuple):
     to_theirs: Callable[[Tensors], Tensors]
 
 
+def _is_nerd_rain(tensors: Mapping[str, Any]) -> bool:
+    return "patch_embed_small.proj.weight" in tensors
+
+
+def _is_drsformer(tensors: Mapping[str, Any]) -> bool:
+    return "encoder_level1.0.attn.attn1" in tensors
+
+
 def _is_restormer(tensors: Mapping[str, Any]) -> bool:
     return "encoder_level1.0.attn.temperature" in tensors
 
@@ -203,5 +216,7 @@ def _same(tensors: Tensors) -> Tensors:
 
 LAYOUTS = (  # whose tensors they are says the first that owns them
     Layout(NAFNet, "params", _is_nafnet, nafnet_sizes, _from_nafnet, to_nafnet),
+    Layout(NeRDRain, "state_dict", _is_nerd_rain, nerd_rain_sizes, fold_inr, unfold_inr),
+    Layout(DRSformer, "params", _is_drsformer, drsformer_sizes, _same, _same),
     Layout(Restormer, "params", _is_restormer, restormer_sizes, _same, _same),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import count, takewhile
 from typing import Any
 
 from torch import Tensor
@@ -24,25 +25,30 @@ def nafnet_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def restormer_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The keywords of the `Restormer` whose tensors these are."""
     norm_bias = "latent.0.norm1.body.bias" in tensors
-    levels = _levels(tensors, "patch_embed.proj.weight", [f"encoder_level{i}" for i in _encoders(tensors)], "latent")
-    return levels | {"refinement": _count(tensors, "refinement"), "norm_bias": norm_bias}
+    return _levels(tensors) | {"refinement": _count(tensors, "refinement"), "norm_bias": norm_bias}
 
 
-def _encoders(tensors: Mapping[str, Tensor]) -> range:
-    """The levels of an encoder of blocks, from 1."""
-    last = 0
-    while f"encoder_level{last + 1}.0.attn.temperature" in tensors:
-        last += 1
-    return range(1, last + 1)
+def drsformer_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `DRSformer` whose tensors these are."""
+    experts = any(name.startswith("encoder_level0.") for name in tensors)
+    return _levels(tensors) | {"experts": experts, "norm_bias": "latent.0.norm1.body.bias" in tensors}
 
 
-def _levels(tensors: Mapping[str, Tensor], first: str, encoder: list[str], bottom: str) -> dict[str, Any]:
+def nerd_rain_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `NeRDRain` whose tensors these are."""
+    return _levels(tensors, "_small") | {"hidden": len(tensors["INR.imnet.layers.0.bias"])}
+
+
+def _levels(tensors: Mapping[str, Tensor], name: str = "") -> dict[str, Any]:
     """What every U-net of blocks has: channels, blocks and heads per level, the expansion of its feed-forwards."""
-    levels = [*encoder, bottom]
+    encoder = takewhile(
+        lambda level: f"{level}.0.attn.temperature" in tensors, (f"encoder_level{i}{name}" for i in count(1))
+    )
+    levels = [*encoder, f"latent{name}"]
     outs = [tensors[f"{level}.0.ffn.project_out.weight"] for level in levels]
     ins = [tensors[f"{level}.0.ffn.project_in.weight"] for level in levels]
     return {
-        "dim": len(tensors[first]),
+        "dim": len(tensors[f"patch_embed{name}.proj.weight"]),
         "blocks": [_count(tensors, level) for level in levels],
         "heads": [len(tensors[f"{level}.0.attn.temperature"]) for level in levels],
         "expansion": expansion_of([(len(out), len(hidden) // 2) for out, hidden in zip(outs, ins, strict=True)]),
