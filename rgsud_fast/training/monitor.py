@@ -39,6 +39,7 @@ class Monitor:
         self.events = Events(folder.events, trainer.step + 1) if trainer.ranks.first else None
         self.means = Means()
         self.judges = "_".join(trainer.method.JUDGES)  # the name of their steps in the log
+        self.skips = ("skipped", f"skipped_{self.judges}") if self.judges else ("skipped",)
         self.term_gradients: dict[str, Tensor] = {}
         self.skipped = trainer.standing().skipped
         self.stage = trainer.stage  # of the last iteration
@@ -171,7 +172,7 @@ class Monitor:
             "learning_rate": standing.rate,
             "images_per_second": counted * trainer.config.batch / seconds,
             "rewards": standing.rewards,
-            **dict(zip(("skipped", f"skipped_{self.judges}"), standing.skipped.values(), strict=True)),
+            **dict(zip(self.skips, standing.skipped.values(), strict=True)),
         }
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})

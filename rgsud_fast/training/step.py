@@ -57,6 +57,7 @@ class TrainStep:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
         networks = [getattr(self._nets, name) for name in names]
         groups = [{"name": name, "params": list(net.parameters())} for name, net in zip(names, networks, strict=True)]
+        groups = groups or [{"name": "none", "params": []}]  # a method without judges
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
         optim = self.config.optim
         optimizer = torch.optim.Adam(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
@@ -111,8 +112,8 @@ class TrainStep:
     @property
     def filters(self) -> dict[str, StepFilter]:
         """The filters of steps, by the networks that they watch."""
-        together, judges = (", ".join(names) for names in (self.method.TOGETHER, self.method.JUDGES))
-        return {together: self.filter, judges: self.discriminator_filter}
+        found = {", ".join(self.method.TOGETHER): self.filter}
+        return found | ({", ".join(self.method.JUDGES): self.discriminator_filter} if self.method.JUDGES else {})
 
     @property
     def settled(self) -> bool:
