@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from ..config.parts import Kind
+from ..config.parts import NetworkName
 from ..errors import UserError
 from ..system.given import check_images, check_weights
 from .arguments import read_train
@@ -35,7 +35,7 @@ def export(
     /,
     *,
     to: Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer", "drsformer", "nerd_rain"],
-    network: Kind = "derainer",
+    network: NetworkName = "derainer",
 ) -> None:
     """Write a network for other programs, for images of any size and number, and check what the file computes.
 

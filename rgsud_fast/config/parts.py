@@ -6,6 +6,10 @@ from typing import Literal, NamedTuple, TypeAlias
 
 MethodName = Literal["rgsud", "cyclegan", "cut"]
 Kind: TypeAlias = str  # name of a network in its method
+# The names of all methods' networks; a test holds it to PARTS.
+NetworkName = Literal[
+    "derainer", "unet", "generator", "discriminator", "painter", "projector", "clean_judge", "rainy_judge"
+]
 
 
 class Part(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..errors import UserError, install
 from ..system.names import takes_home
 from .image_files import READABLE, natural
 
@@ -25,7 +25,7 @@ _TOLD = frozenset(f"{_PICTURES} {_RAW} {_VIDEOS}".split())
 _CLOSED = ("folder that cannot be entered", "folders that cannot be entered")
 _NOWHERE = ("link that leads nowhere", "links that lead nowhere")
 _HINTS = {
-    ".heic": "HEIC is read with the extra heif: pip install 'rgsud-fast[heif]'",
+    ".heic": f"HEIC is read with the extra heif: {install('heif')}",
     ".avif": "AVIF is read with Pillow 11.3 or later",
 }
 _HINTS |= {".heif": _HINTS[".heic"], ".hif": _HINTS[".heic"]}

@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
 
+from ..config.parts import PARTS
 from ..errors import UserError
 from ..runs.folder import RunFolder
 from ..runs.model_card import without_paths, write_card
@@ -62,8 +63,9 @@ def files_to_publish(run: Path) -> list[Path]:
         begun = f": train --resume --out {run} finishes it" if folder.checkpoint.is_file() else ""
         raise UserError(f"{run} is no finished run{begun or ': give the folder of one'}")
     write_card(run)
-    weights = sorted(run.glob("*.safetensors"), key=lambda file: (file.stem != "derainer", file.stem))
-    files = [*weights, *(file for file in (run / "README.md", folder.gallery) if file.is_file())]
+    kinds = dict.fromkeys(kind for parts in PARTS.values() for kind in parts)
+    names = [*(f"{kind}.safetensors" for kind in kinds), "scorer.safetensors", "README.md", folder.gallery.name]
+    files = [run / name for name in names if (run / name).is_file()]
     for file in files:
         if not file.resolve().is_relative_to(run.resolve()):
             raise UserError(f"{file} is a link that leads out of the run folder, to {file.resolve()}: remove it")

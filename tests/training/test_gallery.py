@@ -18,6 +18,7 @@ from tiny import PASTED, darkness
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.data import Pair
 from rgsud_fast.iqa import CallableScorer
+from rgsud_fast.methods import rgsud
 from rgsud_fast.networks import NAFNet, RainGenerator, UNet
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.runs.folder import RunFolder
@@ -176,6 +177,7 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         nets=types.SimpleNamespace(unet=UNet(4, 2), generator=RainGenerator(4, 1)),
         pool=pool,
         ranks=Ranks(torch.device("cpu")),
+        method=rgsud,
         domains=types.SimpleNamespace(
             rainy=rainy, clean=clean, val=[Pair("pair.png", rainy[0], clean[0])] if validated else None
         ),

@@ -15,6 +15,7 @@ import rgsud_fast.training.step as step_module
 from rgsud_fast.config import merge
 from rgsud_fast.config.load import with_preset
 from rgsud_fast.errors import UserError
+from rgsud_fast.methods import rgsud
 from rgsud_fast.networks import Discriminator
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
@@ -91,8 +92,8 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
         before = before or [parameter.detach().clone() for net in nets for parameter in net.parameters()]
         return original(nets, *args)
 
-    original = step_module.stage1
-    monkeypatch.setattr(step_module, "stage1", stage1)
+    original = rgsud.stage1
+    monkeypatch.setattr(rgsud, "stage1", stage1)
     states = []
     for steps in (0, 3):
         before = None
