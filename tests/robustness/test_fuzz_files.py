@@ -17,7 +17,7 @@ from rgsud_fast.config import PRESETS, Config, load_config
 from rgsud_fast.iqa import NiqeScorer, brisque, load_brisque_model, load_scorer, save_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, load_niqe_model
 from rgsud_fast.networks import NAFNet
-from rgsud_fast.networks.weights import load_network, save_network
+from rgsud_fast.networks.weights import DERAINERS, load_network, save_network
 from rgsud_fast.runs.checkpoint import FIELDS, load_checkpoint, save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -240,6 +240,10 @@ def test_weights_scorers_and_checkpoints_are_read_or_refused(tmp_path):
         "niqe.npz": load_niqe_model,
         "checkpoint.pt": load_checkpoint,
     }
+    for name in ("restormer", "drsformer", "nerd_rain"):  # as others publish them
+        network = DERAINERS[name](dim=2, blocks=[1, 1], heads=[1, 1])
+        torch.save({"params": network.state_dict()}, tmp_path / f"{name}.pth")
+        readers[f"{name}.pth"] = load_network
     whole = {name: (tmp_path / name).read_bytes() for name in readers}
     for name, read in readers.items():
         read(tmp_path / name)

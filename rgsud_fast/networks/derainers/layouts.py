@@ -97,10 +97,10 @@ def build_derainer(path: Path, tensors: Tensors) -> nn.Module:
     if layout is None:
         raise UserError(f"{path} holds no derainer that is known")
     try:
-        tensors = layout.to_ours(tensors)
+        tensors = layout.to_ours({name: _own(tensor) for name, tensor in tensors.items()})
         with torch.device("meta"):
             derainer = layout.network(**layout.sizes(tensors))
-        derainer.load_state_dict({name: _own(tensor) for name, tensor in tensors.items()}, assign=True)
+        derainer.load_state_dict(tensors, assign=True)
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         name = layout.network.__name__
         raise UserError(f"{path} holds a network that is like {name} but is none: {reason(error)}") from None

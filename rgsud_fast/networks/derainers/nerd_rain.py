@@ -236,7 +236,10 @@ def fold_inr(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if weight is None or weight.ndim != 2:
             continue
         if layer.endswith(".0"):
-            ours[f"{layer}.bias"] = tensors[f"{layer}.bias"] + CELL * weight[:, -2:].sum(1)
+            bias = tensors[f"{layer}.bias"]
+            if bias.shape != weight.shape[:1]:
+                raise ValueError(f"{layer}.bias {list(bias.shape)} beside a weight {list(weight.shape)}")
+            ours[f"{layer}.bias"] = bias + CELL * weight[:, -2:].sum(1)
             weight = weight[:, :-UNSEEN].unflatten(1, (-1, 3, 3))
         ours[f"{layer}.weight"] = weight if weight.ndim == 4 else weight[..., None, None]
     return ours
