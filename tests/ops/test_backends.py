@@ -40,6 +40,29 @@ def test_an_extension_that_does_not_import_is_named(monkeypatch):
     assert backends.active_backend("ssim", "cpu") == "reference"
 
 
+@pytest.mark.parametrize("driver, runs", [(12080, False), (13000, True), (14010, True)])
+def test_a_driver_older_than_the_toolkit_is_named(monkeypatch, driver, runs):
+    from rgsud_fast import _C
+
+    monkeypatch.setattr(_C, "cuda_architectures", lambda: [80, 90])
+    monkeypatch.setattr(_C, "build", "CPU kernels (AVX2), CUDA 13.0.88 kernels for sm 80, 90 with PTX")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(backends, "_driver", lambda: driver)
+    reason = backends.why_not("high_pass", "native", "cuda")
+    assert reason is None if runs else "driver is of CUDA 12.8" in reason and "13.0.88" in reason
+
+
+def test_a_kernel_that_only_the_interpreter_runs_is_skipped_without_it(monkeypatch):
+    triton = pytest.importorskip("triton")
+    from kernel_cases import each_kernel
+
+    for interpreted in (True, False):
+        monkeypatch.setattr(triton.knobs.runtime, "interpret", interpreted)
+        cases = {case.id: case.marks for case in each_kernel("layernorm2d").args[1]}
+        assert any(mark.name == "skip" for mark in cases["triton-cpu"]) != interpreted
+        assert not any(mark.name == "skip" for mark in cases["native-cpu"])
+
+
 def test_unknown_backend_lists_the_known_ones(monkeypatch):
     with pytest.raises(UserError, match="auto, native, triton, reference"):
         use_backend("numpy")
