@@ -17,7 +17,7 @@ from ..methods.pasting import Pasted
 from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms, without_generator
 from ..networks import NAFNet
 from ..optim.adam import make_capturable, restore_moments, set_rate
-from ..optim.cuda_graph import Graphed
+from ..optim.cuda_graph import Graphed, GraphMemory, fixed_shapes
 from ..optim.gradient_norms import gradient_norms, keep_buffers
 from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
@@ -40,7 +40,10 @@ class TrainStep:
         together = [{"name": name, "params": list(getattr(nets, name).parameters())} for name in TOGETHER]
         self._nets = nets
         self._together = [parameter for group in together for parameter in group["params"] if parameter.requires_grad]
-        self._graphed = config.cuda_graph and device.type == "cuda"
+        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, NAFNet)  # of a user's own nothing is known
+        self.notices: list[str] = []  # for people: why the step runs otherwise than asked for
+        self._measures = True
+        self._graphed = self._may_record(known, ranks)
         self.optimizer = torch.optim.Adam(together, fused=True)
         alone = [{"name": "discriminator", "params": list(nets.discriminator.parameters())}]
         self.discriminator_optimizer = torch.optim.Adam(alone, fused=True)
@@ -51,14 +54,14 @@ class TrainStep:
         precision = pick_precision(config.precision, device)
         self.plain_nets = Networks(*(in_precision(net, precision) for net in nets))
         # The loss of a stage sends no gradient to the discriminator's weights, so there its wrapper must not wait.
-        ranks, known = ranks or Ranks(device), isinstance(nets.derainer, NAFNet)  # of a user's own nothing is known
         self.discriminator_nets = Networks(
             ranks.data_parallel(self.plain_nets.derainer, known), *map(ranks.data_parallel, self.plain_nets[1:])
         )
         self.stage_nets = self.discriminator_nets._replace(discriminator=self.plain_nets.discriminator)
         sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
         if self._graphed:
-            sides = {stage: Graphed(device, function) for stage, function in sides.items()}
+            memory, tell = GraphMemory(), self.notices.append
+            sides = {stage: Graphed(device, function, memory, tell) for stage, function in sides.items()}
         self._generator_sides = sides
 
     def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -68,14 +71,25 @@ class TrainStep:
             The `loss` of derainer, U-Net and generator, its unweighted terms, the discriminator's loss and the
             gradients' norms, scalars. With `cuda_graph` later steps overwrite them.
         """
-        return self._generator_sides[stage](inputs)
+        with fixed_shapes(self.config.deterministic):
+            return self._generator_sides[stage](inputs)
 
     def term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """How hard each loss term pulls at each network on the crops of an iteration; see `gradient_norms`.
 
         Costs a forward and a backward pass per term and changes nothing. Of several processes each measures its own
-        crops, without the others.
+        crops, without the others. Where the GPU has no memory for it, nothing is measured from then on.
         """
+        if not self._measures:
+            return {}
+        try:
+            return self._term_gradients(stage, inputs)
+        except torch.OutOfMemoryError:
+            self._measures = False
+            self.notices.append("the GPU has no memory to measure the gradients of loss terms: log_gradients is off")
+            return {}
+
+    def _term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, keep_buffers(self._nets):
             step = self._losses(stage, self.plain_nets, inputs)
@@ -84,13 +98,17 @@ class TrainStep:
 
     def discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """One step of the discriminator; returns its loss and gradient norm."""
+        with fixed_shapes(self.config.deterministic):
+            return self._discriminator_side(rainy, fakes)
+
+    def _discriminator_side(self, rainy: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         self.discriminator_filter.begin()
         loss = discriminator_loss(self.discriminator_nets, rainy, fakes)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_filter.step(norms.values())
-        return {"discriminator": loss, **norms}
+        return {"discriminator": loss.detach(), **norms}
 
     def set_rates(self, step: int) -> None:
         """Give both optimisers the learning rates of an iteration."""
@@ -132,6 +150,19 @@ class TrainStep:
         ):  # none in older files
             step_filter.load_state_dict(saved)
 
+    def _may_record(self, known: bool, ranks: Ranks) -> bool:
+        """Whether the step may become a CUDA graph; where it is asked for and may not, people are told why."""
+        if not self.config.cuda_graph or self.device.type != "cuda":
+            return False
+        reason = ""
+        if ranks.count > 1:
+            reason = f"{ranks.count} processes train together, and no graph holds what they exchange"
+        elif not known:  # a branch that Python takes by chance or by data would be recorded as it went once
+            reason = "nothing is known of a derainer of your own, and a graph repeats what it did once"
+        if reason:
+            self.notices.append(f"the step runs without a CUDA graph, and may be slower: {reason}")
+        return not reason
+
     @property
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return self.optimizer, self.discriminator_optimizer
@@ -161,11 +192,11 @@ class TrainStep:
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
         everything = self.config.loss.discriminator_fakes == "all"
-        done = {"loss": step.loss, **step.terms, **norms}
+        done = {name: value.detach() for name, value in {"loss": step.loss, **step.terms, **norms}.items()}
         if not self.config.loss.generator:
             return done
         shown = step.fakes if everything else step.fakes[: len(inputs["rainy"])]
-        return done | self.discriminator_side(inputs["reals"], shown)
+        return done | self._discriminator_side(inputs["reals"], shown)
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""
