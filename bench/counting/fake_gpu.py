@@ -30,6 +30,7 @@ def fake_gpu(capability: tuple[int, int] = (9, 0)) -> Iterator[FakeTensorMode]:
         "torch.cuda.is_bf16_supported": lambda *given, **named: True,
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
         "torch.nn.utils.clip_grad._has_foreach_support": lambda tensors, device: True,  # it asks for plain tensors
+        "torch.Tensor.pin_memory": lambda tensor: tensor,
         "torch.Tensor.backward": lambda loss, inputs=None: backward(loss, inputs),
     }
     with contextlib.ExitStack() as stack:

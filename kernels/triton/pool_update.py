@@ -44,7 +44,7 @@ def forward(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "entries", "slots", "last_offset"])  # sets and batches of any size
 def enter_kernel(
     scores_ptr,  # [entries, slots]
     values_ptr,  # [count]
@@ -75,7 +75,7 @@ def enter_kernel(
         tl.debug_barrier()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["size", "count", "pixels", "width"])  # images of any size
 def copy_kernel(
     arena_ptr,  # [slots, size]
     images_ptr,  # [count, 3, height, width]

@@ -13,7 +13,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import derain_loss, high_pass, layernorm2d, rain_residual, ssim, use_backend, with_high_pass
-from rgsud_fast.ops.installation import describe, info
+from rgsud_fast.ops.installation import compiled_when_launched, describe, info
 
 
 def test_auto_takes_the_native_kernels_on_the_cpu():
@@ -95,6 +95,14 @@ def test_info_names_every_op_and_why_a_backend_is_off():
     )
     assert "no triton kernel" in gathered["ops"]["high_pass"]["off"]["triton"]
     assert "layernorm2d" in describe()
+
+
+def test_who_compiles_when_launched_says_so(monkeypatch):
+    assert compiled_when_launched(torch.device("cpu")) is None
+    monkeypatch.setattr(backends, "why_not", lambda op, backend, device: None)
+    assert "compile" in compiled_when_launched(torch.device("cuda"))
+    with use_backend("reference"):
+        assert compiled_when_launched(torch.device("cuda")) is None
 
 
 def test_no_module_hides_a_public_function():

@@ -162,3 +162,56 @@ def test_a_product_and_a_sum_that_are_rounded_apart_are_not_fused():
     pytest.importorskip("triton")
     found = run("-c", ROUNDED_ONCE).splitlines()
     assert "copy_kernel 80 0" in found and "copy_kernel 90 0" in found
+
+
+WAITS = """
+import torch
+from counting.fake_gpu import DEVICE, fake_gpu
+from counting.kernels import recorded_kernels
+from counting.recorder import Recorder
+from rgsud_fast.data.sampler import Crop
+from rgsud_fast.networks.tiles import run_tiled
+from rgsud_fast.rewards.distributed_pool import ShardedPool
+from rgsud_fast.system.distributed import Ranks
+
+with torch.no_grad(), fake_gpu(), Recorder() as recorder, recorded_kernels(recorder, {}):
+    waits = recorder.record.waits
+    run_tiled(lambda image: image * 2, torch.empty(1, 3, 300, 300, device=DEVICE), 128, 32)
+    print("tiles", waits)
+    pool = ShardedPool([(64, 64)] * 3, Ranks(DEVICE), device=DEVICE, device_bytes=10**6)
+    waits.clear()
+    pool.take([Crop(0, 1, 2, False), Crop(2, 0, 0, True)], 32)
+    print("rewards", waits)
+"""
+
+
+@pytest.mark.slow
+def test_large_images_and_rewards_of_several_processes_keep_no_host_waiting():
+    pytest.importorskip("triton")
+    assert run("-c", WAITS).splitlines() == ["tiles []", "rewards []"]
+
+
+SIZES = """
+import torch
+from counting.fake_gpu import DEVICE, fake_gpu
+from counting.kernels import recorded_kernels
+from counting.recorder import Recorder
+from rgsud_fast.ops import pool_update
+
+found = {}
+with fake_gpu(), Recorder() as recorder, recorded_kernels(recorder, found):
+    for height, width, count in ((15, 17, 1), (16, 32, 2), (33, 48, 16), (32, 31, 3)):
+        arena = torch.empty(2, 16 * 3 * height * width, dtype=torch.uint8, device=DEVICE)
+        places = torch.empty(count, 2, dtype=torch.int64, device=DEVICE)
+        images = torch.empty(count, 3, height, width, device=DEVICE).contiguous(memory_format=torch.channels_last)
+        values, scores = torch.empty(count, device=DEVICE), torch.empty(3 * count, 2, device=DEVICE)
+        pool_update(arena, scores, images, values, places)
+print(*sorted(kernel.kernel.fn.__name__ for kernel in found))
+"""
+
+
+@pytest.mark.slow
+def test_images_of_any_size_share_a_compilation():
+    pytest.importorskip("triton")
+    names = run("-c", SIZES).split()
+    assert names.count("enter_kernel") == 1 and names.count("copy_kernel") <= 4  # by strides, of rows and of images
