@@ -44,7 +44,7 @@ def forward(
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])  # images of any size
 def resize_kernel(
     images_ptr,  # [N, 3, height, width]
     out_ptr,  # [N, 3, side, side]

@@ -39,11 +39,12 @@ def forward(
             num_warps=1,
         )
         copy_kernel[(triton.cdiv(pixels, _PIXELS), count)](
-            arena, images, places, slot, arena.shape[1], count, pixels, width, *images.stride(), BLOCK=_PIXELS
-        )
+            arena, images, places, slot, arena.shape[1], count, pixels, width, *images.stride(), BLOCK=_PIXELS,
+            enable_fp_fusion=False,
+        )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "entries", "slots", "last_offset"])  # sets and batches of any size
 def enter_kernel(
     scores_ptr,  # [entries, slots]
     values_ptr,  # [count]
@@ -74,7 +75,7 @@ def enter_kernel(
         tl.debug_barrier()
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["size", "count", "pixels", "width"])  # images of any size
 def copy_kernel(
     arena_ptr,  # [slots, size]
     images_ptr,  # [count, 3, height, width]
@@ -103,5 +104,6 @@ def copy_kernel(
     for channel in tl.static_range(3):
         value = tl.load(at + channel * stride_c, mask=mask, other=0.0).to(tl.float32)
         value = tl.minimum(tl.maximum(value, 0.0), 1.0) * 255.0
-        # To the nearest, ties to even: adding and taking away 2^23 leaves no bits behind the point.
+        # To the nearest, ties to even: adding and taking away 2^23 leaves no bits behind the point. A fused
+        # product and sum would round once, and now and then to another byte: hence enable_fp_fusion=False.
         tl.store(to + channel, (value + 8388608.0 - 8388608.0).to(tl.uint8), mask=mask)

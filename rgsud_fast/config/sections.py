@@ -251,7 +251,7 @@ class RewardConfig(Section):
         None, ge=0, description="Most of the device's memory for rewards, GiB; default: a quarter of what is free."
     )
     pool_host_gib: float | None = Field(
-        None, ge=0, description="Most of the host's pinned memory for the rest (GPU only); beyond it, a mapped file."
+        None, ge=0, description="Most of the host's memory for the rest (GPU only); beyond it, a mapped file."
     )
     spread: float = Field(50.0, ge=0, description="The domain score's penalty on a coloured rain layer.")
     low_frequency: float = Field(50.0, ge=0, description="Its penalty on a change of large areas.")

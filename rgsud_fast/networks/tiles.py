@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.tiling import OVERLAP, TILE, Tiling
+from ..system.device import to_device
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Read: TypeAlias = Callable[[int, int, int, int], Tensor]  # top, bottom, left, right -> [1, C, h, w]
@@ -107,7 +108,9 @@ def _cover(
             done = network(torch.cat(tiles) if len(tiles) > 1 else tiles[0])
             if not len(band):
                 band = done.new_zeros(1, done.shape[1], bottom - top, width)
-                row_weights, column_weights = row_weights.to(done), column_weights.to(done)
+                row_weights, column_weights = (
+                    to_device(weights.to(done.dtype), done.device) for weights in (row_weights, column_weights)
+                )
             for j, piece in zip(some, done, strict=True):
                 left, right = columns[j]
                 band[0, ..., left:right] += piece * (row_weights[i, top:bottom, None] * column_weights[j, left:right])

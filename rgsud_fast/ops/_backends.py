@@ -6,8 +6,10 @@ plain PyTorch, needs neither, and is what `auto` takes where no kernel can run.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
+import re
 from types import ModuleType
 from typing import cast
 
@@ -149,7 +151,31 @@ def _missing_native(device: str) -> str | None:
     major, minor = torch.cuda.get_device_capability()
     if 10 * major + minor < min(built):
         return f"the GPU is sm_{major}{minor}; built for {built}; RGSUD_CUDA_ARCHS={major}{minor} pip install -e ."
-    return None
+    return _old_driver(_C.build)
+
+
+def _old_driver(build: str) -> str | None:
+    """What to do where the driver is of an older CUDA than `build` names: its kernels would fail when launched."""
+    toolkit = re.search(r"CUDA ((\d+)[\d.]*)", build)
+    driver = _driver()
+    if toolkit is None or driver is None or driver // 1000 >= int(toolkit[2]):
+        return None
+    return (
+        f"the driver is of CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels were built with {toolkit[1]}; "
+        f"update the driver, or build with a toolkit of CUDA {driver // 1000}: CUDACXX=.../nvcc pip install -e ."
+    )
+
+
+def _driver() -> int | None:
+    """The driver's CUDA: 12080 is 12.8. It runs every minor version of its major one. None: it does not say."""
+    version = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1").cuDriverGetVersion(
+            ctypes.byref(version)
+        )
+    except (OSError, AttributeError):
+        return None
+    return None if failed else version.value
 
 
 def _missing_triton(device: str) -> str | None:

@@ -82,3 +82,10 @@ def missing_kernels(device: torch.device) -> str | None:
     if backends.requested_backend() != "auto":
         return None
     return backends.why_not("high_pass", "native", device.type)
+
+
+def compiled_when_launched(device: torch.device) -> str | None:
+    """A line for people where kernels are compiled when they are first launched, so that steps seem to hang."""
+    if not any(backends.active_backend(op, device.type) == "triton" for op in backends.KERNELS):
+        return None
+    return "the first steps of each stage compile Triton's kernels: minutes on a new machine, then they are kept"

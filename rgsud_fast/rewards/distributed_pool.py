@@ -12,6 +12,7 @@ from torch import Tensor
 from ..config import Config
 from ..data import Domains
 from ..data.sampler import Crop, offsets_of
+from ..system.device import to_device
 from ..system.distributed import Ranks
 from .pool import RewardPool, arenas_of
 from .pool_memory import copy_bytes
@@ -113,7 +114,7 @@ class ShardedPool:
             local = [crops[n]._replace(index=self._place(crops[n].index)) for n in mine]
             _, rewards, improved = self.shard.take(None, local, side)
             found = torch.cat([rewards.flatten(1), improved[:, None].float()], dim=1)
-            rows[torch.tensor(mine, device=rows.device)] = found
+            rows[to_device(torch.tensor(mine), rows.device)] = found
         rows = self.ranks.all_reduce(rows)
         return rows[:, :-1].reshape(-1, 3, side, side), rows[:, -1] > 0
 
@@ -121,7 +122,7 @@ class ShardedPool:
     def filled(self) -> Tensor:
         """Which images have a reward, [images] bool."""
         there = torch.zeros(len(self.sizes), device=self.shard.device)
-        there[self.own] = self.shard.filled.float()
+        there[to_device(torch.tensor(self.own), there.device)] = self.shard.filled.float()
         return self.ranks.all_reduce(there) > 0
 
     def mean_score(self) -> Tensor:

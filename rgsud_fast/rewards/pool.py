@@ -20,7 +20,7 @@ class RewardPool:
     """Keep the k best derained versions of each rainy image, 8-bit, with their scores, on the training device.
 
     The bytes of all images lie one after another, so that images of mixed sizes need no padding: keep * 3 bytes per
-    pixel of the rainy set. What exceeds the device's budget lies in pinned host memory, and what exceeds that in a
+    pixel of the rainy set. What exceeds the device's budget lies in the host's memory, and what exceeds that in a
     mapped file, with the same interface; `update` waits for the device only for images that lie there.
 
     Args:
@@ -193,7 +193,7 @@ class RewardPool:
 
     def where(self) -> str:
         """What it takes and where, for people."""
-        places = {"device": str(self.device), "host": "pinned host memory", "file": "a mapped file"}
+        places = {"device": str(self.device), "host": "the host's memory", "file": "a mapped file"}
         parts = [f"{tier.arena.numel() / 2**20:,.0f} MiB in {places[tier.kind]}" for tier in self.tiers]
         return f"reward pool: {', '.join(parts)}"
 

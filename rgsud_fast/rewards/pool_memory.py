@@ -38,14 +38,14 @@ def lay_out(
     host_bytes: int | None = None,
     file: Path | None = None,
 ) -> list[Tier]:
-    """Give each image a place, in order: the device first, then pinned host memory (for a GPU), then a mapped file.
+    """Give each image a place, in order: the device first, then host memory (for a GPU), then a mapped file.
 
     Args:
         offsets: where each image begins in the bytes of the set, and where the last one ends.
         keep: versions per image.
         device: where the networks are. For the CPU, "device" is its memory and there is no other host memory.
         device_bytes: most that may be taken there; None: a quarter of what is free on a GPU, or on a CPU's host.
-        host_bytes: most of pinned memory; None: a quarter of what is free.
+        host_bytes: most of the host's memory; None: a quarter of what is free.
         file: of what fits neither; made anew. None: such a pool is an error.
 
     Raises:
@@ -86,7 +86,8 @@ def _tier(
     if kind == "device":
         return Tier(first, last, base, torch.zeros(size, dtype=torch.uint8, device=device), None, kind)
     if kind == "host":
-        arena = torch.zeros(size, dtype=torch.uint8, pin_memory=True)
+        # Not pinned: crops are cut there and only they are copied, and a pinned block takes up to twice its size.
+        arena = torch.zeros(size, dtype=torch.uint8)
     else:
         if file is None:
             gib = size[0] * size[1] / 2**30

@@ -44,6 +44,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         seeded = trainer.seed_rewards(functools.partial(watch, "first rewards"))
         if seeded is not None:
             monitor.log_seeds(seeded, time.perf_counter() - began)
+        tell(trainer, progress)
         trainer.warm_up(functools.partial(watch, "discriminator's warm-up"))
         if trainer.patience.spent:
             progress.say("stage 2 had ended early; a higher reward.patience lets it go on")
@@ -57,6 +58,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                     save(trainer, folder)
                     break
             monitor.log_iteration(trainer.iterate())
+            tell(trainer, progress)
             asked = trainer.ranks.any(interruption.asked)
             due = due or trainer.step % config.save_every == 0
             if trainer.line_due or due:
@@ -73,6 +75,12 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
             if asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt
+
+
+def tell(trainer: Trainer, progress: Progress) -> None:
+    """Say what the steps have to say, each line once."""
+    while trainer.train_step.notices:
+        progress.say(trainer.train_step.notices.pop(0))
 
 
 def check(trainer: Trainer, folder: RunFolder) -> None:

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..methods import rgsud
+from ..methods.build import METHODS
 from ..methods.method import Judged
+from ..networks.translators import Translator
+from ..networks.weights import DERAINERS
 from ..optim.adam import make_capturable, restore_moments, set_rate
-from ..optim.cuda_graph import Graphed
+from ..optim.cuda_graph import Graphed, GraphMemory, fixed_shapes
 from ..optim.gradient_norms import gradient_norms, keep_buffers
 from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
@@ -41,7 +44,9 @@ class TrainStep:
         self.config, self.device, self.method = config, device, method
         self.ranks = ranks or Ranks(device)
         self._nets = nets
-        self._graphed = config.cuda_graph and device.type == "cuda"
+        self.notices: list[str] = []  # for people: why the step runs otherwise than asked for
+        self._measures = True
+        self._graphed = self._may_record()
         self.optimizer, self._together, self.filter = self._optimiser(method.TOGETHER)
         self.discriminator_optimizer, self._judges, self.discriminator_filter = self._optimiser(method.JUDGES)
         make_capturable(self._optimizers, self._graphed, device)
@@ -50,7 +55,8 @@ class TrainStep:
         self.stage_nets = type(nets)(*(in_precision(net, precision) for net in nets))
         sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
         if self._graphed:
-            sides = {stage: Graphed(device, function) for stage, function in sides.items()}
+            memory, tell = GraphMemory(), self.notices.append
+            sides = {stage: Graphed(device, function, memory, tell) for stage, function in sides.items()}
         self._generator_sides = sides
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
@@ -70,14 +76,25 @@ class TrainStep:
             The `loss` of the networks that are trained together, its unweighted terms, the judges' losses and the
             gradients' norms, scalars. With `cuda_graph` later steps overwrite them.
         """
-        return self._generator_sides[stage](inputs)
+        with fixed_shapes(self.config.deterministic):
+            return self._generator_sides[stage](inputs)
 
     def term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """How hard each loss term pulls at each network on the crops of an iteration; see `gradient_norms`.
 
         Costs a forward and a backward pass per term and changes nothing. Of several processes each measures its own
-        crops, without the others.
+        crops, without the others. Where the GPU has no memory for it, nothing is measured from then on.
         """
+        if not self._measures:
+            return {}
+        try:
+            return self._term_gradients(stage, inputs)
+        except torch.OutOfMemoryError:
+            self._measures = False
+            self.notices.append("the GPU has no memory to measure the gradients of loss terms: log_gradients is off")
+            return {}
+
+    def _term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, keep_buffers(self._nets):
             step = self.method.step(self.stage_nets, stage, inputs, self.config)
@@ -86,6 +103,10 @@ class TrainStep:
 
     def discriminator_side(self, judged: dict[str, Judged]) -> dict[str, Tensor]:
         """One step of the judges that are shown something; returns their losses and gradient norms."""
+        with fixed_shapes(self.config.deterministic):
+            return self._discriminator_side(judged)
+
+    def _discriminator_side(self, judged: dict[str, Judged]) -> dict[str, Tensor]:
         if not judged:
             return {}
         self.discriminator_filter.begin()
@@ -96,7 +117,7 @@ class TrainStep:
         self.ranks.average_gradients(self._judges)
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_filter.step(norms.values())
-        return {**parts, **norms}
+        return {**{name: loss.detach() for name, loss in parts.items()}, **norms}
 
     def set_rates(self, step: int) -> None:
         """Give both optimisers the learning rates of an iteration."""
@@ -138,6 +159,20 @@ class TrainStep:
         ):  # none in older files
             step_filter.load_state_dict(saved)
 
+    def _may_record(self) -> bool:
+        """Whether the step may become a CUDA graph; where it is asked for and may not, people are told why."""
+        if not self.config.cuda_graph or self.device.type != "cuda":
+            return False
+        reason = ""
+        known = type(self._nets.derainer) in (*DERAINERS.values(), Translator) and self.method in METHODS.values()
+        if self.ranks.count > 1:
+            reason = f"{self.ranks.count} processes train together, and no graph holds what they exchange"
+        elif not known:  # a branch that Python takes by chance or by data would be recorded as it went once
+            reason = "nothing is known of a derainer or method of your own, and a graph repeats what it did once"
+        if reason:
+            self.notices.append(f"the step runs without a CUDA graph, and may be slower: {reason}")
+        return not reason
+
     @property
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return self.optimizer, self.discriminator_optimizer
@@ -156,7 +191,8 @@ class TrainStep:
         self.ranks.average_gradients(self._together)
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
-        return {"loss": step.loss, **step.terms, **norms} | self.discriminator_side(step.judged)
+        done = {name: value.detach() for name, value in {"loss": step.loss, **step.terms, **norms}.items()}
+        return done | self._discriminator_side(step.judged)
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""

@@ -18,7 +18,7 @@ from ..iqa import Scorer
 from ..methods.method import Method
 from ..networks.derainers.start import read_start
 from ..ops import use_backend
-from ..ops.installation import missing_kernels
+from ..ops.installation import compiled_when_launched, missing_kernels
 from ..rewards.choose_scorer import choose_scorer
 from ..runs.checkpoint import load_checkpoint
 from ..runs.folder import RunFolder, open_run
@@ -111,6 +111,8 @@ def _train(
             progress.say(f"{folder.path} is on a file system without locks: start no second run there")
         if config.backend == "auto" and (reason := missing_kernels(device)):
             progress.say(f"without compiled kernels training is slower: {reason}")
+        if told := compiled_when_launched(device):
+            progress.say(told)
         if not resume and config.network.derainer_start is not None:
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
@@ -127,8 +129,8 @@ def _train(
         if saved is not None:
             trainer.load_state_dict(saved)
             del saved
-            if told := check_changes(folder.read_config(config), config, trainer.step):
-                progress.say(f"resumed with {', '.join(told)}")
+            if changes := check_changes(folder.read_config(config), config, trainer.step):
+                progress.say(f"resumed with {', '.join(changes)}")
         ranks.wait()  # until all have read the configuration
         if ranks.first:
             # Also of a run that was killed before its first checkpoint. One that has ended writes nothing again.

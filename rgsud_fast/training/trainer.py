@@ -275,5 +275,3 @@ def _check_divisible(config: Config, domains: Domains, count: int) -> None:
             f"loss.pasted_share {config.loss.pasted_share:g} of {config.batch // count} crops is no whole number: give "
             "another share or batch"
         )
-    if count > 1 and config.cuda_graph:
-        raise UserError(f"cuda_graph records the step of one process, and {count} train together: leave it out")

@@ -13,7 +13,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
 from rgsud_fast.ops import _backends as backends
 from rgsud_fast.ops import derain_loss, high_pass, layernorm2d, rain_residual, ssim, use_backend, with_high_pass
-from rgsud_fast.ops.installation import describe, info
+from rgsud_fast.ops.installation import compiled_when_launched, describe, info
 
 
 def test_auto_takes_the_native_kernels_on_the_cpu():
@@ -38,6 +38,29 @@ def test_an_extension_that_does_not_import_is_named(monkeypatch):
     monkeypatch.delattr(rgsud_fast, "_C", raising=False)
     assert "pip install -e ." in backends.why_not("ssim", "native", "cpu")
     assert backends.active_backend("ssim", "cpu") == "reference"
+
+
+@pytest.mark.parametrize("driver, runs", [(12080, False), (13000, True), (14010, True)])
+def test_a_driver_older_than_the_toolkit_is_named(monkeypatch, driver, runs):
+    from rgsud_fast import _C
+
+    monkeypatch.setattr(_C, "cuda_architectures", lambda: [80, 90])
+    monkeypatch.setattr(_C, "build", "CPU kernels (AVX2), CUDA 13.0.88 kernels for sm 80, 90 with PTX")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    monkeypatch.setattr(backends, "_driver", lambda: driver)
+    reason = backends.why_not("high_pass", "native", "cuda")
+    assert reason is None if runs else "driver is of CUDA 12.8" in reason and "13.0.88" in reason
+
+
+def test_a_kernel_that_only_the_interpreter_runs_is_skipped_without_it(monkeypatch):
+    triton = pytest.importorskip("triton")
+    from kernel_cases import each_kernel
+
+    for interpreted in (True, False):
+        monkeypatch.setattr(triton.knobs.runtime, "interpret", interpreted)
+        cases = {case.id: case.marks for case in each_kernel("layernorm2d").args[1]}
+        assert any(mark.name == "skip" for mark in cases["triton-cpu"]) != interpreted
+        assert not any(mark.name == "skip" for mark in cases["native-cpu"])
 
 
 def test_unknown_backend_lists_the_known_ones(monkeypatch):
@@ -72,6 +95,14 @@ def test_info_names_every_op_and_why_a_backend_is_off():
     )
     assert "no triton kernel" in gathered["ops"]["high_pass"]["off"]["triton"]
     assert "layernorm2d" in describe()
+
+
+def test_who_compiles_when_launched_says_so(monkeypatch):
+    assert compiled_when_launched(torch.device("cpu")) is None
+    monkeypatch.setattr(backends, "why_not", lambda op, backend, device: None)
+    assert "compile" in compiled_when_launched(torch.device("cuda"))
+    with use_backend("reference"):
+        assert compiled_when_launched(torch.device("cuda")) is None
 
 
 def test_no_module_hides_a_public_function():

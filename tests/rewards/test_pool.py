@@ -12,6 +12,7 @@ from rgsud_fast.data import FolderSet, draw, to_batch
 from rgsud_fast.data.image_files import quantise
 from rgsud_fast.errors import UserError
 from rgsud_fast.rewards.pool import RewardPool
+from rgsud_fast.rewards.pool_memory import lay_out
 
 SIZES = [(40, 50), (33, 35), (64, 48)]
 
@@ -181,6 +182,12 @@ def test_a_pool_is_resumed_with_other_budgets(cut_pool):
         assert torch.equal(pool.versions(index), again.versions(index))
         assert torch.equal(pool.versions(index), back.versions(index))
     assert offer(again, 1, 9.0, seed=9)  # and goes on
+
+
+def test_rewards_on_the_host_are_not_pinned():
+    # Only crops are copied from there; and without a GPU nothing can be pinned at all.
+    [tier] = lay_out([0, 300, 600], 2, torch.device("cuda"), device_bytes=0, host_bytes=2000)
+    assert tier.kind == "host" and tier.arena.device.type == "cpu" and tier.arena.shape == (2, 600)
 
 
 def test_without_a_file_too_small_a_budget_is_named():

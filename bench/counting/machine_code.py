@@ -1,0 +1,154 @@
+"""What the compiler made of the Triton kernels that a step launches: shared memory, spills, calls, tensor cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from .kernels import Specialisation
+
+ARCHITECTURES = (80, 89, 90)
+SHARED_KIB = {80: 163, 89: 99, 90: 227}  # that a block may have
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+TILE = 64**3  # multiplications of the tile that instructions are counted per
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kernel, compiled for one architecture."""
+
+    name: str
+    architecture: int
+    shared: int  # bytes
+    registers: int
+    spills: int  # LDL and STL instructions
+    calls_in_loops: int
+    products: int  # HMMA and HGMMA instructions
+    dots: bool  # whether the kernel multiplies matrices of half precision
+    per_tile: float | None  # a warp's instructions per 64^3 products of its block, in its loop
+
+    @property
+    def faults(self) -> list[str]:
+        """What would keep it from running, or from running well."""
+        found = []
+        if self.shared > SHARED_KIB[self.architecture] * 1024:
+            found.append(f"{self.shared / 1024:.0f} KiB of shared memory, of {SHARED_KIB[self.architecture]}")
+        if self.spills:
+            found.append(f"{self.spills} spills")
+        if self.calls_in_loops:
+            found.append(f"{self.calls_in_loops} calls in loops")
+        if self.dots and not self.products:
+            found.append("products without tensor cores")
+        return found
+
+
+def compile_all(
+    kernels: Sequence[Specialisation], architectures: Sequence[int] = ARCHITECTURES, processes: int = 2
+) -> list[Code]:
+    """Compile each kernel for each architecture; some seconds each, unless Triton's cache has them."""
+    global _todo
+    _todo = [(kernel, architecture) for architecture in architectures for kernel in kernels]
+    if processes == 1:
+        return [_compile(place) for place in range(len(_todo))]
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        return pool.map(_compile, range(len(_todo)), chunksize=1)
+
+
+_todo: list[tuple[Specialisation, int]] = []  # forked processes read it: a JITFunction cannot be sent
+
+
+def _compile(place: int) -> Code:
+    kernel, architecture = _todo[place]
+    compiled = triton.compile(
+        source_of(kernel), target=GPUTarget("cuda", architecture, 32), options=dict(kernel.options)
+    )
+    return read(kernel.name, architecture, compiled)
+
+
+def source_of(kernel: Specialisation) -> ASTSource:
+    """What Triton compiles for it."""
+    return ASTSource(
+        fn=kernel.kernel,
+        signature=dict(kernel.signature),
+        constexprs=dict(kernel.constants),
+        attrs={path: [["tt.divisibility", 16]] for path in kernel.aligned},
+    )
+
+
+def read(name: str, architecture: int, compiled: triton.compiler.CompiledKernel) -> Code:
+    """Read the machine code of a compiled kernel."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        listing = _ask("nvdisasm", "-c", "-hex", file.name)
+        usage = _ask("cuobjdump", "-res-usage", file.name)
+    instructions, loops = parse(listing)
+    inside = set().union(*(range(first, last + 1) for first, last in loops))
+    multiply = [at for at, text in enumerate(instructions) if re.match(r"(HMMA|HGMMA)\b", text)]
+    return Code(
+        name,
+        architecture,
+        compiled.metadata.shared,
+        int(re.findall(r"REG:(\d+)", usage)[-1]),
+        sum(text.startswith(("LDL", "STL")) for text in instructions),
+        sum(text.startswith("CALL") for at, text in enumerate(instructions) if at in inside),
+        len(multiply),
+        bool(re.search(r"tt\.dot|warp_group_dot", compiled.asm["ttgir"])) and "*bf16" in name,
+        per_tile(instructions, loops, multiply, compiled.metadata.num_warps),
+    )
+
+
+def _ask(tool: str, *arguments: str) -> str:
+    return subprocess.run([str(TOOLS / tool), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def parse(listing: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """The instructions of nvdisasm's listing, without predicates, and the loops: first and last of each."""
+    instructions: list[str] = []
+    labels: dict[str, int] = {}
+    for line in listing.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(instructions)
+        elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*);", line):
+            instructions.append(found[1].strip())
+    loops = []
+    for at, text in enumerate(instructions):
+        target = re.match(r"(?:BRA|BRX)\b.*?(\.L_x_\d+)", text)
+        if target and labels.get(target[1], at + 1) <= at and labels[target[1]] != at:
+            loops.append((labels[target[1]], at))
+    return instructions, loops
+
+
+def per_tile(
+    instructions: Sequence[str], loops: Sequence[tuple[int, int]], multiply: Sequence[int], warps: int
+) -> float | None:
+    """A warp's instructions per 64^3 products of its block, in the outermost loop that multiplies.
+
+    Loops within it count once: where few channels make a tap's loop one trip, that is what a tap costs.
+    """
+    if not multiply:
+        return None
+    whole = (0, len(instructions) - 1)
+    outer = [
+        loop for loop in loops if not any(a <= loop[0] and loop[1] <= b and (a, b) != loop for a, b in loops)
+    ]  # fmt: skip
+    first, last = max(outer, key=lambda loop: sum(loop[0] <= at <= loop[1] for at in multiply), default=whole)
+    products = sum(_products(instructions[at], warps) for at in multiply if first <= at <= last)
+    return (last + 1 - first) / (products / TILE)
+
+
+def _products(text: str, warps: int) -> int:
+    """Multiplications that a block's warps do together in one instruction: HMMA is a warp's, HGMMA four warps'."""
+    if shape := re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", text):
+        return int(shape[1]) * int(shape[2]) * int(shape[3]) * warps // 4
+    shape = re.match(r"HMMA\.(\d{2})(8)(\d{1,2})", text)
+    return int(shape[1]) * int(shape[2]) * int(shape[3]) * warps if shape else 0
