@@ -37,7 +37,7 @@ COMPILE_TRITON = """
 import triton
 from triton import language as tl
 from triton.backends.compiler import GPUTarget
-from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as conv
+from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as passes, implicit_gemm as conv
 from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
@@ -53,13 +53,15 @@ POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "place
         "entered_ptr": "*u8", "last_offset": "i64", "margin": "fp32"}
 CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr": "*fp64", "across_weight_ptr": "*fp64"}
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
+PASS = {"CHANNELS": 64, "SLOPE": 0.2}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
     (norm.bwd_kernel, NORM, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
     (conv.conv_kernel, CONV | {"HAS_BIAS": False, "HAS_RESIDUAL": False, "HAS_SIGN": False, "BLOCK_D": 128}, FLOATS),
-    (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
+    (passes.epilogue_kernel, PASS | {"HAS_RESIDUAL": True, "ACC": tl.float32, "BLOCK": 2048}, FLOATS),
+    (passes.activation_kernel, PASS | {"ROWS": 1024, "BLOCK_P": 32, "BLOCK_D": 64}, FLOATS),
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),
