@@ -41,6 +41,7 @@ from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu a
 from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
+from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
 
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
@@ -54,6 +55,7 @@ POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "place
 CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr": "*fp64", "across_weight_ptr": "*fp64"}
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 PASS = {"CHANNELS": 64, "SLOPE": 0.2}
+SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
@@ -64,6 +66,8 @@ KERNELS = [
     (passes.activation_kernel, PASS | {"ROWS": 1024, "BLOCK_P": 32, "BLOCK_D": 64}, FLOATS),
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
+    (shuffle.shuffle_kernel, SHUFFLE, {}),
+    (shuffle.unshuffle_kernel, SHUFFLE, {}),
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),
     (pool.enter_kernel, {"SLOTS": 4}, POOL),
     (pool.copy_kernel, {"BLOCK": 512}, POOL | {"size": "i64"}),
