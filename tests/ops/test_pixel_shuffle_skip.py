@@ -61,4 +61,4 @@ def test_on_the_cpu_it_is_pytorch_s_own(backend):
 )
 def test_refuses_what_does_not_fit(x, skip):
     with pytest.raises(ValueError, match=r"skip must be \[N, C, 2H, 2W\] of x"):
-        pixel_shuffle_skip(torch.rand(*x, 2, 2), torch.rand(skip))
+        pixel_shuffle_skip(torch.rand(x), torch.rand(skip))
