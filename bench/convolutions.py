@@ -54,11 +54,11 @@ def measure(case: Case) -> dict[str, str | int | float]:
 
 
 def run(case: Case, x: Tensor, v_out: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """One part, by the choice that is in force."""
+    """One part, by the choice that is in force; backward it is of the gradient before the activation."""
     if case.part == "forward":
         kernels.forward(x, weight, bias, SLOPE)
     else:
-        kernels.at_inputs(v_out, x, weight, case.part == "at_x", case.part == "at_weight")
+        kernels.at_inputs(v_out, None, x, weight, 1.0, case.part == "at_x", case.part == "at_weight")
 
 
 def main() -> None:

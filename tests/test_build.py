@@ -46,9 +46,10 @@ from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
 PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "eps": "fp32"}
-CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32, "WIDEN": False,
-        "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
-FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
+MATRIX = {"HEIGHT": 64, "WIDTH": 48, "CHANNELS": 64, "CHANNELS_OUT": 64, "TAPS": 3, "SLOPE": 0.2, "WIDEN": False}
+CONV = MATRIX | {"HAS_IN_SIGN": False, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_POSITIVE": True, "ACC": tl.float32,
+                 "BLOCK_P": 64, "BLOCK_D": 64, "BLOCK_K": 32}
+FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8", "positive_ptr": "*u8"}
 CROPS = dict.fromkeys(("pixels_ptr", "versions_ptr"), "*u8") | {"windows_ptr": "*i64", "size": "i64"}
 POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "places_ptr": "*i64", "slot_ptr": "*i32",
         "entered_ptr": "*u8", "last_offset": "i64", "margin": "fp32"}
@@ -61,9 +62,9 @@ KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
     (norm.bwd_kernel, NORM, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
-    (conv.conv_kernel, CONV | {"HAS_BIAS": False, "HAS_RESIDUAL": False, "HAS_SIGN": False, "BLOCK_D": 128}, FLOATS),
+    (conv.conv_kernel, CONV | {"HAS_IN_SIGN": True, "HAS_BIAS": False, "HAS_POSITIVE": False}, FLOATS),
     (passes.epilogue_kernel, PASS | {"HAS_RESIDUAL": True, "ACC": tl.float32, "BLOCK": 2048}, FLOATS),
-    (passes.activation_kernel, PASS | {"ROWS": 1024, "BLOCK_P": 32, "BLOCK_D": 64}, FLOATS),
+    (passes.activation_kernel, PASS | {"ROWS": 1024, "WRITE": True, "BLOCK_P": 32, "BLOCK_D": 64}, FLOATS),
     (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
     (shuffle.shuffle_kernel, SHUFFLE, {}),
@@ -79,7 +80,7 @@ KERNELS = [
     (naf.gate_kernel, NORM, PARAMETERS),
     (naf.gate_back_kernel, NORM, PARAMETERS),
     (naf.depthwise_back_kernel, NORM, PARAMETERS),
-    (conv.correlate_kernel, {"TAPS": 3, "WIDEN": False, "BLOCK_P": 64, "BLOCK_C": 64, "BLOCK_D": 64}, FLOATS),
+    (conv.correlate_kernel, MATRIX | {"HAS_SIGN": True, "BLOCK_P": 32, "BLOCK_K": 32, "BLOCK_D": 32}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:
     for dtype in ("fp32", "bf16"):

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rgsud_fast.ops._convolutions import takes_own
-from rgsud_fast.ops._layout import in_layout_of, without_autocast
+from rgsud_fast.ops._layout import in_layout_of, last, without_autocast
 
 from . import implicit_gemm
 from ._launch import accumulator, on_device
@@ -30,9 +30,9 @@ def forward(
     if takes_own("forward", x, weight):
         return implicit_gemm.forward(x, weight, bias, slope, residual)
     with without_autocast(x):
-        before = _last(torch.conv2d(_last(x), _low(weight, x), None, padding=weight.shape[2] // 2))
+        before = last(torch.conv2d(last(x), _low(weight, x), None, padding=weight.shape[2] // 2))
     sign = None if residual is None else torch.empty_like(before, dtype=torch.uint8)
-    _epilogue(before, bias, slope, None if residual is None else _last(residual), sign)
+    _epilogue(before, bias, slope, None if residual is None else last(residual), sign)
     out = in_layout_of(x, before)
     return out, out if sign is None else in_layout_of(x, sign)
 
@@ -47,28 +47,39 @@ def backward(
     v_residual: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients at x (None unless asked for; v_residual is added to it), weight and bias."""
-    v_before, v_bias = _through_activation(v_out, sign, slope, weight.dtype)
-    return *at_inputs(v_before, x, weight, wants_x, True, v_residual), v_bias
+    own_x, own_weight = wants_x and takes_own("at_x", x, weight), takes_own("at_weight", x, weight)
+    if own_weight and (own_x or not wants_x):  # these go through the activation as they load
+        v_bias = _through_activation(v_out, sign, slope, weight.dtype, write=False)[1]
+        v_before, more = v_out, None if slope == 1 else sign
+    else:
+        v_before, v_bias = _through_activation(v_out, sign, slope, weight.dtype)
+        more = None
+    return *at_inputs(v_before, more, x, weight, slope, wants_x, True, v_residual), v_bias
 
 
 def at_inputs(
     v_before: Tensor,
+    sign: Tensor | None,
     x: Tensor,
     weight: Tensor,
+    slope: float,
     wants_x: bool,
     wants_weight: bool,
     v_residual: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of the gradient before the activation those at x, with v_residual added to it, and at the weights."""
+    """Of the gradient before the activation those at x, with v_residual added to it, and at the weights.
+
+    With sign it is the one after the activation, which only our own convolution takes.
+    """
     own_x, own_weight = wants_x and takes_own("at_x", x, weight), wants_weight and takes_own("at_weight", x, weight)
-    v_x = implicit_gemm.at_x(v_before, x, weight, v_residual) if own_x else None
-    v_weight = implicit_gemm.at_weight(v_before, x, weight) if own_weight else None
+    v_x = implicit_gemm.at_x(v_before, sign, x, weight, slope, v_residual) if own_x else None
+    v_weight = implicit_gemm.at_weight(v_before, sign, x, weight, slope) if own_weight else None
     rest = [wants_x and not own_x, wants_weight and not own_weight]
     if any(rest):
         pad = weight.shape[2] // 2
         with without_autocast(x):
             found_x, found_weight, _ = torch.ops.aten.convolution_backward(
-                v_before, _last(x), _low(weight, x), None,
+                v_before, last(x), _low(weight, x), None,
                 [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [*rest, False],
             )  # fmt: skip
         if rest[0]:
@@ -117,6 +128,7 @@ def activation_kernel(
     ROWS: tl.constexpr,  # pixels of a program
     CHANNELS: tl.constexpr,
     SLOPE: tl.constexpr,  # 1: there is nothing to do but the sums
+    WRITE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -133,6 +145,7 @@ def activation_kernel(
         if SLOPE != 1:
             sign = tl.load(sign_ptr + start + at, mask=mask, other=0)
             v = tl.where(sign > 0, v, v * SLOPE)
+        if WRITE:
             tl.store(v_before_ptr + start + at, v.to(v_before_ptr.dtype.element_ty), mask=mask)
         sums += v
     to = partials_ptr + tl.program_id(0).to(tl.int64) * CHANNELS + d
@@ -147,25 +160,24 @@ def _epilogue(out: Tensor, bias: Tensor, slope: float, residual: Tensor | None, 
         )  # fmt: skip
 
 
-def _through_activation(v_out: Tensor, sign: Tensor, slope: float, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The gradient before the activation, channels last, and its sum over pixels."""
-    v_out, sign = _last(v_out), _last(sign)
+def _through_activation(
+    v_out: Tensor, sign: Tensor, slope: float, wide: torch.dtype, write: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The gradient before the activation, channels last and written where there is one, and its sum over pixels."""
+    write = write and slope != 1
+    v_out, sign = last(v_out), last(sign)
     channels = v_out.shape[1]
     pixels = v_out.numel() // channels
     block_d = min(64, triton.next_power_of_2(channels))
     programs = triton.cdiv(pixels, _ROWS)
-    v_before = v_out if slope == 1 else torch.empty_like(v_out)
+    v_before = torch.empty_like(v_out) if write else v_out
     partials = v_out.new_empty(programs, channels, dtype=wide)
     with on_device(v_out):
         activation_kernel[(programs, triton.cdiv(channels, block_d))](
-            v_out, sign, v_before, partials, pixels, ROWS=_ROWS, CHANNELS=channels, SLOPE=slope,
+            v_out, sign, v_before, partials, pixels, ROWS=_ROWS, CHANNELS=channels, SLOPE=slope, WRITE=write,
             BLOCK_P=2048 // block_d, BLOCK_D=block_d,
         )  # fmt: skip
     return v_before, partials.sum(0)
-
-
-def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _low(weight: Tensor, x: Tensor) -> Tensor:

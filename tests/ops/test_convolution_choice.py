@@ -136,3 +136,21 @@ def test_without_activation_the_gradient_is_not_written_again():
     v_before, v_bias = kernel._through_activation(v_out, v_out, 1.0, torch.float32)
     assert v_before.data_ptr() == v_out.data_ptr()
     torch.testing.assert_close(v_bias, v_out.sum((0, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def test_the_parts_of_the_weights_gradient_take_few_bytes(monkeypatch):
+    taken = []
+    new_empty = torch.Tensor.new_empty
+    monkeypatch.setattr(
+        torch.Tensor, "new_empty", lambda *args, **more: taken.append(args[1:]) or new_empty(*args, **more)
+    )
+    monkeypatch.setattr(kernel.implicit_gemm, "correlate_kernel", Unlaunched())
+    x, weight = torch.zeros(8, 256, 32, 32), torch.zeros(256, 256, 3, 3)
+    kernel.implicit_gemm.at_weight(x, None, x, weight, 1.0)
+    ((parts, rows, channels),) = taken
+    assert parts > 1 and 4 * parts * rows * channels <= 16 << 20
+
+
+class Unlaunched:
+    def __getitem__(self, grid):
+        return lambda *args, **more: None
