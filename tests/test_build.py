@@ -57,7 +57,8 @@ CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr":
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 PASS = {"CHANNELS": 64, "SLOPE": 0.2}
 SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
-INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
+PIECES = {"CHANNELS": 128, "ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
+STEEP, SUMS = {"SLOPE": 0.2, "EPS": 1e-5}, {"statistics_ptr": "*fp32", "sums_ptr": "*fp32"}
 KERNELS = [
     (norm.fwd_kernel, NORM, PARAMETERS),
     (norm.bwd_kernel, NORM, PARAMETERS),
@@ -65,8 +66,10 @@ KERNELS = [
     (conv.conv_kernel, CONV | {"HAS_IN_SIGN": True, "HAS_BIAS": False, "HAS_POSITIVE": False}, FLOATS),
     (passes.epilogue_kernel, PASS | {"HAS_RESIDUAL": True, "ACC": tl.float32, "BLOCK": 2048}, FLOATS),
     (passes.activation_kernel, PASS | {"ROWS": 1024, "WRITE": True, "BLOCK_P": 32, "BLOCK_D": 64}, FLOATS),
-    (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
-    (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
+    (instance.statistics_kernel, PIECES, SUMS),
+    (instance.apply_kernel, PIECES | STEEP, SUMS),
+    (instance.sums_kernel, PIECES | STEEP, SUMS),
+    (instance.gradient_kernel, PIECES | STEEP, SUMS),
     (shuffle.shuffle_kernel, SHUFFLE, {}),
     (shuffle.unshuffle_kernel, SHUFFLE, {}),
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),

@@ -85,3 +85,19 @@ sass.told(launches, (89,))
 
 def test_tiles_of_wide_numbers_fit_the_smallest_shared_memory(tmp_path):
     assert_sound([one | {"spills": 0} for one in facts_of(WIDE, tmp_path)])
+
+
+INSTANCE = """
+from rgsud_fast.kernels.triton import instance_norm_lrelu as kernel
+with FakeTensorMode(), sass.recording(kernel) as launches:
+    x = tensor(8, 128, 64, 64)
+    kernel.backward(x, x, kernel.forward(x, 0.2, 1e-5)[1], 0.2, 1e-5)
+sass.told(launches, ARCHS)
+"""
+
+
+def test_instance_norm_moves_wide_pieces(tmp_path):
+    found = facts_of(INSTANCE, tmp_path)
+    assert len(found) == 12
+    assert_sound(found)
+    assert all(one["narrow"] <= 4 for one in found), found
