@@ -101,7 +101,7 @@ def test_inputs_are_never_overwritten(folder):
     before = (folder / "a.png").read_bytes()
     with pytest.raises(UserError, match="would be overwritten"):
         derain(Darker(), folder / "a.png", folder)
-    with pytest.raises(UserError, match="would be overwritten"):
+    with pytest.raises(UserError, match="would be mixed with"):
         derain(Darker(), folder / "sub", folder / "sub")
     assert (folder / "a.png").read_bytes() == before
 

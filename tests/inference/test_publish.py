@@ -69,7 +69,7 @@ def told(run, name="owner/new"):
 
 def test_what_cannot_be_published_is_told_in_one_line(hub, run, tmp_path, monkeypatch):
     assert "no name of a repository" in told(run, "owner/new/file")
-    assert "is no name on the hub" in told(run, "new")
+    assert "is no name of a repository: give OWNER/REPO" in told(run, "new")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     assert "HF_TOKEN" in told(run)
     monkeypatch.delenv("HF_TOKEN")

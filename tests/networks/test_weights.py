@@ -147,7 +147,7 @@ def test_a_run_that_is_not_finished_is_told_from_no_run(tmp_path):
     with pytest.raises(UserError, match=r"give a finished run folder or a weights file$"):
         load_network(tmp_path)
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(UserError, match=r"or finish it: train --resume --out"):
+    with pytest.raises(UserError, match="its run goes on, or ended before anything was saved"):
         load_network(tmp_path)
     (tmp_path / "checkpoint.pt").touch()
     with pytest.raises(UserError, match=r"checkpoint\.pt is no weights file that can be read"):

@@ -64,7 +64,7 @@ def test_a_second_phase_of_the_same_name_begins_anew(monkeypatch):
 
 def test_a_log_tells_figures_once_and_hears_of_a_slow_run(monkeypatch):
     log, clock = io.StringIO(), Clock(monkeypatch)
-    with Progress(1000, stream=log) as progress:
+    with Progress(1000, stream=log, every=20) as progress:
         for step in range(1, 101):
             clock.now += 2
             progress.advance(step, 1, {"pair": -20 - step // 50} if step >= 50 else {})
