@@ -73,16 +73,20 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     Args:
         path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it; of
             an unfinished run its checkpoint, with a warning that says so. A derainer also as others publish NAFNet
-            (see `read_nafnet`).
+            (see `read_nafnet`); and a toolbox's folder, which stands for its chain of tools.
         kind: what the network must be; None takes what the file says (in a run folder: the derainer).
 
     Raises:
         UserError: missing, damaged or foreign file, or another kind; the message names the file and the mend.
     """
+    if kind in (None, "derainer") and (Path(path) / "agent.safetensors").is_file():
+        from .toolbox import load_box  # which reads its tools from here
+
+        return load_box(path)
     path = find_weights(path, kind or "derainer")
     if kind in (None, "derainer") and not _is_ours(path):
         return _foreign(path).eval().requires_grad_(False)
-    text, tensors = _read(path)
+    text, tensors = read_tensors(path)
     found = text["kind"]
     if kind is not None and found != kind:
         raise UserError(f"{path} holds a {found}, not a {kind}: give the run folder or its {kind}.safetensors")
@@ -113,7 +117,7 @@ def load_state(path: str | Path, module: nn.Module) -> nn.Module:
     path = find_weights(path, "derainer")
     if path.name == CHECKPOINT:
         raise UserError(f"{path.parent} is not finished: train --resume --out {path.parent} writes its weights")
-    _, tensors = _read(path)
+    _, tensors = read_tensors(path)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -129,7 +133,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """
     path = find_weights(path, "derainer")
     if _is_ours(path):
-        return _read(path, tensors=False)[0]
+        return read_tensors(path, tensors=False)[0]
     state = _state(path)
     return {} if state is None else {"step": str(state["step"])}
 
@@ -163,7 +167,7 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `_read` is the one to read a file, or to say what is wrong with it."""
+    """Whether `read_tensors` is the one to read a file, or to say what is wrong with it."""
     if is_torch_file(path):
         return False
     try:
@@ -211,10 +215,15 @@ def _state(path: Path) -> dict[str, Any] | None:
 
 
 def _is_pasted(path: Path) -> bool:
-    return path.is_file() and _read(path, tensors=False)[0].get(RAIN_FROM) == PASTED
+    return path.is_file() and read_tensors(path, tensors=False)[0].get(RAIN_FROM) == PASTED
 
 
-def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_tensors(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The text of a file of this package, its `kind` among it, and its tensors by name.
+
+    Raises:
+        UserError: it cannot be read, or is of somebody else or another format.
+    """
     try:
         with utf8_name(path) as opened, safe_open(opened, framework="pt") as file:
             text = file.metadata() or {}

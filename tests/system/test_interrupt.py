@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from rgsud_fast.training.interrupt import SIGNALS, Interruption
+from rgsud_fast.system.interrupt import SIGNALS, Interruption
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
