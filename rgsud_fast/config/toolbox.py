@@ -118,6 +118,7 @@ class ToolboxConfig(Section):
     """A whole toolbox. The defaults are the paper's."""
 
     preset: Literal["toolbox", "toolbox-small", "rain-box"] = Field("toolbox", description="Base of all other fields.")
+    clean: Path | None = Field(None, description="Folder of clean photographs, at least 20 of at least 96 pixels.")
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn.")
     device: str = Field("auto", pattern=PATTERN, description=f"{ALLOWED}.")
     save_minutes: float = Field(2.0, ge=0, description="Minutes between checkpoints.")

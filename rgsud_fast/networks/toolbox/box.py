@@ -47,7 +47,7 @@ def load_box(path: str | Path, own: Mapping[str, nn.Module] | None = None, steps
         raise UserError(f"{path} holds no finished toolbox{begun or ': make one with rgsud-fast toolbox train'}")
     config = load_toolbox_config(path / CONFIG)
     names = [tool.name for tool in config.tools]
-    agent = _read_agent(path / AGENT, names)
+    agent = read_agent(path / AGENT, names)
     tools = [load_tool(_newest(path, tool), tool, (own or {}).get(tool.name)) for tool in config.tools]
     return Chain(names, tools, agent, steps or config.agent.steps).eval().requires_grad_(False)
 
@@ -106,7 +106,12 @@ def _newest(path: Path, tool: ToolConfig) -> Path:
     return tuned if tuned.is_file() else path / TOOLS / f"{tool.name}.safetensors"
 
 
-def _read_agent(path: Path, names: list[str]) -> Agent:
+def read_agent(path: Path, names: list[str]) -> Agent:
+    """The agent of a file, in evaluation mode, without gradients.
+
+    Raises:
+        UserError: a damaged file, or one that has learned with other tools.
+    """
     text, tensors = read_tensors(path)
     try:
         known, side = json.loads(text.get("tools", "null")), int(text.get("side", "63"))
@@ -119,7 +124,7 @@ def _read_agent(path: Path, names: list[str]) -> Agent:
         agent.load_state_dict(tensors)
     except (ValueError, RuntimeError, RecursionError, TypeError) as error:
         raise UserError(f"{path} does not fit the agent of this version ({reason(error)}): train it again") from None
-    return agent
+    return agent.eval().requires_grad_(False)
 
 
 def _pack(module: nn.Module, kind: str, text: dict[str, str]) -> bytes:
