@@ -18,6 +18,7 @@ from ..config.parts import PARTS, Kind
 from ..errors import UserError, install, reason
 from ..networks import NAFNet
 from ..networks.derainers.nafnet_files import read_derainer, to_nafnet
+from ..networks.toolbox import Chain
 from ..networks.weights import CHECKPOINT, RESERVED, find_weights, load_network, load_state, read_metadata, save_network
 from ..ops import use_backend
 from ..runs.model_card import write_card
@@ -67,6 +68,11 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
     module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
+    if isinstance(module, Chain):
+        raise UserError(
+            f"{source or 'a chain'}: a chain of tools decides as it goes, which no file of {to} can: export its tools, "
+            "each a file in the toolbox's folder tools"
+        )
     passing = source is None or is_hub_name(str(weights)) or source.name == CHECKPOINT
     home = None if passing else source  # beside a cache or a checkpoint nothing is written that nobody asked for there
     target = _target(output, home, to, network)

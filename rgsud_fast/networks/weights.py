@@ -79,15 +79,15 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     Raises:
         UserError: missing, damaged or foreign file, or another kind; the message names the file and the mend.
     """
-    if kind in (None, "derainer") and (Path(path) / "agent.safetensors").is_file():
-        from .toolbox import load_box  # which reads its tools from here
-
-        return load_box(path)
     path = find_weights(path, kind or "derainer")
     if kind in (None, "derainer") and not _is_ours(path):
         return _foreign(path).eval().requires_grad_(False)
     text, tensors = read_tensors(path)
     found = text["kind"]
+    if kind in (None, "derainer") and found in ("agent", "tool"):
+        from .toolbox import load_box, load_tool  # which read from here
+
+        return load_box(path.parent) if found == "agent" else load_tool(path)
     if kind is not None and found != kind:
         raise UserError(f"{path} holds a {found}, not a {kind}: give the run folder or its {kind}.safetensors")
     sizes = _sizes(path, text)
@@ -141,8 +141,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     """The weights file a path stands for: itself, or KIND.safetensors of a run folder.
 
-    The derainer of a run that is not finished is in its checkpoint.pt. A name hf:OWNER/REPO[/FILE] stands for the copy
-    of that file of the model hub in the cache (extra `hub`).
+    The derainer of a run that is not finished is in its checkpoint.pt; that of a toolbox is its agent, with the tools
+    beside it. A name hf:OWNER/REPO[/FILE] stands for the copy of that file of the model hub in the cache (extra `hub`).
 
     Raises:
         UserError: there is none; the message says what to give or do.
@@ -152,6 +152,8 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     path = Path(path)
     if path.is_dir():
         inside = path / f"{kind}.safetensors"
+        if kind == "derainer" and not inside.is_file() and (path / "tools").is_dir():
+            return _agent_of(path)
         if not inside.is_file() and kind != "derainer" and _is_pasted(path / "derainer.safetensors"):
             raise UserError(f"{path} has no {kind}: its rain was pasted, and only the derainer was trained")
         if not inside.is_file() and kind == "derainer" and (path / CHECKPOINT).is_file():
@@ -164,6 +166,13 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
         return inside
     check_weights(path, kind)
     return path
+
+
+def _agent_of(box: Path) -> Path:
+    """The agent of a toolbox, which stands for its chain of tools."""
+    if not (box / "agent.safetensors").is_file():
+        raise UserError(f"{box} is a toolbox without an agent yet: rgsud-fast toolbox train --resume --out {box}")
+    return box / "agent.safetensors"
 
 
 def _is_ours(path: Path) -> bool:

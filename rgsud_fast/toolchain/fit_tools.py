@@ -102,9 +102,8 @@ class FitTools(Phase):
             self._begin()
 
     def finish(self) -> None:
-        """The matrix of gains: what each tool does to damage of each band."""
+        """Tell what each tool gained in its own band."""
         self.workshop.results["own_band"] = self.gains
-        self.workshop.results["matrix"] = gain_matrix(self.workshop, self.workshop.tools())
 
     def state_dict(self) -> dict[str, Any]:
         """See `Phase`."""

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, decibels
 from .episodes import generator
+from .fit_tools import gain_matrix
 from .oracles import greedy_oracle
 from .phase import Phase
 from .workshop import Workshop
@@ -51,7 +52,7 @@ class Gate(Phase):
         return {}
 
     def finish(self) -> None:
-        """Tell what was found.
+        """Tell what was found, and what each tool does to damage of each band.
 
         Raises:
             UserError: a tool that hardly ever helps, or tools whose best chains gain too little.
@@ -63,6 +64,7 @@ class Gate(Phase):
             name: {"helps": float(share), "high": float(top), "mean": float(mean)}
             for name, share, top, mean in zip(self.workshop.names, helps, high, gains.mean(1), strict=True)
         }
+        self.workshop.results["matrix"] = gain_matrix(self.workshop, self.tools)
         self.workshop.results["gate"] = {"tools": told, "greedy_oracle": oracle}
         mend = "start anew with more fit.steps or wider bands, or measure.gate_share 0 and measure.gate_gain -99"
         for name, found in told.items():

@@ -168,9 +168,9 @@ def _load(path: Path) -> dict[str, Any]:
     return saved
 
 
-def restart_at_gate(folder: RunFolder, results: dict[str, Any]) -> None:
+def restart_at_gate(folder: RunFolder) -> None:
     """Let a toolbox whose tools have changed go on with the gate and a new agent."""
-    about = {"toolbox": VERSION, "place": PHASES.index(Gate), "done": 0, "results": results, "phase": {}}
+    about = {"toolbox": VERSION, "place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
     save_checkpoint(folder.checkpoint, about)
 
 

@@ -84,7 +84,7 @@ class Workshop:
         """One tool as it lies on disk, frozen."""
         path = self.tool_path(tool, tuned=True)
         path = path if tuned and path.is_file() else self.tool_path(tool)
-        network = load_tool(path, tool, self.own.get(tool.name)).to(self.device)
+        network = load_tool(path, self.own.get(tool.name)).to(self.device)
         return network.eval().requires_grad_(False)
 
     def tunable(self, tools: Sequence[nn.Module]) -> list[Tool]:

@@ -48,7 +48,7 @@ def load_box(path: str | Path, own: Mapping[str, nn.Module] | None = None, steps
     config = load_toolbox_config(path / CONFIG)
     names = [tool.name for tool in config.tools]
     agent = read_agent(path / AGENT, names)
-    tools = [load_tool(_newest(path, tool), tool, (own or {}).get(tool.name)) for tool in config.tools]
+    tools = [load_tool(_newest(path, tool), (own or {}).get(tool.name)) for tool in config.tools]
     return Chain(names, tools, agent, steps or config.agent.steps).eval().requires_grad_(False)
 
 
@@ -66,7 +66,7 @@ def save_agent(path: Path, agent: Agent, names: Sequence[str]) -> None:
     _write(path, _pack(agent, "agent", {"side": str(agent.side), "tools": json.dumps(list(names))}))
 
 
-def load_tool(path: Path, tool: ToolConfig, own: nn.Module | None = None) -> nn.Module:
+def load_tool(path: Path, own: nn.Module | None = None) -> nn.Module:
     """One tool as it lies on disk, or as the user gives it.
 
     Raises:
@@ -75,7 +75,7 @@ def load_tool(path: Path, tool: ToolConfig, own: nn.Module | None = None) -> nn.
     if own is not None:
         return own
     if not path.is_file():
-        raise UserError(f"{path.parent.parent} has no tool {tool.name}: {path} is missing; train the toolbox again")
+        raise UserError(f"{path.parent.parent} has no tool {path.stem}: {path} is missing; train the toolbox again")
     text, tensors = read_tensors(path)
     if text["kind"] == "derainer":
         return load_network(path, "derainer")
