@@ -50,7 +50,7 @@ def test_a_toolbox_is_trained_used_measured_and_extended(tmp_path, capsys):
         ("train --out b", "missing CLEAN"),
         ("train nowhere --out b", "nowhere: no such file or folder"),
         ("train . --out b --presett x", "unknown argument --presett (did you mean --preset?)"),
-        ("train . --out b --preset x", "must be toolbox, toolbox-small or rain-box"),
+        ("train . --out b --preset x", "--preset must be "),
         ("run b", "missing PHOTOS, OUT"),
         ("run nowhere . out", "no weights at nowhere"),
         ("run . nowhere.jpg out", "nowhere.jpg: no such file or folder"),
