@@ -67,9 +67,9 @@ def look_through(folder: str | Path, dangling: bool = False) -> Listing:
             found.append(path)
         elif suffix in READABLE:
             passed[_NOWHERE] += 1
-        elif suffix in _TOLD:
+        elif is_told(suffix):
             passed[suffix] += 1
-    told = _count(passed)
+    told = count_kinds(passed)
     if not found:
         kinds = ", ".join(sorted(suffix[1:] for suffix in READABLE))
         but = f"; passed over: {told}" if told else ""
@@ -114,7 +114,7 @@ def _walk(root: Path, passed: Counter[str | tuple[str, str]]) -> Iterator[tuple[
             passed[_CLOSED] += 1
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _NOBODYS:
+            if is_nobodys(entry.name):
                 continue
             try:
                 is_folder, is_file = entry.is_dir(), entry.is_file()
@@ -131,7 +131,17 @@ def _identity(folder: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def _count(passed: Counter[str | tuple[str, str]]) -> str:
+def is_nobodys(name: str) -> bool:
+    """Whether a file or folder of this name is passed over without a word."""
+    return name.startswith(".") or name.lower() in _NOBODYS
+
+
+def is_told(suffix: str) -> bool:
+    """Whether files of this lower-case ending are photographs or videos, to be counted where they are not read."""
+    return suffix in _TOLD
+
+
+def count_kinds(passed: Counter[str | tuple[str, str]]) -> str:
     """Most frequent endings first, then what is no file; and what would make them readable."""
     endings = sorted((kind for kind in passed if isinstance(kind, str)), key=lambda kind: (-passed[kind], kind))
     parts = [f"{passed[kind]} {kind}" for kind in endings]

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import UserError
 from ..system.names import name_bytes
+from .pixel_limit import limit_mark
 
 TIMEOUT = 30  # seconds without an answer
 PIECE = 2**23  # bytes that are asked for at once while a remote shard is indexed
@@ -192,5 +193,5 @@ def index_name(shard: Shard) -> tuple[str, str]:
     """The file name of the index of a shard as it is now, and a pattern of the names it had with other content."""
     where = shard.place if shard.remote else str(Path(shard.place).resolve())
     place = hashlib.blake2b(name_bytes(where), digest_size=4).hexdigest()
-    content = hashlib.blake2b(name_bytes(shard.stamp()), digest_size=8).hexdigest()
+    content = hashlib.blake2b(limit_mark() + name_bytes(shard.stamp()), digest_size=8).hexdigest()
     return f"{place}-{content}.shard", f"{place}-*.shard"
