@@ -18,6 +18,7 @@ _SMALL: dict[str, Any] = {
         "learning_rate": 2e-3,
         "look_every": 150,
         "look_patches": 48,
+        "patience": 10,  # one cycle of the learning rate gains most at its end
     },
     "agent": {
         "side": 48,
