@@ -32,7 +32,7 @@ from rgsud_fast.system.files import write_text
 from rgsud_fast.system.watch import nobody
 from rgsud_fast.toolchain.environment import decibels
 from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
-from rgsud_fast.toolchain.oracles import in_parts
+from rgsud_fast.toolchain.oracles import forward_selection, in_parts
 from rgsud_fast.toolchain.workshop import Workshop, open_photographs
 
 RIVAL = "one network of the same size"
@@ -54,6 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     workshop = open_workshop(args.box, args.clean, args.device)
     found = measure(workshop, args.episodes, args.searched)
+    found["selection"] = selection(workshop, args.searched)
     if args.rival_steps:
         rival = train_rival(workshop, args.rival_steps)
         for severity in SEVERITIES:
@@ -61,6 +62,7 @@ def main() -> None:
     found["seconds"] = seconds(load_box(args.box).to(workshop.device), workshop.device)
     print(table(found))
     print("\n".join(bars(found)))
+    print("tools, each with what the greedy oracle gains by it and those before: " + ", ".join(found["selection"]))
     print(f"a photograph of {PHOTOGRAPH[1]} x {PHOTOGRAPH[0]} pixels takes {found['seconds']:.2f} s")
     if args.json:
         write_text(args.json, json.dumps(found, indent=2) + "\n")
@@ -92,6 +94,13 @@ def measure(workshop: Workshop, episodes: int, searched: int) -> dict[str, Any]:
         joint = ladder(chain.agent, tuned, rivals, *pairs, **how)
         found[severity] |= {f"{name}_joint": joint[name] for name in ("agent", "greedy", "stops")}
     return found
+
+
+def selection(workshop: Workshop, patches: int) -> list[str]:
+    """The tools in the order in which they earn their place."""
+    pairs = workshop.on_device(workshop.episodes("held out", held_out=True).mixed(range(patches)))
+    order = forward_selection(workshop.tools(tuned=True), *pairs, workshop.config.agent.steps)
+    return [f"{workshop.names[place]} {gain:+.2f}" for place, gain in order]
 
 
 class Rival(nn.Module):

@@ -155,4 +155,4 @@ def load_toolbox_config(source: ToolboxConfig | Mapping[str, Any] | str | Path) 
     try:
         return ToolboxConfig.model_validate(fields)
     except ValidationError as error:
-        raise UserError(explain(error).replace("rgsud-fast train", "docs/toolbox.md")) from None
+        raise UserError(explain(error).replace("rgsud-fast train --help", "docs/toolbox.md")) from None

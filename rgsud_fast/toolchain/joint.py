@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from ..networks.toolbox import AGENT, Agent
+from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, play
@@ -35,7 +35,7 @@ class TuneJointly(Phase):
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)
-        self.tuned = [i for i, tool in enumerate(self.tools) if tool in workshop.tunable(self.tools)]
+        self.tuned = [i for i, tool in enumerate(self.tools) if isinstance(tool, Tool)]  # others stay as they are
         for i in self.tuned:
             self.tools[i].requires_grad_(True)
         learning = [p for i in self.tuned for p in self.tools[i].parameters()]

@@ -95,6 +95,28 @@ def fixed_chain(tools: Sequence[nn.Module], chain: Sequence[int], damaged: Tenso
     return decibels(images, clean) - decibels(damaged, clean)
 
 
+def forward_selection(
+    tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, steps: int = 3
+) -> list[tuple[int, float]]:
+    """The tools in the order in which they earn their place: (tool, mean gain of the greedy oracle with it and those
+    before it).
+
+    What is lost when one is left out says little: of two that do the same neither is missed.
+    """
+    chosen: list[int] = []
+    order = []
+    while len(chosen) < len(tools):
+        gains = {
+            place: float(greedy_oracle([tools[i] for i in (*chosen, place)], damaged, clean, steps).mean())
+            for place in range(len(tools))
+            if place not in chosen
+        }
+        best = max(gains, key=lambda place: gains[place])
+        chosen.append(best)
+        order.append((best, gains[best]))
+    return order
+
+
 def in_parts(measure: Callable[[Tensor, Tensor], Tensor], damaged: Tensor, clean: Tensor, most: int = 64) -> Tensor:
     """A measure of images [N, 3, S, S], taken of some at a time."""
     return torch.cat([measure(some, truth) for some, truth in _parts(damaged, clean, most)])

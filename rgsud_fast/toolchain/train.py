@@ -42,6 +42,7 @@ from .workshop import Workshop, open_photographs
 
 PHASES: tuple[type[Phase], ...] = (FitTools, Gate, FitAgent, TuneJointly, Measure)
 VERSION = 1  # of a toolbox's checkpoint
+NEVER = 1 << 40  # a step that no phase comes to: TensorBoard forgets nothing
 
 
 class Result(NamedTuple):
@@ -117,7 +118,7 @@ def _phases(workshop: Workshop, saved: dict[str, Any] | None, progress: Progress
     workshop.results.update(saved["results"] if saved else {})
     with Interruption() as interruption, contextlib.ExitStack() as closing:
         cut_log(folder, start, saved["done"] if saved else 0)
-        events = Events(folder.events, 0)
+        events = Events(folder.events, NEVER)
         closing.callback(events.close)
         for place in range(start, len(PHASES)):
             phase, taken_up = PHASES[place](workshop), saved is not None and place == start and bool(saved["phase"])

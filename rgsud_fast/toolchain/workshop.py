@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..config.toolbox import ToolboxConfig, ToolConfig
 from ..data import FolderSet
 from ..errors import UserError
-from ..networks.toolbox import TOOLS, TUNED, Agent, Tool
+from ..networks.toolbox import TOOLS, TUNED, Agent
 from ..networks.toolbox.box import load_tool
 from ..runs.folder import RunFolder
 from ..system.watch import Watch
@@ -86,10 +86,6 @@ class Workshop:
         path = path if tuned and path.is_file() else self.tool_path(tool)
         network = load_tool(path, self.own.get(tool.name)).to(self.device)
         return network.eval().requires_grad_(False)
-
-    def tunable(self, tools: Sequence[nn.Module]) -> list[Tool]:
-        """The tools that joint tuning changes: this package's own; what was given stays as it was."""
-        return [tool for tool in tools if isinstance(tool, Tool)]
 
     def new_agent(self) -> Agent:
         """An agent whose first weights depend on the seed alone."""

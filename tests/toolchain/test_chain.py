@@ -226,3 +226,16 @@ def test_a_tool_is_added_and_the_agent_has_to_learn_anew(box, tmp_path):
         rgsud_fast.toolbox.add(box, "mine", tmp_path / "derainer.safetensors")
     with pytest.raises(UserError, match=r"tools.*name"):
         rgsud_fast.toolbox.add(box, "../b", tmp_path / "derainer.safetensors")
+
+
+def test_the_page_derains_with_a_box(box, tmp_path):
+    from rgsud_fast.demo_page.worker import Worker
+    from rgsud_fast.networks.weights import find_weights
+
+    file = find_weights(box)
+    assert file.parent == box  # whose gallery the page shows
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    made = Worker(load_network(file, "derainer"), None, "cpu", tmp_path).develop(tmp_path / "photo.png")
+    expected = rgsud_fast.derain(box, tmp_path / "photo.png")
+    assert np.abs(read_photo(made.result).pixels - expected.permute(1, 2, 0).numpy() * 255).max() < 1

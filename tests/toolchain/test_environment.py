@@ -6,7 +6,14 @@ from boxes import Shift, Wishes, patches
 from rgsud_fast.networks.toolbox import Agent, Tool
 from rgsud_fast.networks.toolbox.agent import NONE
 from rgsud_fast.toolchain.environment import apply_tools, decibels, play, states_of
-from rgsud_fast.toolchain.oracles import fixed_chain, greedy_oracle, in_parts, random_chains, search
+from rgsud_fast.toolchain.oracles import (
+    fixed_chain,
+    forward_selection,
+    greedy_oracle,
+    in_parts,
+    random_chains,
+    search,
+)
 
 UP, DOWN, STOP = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 TOOLS = [Shift(0.1), Shift(-0.1)]
@@ -82,3 +89,14 @@ def test_oracles_are_ordered_and_agree_where_one_tool_is_all_it_takes():
     assert (random_chains(TOOLS, damaged, clean, 0) <= full + 1e-3).all()
     assert torch.equal(random_chains(TOOLS, damaged, clean, 0), random_chains(TOOLS, damaged, clean, 0))
     torch.testing.assert_close(in_parts(lambda d, c: greedy_oracle(TOOLS, d, c), damaged, clean, 3), best)
+
+
+def test_of_two_equal_tools_the_first_earns_its_place_though_neither_would_be_missed():
+    clean = patches(4)
+    damaged = clean + torch.tensor([0.2, 0.1, -0.1, 0.1]).view(4, 1, 1, 1)
+    tools = [Shift(-0.1), Shift(-0.1), Shift(0.1)]
+    every = float(greedy_oracle(tools, damaged, clean).mean())
+    assert float(greedy_oracle(tools[1:], damaged, clean).mean()) == every  # left out, it is not missed
+    order = forward_selection(tools, damaged, clean)
+    assert [place for place, _ in order] in ([0, 2, 1], [1, 2, 0]) and order[0][1] > 20
+    assert order[1][1] > order[0][1] + 1 and abs(order[2][1] - every) < 1e-4

@@ -165,6 +165,18 @@ def test_the_gate_names_the_tool_that_never_helps(scenes, tmp_path):
         train(scenes, tmp_path / "other", config=merge(TINY_BOX, {"measure": {"gate_gain": 50}}), quiet=True)
 
 
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(box, scenes, tmp_path, monkeypatch):
+    import rgsud_fast.toolchain.fit_agent as fitting
+
+    whole = fitting.dqn_loss
+    monkeypatch.setattr(fitting, "dqn_loss", lambda *args: whole(*args) * float("nan"))
+    with pytest.raises(UserError, match=r"agent: the loss is not finite after .* the last checkpoint in .* is kept"):
+        train(scenes, tmp_path / "box", config=TINY_BOX, quiet=True)
+    monkeypatch.undo()
+    train(out=tmp_path / "box", resume=True, quiet=True)
+    assert same_bits(results(tmp_path / "box"), results(box))
+
+
 def test_a_runs_derainer_takes_the_place_of_streak_tools(scenes, tmp_path):
     save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
     config = {name: value for name, value in TINY_BOX.items() if name not in ("tools", "preset")}
