@@ -47,6 +47,14 @@ def test_a_stop_ends_with_nothing_and_is_no_previous_action():
     assert not played.states[:, 2].any()
 
 
+def test_while_others_go_on_a_stop_is_no_previous_action_either():
+    clean = patches(2)
+    agent, drawn = Wishes(UP, UP, UP), torch.tensor([[2, 0, 0], [1, 0, 1]])
+    played = play(agent, TOOLS, clean + 0.2, clean, decide=lambda worth, step: drawn[:, step])
+    assert played.actions.tolist() == [[2, NONE, NONE], [1, 0, 1]]
+    assert [before[:, 0].tolist() for before in agent.before] == [[NONE, NONE], [NONE, 1], [NONE, 0]]
+
+
 def test_only_training_ends_where_an_image_falls_below_its_input():
     clean = patches(2)
     trained = play(Wishes(UP, DOWN, DOWN), TOOLS, clean + 0.2, clean, ends_below=True)
