@@ -55,6 +55,8 @@ def __getattr__(name: str) -> Any:
         value: Any = importlib.import_module(".version", __name__).version()
     elif name == "weights":
         value = importlib.import_module(".networks.weights", __name__)
+    elif name == "toolbox":
+        value = importlib.import_module(".toolbox", __name__)
     elif name in _HOMES:
         value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     else:

@@ -15,6 +15,7 @@ from ..system import threads
 from .arguments import later, parse
 from .image_commands import demo, derain, evaluate, rain, score
 from .network_commands import convert_daclip, export, fit_niqe, publish, train
+from .toolbox_commands import offered, toolbox
 
 
 def schema() -> None:
@@ -47,7 +48,7 @@ def completion(shell: Annotated[Literal["bash", "zsh"], arg(metavar="bash|zsh")]
     """
     from .completion import completion_script
 
-    print(completion_script({"train": Config, **_TYPED}, shell), end="")
+    print(completion_script({"train": Config, "toolbox": offered, **_TYPED}, shell), end="")
 
 
 _ABOUT_IMAGES = (derain, evaluate, rain, score, demo)
@@ -68,6 +69,8 @@ def run(command: str, args: list[str]) -> None:
     waiting = "" if {"-h", "--help"} & set(args) or command in ("schema", "completion") else threads.choose()
     if command == "train":
         train(args, waiting)
+    elif command == "toolbox":
+        toolbox(args)
     else:
         call = parse(later(_TYPED[command]), args, f"rgsud-fast {command}")
         call()

@@ -15,7 +15,7 @@ from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("publish", "fit-niqe", "convert-daclip", "demo", "schema", "info", "completion"),
+    *("toolbox", "publish", "fit-niqe", "convert-daclip", "demo", "schema", "info", "completion"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -30,6 +30,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   export WEIGHTS [OUT] --to FORMAT
                                  write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth
+  toolbox train|run|evaluate|add small networks for each kind of damage, and an agent that chains them
   publish RUN OWNER/REPO         upload a run's weights, model card and gallery to a model hub
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs

@@ -224,6 +224,11 @@ class RewardConfig(Section):
         description="First rewards, before the first iteration: none, or each photograph less the bright streaks of "
         "its own direction, which needs no training. Later candidates then keep that much of the rain away.",
     )
+    toolbox: Path | None = Field(
+        None,
+        description="A toolbox (docs/toolbox.md), whose result on each photograph of a sweep is one more candidate; "
+        "photographs smaller than its agent's side have none.",
+    )
     keep: int = Field(1, ge=1, description="Best derained versions kept per rainy image (1 is the paper).")
     sweep_start: float = Field(0.1, ge=0, le=1, description="Share of stage 1 after which sweeps begin.")
     sweep_every: int = Field(

@@ -19,6 +19,7 @@ from ..config.parts import Kind, part_of
 from ..errors import UserError, install, reason
 from ..networks.derainers.layouts import LAYOUTS
 from ..networks.derainers.start import read_derainer
+from ..networks.toolbox import Chain
 from ..networks.weights import (
     CHECKPOINT,
     DERAINERS,
@@ -78,6 +79,11 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
     module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
+    if isinstance(module, Chain):
+        raise UserError(
+            f"{source or 'a chain'}: a chain of tools decides as it goes, which no file of {to} can: export its tools, "
+            "each a file in the toolbox's folder tools"
+        )
     passing = source is None or is_hub_name(str(weights)) or source.name == CHECKPOINT
     home = None if passing else source  # beside a cache or a checkpoint nothing is written that nobody asked for there
     target = _target(output, home, to, network)

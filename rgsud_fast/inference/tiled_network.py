@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from ..config.tiling import Tiling
 from ..data import Photo
 from ..errors import UserError
 from ..networks import PER_CROP, evaluating, local_statistics
-from ..networks.tiles import Network, Watch, bands, run_tiled
+from ..networks.tiles import Network, Read, Watch, bands, run_tiled, window_of
+from ..networks.toolbox import Chain
 from ..networks.weights import CROP, find_weights, load_network, read_metadata
 from ..ops import reward_candidate
 from ..system.device import pick_device
@@ -45,21 +47,33 @@ class TiledNetwork:
 
     def tensor(self, images: Tensor) -> Tensor:
         """Apply the network to [N, C, H, W], image by image; a result on the CPU."""
-        return torch.cat([run_tiled(self._call, image[None], tiling=self.tiling) for image in images])
+        done = []
+        for image in images[:, None]:
+            call = self._for_photo(window_of(image), *image.shape[-2:])
+            done.append(run_tiled(call, image, tiling=self.tiling))
+        return torch.cat(done)
 
     def photo(self, photo: Photo, watch: Watch | None = None) -> Photo:
         """Apply it to a photograph: only tiles of it and a band as high as a tile are ever held as floats."""
         height, width = photo.pixels.shape[:2]
         pixels = np.empty_like(photo.pixels)
-        for top, band in bands(self._call, photo.window, height, width, self.tiling, watch):
+        call = self._for_photo(photo.window, height, width)
+        for top, band in bands(call, photo.window, height, width, self.tiling, watch):
             pixels[top : top + band.shape[-2]] = photo.numbers(band)
         return replace(photo, pixels=pixels)
 
-    def _call(self, tiles: Tensor) -> Tensor:
+    def _for_photo(self, read: Read, height: int, width: int) -> Network:
+        """What tiles of a photograph are given to: a chain of tools is chosen by the whole of it."""
+        network = self.network
+        if isinstance(network, Chain):
+            network = network.for_photo(read, height, width)
+        return functools.partial(self._call, network)
+
+    def _call(self, network: Network, tiles: Tensor) -> Tensor:
         tiles = tiles.to(self.device)
-        made = self.network(tiles)
+        made = network(tiles)
         if self.mirror or self.grey_layer:
-            mirrored = self.network(tiles.flip(3)) if self.mirror else None
+            mirrored = network(tiles.flip(3)) if self.mirror else None
             made, _ = reward_candidate(tiles, made, mirrored, self.grey_layer)
         if self.strength != 1:
             made = (tiles + self.strength * (made - tiles)).clamp(0, 1)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data import Photo
 from ..errors import UserError, install
+from ..networks.toolbox import Chain
 from ..system.files import replacing
 from .video_streams import Damaged, bits, has_alpha, keep_metadata, nearest_format
 
@@ -75,6 +76,8 @@ def derain_video(
         UserError: PyAV is missing, the video cannot be read, or not be written under that name.
     """
     path = Path(path)
+    if isinstance(network.network, Chain):
+        raise UserError(f"{path}: a toolbox is for photographs: each frame would get a chain of its own, and flicker")
     if output is None:
         raise UserError(f"{path}: a video is not held in memory; name the video to write")
     target = Path(output)

@@ -107,7 +107,7 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     Args:
         path: a .safetensors file of `save_network`, or a run folder, which stands for the file of that kind in it; of
             an unfinished run its checkpoint, with a warning that says so. A derainer also as others publish it
-            (see `read_published`).
+            (see `read_published`); and a toolbox's folder, which stands for its chain of tools.
         kind: what the network must be; None takes what the file says (in a run folder: the derainer).
 
     Raises:
@@ -116,8 +116,12 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     path = find_weights(path, kind or "derainer")
     if kind in (None, "derainer") and not _is_ours(path):
         return _foreign(path).eval().requires_grad_(False)
-    text, tensors = _read(path)
+    text, tensors = read_tensors(path)
     found = text["kind"]
+    if kind in (None, "derainer") and found in ("agent", "tool"):
+        from .toolbox import load_box, load_tool  # which read from here
+
+        return load_box(path.parent) if found == "agent" else load_tool(path)
     if kind is not None and found != kind:
         raise UserError(f"{path} holds a {found}, not a {kind}: give the run folder or its {kind}.safetensors")
     sizes = _sizes(path, text)
@@ -147,7 +151,7 @@ def load_state(path: str | Path, module: nn.Module) -> nn.Module:
     path = find_weights(path, "derainer")
     if path.name == CHECKPOINT:
         raise UserError(f"{path.parent} is not finished: train --resume --out {path.parent} writes its weights")
-    _, tensors = _read(path)
+    _, tensors = read_tensors(path)
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -163,7 +167,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     """
     path = find_weights(path, "derainer")
     if _is_ours(path):
-        return _read(path, tensors=False)[0]
+        return read_tensors(path, tensors=False)[0]
     state = _state(path)
     return {} if state is None else {"step": str(state["step"])}
 
@@ -171,8 +175,8 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     """The weights file a path stands for: itself, or KIND.safetensors of a run folder.
 
-    The derainer of a run that is not finished is in its checkpoint.pt. A name hf:OWNER/REPO[/FILE] stands for the copy
-    of that file of the model hub in the cache (extra `hub`).
+    The derainer of a run that is not finished is in its checkpoint.pt; that of a toolbox is its agent, with the tools
+    beside it. A name hf:OWNER/REPO[/FILE] stands for the copy of that file of the model hub in the cache (extra `hub`).
 
     Raises:
         UserError: there is none; the message says what to give or do.
@@ -182,6 +186,8 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     path = Path(path)
     if path.is_dir():
         inside = path / f"{kind}.safetensors"
+        if kind == "derainer" and not inside.is_file() and (path / "tools").is_dir():
+            return _agent_of(path)
         if not inside.is_file() and kind != "derainer" and _is_pasted(path / "derainer.safetensors"):
             raise UserError(f"{path} has no {kind}: its rain was pasted, and only the derainer was trained")
         if not inside.is_file() and kind == "derainer" and (path / CHECKPOINT).is_file():
@@ -213,8 +219,15 @@ def _went_on(checkpoint: Path, weights: Path) -> bool:
     return checkpoint.is_file() and checkpoint.stat().st_mtime_ns > weights.stat().st_mtime_ns
 
 
+def _agent_of(box: Path) -> Path:
+    """The agent of a toolbox, which stands for its chain of tools."""
+    if not (box / "agent.safetensors").is_file():
+        raise UserError(f"{box} is a toolbox without an agent yet: rgsud-fast toolbox train --resume --out {box}")
+    return box / "agent.safetensors"
+
+
 def _is_ours(path: Path) -> bool:
-    """Whether `_read` is the one to read a file, or to say what is wrong with it."""
+    """Whether `read_tensors` is the one to read a file, or to say what is wrong with it."""
     if is_torch_file(path):
         return False
     try:
@@ -262,10 +275,15 @@ def _state(path: Path) -> dict[str, Any] | None:
 
 
 def _is_pasted(path: Path) -> bool:
-    return path.is_file() and _read(path, tensors=False)[0].get(RAIN_FROM) == PASTED
+    return path.is_file() and read_tensors(path, tensors=False)[0].get(RAIN_FROM) == PASTED
 
 
-def _read(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_tensors(path: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The text of a file of this package, its `kind` among it, and its tensors by name.
+
+    Raises:
+        UserError: it cannot be read, or is of somebody else or another format.
+    """
     try:
         with utf8_name(path) as opened, safe_open(opened, framework="pt") as file:
             text = file.metadata() or {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,8 @@ from ..data import ImageSet, to_batch
 from ..iqa import Plausibility, Scorer
 from ..methods.pasting import rain_light
 from ..networks import evaluating
-from ..networks.tiles import run_tiled
+from ..networks.tiles import Network, run_tiled, window_of
+from ..networks.toolbox import Chain, load_box
 from ..ops import RemovedLayer, removed_layer, reward_candidate
 from ..ops.pool_update import EMPTY
 from ..system.device import to_device
@@ -39,6 +42,7 @@ class Sweep(NamedTuple):
     refused: int  # stopped by the guards, or with a score that is not finite
     mean_score: float  # mean of the pool's best scores afterwards
     reasons: dict[str, int]  # of OUTCOMES, how often; what never happened is left out
+    toolbox: int | None = None  # images whose candidate of the toolbox was taken into the pool; None without one
 
 
 class Judged(NamedTuple):
@@ -59,10 +63,10 @@ def sweep(
     reward: RewardConfig,
     watch: Watch = nobody,
 ) -> tuple[Sweep, list[int]]:
-    """Offer the derainer's present output on whole images to the pool.
+    """Offer the derainer's present output on whole images to the pool, and after it the toolbox's where there is one.
 
     One image at a time, so that a score never depends on its neighbours; the host waits once, at the end, and with
-    first rewards for the direction of each image's streaks.
+    first rewards for the direction of each image's streaks, with a toolbox for the choice of each image's chain.
 
     Args:
         derainer: network to run, [1, 3, H, W] -> the same; put in evaluation mode meanwhile.
@@ -77,7 +81,8 @@ def sweep(
     Returns:
         What it did, and the place in OUTCOMES of each image.
     """
-    outcomes = []
+    outcomes, ours = [], []
+    box = open_toolbox(reward, device)
     if reward.decay:
         pool.decay(reward.decay)
     with evaluating(derainer):
@@ -91,9 +96,28 @@ def sweep(
             if reward.evict:
                 pool.evict(index, torch.where(torch.isfinite(judged.score), judged.score, EMPTY)[0])
             entered = pool.update([index], judged.image, judged.score)
+            if box is not None and min(image.shape[-2:]) >= box.agent.side:
+                other = judge(box.for_photo(window_of(image), *image.shape[-2:]), image, scorer, reward)
+                ours.append(pool.update([index], other.image, other.score))
+                entered = entered | ours[-1]
             outcomes.append(torch.where(entered, 0, judged.outcome))
     places = torch.cat(outcomes).tolist() if outcomes else []
-    return summary_of(places, pool), places
+    from_box = None if box is None else int(torch.cat(ours).sum()) if ours else 0
+    return summary_of(places, pool)._replace(toolbox=from_box), places
+
+
+def open_toolbox(reward: RewardConfig, device: torch.device) -> Chain | None:
+    """The toolbox whose results compete for the pool, read once; None where there is none.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    return None if reward.toolbox is None else _open_toolbox(reward.toolbox, device)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_toolbox(path: Path, device: torch.device) -> Chain:
+    return load_box(path).to(device)
 
 
 def offer_first(rainy: Tensor, index: int, scorer: Scorer, pool: Pool, reward: RewardConfig) -> int:
@@ -115,7 +139,7 @@ def summary_of(places: Sequence[int], pool: Pool) -> Sweep:
     return Sweep(len(places), places.count(0), refused, float(pool.mean_score()), reasons)
 
 
-def judge(derainer: nn.Module, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
+def judge(derainer: Network, rainy: Tensor, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Derain one image, [1, 3, H, W], and say whether the result may be a reward; `sweep` says when the host waits."""
     return judge_candidate(rainy, *candidate(derainer, rainy, reward), scorer, reward)
 
@@ -128,7 +152,7 @@ def judge_candidate(rainy: Tensor, image: Tensor, layer: RemovedLayer, scorer: S
     return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
 
 
-def candidate(derainer: nn.Module, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, RemovedLayer]:
+def candidate(derainer: Network, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, RemovedLayer]:
     """What is offered as the reward of a rainy image [1, 3, H, W]: the derainer's output, made better where asked for.
 
     With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..optim.skipping import not_finite
 from ..runs.checkpoint import save_checkpoint
-from .interrupt import Interruption
+from ..system.interrupt import Interruption
 from .monitor import Monitor
 
 if TYPE_CHECKING:

@@ -91,6 +91,8 @@ class Monitor:
         held_out = None if self.held_out is None else self.held_out.measure(self.trainer.derainer)
         self.since += time.perf_counter() - began
         row = {"step": self.trainer.step, "event": "sweep", **result._asdict(), "held_out": held_out}
+        if result.toolbox is None:
+            del row["toolbox"]
         self._note(row)
         if self.held_out is not None and held_out is not None:
             self._watch_drift(Reading(result.mean_score, held_out), self.held_out.name)

@@ -18,7 +18,7 @@ from ..methods.method import Drawing
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
-from ..rewards.sweep import Sweep, offer_first, summary_of, sweep
+from ..rewards.sweep import Sweep, offer_first, open_toolbox, summary_of, sweep
 from ..system.device import to_device
 from ..system.distributed import Ranks
 from ..system.watch import Watch, nobody, watched
@@ -86,6 +86,7 @@ class Trainer:
         self.average = MovingAverage(self.nets.derainer, config.optim.ema_decay)
         self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
+        open_toolbox(config.reward, device)  # what cannot be used is told before the first step
         self.pool = build_pool(config, domains, self.ranks, scratch)
         draws = self.method.draws(config) if isinstance(self.method, Drawing) else None
         self.feed = Feed(
@@ -183,10 +184,12 @@ class Trainer:
         self.sweeps += 1
         own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
-        _, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch)
+        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch)
         for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
         done = summary_of([self.outcomes[index] for index in indices], self.pool)
+        if result.toolbox is not None:
+            done = done._replace(toolbox=sum(self.ranks.all_gather(result.toolbox)))
         if self.stage == 2:
             self.patience.note_sweep(done.mean_score, self.ranks.all_reduce(self.patience.losses))
         return done

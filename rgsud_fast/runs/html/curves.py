@@ -21,6 +21,7 @@ KNOWN = (
     ("Reward pool", "mean_score", "mean score of the kept rewards"),
     ("Reward pool", "rewards", "images with a reward"),
     ("Reward pool", "entered", "versions that entered, per sweep"),
+    ("Reward pool", "toolbox", "versions of the toolbox that entered, per sweep"),
     ("Reward pool", "refused", "versions refused, per sweep"),
     ("Losses", "adversarial", "adversarial (generator side)"),
     ("Losses", "discriminator", "discriminator"),

@@ -8,7 +8,7 @@ import signal
 import pytest
 from tiny import train_and_interrupt
 
-from rgsud_fast.training.interrupt import SIGNALS, Interruption
+from rgsud_fast.system.interrupt import SIGNALS, Interruption
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)

@@ -1,0 +1,191 @@
+"""A toolbox beside everything that it has to beat, on held-out photographs, the same episodes for all.
+
+    rgsud-fast toolbox train CLEAN --out BOX --preset toolbox-small
+    python bench/toolbox.py BOX [--clean DIR] [--rival-steps 4500] [--episodes 96] [--json FILE]
+
+The photographs are those that BOX held out, or those of DIR. The rival is one network of the toolbox's size (DnCNN),
+trained here on the training photographs of BOX and damage of all severities. Printed are the ladder, the bars that a
+toolbox has to clear, and what a photograph costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rgsud_fast.config.toolbox import SEVERITIES
+from rgsud_fast.data import list_images, read_image
+from rgsud_fast.errors import UserError
+from rgsud_fast.networks.toolbox import Chain, load_box
+from rgsud_fast.networks.toolbox.box import configured
+from rgsud_fast.optim.adam import set_rate
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.system.device import pick_device
+from rgsud_fast.system.files import write_text
+from rgsud_fast.system.watch import nobody
+from rgsud_fast.toolchain.environment import decibels
+from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
+from rgsud_fast.toolchain.oracles import forward_selection, in_parts
+from rgsud_fast.toolchain.workshop import Workshop, open_photographs
+
+RIVAL = "one network of the same size"
+SIZES = {"small": (9, 45), "paper": (14, 64)}  # layers and width: 130,998 and 448,195 parameters
+PHOTOGRAPH = (321, 481)  # rows and columns of the one that is timed
+STOPS = (0.05, 0.60)  # the share of third steps that stop, at least and at most
+
+
+def main() -> None:
+    """Measure, and print what was found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("box", type=Path)
+    parser.add_argument("--clean", type=Path, help="photographs in place of those that BOX held out")
+    parser.add_argument("--rival-steps", type=int, default=4500, help="0 leaves the rival out")
+    parser.add_argument("--episodes", type=int, default=96)
+    parser.add_argument("--searched", type=int, default=24)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    workshop = open_workshop(args.box, args.clean, args.device)
+    found = measure(workshop, args.episodes, args.searched)
+    found["selection"] = selection(workshop, args.searched)
+    if args.rival_steps:
+        rival = train_rival(workshop, args.rival_steps)
+        for severity in SEVERITIES:
+            found[severity]["rival"] = gain_of_rival(workshop, rival, severity, args.episodes)
+    found["seconds"] = seconds(load_box(args.box).to(workshop.device), workshop.device)
+    print(table(found))
+    print("\n".join(bars(found)))
+    print("tools, each with what the greedy oracle gains by it and those before: " + ", ".join(found["selection"]))
+    print(f"a photograph of {PHOTOGRAPH[1]} x {PHOTOGRAPH[0]} pixels takes {found['seconds']:.2f} s")
+    if args.json:
+        write_text(args.json, json.dumps(found, indent=2) + "\n")
+
+
+def open_workshop(box: Path, clean: Path | None, device: str) -> Workshop:
+    """The toolbox with its photographs, or with others in place of the held-out ones."""
+    config = configured(box)
+    if config.clean is None:
+        raise UserError(f"{box} does not say what it was trained on")
+    training, held_out = open_photographs(config.clean, RunFolder(box).cache, nobody)
+    if clean is not None:
+        held_out = [read_image(path, config.agent.side) for path in list_images(clean)]
+    return Workshop(config, RunFolder(box), training, held_out, pick_device(device))
+
+
+def measure(workshop: Workshop, episodes: int, searched: int) -> dict[str, Any]:
+    """The ladder of the separate tools for each severity, and the agent and the greedy oracle with the tuned ones."""
+    config, where = workshop.config, workshop.device
+    separate, chain = workshop.tools(), load_box(workshop.folder.path).to(where)
+    tuned, steps = list(chain.tools), config.agent.steps
+    reference = workshop.on_device(workshop.episodes("reference").mixed(range(searched)))
+    rivals = rivals_of(separate, *reference, steps)
+    source, found = workshop.episodes("held out", held_out=True), {}
+    for severity in SEVERITIES:
+        pairs = workshop.on_device(source.batch(range(episodes), severity))
+        how: dict[str, Any] = {"seed": config.seed, "steps": steps}
+        found[severity] = ladder(chain.agent, separate, rivals, *pairs, searched=searched, **how)
+        joint = ladder(chain.agent, tuned, rivals, *pairs, **how)
+        found[severity] |= {f"{name}_joint": joint[name] for name in ("agent", "greedy", "stops")}
+    return found
+
+
+def selection(workshop: Workshop, patches: int) -> list[str]:
+    """The tools in the order in which they earn their place."""
+    pairs = workshop.on_device(workshop.episodes("held out", held_out=True).mixed(range(patches)))
+    order = forward_selection(workshop.tools(tuned=True), *pairs, workshop.config.agent.steps)
+    return [f"{workshop.names[place]} {gain:+.2f}" for place, gain in order]
+
+
+class Rival(nn.Module):
+    """DnCNN (Zhang et al., TIP 2017): 3x3 convolutions with batch normalisation and ReLU, less what it predicts."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        inner = [
+            part
+            for _ in range(layers - 2)
+            for part in (nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())
+        ]
+        first = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(first, nn.ReLU(), *inner, nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image - self.body(image)
+
+
+def train_rival(workshop: Workshop, steps: int) -> nn.Module:
+    """Train the network of the toolbox's size on all severities: Adam, one cycle, batches as the tools had."""
+    small = sum(tool.net == "small" for tool in workshop.config.tools) == len(workshop.config.tools)
+    torch.manual_seed(workshop.config.seed)
+    rival = Rival(*SIZES["small" if small else "paper"]).to(workshop.device)
+    optimizer, batch = torch.optim.Adam(rival.parameters()), workshop.config.fit.batch
+    for step in range(steps):
+        set_rate(optimizer, 1e-3 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+        numbers = range(step * batch, (step + 1) * batch)
+        damaged, clean = workshop.on_device(workshop.episodes("joint").mixed(numbers))
+        optimizer.zero_grad()
+        (rival(damaged) - clean).square().mean().backward()
+        optimizer.step()
+        if step % max(steps // 10, 1) == 0:
+            print(f"rival: step {step:,} of {steps:,}", flush=True)
+    return rival.eval()
+
+
+@torch.no_grad()
+def gain_of_rival(workshop: Workshop, rival: nn.Module, severity: Any, episodes: int) -> float:
+    """Mean decibels over the input, on the same episodes."""
+    source = workshop.episodes("held out", held_out=True)
+    damaged, clean = workshop.on_device(source.batch(range(episodes), severity))
+    return float(in_parts(lambda d, c: decibels(rival(d), c) - decibels(d, c), damaged, clean).mean())
+
+
+@torch.no_grad()
+def seconds(chain: Chain, device: torch.device) -> float:
+    """Of a photograph, the best of three."""
+    image, taken = torch.rand(1, 3, *PHOTOGRAPH, device=device), []
+    for _ in range(3):
+        began = time.perf_counter()
+        chain(image).cpu()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def mean_of(found: dict[str, Any], name: str) -> float:
+    """A figure, over severities."""
+    return sum(found[severity][name] for severity in SEVERITIES) / len(SEVERITIES)
+
+
+def table(found: dict[str, Any]) -> str:
+    """The ladder in Markdown."""
+    lines = [f"| gain over the input, dB | {' | '.join(SEVERITIES)} | mean |", "|---|" + "---|" * (len(SEVERITIES) + 1)]
+    for name, label in (LADDER | {"rival": RIVAL}).items():
+        if name in found[SEVERITIES[0]]:
+            cells = [*(found[severity][name] for severity in SEVERITIES), mean_of(found, name)]
+            lines.append(f"| {label} | " + " | ".join(f"{cell:+.2f}" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def bars(found: dict[str, Any]) -> list[str]:
+    """What a toolbox has to show, a line each: cleared or not."""
+    of = {name: mean_of(found, name) for name in found[SEVERITIES[0]] if name not in ("actions", "input_psnr")}
+    told = {
+        "nothing < best single tool < agent": 0 < of["single"] < of["agent"],
+        "random chain < best single tool": of["random"] < of["single"],
+        "agent ≤ full search": of["agent_searched"] <= of["searched"],
+        f"agent ≥ 85 % of the greedy oracle ({of['agent'] / of['greedy']:.0%})": of["agent"] >= 0.85 * of["greedy"],
+        f"agent ≥ best fixed chain ({of['agent'] - of['fixed']:+.2f} dB)": of["agent"] >= of["fixed"],
+        f"joint tuning ≥ +0.2 dB ({of['agent_joint'] - of['agent']:+.2f} dB)": of["agent_joint"] >= of["agent"] + 0.2,
+        f"third steps that stop: 5 to 60 % ({of['stops']:.0%})": STOPS[0] <= of["stops"] <= STOPS[1],
+    }
+    return [f"{'cleared' if cleared else 'MISSED '}  {what}" for what, cleared in told.items()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Presets of toolboxes: the paper's twelve tools, six for two cores, and a box against rain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _tool(name: str, damage: str, low: float, high: float, net: str = "small") -> dict[str, Any]:
+    return {"name": name, "damage": damage, "low": low, "high": high, "net": net}
+
+
+# What two cores train in a quarter of an hour.
+_SMALL: dict[str, Any] = {
+    "fit": {
+        "steps": 1500,
+        "batch": 12,
+        "optimizer": "adam",
+        "learning_rate": 2e-3,
+        "look_every": 150,
+        "look_patches": 48,
+        "patience": 10,  # one cycle of the learning rate gains most at its end
+    },
+    "agent": {
+        "side": 48,
+        "total": 60_000,
+        "update_every": 16,
+        "learning_rate": 1e-3,
+        "final_learning_rate": 1e-4,
+        "halve_every": 0,
+        "target_every": 500,
+        "explore_after": 500,
+        "explore_over": 30_000,
+        "replay": 20_000,
+    },
+    "joint": {"steps": 400, "batch": 24, "look_every": 50, "look_episodes": 48},
+    "measure": {"gate_states": 200, "episodes": 96, "search_episodes": 24},
+}
+
+_TWELVE = [
+    *(_tool(f"blur-{i}", "blur", 1.25 * (i - 1), 1.25 * i, "small" if i < 3 else "large") for i in range(1, 5)),
+    *(_tool(f"noise-{i}", "noise", 12.5 * (i - 1), 12.5 * i, "small" if i < 3 else "large") for i in range(1, 5)),
+    _tool("jpeg-1", "jpeg", 60, 100),
+    _tool("jpeg-2", "jpeg", 35, 60),
+    _tool("jpeg-3", "jpeg", 20, 35, "large"),
+    _tool("jpeg-4", "jpeg", 10, 20, "large"),
+]
+_SIX = [
+    _tool("blur-1", "blur", 0, 2),
+    _tool("blur-2", "blur", 2, 4),
+    _tool("noise-1", "noise", 0, 20),
+    _tool("noise-2", "noise", 20, 50),
+    _tool("jpeg-1", "jpeg", 40, 100),
+    _tool("jpeg-2", "jpeg", 10, 40),
+]
+_CAMERA = [
+    _tool("noise", "noise", 5, 30),
+    _tool("blur", "blur", 0.8, 2.5),
+    _tool("jpeg", "jpeg", 15, 60),
+    _tool("night", "night", 0.3, 1),
+]
+_RAIN = [
+    _tool("streaks-light", "streaks", 0.12, 0.3),
+    _tool("streaks-heavy", "streaks", 0.3, 0.55),
+    _tool("drops", "drops", 0.05, 0.25),
+]
+
+TOOLBOX_PRESETS: dict[str, dict[str, Any]] = {
+    "toolbox": {"tools": _TWELVE},
+    "toolbox-small": {"tools": _SIX, **_SMALL},
+    "rain-box": {"tools": _RAIN + _CAMERA, "damage": {"rain": True}, **_SMALL},
+}
+
+
+def with_run(tools: list[dict[str, Any]], name: str = "derain") -> list[dict[str, Any]]:
+    """The tools with a run's derainer in place of those that remove streaks, or in addition where there are none."""
+    return [_tool(name, "given", 0, 0), *(tool for tool in tools if tool["damage"] != "streaks")]

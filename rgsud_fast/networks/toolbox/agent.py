@@ -1,0 +1,76 @@
+"""The agent: from what an image looks like now, and what was done last, to the worth of every tool and of stopping."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import UserError
+
+Hidden: TypeAlias = tuple[Tensor, Tensor]  # of the LSTM, [1, N, 50] each
+NONE = -1  # in place of an action: there was none, or the episode is over
+FEATURES, MEMORY = 32, 50
+_CONVOLUTIONS = ((3, 32, 9), (32, 24, 5), (24, 24, 5), (24, 24, 5))  # channels in, out, taps; each halves the side
+
+
+class Agent(nn.Module):
+    """A recurrent Q network (RL-Restore, CVPR 2018).
+
+    Four convolutions of stride 2 and ReLU, a layer of 32, the previous action as one-hot beside it, an LSTM of 50, a
+    linear layer. With 12 tools and side 63 it has 87,863 parameters that learn: PyTorch's second bias of the LSTM stays
+    0. The last output is the worth of stopping; a stop has no place among previous actions.
+
+    Args:
+        tools: how many there are, A.
+        side: of the images that it sees, in pixels.
+    """
+
+    def __init__(self, tools: int, side: int = 63) -> None:
+        super().__init__()
+        self.tools, self.side = tools, side
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, taps, stride=2, padding=taps // 2) for a, b, taps in _CONVOLUTIONS
+        )
+        for _ in _CONVOLUTIONS:
+            side = (side + 1) // 2
+        self.features = nn.Linear(_CONVOLUTIONS[-1][1] * side * side, FEATURES)
+        self.memory = nn.LSTM(FEATURES + tools, MEMORY, batch_first=True)
+        self.head = nn.Linear(MEMORY, tools + 1)
+        nn.init.zeros_(self.memory.get_parameter("bias_hh_l0").requires_grad_(False))
+
+    @property
+    def stop(self) -> int:
+        """The number of the action that ends an episode."""
+        return self.tools
+
+    def forward(self, images: Tensor, previous: Tensor, hidden: Hidden | None = None) -> tuple[Tensor, Hidden]:
+        """The worth of every action along episodes.
+
+        Args:
+            images: what each step begins with, [N, T, 3, side, side].
+            previous: action before each step, [N, T] int64; `NONE` before the first.
+            hidden: the memory before the first of these steps; None is that of a new episode, zeros.
+
+        Returns:
+            Q [N, T, A + 1], and the memory after the last step, which is the caller's to keep.
+
+        Raises:
+            UserError: images of another side.
+        """
+        if images.shape[-2:] != (self.side, self.side):
+            got = f"{images.shape[-1]} x {images.shape[-2]}"
+            raise UserError(f"this agent looks at {self.side} x {self.side} pixels, got {got}")
+        x = images.flatten(0, 1)
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        x = F.relu(self.features(x.flatten(1))).unflatten(0, images.shape[:2])
+        x, hidden = self.memory(torch.cat([x, one_hot(previous, self.tools)], 2), hidden)
+        return self.head(x), hidden
+
+
+def one_hot(actions: Tensor, tools: int) -> Tensor:
+    """[...] int64 -> [..., tools] float; zeros for what is no tool, as a stop and `NONE`."""
+    return (actions[..., None] == torch.arange(tools, device=actions.device)).float()

@@ -1,0 +1,125 @@
+"""The agent's phase: rounds of episodes side by side, each followed by the updates that its steps earn."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from ..networks.toolbox import AGENT, Agent
+from ..networks.toolbox.box import save_agent
+from ..optim.adam import set_rate
+from ..system.watch import Watch, nobody
+from .dqn import dqn_loss, falling_rate, falling_share
+from .environment import play, states_of
+from .episodes import generator
+from .phase import Phase, copy_state
+from .replay import Replay
+from .workshop import Workshop
+
+_ACTIONS, _SAMPLES = 13, 14  # streams of what is drawn here
+LINES = 200  # of the log, about
+
+
+class FitAgent(Phase):
+    """Recurrent double deep Q learning. Everything scheduled follows from the number of environment steps."""
+
+    name = "agent"
+
+    def __init__(self, workshop: Workshop) -> None:
+        super().__init__(workshop)
+        agent = self.config.agent
+        self.total, self.done, self.rounds = agent.total, 0, 0
+        self.tools = workshop.tools()
+        self.episodes = workshop.episodes("training")
+        self.agent: Agent = workshop.new_agent()
+        self.target = copy.deepcopy(self.agent).requires_grad_(False)
+        learning = [p for p in self.agent.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(learning, lr=agent.learning_rate)
+        self.replay = Replay(
+            -(-agent.replay // agent.steps),
+            agent.parallel,
+            agent.steps,
+            agent.side,
+            self._remake,
+            agent.replay_gib,
+            workshop.device,
+        )
+
+    def advance(self) -> dict[str, Any]:
+        """Play one round, then learn."""
+        before, agent = self.done, self.config.agent
+        numbers = torch.arange(self.rounds * agent.parallel, (self.rounds + 1) * agent.parallel)
+        damaged, clean = self.workshop.on_device(self.episodes.batch(numbers.tolist()))
+        share = falling_share(before, agent.explore_after, agent.explore_over, agent.epsilon)
+        rng = generator(self.config.seed, _ACTIONS, self.rounds)
+        chance = torch.from_numpy(rng.random((agent.parallel, agent.steps))).to(damaged.device)
+        drawn = torch.from_numpy(rng.integers(0, self.agent.tools + 1, chance.shape)).to(damaged.device)
+
+        def decide(worth: Tensor, step: int) -> Tensor:
+            return torch.where(chance[:, step] < share, drawn[:, step], worth.argmax(1))
+
+        played = play(self.agent, self.tools, damaged, clean, agent.steps, decide, ends_below=True)
+        self.replay.add(numbers, played)
+        self.done += int(played.lengths.sum())
+        self.rounds += 1
+        losses = [self._update(at) for at in self._updates(before)]
+        every = max(self.total // LINES, 1)
+        if before // every == self.done // every or not losses:
+            return {}
+        gain = float(played.rewards.sum(1).mean())
+        return {"loss": sum(losses) / len(losses), "gain_while_exploring": gain, "share_of_random_actions": share}
+
+    def _updates(self, before: int) -> range:
+        """The environment steps since `before` at which the agent learns."""
+        every = self.config.agent.update_every
+        first = max(before, self.config.agent.explore_after) // every * every + every
+        return range(first, self.done + 1, every)
+
+    def _update(self, at: int) -> float:
+        """One update, that of environment step `at`."""
+        agent = self.config.agent
+        batch = self.replay.sample(agent.batch, generator(self.config.seed, _SAMPLES, at))
+        loss = dqn_loss(self.agent, self.target, batch, agent.discount, agent.double)
+        self.demand_finite(loss, "agent")
+        self.optimizer.zero_grad()
+        loss.backward()
+        if agent.clip_norm:
+            clip_grad_norm_(self.agent.parameters(), agent.clip_norm)
+        rate = falling_rate(at, self.total, agent.learning_rate, agent.final_learning_rate, agent.halve_every)
+        set_rate(self.optimizer, rate)
+        self.optimizer.step()
+        if at // agent.target_every > (at - agent.update_every) // agent.target_every:
+            self.target.load_state_dict(self.agent.state_dict())
+        return loss.item()
+
+    def _remake(self, numbers: Tensor, actions: Tensor) -> Tensor:
+        """The images of episodes that are played again."""
+        damaged = self.episodes.batch(numbers.tolist())[0].to(self.workshop.device)
+        return states_of(self.tools, damaged, actions.to(self.workshop.device))
+
+    def finish(self) -> None:
+        """Write the agent."""
+        save_agent(self.workshop.folder.path / AGENT, self.agent, self.workshop.names)
+        self.workshop.results["agent"] = {"environment_steps": self.done, "episodes": self.replay.added}
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Phase`; images are played again."""
+        return {
+            "done": self.done,
+            "rounds": self.rounds,
+            "agent": copy_state(self.agent),
+            "target": copy_state(self.target),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any], watch: Watch = nobody) -> None:
+        """See `Phase`."""
+        self.done, self.rounds = saved["done"], saved["rounds"]
+        for name in ("agent", "target", "optimizer"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.replay.load_state_dict(saved["replay"], watch)

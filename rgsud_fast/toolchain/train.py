@@ -1,0 +1,266 @@
+"""A toolbox from clean photographs: tools, gate, agent, joint tuning, measurement."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import nn
+
+from ..config.load import read_yaml
+from ..config.toolbox import ToolboxConfig, load_toolbox_config
+from ..config.toolbox_presets import TOOLBOX_PRESETS, with_run
+from ..data.image_files import READABLE
+from ..errors import UserError
+from ..networks.toolbox import TOOLS, is_box
+from ..networks.toolbox.box import CONFIG, save_tool
+from ..networks.weights import load_network
+from ..runs.checkpoint import save_checkpoint
+from ..runs.folder import RunFolder
+from ..runs.tensorboard import Events
+from ..system.device import pick_device
+from ..system.files import remove_leftovers, write_text
+from ..system.interrupt import Interruption
+from ..system.names import takes_home
+from ..system.progress import Progress
+from ..system.threads import usable_cpus
+from ..system.torch_files import load_tensors
+from .finish import finish
+from .fit_agent import FitAgent
+from .fit_tools import FitTools
+from .gate import Gate
+from .joint import TuneJointly
+from .measure import Measure
+from .phase import Phase
+from .workshop import Workshop, open_photographs
+
+PHASES: tuple[type[Phase], ...] = (FitTools, Gate, FitAgent, TuneJointly, Measure)
+VERSION = 1  # of a toolbox's checkpoint
+NEVER = 1 << 40  # a step that no phase comes to: TensorBoard forgets nothing
+
+
+class Result(NamedTuple):
+    """What is left of a training."""
+
+    box: Path
+    weights: Path  # of the agent; tools lie beside it
+    metrics: dict[str, Any]  # what metrics.json holds
+
+
+@takes_home
+def train(
+    clean: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    preset: str | None = None,
+    config: ToolboxConfig | Mapping[str, Any] | str | Path | None = None,
+    run: str | Path | None = None,
+    tools: Mapping[str, nn.Module] | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    **fields: Any,
+) -> Result:
+    """Train a toolbox and its agent.
+
+    Args:
+        clean: folder of clean photographs, at least 20 of at least 96 pixels on each side; a tenth is held out.
+        out: BOX, a new folder; or, to resume, one that was begun.
+        preset: toolbox (the paper's twelve tools, for a GPU), toolbox-small (six, the default), or rain-box.
+        config: further fields of `ToolboxConfig`: an object, a dict, or a YAML file.
+        run: a run whose derainer is a tool in place of those that remove streaks.
+        tools: networks of your own by name, [N, 3, H, W] -> the same, as tools that are not trained; give them again
+            to resume, and to `load_box`.
+        resume: go on in `out`, in any phase, to the same bits.
+        quiet: print nothing.
+        fields: single fields, such as `seed` or `device`, over those of `config`.
+
+    Raises:
+        UserError: too few or too small photographs, a tool that changes the shape, or a gate that fails; in one line.
+        KeyboardInterrupt: by Ctrl-C or SIGTERM, after a checkpoint was saved.
+    """
+    if out is None:
+        raise UserError("a toolbox needs a folder: give --out BOX (in Python: out=)")
+    folder = RunFolder(out)
+    if resume and not folder.checkpoint.is_file():
+        raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the toolbox's folder with --out")
+    settings = _settings(folder, clean, preset, config, run, tools, resume, fields)
+    if settings.clean is None:
+        raise UserError("a toolbox is made of clean photographs: give their folder, CLEAN")
+    device = pick_device(settings.device)
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.own()
+    with folder.releasing(), Progress(len(PHASES), quiet=quiet) as progress, folder.explain_full_disks():
+        if not resume:
+            _refuse_other_contents(folder)
+        folder.refuse_ways_out()
+        _tidy(folder)
+        sides = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
+        workshop = Workshop(settings, folder, *sides, device, dict(tools or {}))
+        if not resume:
+            _save_config(settings, folder)
+            _bring_given(workshop, run)
+        check_shapes(workshop)
+        _phases(workshop, _load(folder.checkpoint) if resume else None, progress)
+        metrics = finish(workshop, progress)
+    return Result(folder.path, folder.path / "agent.safetensors", metrics)
+
+
+def _phases(workshop: Workshop, saved: dict[str, Any] | None, progress: Progress) -> None:
+    """Go through what is left of the phases."""
+    folder, start = workshop.folder, saved["place"] if saved else 0
+    workshop.results.update(saved["results"] if saved else {})
+    with Interruption() as interruption, contextlib.ExitStack() as closing:
+        cut_log(folder, start, saved["done"] if saved else 0)
+        events = Events(folder.events, NEVER)
+        closing.callback(events.close)
+        for place in range(start, len(PHASES)):
+            phase, taken_up = PHASES[place](workshop), saved is not None and place == start and bool(saved["phase"])
+            if saved is not None and taken_up:
+                phase.load_state_dict(saved["phase"], progress.of(f"{phase.name}: playing again"))
+            last = time.monotonic()
+            while not phase.ended:
+                row = phase.advance()
+                progress.phase(phase.name, phase.done, phase.total)
+                if row:
+                    folder.append_log({"step": phase.done, "place": place, "phase": phase.name, **row})
+                    for name, value in row.items():
+                        events.add_scalar(f"{phase.name}/{name}", value, phase.done)
+                due = time.monotonic() - last >= 60 * workshop.config.save_minutes
+                if due or interruption.asked:
+                    _save(workshop, place, phase.done, phase.state_dict())
+                    last = time.monotonic()
+                if interruption.asked:
+                    progress.say(
+                        f"stopped in the phase {phase.name}; rgsud-fast toolbox train --resume --out {folder.path} "
+                        "goes on"
+                    )
+                    raise KeyboardInterrupt
+            phase.finish()
+            _save(workshop, place + 1, 0, {})
+            progress.say(f"{phase.name}: done")
+
+
+def _save(workshop: Workshop, place: int, done: int, state: dict[str, Any]) -> None:
+    about = {"toolbox": VERSION, "place": place, "done": done, "results": workshop.results, "phase": state}
+    save_checkpoint(workshop.folder.checkpoint, about)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """A checkpoint of a toolbox.
+
+    Raises:
+        UserError: it is damaged, or something else's.
+    """
+    try:
+        saved = load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {error}; start a new toolbox") from None
+    kinds = {"place": int, "done": int, "results": dict, "phase": dict}
+    ours = isinstance(saved, dict) and saved.get("toolbox") == VERSION
+    if not ours or not all(isinstance(saved.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"checkpoint {path} is none of a toolbox of this version; start a new one")
+    return saved
+
+
+def restart_at_gate(folder: RunFolder) -> None:
+    """Let a toolbox whose tools have changed go on with the gate and a new agent."""
+    about = {"toolbox": VERSION, "place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
+    save_checkpoint(folder.checkpoint, about)
+
+
+def cut_log(folder: RunFolder, place: int, done: int) -> None:
+    """Drop the lines that are written again."""
+    rows = [row for row in folder.read_log() if (row.get("place", 0), row["step"]) <= (place, done)]
+    write_text(folder.log, "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _settings(
+    folder: RunFolder,
+    clean: str | Path | None,
+    preset: str | None,
+    config: ToolboxConfig | Mapping[str, Any] | str | Path | None,
+    run: str | Path | None,
+    tools: Mapping[str, nn.Module] | None,
+    resume: bool,
+    fields: dict[str, Any],
+) -> ToolboxConfig:
+    """The configuration as asked for, or as the folder holds it."""
+    if resume:
+        if preset is not None or config is not None or run is not None:
+            raise UserError(f"{folder.path} goes on as it was begun: leave preset, config and run out, or start anew")
+        given = read_yaml(folder.path / CONFIG) | ({"clean": clean} if clean is not None else {})
+        return load_toolbox_config(given | {name: value for name, value in fields.items() if name == "device"})
+    if isinstance(config, ToolboxConfig):
+        given = config.model_dump()
+    else:
+        given = read_yaml(Path(config)) if isinstance(config, (str, Path)) else dict(config or {})
+    given |= fields | ({"preset": preset} if preset is not None else {}) | ({"clean": clean} if clean else {})
+    given.setdefault("preset", "toolbox-small")
+    base = list(given.get("tools") or TOOLBOX_PRESETS.get(str(given["preset"]), {}).get("tools", ()))
+    if run is not None:
+        base = with_run(base)
+    names = {tool["name"] for tool in base if isinstance(tool, dict)}
+    base += [{"name": name, "damage": "given"} for name in tools or {} if name not in names]
+    return load_toolbox_config(given | ({"tools": base} if base else {}))
+
+
+def _bring_given(workshop: Workshop, run: str | Path | None) -> None:
+    """Copy a run's derainer, and tools of the user's own, to where tools lie."""
+    for tool in workshop.config.tools:
+        own = workshop.own.get(tool.name)
+        if tool.damage == "given" and own is None:
+            if run is None:
+                raise UserError(f"the tool {tool.name} is given, but nobody gives it: name a run, or train's tools=")
+            own = load_network(run, "derainer")
+        if own is not None:
+            save_tool(workshop.tool_path(tool), own)
+
+
+@torch.no_grad()
+def check_shapes(workshop: Workshop) -> None:
+    """Demand that tools which come trained keep the shape.
+
+    Raises:
+        UserError: one does not.
+    """
+    for tool in workshop.config.tools:
+        if tool.damage != "given":
+            continue
+        image = torch.zeros(2, 3, workshop.side, workshop.side, device=workshop.device)
+        made = workshop.tool(tool)(image)
+        if made.shape != image.shape:
+            raise UserError(
+                f"the tool {tool.name} makes {list(made.shape)} of {list(image.shape)}: a tool must keep the shape"
+            )
+
+
+def _refuse_other_contents(folder: RunFolder) -> None:
+    """Demand a folder that a new toolbox does not mix with.
+
+    Raises:
+        UserError: it holds a toolbox, a run, or images.
+    """
+    if folder.checkpoint.exists() or folder.metrics.exists() or is_box(folder.path):
+        raise UserError(
+            f"{folder.path} already holds something trained: add --resume to continue it, or give another --out"
+        )
+    if any(path.suffix.lower() in READABLE for path in folder.path.iterdir()):
+        raise UserError(f"{folder.path} holds images: give a folder for the toolbox alone as --out")
+
+
+def _tidy(folder: RunFolder) -> None:
+    """Remove the temporary files of a training that was killed while it wrote."""
+    folder.tidy()
+    for name in (TOOLS, "tools-joint"):
+        remove_leftovers(folder.path / name / "*.safetensors")
+
+
+def _save_config(config: ToolboxConfig, folder: RunFolder) -> None:
+    write_text(folder.path / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,116 @@
+"""What all phases of a toolbox share: configuration, folder, photographs, device, and what was found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config.toolbox import ToolboxConfig, ToolConfig
+from ..data import FolderSet
+from ..errors import UserError
+from ..networks.toolbox import TOOLS, TUNED, Agent
+from ..networks.toolbox.box import load_tool
+from ..runs.folder import RunFolder
+from ..system.watch import Watch
+from .episodes import Episodes, Stream, tool_batch
+
+LEAST_PHOTOGRAPHS, LEAST_SIDE = 20, 96
+HELD_OUT = 10  # every tenth photograph is held out, wholly
+LATER = 1 << 40  # numbers of patches from here on are for looks at a tool
+
+
+@dataclass
+class Workshop:
+    """See above.
+
+    Attributes:
+        config: of the toolbox.
+        folder: BOX.
+        training, held_out: photographs, uint8 [H, W, 3] each.
+        device: of networks and episodes.
+        own: networks of the user's own, by their tools' names.
+        results: what phases found, for metrics.json: plain values alone.
+    """
+
+    config: ToolboxConfig
+    folder: RunFolder
+    training: Sequence[np.ndarray]
+    held_out: Sequence[np.ndarray]
+    device: torch.device
+    own: Mapping[str, nn.Module] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the tools, in the order of actions."""
+        return [tool.name for tool in self.config.tools]
+
+    @property
+    def side(self) -> int:
+        """Of patches, in pixels."""
+        return self.config.agent.side
+
+    def episodes(self, stream: Stream, held_out: bool = False) -> Episodes:
+        """Episodes of the photographs of one side of the split."""
+        photographs = self.held_out if held_out else self.training
+        return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream)
+
+    def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
+        """Patches with the damage of the tool at that place, [N, 3, S, S] each; held-out ones are for looks."""
+        photographs = self.held_out if held_out else self.training
+        numbers = (LATER + number for number in numbers) if held_out else numbers
+        pairs = tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
+        return self.on_device(pairs)
+
+    def on_device(self, pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Damaged and clean patches where the networks are."""
+        return pairs[0].to(self.device), pairs[1].to(self.device)
+
+    def tool_path(self, tool: ToolConfig, tuned: bool = False) -> Path:
+        """Where a tool lies."""
+        return self.folder.path / (TUNED if tuned else TOOLS) / f"{tool.name}.safetensors"
+
+    def tools(self, tuned: bool = False) -> list[nn.Module]:
+        """All tools as they lie on disk, frozen; tuned ones where there are."""
+        return [self.tool(tool, tuned) for tool in self.config.tools]
+
+    def tool(self, tool: ToolConfig, tuned: bool = False) -> nn.Module:
+        """One tool as it lies on disk, frozen."""
+        path = self.tool_path(tool, tuned=True)
+        path = path if tuned and path.is_file() else self.tool_path(tool)
+        network = load_tool(path, self.own.get(tool.name)).to(self.device)
+        return network.eval().requires_grad_(False)
+
+    def new_agent(self) -> Agent:
+        """An agent whose first weights depend on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            return Agent(len(self.config.tools), self.side).to(self.device)
+
+
+def open_photographs(folder: Path, cache: Path, watch: Watch) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Photographs for training and held-out ones, nine to one, each wholly on one side.
+
+    Raises:
+        UserError: too few of them, or one that is too small.
+    """
+    images = FolderSet.from_folder(folder, cache, watch)
+    if len(images) < LEAST_PHOTOGRAPHS:
+        raise UserError(
+            f"{folder}: {len(images)} photographs can be used; a toolbox needs {LEAST_PHOTOGRAPHS} at least"
+        )
+    for name, (height, width) in zip(images.names, images.sizes, strict=True):
+        if min(height, width) < LEAST_SIDE:
+            raise UserError(
+                f"{folder / name}: {width} x {height} pixels; a toolbox needs {LEAST_SIDE} on each side: take it out"
+            )
+    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for i in range(len(images)):
+        sides[i % HELD_OUT == HELD_OUT - 1].append(images[i])
+    return sides

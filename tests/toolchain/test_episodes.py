@@ -1,0 +1,86 @@
+"""Damage and episodes: pure functions of the seed and their number."""
+
+import numpy as np
+import pytest
+import torch
+from boxes import patches
+
+from rgsud_fast.config.toolbox import SEVERITIES, DamageConfig, ToolConfig
+from rgsud_fast.toolchain import episodes as module
+from rgsud_fast.toolchain.damage import blur, damage, jpeg
+from rgsud_fast.toolchain.episodes import SUMS, Episodes, levels, stack, to_floats, tool_batch
+
+RNG = np.random.default_rng(0)
+PHOTOGRAPHS = [RNG.integers(0, 256, (100, 130, 3), dtype=np.uint8) for _ in range(3)]
+KINDS = {"blur": 1.5, "noise": 20, "jpeg": 20, "streaks": 0.4, "drops": 0.2, "night": 0.7}
+
+
+@pytest.mark.parametrize("rain", [False, True], ids=["camera", "rain"])
+def test_an_episode_depends_on_its_number_alone(rain):
+    one = Episodes(PHOTOGRAPHS, 5, 32, DamageConfig(rain=rain))
+    damaged, clean = one.batch(range(6))
+    again = one.batch([4, 1])
+    assert torch.equal(again[0], damaged[[4, 1]]) and torch.equal(again[1], clean[[4, 1]])
+    assert not torch.equal(one.of("held out").batch([4])[0], damaged[4:5])
+    assert not torch.equal(Episodes(PHOTOGRAPHS, 6, 32, one.config).batch([4])[0], damaged[4:5])
+    assert damaged.shape == (6, 3, 32, 32) and damaged.min() >= 0 and damaged.max() <= 1
+    assert not torch.equal(one.batch([2], "severe")[0], damaged[2:3])
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_every_triple_of_levels_comes_once(severity):
+    low, high = SUMS[severity]
+    assert len(set(levels(severity))) == len(levels(severity))
+    assert all(low <= sum(triple) - 2 <= high for triple in levels(severity))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_stays_in_range_and_leaves_its_input(kind):
+    image = RNG.random((40, 33, 3), dtype=np.float32)
+    before = image.copy()
+    made = damage(image, kind, KINDS[kind], np.random.default_rng(1))
+    assert np.array_equal(image, before) and made.shape == image.shape and made.dtype == np.float32
+    assert made.min() >= 0 and made.max() <= 1 and np.abs(made - image).mean() > 0.002
+    assert np.array_equal(made, damage(image, kind, KINDS[kind], np.random.default_rng(1)))
+
+
+def test_blur_is_a_gaussian_with_borders_repeated():
+    cv2 = pytest.importorskip("cv2")
+    image = RNG.random((40, 33, 3), dtype=np.float32)
+    expected = cv2.GaussianBlur(image, (21, 21), 2.3, borderType=cv2.BORDER_REPLICATE)
+    np.testing.assert_allclose(blur(image, 2.3), expected, atol=1e-6)
+    assert blur(image, 0) is image
+
+
+def test_jpeg_of_quality_100_still_halves_the_colours():
+    image = RNG.random((16, 16, 3), dtype=np.float32)
+    assert np.abs(jpeg(image, 100) - image).mean() > 0.01
+
+
+def test_bytes_are_divided_once_and_floats_never():
+    assert to_floats(np.full((1, 1, 3), 255, np.uint8)).max() == 1
+    assert to_floats(np.full((1, 1, 3), 0.5, np.float32)).max() == 0.5
+    white = stack([np.full((2, 2, 3), 255, np.uint8), np.ones((2, 2, 3), np.float32)])
+    assert torch.equal(white, torch.ones(2, 3, 2, 2))
+
+
+def test_patches_that_are_nearly_untouched_are_drawn_again(monkeypatch):
+    calls = []
+
+    def untouched_first(clean, *rest):
+        calls.append(1)
+        return clean if len(calls) < 3 else clean * 0.5
+
+    monkeypatch.setattr(module, "_camera", untouched_first)
+    damaged, clean = Episodes(PHOTOGRAPHS, 0, 32, DamageConfig()).batch([0])
+    assert len(calls) == 3 and torch.equal(damaged, clean * 0.5)
+
+
+def test_a_tools_patches_hold_slight_noise_besides_its_own_damage():
+    flat = [np.full((100, 100, 3), 128, np.uint8)]
+    tool = ToolConfig(name="a", damage="blur", low=1, high=2)
+    damaged, clean = tool_batch(flat, 0, tool, 0, range(8), 32)
+    assert torch.equal(clean, torch.full_like(clean, 128 / 255))
+    assert (damaged - clean).abs().mean() > 1e-3  # which blur of a flat patch has none of
+    assert torch.equal(tool_batch(flat, 0, tool, 0, [5], 32)[0], damaged[5:6])
+    assert patches(1).shape == (1, 3, 32, 32)

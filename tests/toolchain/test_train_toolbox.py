@@ -1,0 +1,253 @@
+"""A toolbox from photographs: phases, resume to the same bits, the gate, joint tuning, and what is refused."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from boxes import TINY_BOX, Shift, patches, write_scenes
+from PIL import Image
+from safetensors.torch import load_file
+from tiny import same_bits
+from torch import nn
+
+from rgsud_fast.config import merge
+from rgsud_fast.errors import UserError
+from rgsud_fast.networks import NAFNet
+from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
+from rgsud_fast.networks.weights import load_network, save_network
+from rgsud_fast.toolchain import train as module
+from rgsud_fast.toolchain.environment import play
+from rgsud_fast.toolchain.joint import chain_loss
+from rgsud_fast.toolchain.train import PHASES, train
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("scenes") / "clean")
+
+
+@pytest.fixture(scope="module")
+def box(scenes, tmp_path_factory):
+    """A whole toolbox, never interrupted."""
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("boxes") / "whole"
+    train(scenes, path, config=TINY_BOX, quiet=True)
+    return path
+
+
+def results(box):
+    files = sorted(box.rglob("*.safetensors"))
+    return {str(file.relative_to(box)): load_file(file) for file in files} | json.loads(
+        (box / "metrics.json").read_text()
+    )
+
+
+class Killed(BaseException):
+    """In place of a kill: nothing is caught, nothing saved."""
+
+
+def kill_once(monkeypatch, kind, after):
+    """Let a phase die before its part number `after`, or in its end where there are no more."""
+    parts, advance, finish = [], kind.advance, kind.finish
+
+    def dying(self):
+        parts.append(1)
+        if len(parts) > after:
+            raise Killed
+        return advance(self)
+
+    def dying_at_the_end(self):
+        finish(self)
+        raise Killed
+
+    monkeypatch.setattr(kind, "advance", dying)
+    monkeypatch.setattr(kind, "finish", dying_at_the_end)
+
+
+@pytest.mark.parametrize("minutes", [0, 99], ids=["saved always", "saved between phases"])
+def test_killed_in_every_phase_and_at_its_end_it_goes_on_to_the_same_bits(box, scenes, tmp_path, minutes):
+    other = tmp_path / "killed"
+    resume = False
+    for kind in PHASES:
+        for after in (1, 99_999):
+            with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+                kill_once(patch, kind, after)
+                if resume:
+                    train(out=other, resume=True, quiet=True)
+                else:
+                    train(scenes, other, config={**TINY_BOX, "save_minutes": minutes}, quiet=True)
+            resume = (other / "checkpoint.pt").is_file()
+            if not resume:
+                (other / "checkpoint.pt").unlink(missing_ok=True)
+    train(out=other, resume=True, quiet=True)
+    assert same_bits(results(other), results(box))
+    rows = [json.loads(line) for line in (other / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [json.loads(line) for line in (box / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_an_interruption_saves_and_resume_goes_on_to_the_same_bits(box, scenes, tmp_path, monkeypatch):
+    advance = module.FitAgent.advance
+
+    def interrupted(self):
+        if self.rounds == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self)
+
+    monkeypatch.setattr(module.FitAgent, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(scenes, tmp_path / "box", config=TINY_BOX, quiet=True, save_minutes=99)
+    monkeypatch.setattr(module.FitAgent, "advance", advance)
+    assert module._load(tmp_path / "box" / "checkpoint.pt")["phase"]["rounds"] == 3
+    train(out=tmp_path / "box", resume=True, quiet=True)
+    assert same_bits(results(tmp_path / "box"), results(box))
+
+
+def test_a_box_is_a_derainer_that_keeps_the_shape(box):
+    chain = load_network(box)
+    assert isinstance(chain, Chain) and chain.names == ["soft", "sharp"]
+    image = torch.rand(2, 3, 70, 41)
+    assert chain(image).shape == image.shape
+    page = (box / "gallery.html").read_text()
+    assert all(text in page for text in ("Ladder", "What each tool does", "best fixed chain", "The worst of them"))
+    assert "full search" in page and "One network as large" in (box / "README.md").read_text()
+
+
+def test_metrics_tell_ladder_gate_matrix_and_stops(box):
+    metrics = json.loads((box / "metrics.json").read_text())
+    assert set(metrics["matrix"]) == set(metrics["matrix"]["soft"]) == {"soft", "sharp"}
+    for severity in ("mild", "moderate", "severe"):
+        found = metrics["ladder"][severity]
+        assert (
+            found["nothing"] == 0 and 0 <= found["stops"] <= 1 and found["searched"] >= found["agent_searched"] - 1e-4
+        )
+        assert found["greedy"] >= 0 and np.shape(found["actions"]) == (3, 3)
+    assert metrics["agent"]["environment_steps"] >= 40 and set(metrics["gate"]["tools"]) == {"soft", "sharp"}
+
+
+def test_joint_tuning_leaves_the_agents_bits_and_the_originals_alone(box, scenes, tmp_path):
+    config = merge(TINY_BOX, {"joint": {"steps": 0}})
+    without = tmp_path / "without"
+    train(scenes, without, config=config, quiet=True)
+    assert not (without / "tools-joint").exists() and (box / "tools-joint").is_dir()
+    for name in ("agent.safetensors", "tools/soft.safetensors", "tools/sharp.safetensors"):
+        assert same_bits(load_file(without / name), load_file(box / name))
+
+
+def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
+    torch.manual_seed(0)
+    tools = [Tool(), Tool(), Tool()]
+    clean = patches(3)
+    damaged = clean + 0.1
+    actions = torch.tensor([[0, 1, 3], [3, -1, -1], [1, 0, 1]])
+    agent = Agent(3, 32)
+    chain_loss(tools, agent, damaged, clean, actions).backward()
+    assert tools[2].last.weight.grad is None and all(p.grad is None for p in agent.parameters())
+    assert all(tool.last.weight.grad.abs().sum() > 0 for tool in tools[:2])
+    expected = 0.0
+    for row in (0, 2):
+        image = damaged[row : row + 1]
+        for action in [a for a in actions[row].tolist() if a < 3]:
+            image = tools[action](image)
+        expected += float((image - clean[row]).square().mean().detach())
+    assert float(chain_loss(tools, agent, damaged, clean, actions).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gate_names_the_tool_that_never_helps(scenes, tmp_path):
+    config = merge(TINY_BOX, {"measure": {"gate_share": 0.05}})
+    config["tools"] = [*TINY_BOX["tools"], {"name": "bad", "damage": "given"}]
+    with pytest.raises(UserError, match=r"gate: the tool \w+ helps 0 % .* more fit.steps or wider bands"):
+        train(scenes, tmp_path / "box", config=config, tools={"bad": Shift(0.9)}, quiet=True)
+    assert not (tmp_path / "box" / "agent.safetensors").exists()
+    with pytest.raises(UserError, match=r"gate: the best chains gain -?\d.* 50.00 are needed"):
+        train(scenes, tmp_path / "other", config=merge(TINY_BOX, {"measure": {"gate_gain": 50}}), quiet=True)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(box, scenes, tmp_path, monkeypatch):
+    import rgsud_fast.toolchain.fit_agent as fitting
+
+    whole = fitting.dqn_loss
+    monkeypatch.setattr(fitting, "dqn_loss", lambda *args: whole(*args) * float("nan"))
+    with pytest.raises(UserError, match=r"agent: the loss is not finite after .* the last checkpoint in .* is kept"):
+        train(scenes, tmp_path / "box", config=TINY_BOX, quiet=True)
+    monkeypatch.undo()
+    train(out=tmp_path / "box", resume=True, quiet=True)
+    assert same_bits(results(tmp_path / "box"), results(box))
+
+
+def test_a_runs_derainer_takes_the_place_of_streak_tools(scenes, tmp_path):
+    save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
+    config = {name: value for name, value in TINY_BOX.items() if name not in ("tools", "preset")}
+    config |= {"preset": "rain-box", "fit": {"steps": 1, "batch": 1, "look_every": 1, "look_patches": 1}}
+    config = merge(config, {"agent": {"steps": 1}})
+    train(scenes, tmp_path / "box", config=config, run=tmp_path / "derainer.safetensors", quiet=True)
+    chain = load_box(tmp_path / "box")
+    assert chain.names == ["derain", "drops", "noise", "blur", "jpeg", "night"]
+    assert isinstance(chain.tools[0], NAFNet) and isinstance(chain.tools[1], Tool)
+
+
+def test_what_is_refused_in_words(scenes, box, tmp_path):
+    few = write_scenes(tmp_path / "few", 5)
+    with pytest.raises(UserError, match="5 photographs can be used; a toolbox needs 20"):
+        train(few, tmp_path / "a", config=TINY_BOX, quiet=True)
+    small = write_scenes(tmp_path / "small", 20)
+    Image.new("RGB", (90, 200)).save(small / "narrow.png")
+    with pytest.raises(UserError, match=r"narrow.png: 90 x 200 pixels; a toolbox needs 96"):
+        train(small, tmp_path / "b", config=TINY_BOX, quiet=True)
+    with pytest.raises(UserError, match="already holds something trained: add --resume"):
+        train(scenes, box, config=TINY_BOX, quiet=True)
+    with pytest.raises(UserError, match="nothing to resume"):
+        train(out=tmp_path / "none", resume=True, quiet=True)
+    with pytest.raises(UserError, match="goes on as it was begun"):
+        train(out=box, preset="rain-box", resume=True, quiet=True)
+    with pytest.raises(UserError, match="must keep the shape"):
+        train(scenes, tmp_path / "c", config=TINY_BOX, tools={"half": nn.AvgPool2d(2)}, quiet=True)
+    with pytest.raises(UserError, match=r"config: agent.sides: no such field"):
+        train(scenes, tmp_path / "d", config={"agent": {"sides": 3}}, quiet=True)
+    with pytest.raises(UserError, match="tools: two of them are called soft"):
+        train(scenes, tmp_path / "e", config={"tools": TINY_BOX["tools"][:1] * 2}, quiet=True)
+    with pytest.raises(UserError, match="holds no finished toolbox"):
+        load_box(tmp_path)
+
+
+def test_a_box_whose_tools_are_not_the_agents_is_refused(box, tmp_path):
+    import shutil
+
+    other = shutil.copytree(box, tmp_path / "box")
+    text = (other / "config.yaml").read_text().replace("name: sharp", "name: other")
+    (other / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match="has learned with the tools soft, sharp, and the toolbox has soft, other"):
+        load_box(other)
+
+
+def test_an_own_tool_is_given_again_where_a_box_is_loaded(scenes, tmp_path):
+    own = {"mine": nn.Sequential(Shift(0.0))}
+    train(scenes, tmp_path / "box", config=TINY_BOX, tools=own, quiet=True)
+    assert load_box(tmp_path / "box", own).names == ["soft", "sharp", "mine"]
+    with pytest.raises(UserError, match="network of your own"):
+        load_box(tmp_path / "box")
+
+
+def test_training_learns(scenes, tmp_path):
+    """A denoiser for a minute would; for this test a tool learns a little, and an agent to prefer it to harm."""
+    torch.manual_seed(0)
+    clean = patches(24)
+    damaged = clean + 0.15
+    agent, tools = Agent(2, 32), [Shift(-0.15), Shift(0.3)]
+    from rgsud_fast.toolchain.dqn import dqn_loss
+    from rgsud_fast.toolchain.replay import Batch
+
+    optimizer = torch.optim.Adam([p for p in agent.parameters() if p.requires_grad], 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        drawn = torch.randint(3, (24, 3), generator=generator)
+        played = play(
+            agent, tools, damaged, clean, decide=lambda worth, step, drawn=drawn: drawn[:, step], ends_below=True
+        )
+        batch = Batch(played.states.float(), played.actions, (played.rewards / 50).clamp(-1, 1))
+        optimizer.zero_grad()
+        dqn_loss(agent, agent, batch, 0.9).backward()
+        optimizer.step()
+    assert (play(agent, tools, damaged, clean).actions[:, 0] == 0).all()
