@@ -14,7 +14,7 @@ from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("publish", "fit-niqe", "convert-daclip", "demo", "schema", "info", "completion"),
+    *("publish", "fit-niqe", "fit-finpercep", "convert-daclip", "demo", "schema", "info", "completion"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -31,6 +31,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   score IMAGES --metric METRIC   judge images without ground truth
   publish RUN OWNER/REPO         upload a run's weights, model card and gallery to a model hub
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
+  fit-finpercep CLEAN OUT        fit a score that also shows where a derained image is spoiled
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
   demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
   schema                         print the JSON schema of the configuration, for editors

@@ -174,8 +174,8 @@ class RewardConfig(Section):
 
     scorer: str = Field(
         "domain",
-        description="Image-quality score: domain, niqe, niqe:FILE, brisque:FILE, daclip, daclip:FILE, pyiqa:METRIC or "
-        "ensemble:[A,B].",
+        description="Image-quality score: domain, niqe, niqe:FILE, brisque:FILE, daclip, daclip:FILE, finpercep, "
+        "finpercep:FILE, pyiqa:METRIC or ensemble:[A,B].",
     )
     daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
     daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
