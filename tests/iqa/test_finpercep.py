@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mapped import untrained
 from tiny import same_bits
 
 from rgsud_fast.data import load_demo
 from rgsud_fast.errors import UserError
-from rgsud_fast.iqa import DomainScorer, FinpercepScorer, load_scorer, make_scorer, restore_scorer, save_scorer
-from rgsud_fast.iqa.domain import RainNet
+from rgsud_fast.iqa import load_scorer, make_scorer, restore_scorer, save_scorer
 from rgsud_fast.iqa.finpercep.families import FAMILIES
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, held_apart, one_cycle
 from rgsud_fast.iqa.finpercep.generated import Material, draw_batch, draw_sample, spoiled_truth
@@ -24,16 +24,6 @@ TINY = Recipe(SIDE, 2, 6, 3e-3)
 @pytest.fixture(scope="module")
 def clean() -> list[np.ndarray]:
     return list(load_demo().clean)
-
-
-def untrained(stages: int = 3) -> FinpercepScorer:
-    """A scorer whose networks have learned nothing."""
-    generator = torch.Generator().manual_seed(0)
-    networks = [blank((4, 6, 8, 10), 6).initialise(generator) for _ in range(stages)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        base = DomainScorer(RainNet())
-    return FinpercepScorer(base, torch.tensor([-1.0, 0.0, 1.0]), networks, SIDE)
 
 
 def tiny_fit(clean: list[np.ndarray], **options) -> Fit:
