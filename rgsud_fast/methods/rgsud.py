@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..config import LossConfig
 from ..ops import derain_loss, rain_residual
 from . import losses
+from .guidance import NO_GUIDANCE, Guidance, reward_terms
 from .pasting import Pasted, derain, pasted_terms
 
 Two = tuple[Tensor, Tensor]
@@ -69,6 +70,7 @@ def stage2(
     switch: bool = True,
     rewarded: Tensor | None = None,
     pasted: Pasted | None = None,
+    guidance: Guidance = NO_GUIDANCE,
 ) -> Step:
     """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
 
@@ -82,6 +84,7 @@ def stage2(
         switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
         rewarded: see `losses.reward_loss`.
         pasted: as in stage 1.
+        guidance: what a score with a map adds.
     """
     switched = (improved & switch)[:, None, None, None]
     estimate = torch.where(switched, reward, nets.unet(rainy))
@@ -91,8 +94,7 @@ def stage2(
 
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
-    if weights.reward:
-        terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
+    terms |= reward_terms(rainy, derained, reward, improved, weights, rewarded, guidance)
     if pasted is not None:
         terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
     return Step(weigh(terms, weights), terms, fakes)
@@ -106,16 +108,17 @@ def without_generator(
     reward: Tensor | None = None,
     improved: Tensor | None = None,
     rewarded: Tensor | None = None,
+    guidance: Guidance = NO_GUIDANCE,
 ) -> Step:
     """The loop with the generator left out: rewards give the rain that is pasted, and in stage 2 are targets too.
 
     Args: as in `stage2`; without `reward` the pasted pairs alone.
     """
-    more = [rainy] if rainy is not None and weights.reward else []
+    more = [rainy] if rainy is not None and (weights.reward or weights.reward_gradient) else []
     batches = derain(nets.derainer, *_rainy_of(pasted), *more)
     terms = {} if pasted is None else pasted_terms(batches[0], pasted, weights.pasted_floor)
     if more and reward is not None and improved is not None:
-        terms["reward"] = losses.reward_loss(reward, batches[-1], improved, weights.reward_form, rewarded)
+        terms |= reward_terms(more[0], batches[-1], reward, improved, weights, rewarded, guidance)
     return Step(weigh(terms, weights), terms, batches[0][:0])
 
 

@@ -6,6 +6,7 @@ Where a gradient is not finite, that optimiser's step is skipped and counted (se
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..config.parts import TOGETHER
+from ..methods.guidance import Guidance
 from ..methods.pasting import Pasted
 from ..methods.rgsud import Networks, Step, discriminator_loss, stage1, stage2, weighted_terms, without_generator
 from ..networks import NAFNet
@@ -56,10 +58,13 @@ class TrainStep:
             ranks.data_parallel(self.plain_nets.derainer, known), *map(ranks.data_parallel, self.plain_nets[1:])
         )
         self.stage_nets = self.discriminator_nets._replace(discriminator=self.plain_nets.discriminator)
-        sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
-        if self._graphed:
-            sides = {stage: Graphed(device, function) for stage, function in sides.items()}
-        self._generator_sides = sides
+        self._guidance = Guidance(fidelity=config.reward.fidelity)
+        self._generator_sides = self._sides()
+
+    def guide(self, scale: float, score: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+        """What a score with a map adds to stage 2 from now on; see `Guidance`. A recorded step is recorded anew."""
+        self._guidance = self._guidance._replace(scale=scale, score=score)
+        self._generator_sides = self._sides()
 
     def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of every optimiser on the crops of an iteration (see `Feed.images`).
@@ -132,6 +137,13 @@ class TrainStep:
         ):  # none in older files
             step_filter.load_state_dict(saved)
 
+    def _sides(self) -> dict[int, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
+        """The generator side of each stage, recorded as a graph where it is asked for."""
+        sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
+        if not self._graphed:
+            return {**sides}
+        return {stage: Graphed(self.device, function) for stage, function in sides.items()}
+
     @property
     def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return self.optimizer, self.discriminator_optimizer
@@ -144,13 +156,14 @@ class TrainStep:
 
     def _losses(self, stage: int, nets: Networks, inputs: dict[str, Tensor]) -> Step:
         pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
+        guidance = self._guidance._replace(spoiled=inputs.get("spoiled"))
         if not self.config.loss.generator:
-            targets = (inputs.get(name) for name in ("rainy", "rewards", "improved", "rewarded"))
-            return without_generator(nets, self.config.loss, pasted, *targets)
+            rainy, rewards, improved, rewarded = map(inputs.get, ("rainy", "rewards", "improved", "rewarded"))
+            return without_generator(nets, self.config.loss, pasted, rainy, rewards, improved, rewarded, guidance)
         if stage == 1:
             return stage1(nets, inputs["rainy"], inputs["clean"], self.config.loss, pasted)
         rainy, clean, rewards, improved = (inputs[name] for name in ("rainy", "clean", "rewards", "improved"))
-        options = self.config.loss, self.config.reward.switch, inputs.get("rewarded"), pasted
+        options = self.config.loss, self.config.reward.switch, inputs.get("rewarded"), pasted, guidance
         return stage2(nets, rainy, clean, rewards, improved, *options)
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -71,9 +71,9 @@ class FinpercepScorer:
         return self.stage > 0
 
     @property
-    def side_of_map(self) -> int:
-        """Pixels between two values of the present stage's map."""
-        return 2 ** (4 - self.stage)
+    def unit(self) -> float:
+        """What is as much here as 1 is of the base score's logits: `reward.decay` is taken times this."""
+        return PENALTY if self.maps else 1.0
 
     def score(self, images: Tensor, rainy: Tensor | None = None, layer: RemovedLayer | None = None) -> Tensor:
         """Score each image by itself; see `Scorer.score`.
