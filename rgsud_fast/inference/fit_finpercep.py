@@ -22,7 +22,7 @@ from ..iqa.finpercep.figures import HACKS, figures_of, found
 from ..iqa.finpercep.fit import Fit, held_apart
 from ..iqa.finpercep.generated import Batch, Material, broad_style, draw_batch
 from ..iqa.finpercep.losses import Terms
-from ..iqa.finpercep.network import STAGES
+from ..iqa.finpercep.network import STAGES, like
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
 from ..system.names import takes_home
@@ -75,7 +75,7 @@ def fit_finpercep(
         clean: folder of clean photographs, searched recursively, 8 at least; of more than 400 these are used.
         output: file to write, OUT.safetensors; beside it come OUT.json, the figures, and OUT.html, a page to look at.
         rainy: folder of rainy photographs, which the base score learns from; default: rain rendered on the clean ones.
-        run: run folder, whose generator paints rain of `rainy` (default: of the run's own) and whose derainer gives
+        run: run folder, whose generator paints the rain of `rainy`, where that is given, and whose derainer gives
             faulty results.
         size: "small" for a CPU, "base" for a GPU.
         val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
@@ -146,7 +146,7 @@ def _run(fit: Fit, partial: Path, key: str, held_out: Material, watch: Watch, sa
     every, tell = max(fit.iterations // SAVES, 1), max(fit.iterations // TOLD, 1)
 
     def each(terms: Terms) -> None:
-        if fit.step % tell == 0 and fit.done:
+        if fit.step % tell == 0:
             say(_line(fit, terms, held_out))
         if fit.step % every == 0 and not fit.ended:
             state = {"key": key, "fit": fit.state_dict(), "scorer": fit.scorer.state()}
@@ -157,8 +157,9 @@ def _run(fit: Fit, partial: Path, key: str, held_out: Material, watch: Watch, sa
 
 
 def _line(fit: Fit, terms: Terms, held_out: Material) -> str:
-    """What the last stage that has ended can see, measured without touching the fit."""
-    scorer = FinpercepScorer(fit.scorer.base, fit.scorer.reference, fit.done, fit.recipe.side)
+    """What the present stage can see so far, measured without touching the fit."""
+    networks = fit.done if fit.ended else [*fit.done, like(fit.network.state_dict(), fit.network.gate).to(fit.device)]
+    scorer = FinpercepScorer(fit.scorer.base, fit.scorer.reference, networks, fit.recipe.side)
     figures = figures_of(scorer, held_out, samples=8)
     losses = "  ".join(f"{name} {float(value):.3f}" for name, value in terms._asdict().items())
     return f"{fit.step:,}/{fit.iterations:,}  {losses}  map AUC of stage {scorer.stage}: {figures.auc_swapped:.3f}"

@@ -49,7 +49,7 @@ class Curriculum:
     def ask(self, step: int) -> int:
         """The stage of the next iteration, when so many are done."""
         if self._due(step):
-            if self.fell and self.until < 0:
+            if self.stage and self.fell and self.until < 0:
                 self.until = step + self.period
             elif step >= self.until:
                 self.stage = LAST if self.kind == "off" else self.stage + 1

@@ -164,3 +164,21 @@ def test_scores_without_maps_say_so(photographs, fitted, tmp_path):
         score_files(photographs, tmp_path / "domain.safetensors", stage=1)
     with pytest.raises(UserError, match="finpercep must be fitted first"):
         score_files(photographs, "finpercep")
+
+
+def test_a_run_gives_its_own_rain_and_faults(photographs, config, tmp_path, monkeypatch):
+    from tiny import darkness
+
+    from rgsud_fast.inference import own_results
+
+    monkeypatch.setattr(own_results, "OWN", 4)
+    run = rgsud_fast.train(config | {"stage2_iterations": 0, "val_every": 0}, scorer=darkness, quiet=True).run_dir
+    painted, own = own_results.own_material(run, load_demo().clean, photographs, 0, "cpu")
+    assert len(painted) == 8 and len(own) == 4
+    assert all(len({image.shape for image in images}) == 1 for images in (*painted, *own))
+    path = tmp_path / "fin.safetensors"
+    rgsud_fast.fit_finpercep(photographs, path, rainy=photographs, run=run, device="cpu")
+    assert "Results of the run" in path.with_suffix(".html").read_text()
+    (tmp_path / "val_clean" / "0.png").write_bytes((photographs / "0.png").read_bytes())
+    with pytest.raises(UserError, match="must not see"):  # trap 7, by the run's own configuration
+        rgsud_fast.fit_finpercep(photographs, path, run=run)

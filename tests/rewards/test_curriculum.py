@@ -55,7 +55,9 @@ def test_plateau_goes_on_when_scores_no_longer_rise():
 
 def test_a_stage_in_which_the_held_out_metric_fell_is_stayed_in_for_one_period():
     policy = curriculum("schedule")
-    policy.ask(100)
+    policy.note_held_out(30.0)
+    policy.note_held_out(20.0)
+    assert policy.ask(100) == 1  # stage 2 does not begin with the score of stage 1
     for metric in (25.0, 24.9, 24.0):
         policy.note_held_out(metric)
     assert stages(policy, range(100, 200)) == {1: 100, 2: 140, 3: 160}
