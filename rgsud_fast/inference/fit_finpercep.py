@@ -119,6 +119,7 @@ def fit_finpercep(
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)
     _run(fit, partial, photographs.key, held_out, watch, say)
+    scorer.remember([digest(image) for image in photographs.fitted])
     figures = measure(scorer, held_out) | {"size": size, "iterations": fit.iterations, "seed": seed}
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
     save_scorer(scorer, output)

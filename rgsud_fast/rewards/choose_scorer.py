@@ -50,6 +50,8 @@ def choose_scorer(
     if saved is not None:
         return _restore(config, saved["scorer"], ranks.device)
     fitted = fit(config.reward.scorer) if ranks.first else None
+    if isinstance(fitted, FinpercepScorer):
+        _refuse_seen(fitted, domains)
     told = ranks.broadcast(None if fitted is None else {"name": fitted.name, "state": fitted.state()})
     return fitted or _restore(config, told, ranks.device)
 
@@ -104,6 +106,16 @@ def check_wanted(config: Config, domains: Domains, own: Scorer | Callable[[Tenso
             raise UserError(
                 f"the validation image {pair.name} is also among the clean ones, to which reward.scorer finpercep is "
                 "fitted: it would have seen the test; leave it out of data.clean"
+            )
+
+
+def _refuse_seen(scorer: FinpercepScorer, domains: Domains) -> None:
+    """Refuse a file that was fitted to a validation image."""
+    for pair in domains.val or []:
+        if scorer.has_seen(digest(pair.clean)):
+            raise UserError(
+                f"the validation image {pair.name} is one of those that the file of finpercep was fitted to: it would "
+                "have seen the test; fit it to others"
             )
 
 

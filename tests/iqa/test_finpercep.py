@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mapped import untrained
+from safetensors.torch import save_file
 from tiny import same_bits
 
 from rgsud_fast.data import load_demo
@@ -250,3 +251,20 @@ def test_files_of_another_score_or_version_are_refused(tmp_path):
 def test_ensemble_needs_a_fitted_file():
     with pytest.raises(UserError, match="in an ensemble finpercep needs a file"):
         make_scorer("ensemble:[finpercep,niqe]", (), ())
+
+
+def test_any_file_gives_a_scorer_or_one_line(tmp_path):
+    """Tensors of other sizes, types and values, or none."""
+    path, state = tmp_path / "fin.safetensors", untrained().state()
+    rng = np.random.default_rng(0)
+    strange = (torch.zeros(()), torch.zeros(0), torch.zeros(0, 7), torch.full((4,), torch.nan), torch.ones(3, 0, 3, 3))
+    for number in range(60):
+        name = [*state][int(rng.integers(len(state)))] if number >= 8 else ["options", "reference"][number % 2]
+        broken = {**state, name: strange[int(rng.integers(len(strange)))]} if number % 6 else {**state}
+        if not number % 6:
+            del broken[name]
+        save_file(broken, path, metadata={"scorer": "finpercep"})
+        try:
+            load_scorer(path).score(torch.rand(1, 3, 40, 40))
+        except UserError as error:
+            assert "no fitted scorer" in str(error)

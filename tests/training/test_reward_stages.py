@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import same_bits
 
 from rgsud_fast.config import merge
+from rgsud_fast.data.folder_set import digest
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import load_scorer, save_scorer
 from rgsud_fast.iqa.finpercep import fit as fitting
@@ -150,3 +151,14 @@ def test_what_only_finpercep_can_give_is_refused_of_others(config):
         train(merge(config, {"reward": {"map_weights": True, "regions": True}}), quiet=True)
     with pytest.raises(UserError, match="finpercep needs 8 clean images or more, and there are 2"):
         train(merge(config, {"reward": {"scorer": "finpercep"}}), quiet=True)
+
+
+def test_a_file_that_was_fitted_to_a_validation_image_is_refused(config, tmp_path):
+    """Trap 7."""
+    scorer = untrained()
+    scorer.remember(["00" * 16, digest(np.asarray(Image.open(tmp_path / "val_clean" / "0.png")))])
+    save_scorer(scorer, tmp_path / "seen.safetensors")
+    with pytest.raises(
+        UserError, match="is one of those that the file of finpercep was fitted to"
+    ):
+        train(merge(config, {"reward": {"scorer": f"finpercep:{tmp_path / 'seen.safetensors'}"}}), quiet=True)

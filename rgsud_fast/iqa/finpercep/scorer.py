@@ -55,6 +55,7 @@ class FinpercepScorer:
     ) -> None:
         self.base, self.reference, self.side = base, reference, side
         self.map_top = 1.0
+        self.images: Tensor = torch.zeros(0, dtype=torch.int64)  # what it was fitted to; see `remember`
         self.plausibility = plausibility or Plausibility()
         self.networks: list[FinPercepNet] = []
         self.stage = 0
@@ -64,6 +65,14 @@ class FinpercepScorer:
         """Take over fitted networks; the last stage scores from now on."""
         self.networks = [network.eval().requires_grad_(False) for network in networks]
         self.stage = len(self.networks)
+
+    def remember(self, digests: Sequence[str]) -> None:
+        """Keep which photographs it was fitted to, by digests in hexadecimal, of which 15 digits are kept."""
+        self.images = torch.tensor([int(digest[:15], 16) for digest in digests], dtype=torch.int64)
+
+    def has_seen(self, digest: str) -> bool:
+        """Whether it was fitted to the photograph of this digest."""
+        return bool((self.images == int(digest[:15], 16)).any())
 
     @property
     def maps(self) -> bool:
@@ -120,7 +129,7 @@ class FinpercepScorer:
         """The base score, what it is ranked among, and the networks of all stages, on the CPU."""
         literal = any(network.gate == "literal" for network in self.networks)
         state = {f"base.{name}": value for name, value in self.base.state().items()}
-        state["reference"] = self.reference.cpu()
+        state |= {"reference": self.reference.cpu(), "images": self.images.cpu()}
         state["options"] = torch.tensor([VERSION, self.stage, self.side, literal])
         for stage, network in enumerate(self.networks, 1):
             state |= {f"{stage}.{name}": value.detach().cpu().clone() for name, value in network.state_dict().items()}
@@ -142,7 +151,7 @@ class FinpercepScorer:
         scorer = cls(base, state["reference"].to(device).float(), networks, side)
         if not 0 <= stage <= len(networks):
             raise ValueError(f"stage {stage} of {len(networks)}")
-        scorer.stage = stage
+        scorer.stage, scorer.images = stage, state["images"].to(torch.int64)
         return scorer
 
     def _weigh(
