@@ -32,10 +32,10 @@ class Imitation:
     def reads(self, config):
         return frozenset({"rainy", "clean"})
 
-    def step(self, nets, stage, inputs, config):
+    def step(self, nets, stage, inputs, config, guidance):
         rainy, clean = inputs["rainy"], inputs["clean"]
         terms = {"identity": l1_loss(nets.derainer(clean), clean)}
-        terms |= reinforcement(inputs, nets.derainer(rainy), config)  # nothing in stage 1
+        terms |= reinforcement(inputs, nets.derainer(rainy), config, guidance)  # nothing in stage 1
         return Step(weigh(self.weighted(terms, config)), terms, {})
 
     def weighted(self, terms, config):

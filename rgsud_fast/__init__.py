@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .inference.derain import derain
     from .inference.evaluate import evaluate
     from .inference.export import export
+    from .inference.fit_finpercep import fit_finpercep
     from .inference.publish import publish
     from .inference.rain import rain
     from .iqa import score
@@ -28,6 +29,7 @@ _HOMES = {
     "evaluate": "inference.evaluate",
     "rain": "inference.rain",
     "export": "inference.export",
+    "fit_finpercep": "inference.fit_finpercep",
     "publish": "inference.publish",
     "score": "iqa",
     "info": "ops.installation",
@@ -40,6 +42,7 @@ __all__ = [
     "derain",
     "evaluate",
     "export",
+    "fit_finpercep",
     "info",
     "load_config",
     "publish",

@@ -68,8 +68,8 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     plain = torch.zeros(len(truths))
     for row, weights in enumerate(snapshots):
         trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
-        for pool in pools.values():
-            pool.decay(config.reward.decay)
+        for name, pool in pools.items():
+            pool.decay(config.reward.decay * getattr(scorers[name], "unit", 1.0))
         with evaluating(trainer.derainer) as derainer:
             for i, truth in enumerate(truths):
                 rainy, clean = (to_batch(image, trainer.device) for image in (domains.rainy[i], truth))
@@ -145,7 +145,7 @@ def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     base = {"preset": "small-gan", "seed": seed, "data": data}
     config = load_config(base)
     domains = load_domains(config.data, args.out / f"cache-{seed}", print)
-    first = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
+    first = Trainer(config, domains, scorer_of(args.scorer, domains, config), pick_device(config.device))
     folder = args.out / f"gain-{seed}"
     snapshots = stage1(first, folder)
     state = torch.load(folder / "state.pt", weights_only=True)
@@ -154,7 +154,7 @@ def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         if name not in args.branches:
             continue
         config = load_config(merge(base, change))
-        trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
+        trainer = Trainer(config, domains, scorer_of(args.scorer, domains, config), pick_device(config.device))
         trainer.load_state_dict(snapshot(state) | {"pool": trainer.pool.state_dict()})
         if "end of stage 1" not in figures:
             figures["end of stage 1"] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
@@ -262,6 +262,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=["choice", "gain"])
     parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
+    parser.add_argument("--scorer", default="domain", help="of the rewards of gain, such as finpercep:FILE")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)

@@ -14,7 +14,7 @@ from ..config import Config
 from ..system import threads
 from .arguments import later, parse
 from .image_commands import demo, derain, evaluate, rain, score
-from .network_commands import convert_daclip, export, fit_niqe, publish, train
+from .network_commands import convert_daclip, export, fit_finpercep, fit_niqe, publish, train
 from .toolbox_commands import offered, toolbox
 
 
@@ -52,7 +52,7 @@ def completion(shell: Annotated[Literal["bash", "zsh"], arg(metavar="bash|zsh")]
 
 
 _ABOUT_IMAGES = (derain, evaluate, rain, score, demo)
-_ABOUT_NETWORKS = (export, publish, fit_niqe, convert_daclip)
+_ABOUT_NETWORKS = (export, publish, fit_niqe, fit_finpercep, convert_daclip)
 _TYPED: dict[str, Callable[..., None]] = {
     command.__name__.replace("_", "-"): command
     for command in (*_ABOUT_IMAGES, *_ABOUT_NETWORKS, schema, info, completion)

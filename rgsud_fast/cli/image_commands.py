@@ -163,6 +163,9 @@ def score(
     /,
     metric: Annotated[str | None, arg(metavar="METRIC")] = None,
     pairs: MaybeFolder = None,
+    rainy: MaybeFolder = None,
+    maps: MaybeFolder = None,
+    stage: int | None = None,
     json: MaybeFile = None,
     list: bool = False,
     device: Device = "auto",
@@ -172,8 +175,11 @@ def score(
     Args:
         images: Image or folder, searched recursively.
         metric: Run folder or its scorer.safetensors, a file of fit-niqe, or niqe:FILE.npz, brisque:FILE.yml, daclip,
-            daclip:FILE, pyiqa:METRIC, ensemble:[A,B]; niqe alone has no model: fit one with fit-niqe.
+            daclip:FILE, finpercep:FILE, pyiqa:METRIC, ensemble:[A,B]; niqe alone has no model: fit one with fit-niqe.
         pairs: Folder of clean versions, matched by file name: in how many pairs does the clean one win?
+        rainy: Folder of the inputs that the images were derained from, matched by file name: what was removed counts.
+        maps: Folder to write heat maps to, which show where an image is spoiled; for finpercep.
+        stage: Stage of finpercep, 0 to 3; default: its last.
         json: File to write the scores to.
         list: Name the metrics that there are, those of pyiqa too where it is installed, and stop.
     """
@@ -183,15 +189,18 @@ def score(
     if images is None or metric is None:
         raise missing({"IMAGES": images, "--metric METRIC": metric}, "rgsud-fast score")
     check_device(device)
-    check_images(images, pairs)
+    check_images(images, pairs, rainy)
     check_ready(metric)
     check_target(json)
     from ..inference.score import score_files
     from ..system.progress import counting
 
+    options: dict[str, Any] = {"rainy": rainy, "maps": maps, "stage": stage, "device": device}
     with counting("scored") as watch:
-        figures = score_files(images, metric, pairs, device=device, watch=watch)
+        figures = score_files(images, metric, pairs, watch=watch, **options)
     print(scores_table(figures))
+    if maps is not None:
+        print(f"wrote {count_of(figures['images'], 'map')} to {maps}")
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 

@@ -15,7 +15,7 @@ from ..system.names import print_anything, with_home
 
 COMMANDS = (
     *("train", "derain", "evaluate", "rain", "export", "score"),
-    *("toolbox", "publish", "fit-niqe", "convert-daclip", "demo", "schema", "info", "completion"),
+    *("toolbox", "publish", "fit-niqe", "fit-finpercep", "convert-daclip", "demo", "schema", "info", "completion"),
 )
 
 USAGE = """usage: rgsud-fast COMMAND [arguments]
@@ -33,6 +33,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   toolbox train|run|evaluate|add small networks for each kind of damage, and an agent that chains them
   publish RUN OWNER/REPO         upload a run's weights, model card and gallery to a model hub
   fit-niqe PHOTOS OUT            fit the NIQE score to good photographs
+  fit-finpercep CLEAN OUT        fit a score that also shows where a derained image is spoiled
   convert-daclip CHECKPOINT OUT  keep of DA-CLIP's weights what the daclip score needs
   demo [WEIGHTS]                 open a page on this machine: a photograph before and after, and a run's gallery
   schema                         print the JSON schema of the configuration, for editors

@@ -1,4 +1,4 @@
-"""The commands about networks: train, export, publish, fit-niqe, convert-daclip.
+"""The commands about networks: train, export, publish, fit-niqe, fit-finpercep, convert-daclip.
 
 torch is imported by the command that needs it, so that --help and mistakes are answered at once.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from ..config.parts import NetworkName
 from ..errors import UserError
-from ..system.given import check_images, check_weights
+from ..system.device_names import check_device
+from ..system.given import check_images, check_target, check_weights
 from .arguments import read_train
+from .options import Device, MaybeFolder
 from .tables import count_of
 
 
@@ -90,6 +92,53 @@ def fit_niqe(
     from ..inference.score import fit_niqe
 
     print(f"wrote {output}, fitted to {count_of(range(fit_niqe(images, output)), 'photograph')}")
+
+
+def fit_finpercep(
+    clean: Annotated[Path, arg(metavar="CLEAN")],
+    output: Annotated[Path, arg(metavar="OUT")],
+    /,
+    rainy: MaybeFolder = None,
+    run: Annotated[Path | None, arg(metavar="RUN")] = None,
+    size: Literal["small", "base"] = "small",
+    val_clean: MaybeFolder = None,
+    minutes: float | None = None,
+    iterations: int | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+) -> None:
+    """Fit FinPercep-RM to clean photographs: a score that also shows where a derained image is spoiled.
+
+    Writes OUT.safetensors, for --metric finpercep:OUT.safetensors of score and --reward.scorer of train, OUT.json with
+    figures on held-out photographs, and OUT.html to look at. Asked for again, an interrupted fit goes on.
+
+    Args:
+        clean: Folder of clean photographs, searched recursively; 8 or more, of 96 pixels or more a side.
+        output: File to write, ending in .safetensors.
+        rainy: Folder of rainy photographs; default: rain rendered on the clean ones.
+        run: Run folder, whose generator paints the rain of --rainy and whose derainer's faults are learned, too.
+        size: small for a CPU, base for a GPU.
+        val_clean: Folder of validation images, none of which may be in CLEAN; default: the run's.
+        minutes: How long; default: as many iterations as the size needs, some 6 minutes of small on two idle cores.
+        iterations: How many, in place of minutes.
+        seed: Seed of everything drawn.
+    """
+    check_device(device)
+    check_images(clean, rainy, val_clean)
+    check_target(output)
+    if run is not None:
+        check_weights(run)
+    from ..inference.fit_finpercep import fit_finpercep
+    from ..system.progress import Progress
+
+    with Progress(0) as progress:
+        options: dict[str, Any] = {"rainy": rainy, "run": run, "size": size, "val_clean": val_clean, "seed": seed}
+        options |= {"minutes": minutes, "iterations": iterations, "device": device}
+        figures = fit_finpercep(clean, output, watch=progress.of("fitting"), say=progress.say, **options)
+    print(
+        f"wrote {output}; on {figures['held_out_images']} held-out photographs: map AUC {figures['auc_swapped']:.3f} "
+        f"on swapped regions, {figures['auc_whole']:.3f} on whole results; look at {output.with_suffix('.html')}"
+    )
 
 
 def convert_daclip(

@@ -8,18 +8,21 @@ from ..errors import UserError
 from ..system.hub import is_hub_name
 from ..system.names import with_home
 
-NAMES = ("domain", "niqe", "brisque", "daclip", "pyiqa:METRIC", "ensemble:[A,B]")
+NAMES = ("domain", "niqe", "brisque", "daclip", "finpercep", "pyiqa:METRIC", "ensemble:[A,B]")
 READY = {  # what `score` takes: scores that need no fitting, or were fitted
     "RUN": "the score that a run was trained with: its folder or its scorer.safetensors",
     "niqe:FILE": "NIQE by published parameters (.npz), or by a file of rgsud-fast fit-niqe",
     "brisque:FILE": "BRISQUE by OpenCV's brisque_model_live.yml",
     "daclip": "DACLIP-IQA (extra daclip); daclip:FILE by a file of weights",
+    "finpercep:FILE": "FinPercep-RM by a file of rgsud-fast fit-finpercep, with maps of where an image is spoiled",
     "pyiqa:METRIC": "a no-reference metric of pyiqa (extra iqa)",
     "ensemble:[A,B]": "the mean of the ranks that two scores or more give among your images",
 }
 FITTED = {
     "domain": "give the path of a run or its scorer.safetensors",
     "niqe": "give the path of a run trained with it, niqe:FILE.npz, or what rgsud-fast fit-niqe PHOTOS FILE writes",
+    "finpercep": "give the path of a run trained with it, or finpercep:FILE with what rgsud-fast fit-finpercep "
+    "CLEAN FILE writes",
 }
 INSTEAD = (
     f"give a run, its scorer.safetensors, NIQE's parameters (.npz), or one of {', '.join([*READY][1:])} "
@@ -58,6 +61,8 @@ def check_scorer(scorer: str) -> None:
     if name in NEEDS and not argument:
         raise UserError(f"scorer {scorer}: {name} needs {NEEDS[name]}")
     for member in members_of(scorer) if name == "ensemble" else ():
+        if member == "finpercep":
+            raise UserError(f"scorer {scorer}: in an ensemble finpercep needs a file of rgsud-fast fit-finpercep")
         check_scorer(member)
 
 

@@ -145,6 +145,12 @@ class LossConfig(Section):
         "rain, which the identity solves, outweigh all others, and of faint rain nothing is learned.",
     )
     reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
+    reward_gradient: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the gradient of finpercep's reward in stage 2, max(1 - R, 0), with a guard on changes "
+        "of large areas beyond `reward.fidelity`.",
+    )
     reward_form: Literal["psnr", "sum", "mean", "l1"] = Field(
         "psnr",
         description="How its squared distance is reduced: decibels per image, sum, or mean; or l1, the mean absolute "
@@ -214,8 +220,8 @@ class RewardConfig(Section):
 
     scorer: str = Field(
         "domain",
-        description="Image-quality score: domain, niqe, niqe:FILE, brisque:FILE, daclip, daclip:FILE, pyiqa:METRIC or "
-        "ensemble:[A,B].",
+        description="Image-quality score: domain, niqe, niqe:FILE, brisque:FILE, daclip, daclip:FILE, finpercep, "
+        "finpercep:FILE, pyiqa:METRIC or ensemble:[A,B].",
     )
     daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
     daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
@@ -270,7 +276,35 @@ class RewardConfig(Section):
     least_gain: float = Field(
         1e-3, ge=0, description="Smallest improvement that counts for it, as a share of the best value so far."
     )
+    curriculum: Literal["off", "schedule", "plateau"] = Field(
+        "off",
+        description="Of finpercep, how its stages follow in stage 2: the last at once, by shares of it, or the next "
+        "one when scores no longer rise. At each switch all stored versions are scored anew.",
+    )
+    curriculum_shares: tuple[float, float, float] = Field(
+        (0.3, 0.3, 0.4), description="Shares of stage 2 that finpercep's stages 1, 2 and 3 take."
+    )
+    fit_iterations: int = Field(
+        0, ge=0, description="Iterations of the fit of finpercep at the end of stage 1; 0: 1,500."
+    )
+    map_top: float = Field(1.0, gt=0, le=1, description="Share of the most spoiled pixels that finpercep's score asks.")
+    map_weights: bool = Field(
+        False, description="The reward loss weighs pixels by how little the reward is spoiled there; needs finpercep."
+    )
+    regions: bool = Field(
+        False,
+        description="A sweep also offers a version composed of the less spoiled blocks of the new one and the best "
+        "stored; needs finpercep.",
+    )
+    region_margin: float = Field(0.05, ge=0, description="By which a block's mean of the map must be lower for that.")
     switch: bool = Field(True, description="Stage 2 takes the reward as the clean estimate of the rainy image.")
+
+    @field_validator("curriculum_shares")
+    @classmethod
+    def _shares_of_the_whole(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError(f"three shares that add up to 1, got {list(value)}")
+        return value
 
     @field_validator("scorer")
     @classmethod

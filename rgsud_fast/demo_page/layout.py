@@ -19,6 +19,7 @@ FORGET_AFTER = 3600  # seconds that uploads and results stay on disk
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
 MONO = ("ui-monospace", "DejaVu Sans Mono", "monospace")
 SIDES = ("photograph", "fixed filter")
+SPOILED = "where it is spoiled"  # a third of them, of a score that knows
 FILTER = "min(O, median 1x9), a filter without learning"
 
 CSS = """
@@ -104,7 +105,7 @@ def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Bloc
             return _nothing(f"{Path(path).name}: {reason}")
 
         def choose(name: str, paths: list[str]) -> Any:
-            return ((paths[SIDES.index(name)], paths[-1]), _legend(name)) if paths else (None, "")
+            return ((paths[(*SIDES, SPOILED).index(name)], paths[-1]), _legend(name)) if paths else (None, "")
 
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         upload.upload(develop, upload, outputs, api_visibility="private", show_progress_on=[empty, slider])
@@ -114,7 +115,9 @@ def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Bloc
 
 
 def _show(photo: Developed, score_name: str) -> list[Any]:
-    paths = [str(photo.photograph), str(photo.filtered), str(photo.derained)]
+    spoiled = [] if photo.spoiled is None else [photo.spoiled]
+    paths = [str(path) for path in (photo.photograph, photo.filtered, *spoiled, photo.derained)]
+    sides = (*SIDES, SPOILED) if spoiled else SIDES
     return [
         gr.update(),
         gr.update(visible=False),
@@ -123,7 +126,7 @@ def _show(photo: Developed, score_name: str) -> list[Any]:
         gr.update(value=_legend(SIDES[0]), visible=True),
         gr.update(visible=False),
         gr.update(value=_table(photo, score_name), visible=True),
-        gr.update(value=SIDES[0], visible=True),
+        gr.update(choices=list(sides), value=SIDES[0], visible=True),
         gr.update(value=str(photo.result), visible=True),
     ]
 

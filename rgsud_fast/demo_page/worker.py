@@ -22,8 +22,10 @@ from ..data.image_files import to_bytes
 from ..errors import UserError
 from ..inference.derain import derain
 from ..iqa import Plausibility, Scorer, load_scorer
+from ..iqa.judge import knows_where
 from ..iqa.metrics import fixed_filter
 from ..networks.tiles import Watch
+from ..runs.html.heat import heat
 from ..system.device import pick_device
 from ..system.names import utf8_name
 from .uploads import read_photo, result_name
@@ -50,6 +52,7 @@ class Developed(NamedTuple):
     result: Path
     size: tuple[int, int]  # width, height
     figures: dict[str, list[float | None]]  # by name: of the photograph, the filtered and the derained one
+    spoiled: Path | None = None  # heat on the derained one, where the score knows where it is spoiled
 
 
 class Stopped(Exception):
@@ -102,7 +105,8 @@ class Worker:
             previews = (_preview(image, folder / f"{i}.jpg") for i, image in enumerate(images))
             photograph, filtered, derained = previews
             size = (photo.shape[1], photo.shape[0])
-            return Developed(photograph, filtered, derained, result, size, self._figures(images))
+            spoiled = self._spoiled(photo, images[-1], folder / "spoiled.jpg")
+            return Developed(photograph, filtered, derained, result, size, self._figures(images), spoiled)
 
     def close(self) -> None:
         """Give up what is being derained, wait until nothing writes any more, and take nothing new."""
@@ -119,6 +123,17 @@ class Worker:
         if len(self._kept) > KEPT:
             shutil.rmtree(self._kept.popleft(), ignore_errors=True)
         return self._kept[-1]
+
+    @torch.no_grad()
+    def _spoiled(self, photo: np.ndarray, derained: np.ndarray, path: Path) -> Path | None:
+        """Heat where the result is spoiled, piece by piece; None of a score that does not know."""
+        if self.scorer is None or not knows_where(self.scorer):
+            return None
+        shown = np.empty_like(derained)
+        for piece in _pieces(*photo.shape[:2]):
+            rainy, result = (to_batch(image[piece], self.device) for image in (photo, derained))
+            shown[piece] = heat(derained[piece], self.scorer.map(result, rainy)[0, 0].cpu().numpy())
+        return _preview(shown, path)
 
     @torch.no_grad()
     def _figures(self, images: list[np.ndarray]) -> dict[str, list[float | None]]:

@@ -51,8 +51,10 @@ def is_single(images: Images) -> bool:
     return not isinstance(images, (list, tuple)) and not is_folder(images)
 
 
-def partners(rainy: list[Source], clean: list[Source]) -> list[Source]:
+def partners(rainy: list[Source], clean: list[Source], called: tuple[str, str] = ("rainy", "clean")) -> list[Source]:
     """The clean version of each rainy image; images in memory have no names to compare, and go by their places.
+
+    `called` are the names of both sets in messages.
 
     Raises:
         UserError: the first mismatch, by the rule of `match_names`.
@@ -62,7 +64,7 @@ def partners(rainy: list[Source], clean: list[Source]) -> list[Source]:
     def names(sources: list[Source]) -> list[str]:
         return [source.name if named else f"image {i}" for i, source in enumerate(sources, start=1)]
 
-    return [clean[place] for place in match_names(names(rainy), names(clean), "rainy", "clean")]
+    return [clean[place] for place in match_names(names(rainy), names(clean), *called)]
 
 
 def size_of(image: Tensor) -> str:

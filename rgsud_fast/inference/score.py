@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from ..data import list_images, read_image
+from ..data import list_images, read_image, write_image
+from ..data.image_files import to_bytes
 from ..errors import UserError
-from ..iqa import NiqeScorer, fit_niqe_model, open_scorer, save_scorer
+from ..iqa import FinpercepScorer, NiqeScorer, Scorer, fit_niqe_model, open_scorer, save_scorer
+from ..iqa.judge import with_maps
+from ..runs.html.heat import heat
 from ..system.device import pick_device
 from ..system.names import takes_home
-from .inputs import ImageWatch, gather, partners, size_of
+from .inputs import ImageWatch, Source, gather, partners, size_of
 from .left_out import LeftOut
+from .outputs import targets_of
 
 
 @takes_home
@@ -24,6 +29,9 @@ def score_files(
     metric: str | Path,
     clean: str | Path | None = None,
     *,
+    rainy: str | Path | None = None,
+    maps: str | Path | None = None,
+    stage: int | None = None,
     device: str = "auto",
     watch: ImageWatch | None = None,
 ) -> dict[str, Any]:
@@ -34,36 +42,46 @@ def score_files(
         metric: a run folder or its scorer.safetensors, NIQE's published parameters (.npz), a file of `fit_niqe`, or a
             name that `iqa.make_scorer` takes and that needs no fitting; an ensemble ranks among these very images.
         clean: clean versions of the images, matched by file name (see `data.pairing.match_names`).
+        rainy: the inputs that the images were derained from, matched alike; then what was removed counts, too.
+        maps: folder that gets a PNG of each image with heat where it is spoiled; for a score that knows it.
+        stage: 0 to 3, of FinPercep-RM; default: its last.
         device: auto, cpu, cuda or cuda:N.
         watch: called after each image.
 
     Returns:
         `metric`, its name; `images`, one dict per image with `name`, `score` and, where there are clean versions,
-        `clean_score`; `mean` of the finite scores (None without any); with clean versions `pairs`, how many could be
-        judged, and `validity`, the share of these whose clean image scores higher (None without any). The score of an
-        image that cannot be judged is None.
+        `clean_score`, and with maps `spoiled`, the mean of its map; `mean` of the finite scores (None without any);
+        with clean versions `pairs`, how many could be judged, and `validity`, the share of these whose clean image
+        scores higher (None without any). The score of an image that cannot be judged is None.
 
     Raises:
-        UserError: missing or wrong files, or pairs that do not match.
+        UserError: missing or wrong files, pairs that do not match, or a score without maps or stages.
     """
     where = pick_device(device)
     inputs = gather(images)
+    wets = partners(inputs, gather(rainy), ("images", "rainy")) if rainy is not None else []
     cleans = gather(clean) if clean is not None else []
     truths = partners(inputs, cleans) if clean is not None else []
     scorer = open_scorer(metric, where, _Photographs([source.path for source in [*inputs, *cleans] if source.path]))
+    if stage is not None:
+        _set_stage(scorer, stage)
+    targets = [] if maps is None else targets_of(inputs, [], Path(maps))
+    mapped = with_maps(scorer) if maps is not None else None
     rows: list[dict[str, Any]] = []
     left_out = LeftOut()
     for i, source in enumerate(inputs):
         with left_out.unless(bool(truths) or len(inputs) == 1, source.name):
             image = source.load()
-            row: dict[str, Any] = {"name": source.name, "score": float(scorer.score(image.to(where))[0])}
+            wet = _partner_of(image, source, wets[i], i).to(where) if wets else None
+            row: dict[str, Any] = {"name": source.name}
+            if mapped is None:
+                row["score"] = float(scorer.score(image.to(where), wet)[0])
+            else:
+                score, spoiled = mapped.score_and_map(image.to(where), wet)
+                row |= {"score": float(score[0]), "spoiled": float(spoiled.mean())}
+                write_image(targets[i][0], heat(to_bytes(image[0]), spoiled[0, 0].cpu().numpy()))
             if truths:
-                truth = truths[i].load()
-                if truth.shape != image.shape:
-                    raise UserError(
-                        f"pair {i + 1}: {source.name} is {size_of(image)} pixels and {truths[i].name} "
-                        f"{size_of(truth)}; a pair is the same scene at the same size, matched by file name"
-                    )
+                truth = _partner_of(image, source, truths[i], i)
                 row["clean_score"] = float(scorer.score(truth.to(where))[0])
             rows.append(row)
         if watch is not None:
@@ -104,6 +122,25 @@ def fit_niqe(images: str | Path, output: str | Path) -> int:
     photographs = _Photographs(list_images(Path(images)))
     save_scorer(NiqeScorer(fit_niqe_model(photographs)), output)
     return len(photographs)
+
+
+def _partner_of(image: Tensor, source: Source, partner: Source, place: int) -> Tensor:
+    """The image that belongs to another, of the same size."""
+    other = partner.load()
+    if other.shape != image.shape:
+        raise UserError(
+            f"pair {place + 1}: {source.name} is {size_of(image)} pixels and {partner.name} {size_of(other)}; a pair "
+            "is the same scene at the same size, matched by file name"
+        )
+    return other
+
+
+def _set_stage(scorer: Scorer, stage: int) -> None:
+    if not isinstance(scorer, FinpercepScorer):
+        raise UserError(f"--stage is of finpercep, and {scorer.name} has no stages: leave it out")
+    if not 0 <= stage <= len(scorer.networks):
+        raise UserError(f"--stage {stage}: this file holds the stages 0 to {len(scorer.networks)}")
+    scorer.stage = stage
 
 
 class _Photographs(Sequence):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..config.scorer_names import INSTEAD, NAMES, check_ready, check_scorer, is_name, members_of, parse_scorer
-from ..data import read_image, to_batch
+from ..data import to_batch
 from ..errors import UserError, reason
 from ..system.files import replacing
 from ..system.hub import fetch, is_hub_name
@@ -23,14 +23,16 @@ from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
 from .domain import DomainScorer, fit_domain_scorer
 from .ensemble import EnsembleScorer, fit_ensemble
+from .finpercep import FinpercepScorer, base_scorer
 from .from_pyiqa import PyiqaScorer
 from .niqe import NiqeScorer, fit_niqe_model, load_niqe_model
-from .scorer import CallableScorer, Scorer, below, check_images
+from .scorer import CallableScorer, Scorer, below
 
-_FITTED: dict[str, type[DomainScorer | NiqeScorer | BrisqueScorer]] = {  # whose state says everything
+_FITTED: dict[str, type[DomainScorer | NiqeScorer | BrisqueScorer | FinpercepScorer]] = {  # whose state says everything
     "domain": DomainScorer,
     "niqe": NiqeScorer,
     "brisque": BrisqueScorer,
+    "finpercep": FinpercepScorer,
 }
 
 
@@ -48,6 +50,7 @@ def make_scorer(
     Args:
         scorer: `domain` (fitted to both sets); `niqe` (its natural-image model fitted to the clean set) or
             `niqe:FILE.npz` (published parameters); `brisque:brisque_model_live.yml`; `daclip` or `daclip:FILE`;
+            `finpercep:FILE`, or `finpercep`, whose networks a run fits later: till then it is its base score;
             `pyiqa:METRIC`; `ensemble:[A,B]` of any of these (ranks among both sets); a Scorer; or a function
             `images [N, 3, H, W] -> N numbers, higher is better`.
         rainy: the rainy photographs, uint8 [H, W, 3] each.
@@ -92,7 +95,17 @@ def _make(
         return BrisqueScorer(BrisqueModel(*(part.to(device) for part in load_brisque_model(argument))))
     if name == "niqe":
         return _niqe(argument, device) if argument else NiqeScorer(fit_niqe_model(clean, device, watch))
+    if name == "finpercep":
+        return _finpercep(argument, device) if argument else base_scorer(rainy, clean, seed, device, watch)
     return fit_domain_scorer(rainy, clean, seed, device=device, watch=watch)
+
+
+def _finpercep(path: str, device: torch.device | str) -> FinpercepScorer:
+    """FinPercep-RM by a file of `rgsud-fast fit-finpercep`, or of a run."""
+    scorer = load_scorer(path, device)
+    if not isinstance(scorer, FinpercepScorer):
+        raise UserError(f"scorer finpercep:{path}: the file holds the score {scorer.name}")
+    return scorer
 
 
 def _niqe(path: str, device: torch.device | str) -> Scorer:
@@ -190,41 +203,6 @@ def load_scorer(path: str | Path, device: torch.device | str = "cpu") -> Scorer:
 
 
 @takes_home
-def score(
-    images: Any,
-    scorer: Scorer | Callable[[Tensor], object] | str | Path,
-    rainy: Tensor | None = None,
-) -> Tensor:
-    """How good images look, without ground truth.
-
-    Args:
-        images: [N, 3, H, W] or [3, H, W] float RGB in [0, 1]; or uint8 [H, W, 3] arrays, or paths of image files, one
-            or a list, of any sizes.
-        scorer: a Scorer, a function of images, the path of a run, its `scorer.safetensors` or NIQE parameters, or a
-            name that `make_scorer` takes and that needs no fitting.
-        rainy: the inputs the images were derained from, [N, 3, H, W]; then what was removed must be plausible as rain.
-            For tensors only.
-
-    Returns:
-        [N] float32, higher is better; a non-finite score means that the image cannot be scored.
-
-    Raises:
-        UserError: no such scorer or image file. ValueError: images of another form.
-    """
-    if isinstance(scorer, (str, Path)):
-        scorer = open_scorer(scorer, images.device if isinstance(images, Tensor) else "cpu")
-    scorer = make_scorer(scorer, (), ())
-    if isinstance(images, Tensor):
-        images = images[None] if images.dim() == 3 else images
-        rainy = rainy[None] if rainy is not None and rainy.dim() == 3 else rainy
-        check_images(images, rainy)
-        return scorer.score(images, rainy)
-    if isinstance(images, (str, Path, np.ndarray)):
-        images = [images]
-    return torch.cat([scorer.score(to_batch(_pixels(image))).cpu() for image in images])
-
-
-@takes_home
 def open_scorer(
     scorer: str | Path, device: torch.device | str = "cpu", photographs: Sequence[np.ndarray] = ()
 ) -> Scorer:
@@ -261,7 +239,3 @@ def validity(scorer: Scorer, pairs: Iterable[Any], device: torch.device | str = 
         float(scorer.score(to_batch(p.clean, device))) > float(scorer.score(to_batch(p.rainy, device))) for p in pairs
     ]
     return sum(right) / len(right) if right else float("nan")
-
-
-def _pixels(image: str | Path | np.ndarray) -> np.ndarray:
-    return image if isinstance(image, np.ndarray) else read_image(Path(image))

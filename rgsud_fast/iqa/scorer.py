@@ -35,6 +35,21 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class MappedScorer(Scorer, Protocol):
+    """A score that also says where an image is spoiled."""
+
+    maps: bool  # whether it does as it now is
+
+    def map(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
+        """Where each image is spoiled, [N, 1, H, W] in [0, 1], without gradient; arguments as of `score`."""
+        ...
+
+    def score_and_map(self, images: Tensor, rainy: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`score` and `map` at once."""
+        ...
+
+
 class CallableScorer:
     """A user's function `images [N, 3, H, W] -> N numbers, higher is better` as a scorer."""
 

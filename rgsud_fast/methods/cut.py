@@ -19,6 +19,7 @@ from ..networks import Discriminator, init_fan_in
 from ..networks.projector import Projector
 from ..networks.translators import Translator
 from . import losses
+from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
 
 NAME = "cut"
@@ -73,7 +74,7 @@ def draws(config: Config) -> dict[str, tuple[int, Sequence[int]]]:
     return {"places": (min(config.cut.patches, *bounds), bounds)}
 
 
-def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
+def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
     """The contrasts of rainy with derained and of clean with its translation; in stage 2 also the reward loss."""
     rainy, clean = inputs["rainy"], inputs["clean"]
     derained, same = nets.derainer(torch.cat([rainy, clean])).split([len(rainy), len(clean)])
@@ -82,7 +83,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
     for name, (before, after) in pairs.items():
         if getattr(config.cut, name):
             terms[name] = contrast(nets, before, after, inputs["places"], config.cut.temperature)
-    terms |= reinforcement(inputs, derained, config)
+    terms |= reinforcement(inputs, derained, config, guidance)
     return Step(weigh(weighted(terms, config)), terms, {"clean_judge": Judged(inputs["clean_reals"], derained)})
 
 
@@ -114,6 +115,7 @@ def _padded(image: Tensor) -> Tensor:
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
     weights = {**config.cut.model_dump(), "reward": config.loss.reward}
+    weights["reward_gradient"] = config.loss.reward_gradient
     return {name: weights[name] * term for name, term in terms.items()}
 
 

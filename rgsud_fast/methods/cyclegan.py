@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..networks import Discriminator, init_fan_in
 from ..networks.translators import Translator
 from . import losses
+from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
 
 NAME = "cyclegan"
@@ -64,7 +65,7 @@ def reads(config: Config) -> frozenset[str]:
     return frozenset({"rainy", "clean", "reals", "clean_reals"})
 
 
-def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
+def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
     """Both cycles; in stage 2 also the reward loss, and with `reward.switch` F is taught F(B_rw) = O_r."""
     rainy, clean = inputs["rainy"], inputs["clean"]
     derained, painted = nets.derainer(rainy), nets.painter(clean)
@@ -74,7 +75,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
     }
     if config.cyclegan.identity:
         terms["identity"] = F.l1_loss(nets.derainer(clean), clean) + F.l1_loss(nets.painter(rainy), rainy)
-    terms |= reinforcement(inputs, derained, config)
+    terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
         terms["switch"] = losses.masked_l1(nets.painter(inputs["rewards"]), rainy, inputs["improved"])
     judged = {
@@ -87,6 +88,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights; the switch has the cycle's."""
     weights = {**config.cyclegan.model_dump(), "switch": config.cyclegan.cycle, "reward": config.loss.reward}
+    weights["reward_gradient"] = config.loss.reward_gradient
     return {name: weights[name] * term for name, term in terms.items()}
 
 

@@ -29,7 +29,12 @@ def judge_loss(judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def reward_loss(
-    reward: Tensor, derained: Tensor, improved: Tensor, form: str, rewarded: Tensor | None = None
+    reward: Tensor,
+    derained: Tensor,
+    improved: Tensor,
+    form: str,
+    rewarded: Tensor | None = None,
+    spoiled: Tensor | None = None,
 ) -> Tensor:
     """Self-reinforcement: draw the derained image to the best version of it seen so far.
 
@@ -43,14 +48,17 @@ def reward_loss(
             "l1", the mean absolute error, on the scale of a cycle's.
         rewarded: how many images the loss averages over, a scalar above 0; by default those of `improved`. Of several
             processes it is their mean, so that the mean of their losses is that of all images.
+        spoiled: where the reward is spoiled, [N, 1, H, W] in [0, 1]: the squared distance is then the mean weighted by
+            1 - spoiled, so that the derainer is not drawn to its rewards' faults.
 
     Returns:
         The loss, a scalar; exactly 0 where no image has a reward.
     """
     if form == "l1":
-        value = (derained.float() - reward).abs().mean(dim=(1, 2, 3))
+        off = (derained.float() - reward).abs()
+        value = (off if spoiled is None else off * (1 - spoiled) / (1 - spoiled).mean((2, 3), True)).mean((1, 2, 3))
     else:
-        mse = squared_error(derained, reward)
+        mse = squared_error(derained, reward) if spoiled is None else _weighted_error(derained, reward, 1 - spoiled)
         scale = reward[0].numel() if form == "sum" else 1
         value = psnr_loss(mse) if form == "psnr" else scale * mse
     return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
@@ -60,6 +68,24 @@ def masked_l1(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
     """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each."""
     value = (made.float() - wanted).abs().mean(dim=(1, 2, 3))
     return torch.where(there, value, 0).sum() / there.sum().clamp(min=1)
+
+
+def reward_gradient(scores: Tensor, rainy: Tensor, derained: Tensor, fidelity: float) -> Tensor:
+    """Follow the gradient of a reward R (ReFL, ImageReward): mean max(1 - R, 0), with a guard.
+
+    The guard is mean max(|box15(O - B)| - fidelity, 0): what is taken away must not change large areas.
+
+    Args:
+        scores: R of the derained images, [N], with their gradient.
+        rainy: O, [N, 3, H, W].
+        derained: B, same shape. Differentiable.
+        fidelity: largest change of large areas that is free, in [0, 1].
+
+    Returns:
+        The loss, a scalar.
+    """
+    changed = _box((rainy.detach() - derained).float(), GUIDANCE[-1][0]).abs()
+    return torch.relu(1 - scores.float()).mean() + torch.relu(changed - fidelity).mean()
 
 
 def channel_consistency(rainy: Tensor, clean: Tensor) -> Tensor:
@@ -86,6 +112,12 @@ def background_guidance(rainy: Tensor, clean: Tensor) -> Tensor:
 def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:
     """L1 between G(clean, 0) and clean: no rain information, no rain (CSUD)."""
     return F.l1_loss(rebuilt.float(), clean.float())
+
+
+def _weighted_error(derained: Tensor, reward: Tensor, weights: Tensor) -> Tensor:
+    """Mean over pixels and channels of the squared distance of each image, weighted by [N, 1, H, W], -> [N]."""
+    squared = (derained.float() - reward.detach().float()).square().mean(1, keepdim=True)
+    return (weights * squared).sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp(min=1.0)
 
 
 def _box(image: Tensor, side: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from . import losses
+from .guidance import NO_GUIDANCE, Guidance, reward_terms
 
 Inputs: TypeAlias = dict[str, Tensor]
 Terms: TypeAlias = dict[str, Tensor]
@@ -57,8 +58,8 @@ class Method(Protocol):
     def reads(self, config: Config) -> frozenset[str]:
         """Which of READS the step reads in stage 1; in stage 2 it may read `rainy` besides."""
 
-    def step(self, nets: Any, stage: int, inputs: Inputs, config: Config) -> Step:
-        """The loss of one iteration on the crops of `training.Feed.images`."""
+    def step(self, nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
+        """The loss of one iteration on the crops of `training.Feed.images`; `guidance` is for `reinforcement`."""
 
     def weighted(self, terms: Terms, config: Config) -> Terms:
         """The terms times their weights; what shares a weight is one."""
@@ -102,12 +103,12 @@ def weigh(weighted: Terms) -> Tensor:
     return cast(Tensor, sum(weighted.values()))
 
 
-def reinforcement(inputs: Inputs, derained: Tensor, config: Config) -> Terms:
-    """The reward loss of a step in any method: {} where the step has no rewards or they have no weight."""
-    if "rewards" not in inputs or not config.loss.reward:
+def reinforcement(inputs: Inputs, derained: Tensor, config: Config, guidance: Guidance = NO_GUIDANCE) -> Terms:
+    """The terms that draw the derainer to its rewards, in any method: {} where the step has no rewards."""
+    if "rewards" not in inputs:
         return {}
-    rewards, improved, form = inputs["rewards"], inputs["improved"], config.loss.reward_form
-    return {"reward": losses.reward_loss(rewards, derained, improved, form, inputs.get("rewarded"))}
+    given = inputs["rainy"], derained, inputs["rewards"], inputs["improved"]
+    return reward_terms(*given, config.loss, inputs.get("rewarded"), guidance)
 
 
 def judge_losses(nets: Any, judged: Mapping[str, Judged]) -> Terms:

@@ -18,6 +18,7 @@ from ..networks import Discriminator, RainGenerator, UNet, init_fan_in
 from ..networks.weights import configured_derainer
 from ..ops import derain_loss, rain_residual
 from . import losses
+from .guidance import NO_GUIDANCE, Guidance, reward_terms
 from .method import Inputs, Judged, Step, Terms
 from .pasting import Pasted, derain, paste, pasted_terms
 
@@ -79,6 +80,7 @@ def stage2(
     switch: bool = True,
     rewarded: Tensor | None = None,
     pasted: Pasted | None = None,
+    guidance: Guidance = NO_GUIDANCE,
 ) -> StageLoss:
     """Reward-guided training: the reward is the clean estimate of its rainy image, and a target for the derainer.
 
@@ -92,6 +94,7 @@ def stage2(
         switch: False keeps the U-Net's clean estimate for all images (an ablation of the paper).
         rewarded: see `losses.reward_loss`.
         pasted: as in stage 1.
+        guidance: what a score with a map adds.
     """
     switched = (improved & switch)[:, None, None, None]
     estimate = torch.where(switched, reward, nets.unet(rainy))
@@ -101,8 +104,7 @@ def stage2(
 
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
-    if weights.reward:
-        terms["reward"] = losses.reward_loss(reward, derained, improved, weights.reward_form, rewarded)
+    terms |= reward_terms(rainy, derained, reward, improved, weights, rewarded, guidance)
     if pasted is not None:
         terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
     return StageLoss(weigh(terms, weights), terms, fakes)
@@ -116,16 +118,17 @@ def without_generator(
     reward: Tensor | None = None,
     improved: Tensor | None = None,
     rewarded: Tensor | None = None,
+    guidance: Guidance = NO_GUIDANCE,
 ) -> StageLoss:
     """The loop with the generator left out: rewards give the rain that is pasted, and in stage 2 are targets too.
 
     Args: as in `stage2`; without `reward` the pasted pairs alone.
     """
-    more = [rainy] if rainy is not None and weights.reward else []
+    more = [rainy] if rainy is not None and (weights.reward or weights.reward_gradient) else []
     batches = derain(nets.derainer, *_rainy_of(pasted), *more)
     terms = {} if pasted is None else pasted_terms(batches[0], pasted, weights.pasted_floor)
     if more and reward is not None and improved is not None:
-        terms["reward"] = losses.reward_loss(reward, batches[-1], improved, weights.reward_form, rewarded)
+        terms |= reward_terms(more[0], batches[-1], reward, improved, weights, rewarded, guidance)
     return StageLoss(weigh(terms, weights), terms, batches[0][:0])
 
 
@@ -212,20 +215,21 @@ def reads(config: Config) -> frozenset[str]:
     return frozenset({"clean"} | pasted | ({"rainy", "reals"} if config.loss.generator else set()))
 
 
-def step(nets: Networks, stage: int, inputs: Inputs, config: Config) -> Step:
+def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
     """`stage1` or `stage2`, or `without_generator`, on the crops of an iteration."""
     weights = config.loss
     pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
     if not weights.generator:
-        targets = (inputs.get(name) for name in ("rainy", "rewards", "improved", "rewarded"))
-        return Step(*without_generator(nets, weights, pasted, *targets)[:2], {})
-    rainy, clean = inputs["rainy"], inputs["clean"]
+        rainy, rewards, improved, rewarded = map(inputs.get, ("rainy", "rewards", "improved", "rewarded"))
+        given = rainy, rewards, improved, rewarded, guidance
+        return Step(*without_generator(nets, weights, pasted, *given)[:2], {})
+    crops = inputs["rainy"], inputs["clean"]
     if stage == 1:
-        done = stage1(nets, rainy, clean, weights, pasted)
+        done = stage1(nets, *crops, weights, pasted)
     else:
-        options = weights, config.reward.switch, inputs.get("rewarded"), pasted
-        done = stage2(nets, rainy, clean, inputs["rewards"], inputs["improved"], *options)
-    shown = done.fakes if weights.discriminator_fakes == "all" else done.fakes[: len(rainy)]
+        options = weights, config.reward.switch, inputs.get("rewarded"), pasted, guidance
+        done = stage2(nets, *crops, inputs["rewards"], inputs["improved"], *options)
+    shown = done.fakes if weights.discriminator_fakes == "all" else done.fakes[: len(crops[0])]
     return Step(done.loss, done.terms, {"discriminator": Judged(inputs["reals"], shown)})
 
 

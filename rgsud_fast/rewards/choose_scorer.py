@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from ..config import Config, RewardConfig
-from ..config.scorer_names import name_of
+from ..config.scorer_names import name_of, parse_scorer
 from ..data import Domains
+from ..data.folder_set import digest
 from ..errors import UserError, reason
-from ..iqa import DaclipScorer, DomainScorer, Scorer, make_scorer, restore_scorer
+from ..iqa import DaclipScorer, DomainScorer, FinpercepScorer, Scorer, make_scorer, restore_scorer
 from ..system.distributed import Ranks
 from ..system.watch import Watch, nobody
 from .sweep import plausibility_of
+
+LEAST = 8  # clean images that FinPercep-RM is fitted to
 
 
 def choose_scorer(
@@ -38,14 +41,17 @@ def choose_scorer(
         watch: told how far the fitting is.
 
     Raises:
-        UserError: the run to resume was scored by another.
+        UserError: the run to resume was scored by another, or the configuration asks a score for what it cannot give.
     """
+    check_wanted(config, domains, own)
     fit = functools.partial(_fit, config, domains, device=ranks.device, watch=watch)
     if own is not None:
         return fit(own)
     if saved is not None:
         return _restore(config, saved["scorer"], ranks.device)
     fitted = fit(config.reward.scorer) if ranks.first else None
+    if isinstance(fitted, FinpercepScorer):
+        _refuse_seen(fitted, domains)
     told = ranks.broadcast(None if fitted is None else {"name": fitted.name, "state": fitted.state()})
     return fitted or _restore(config, told, ranks.device)
 
@@ -75,8 +81,49 @@ def _restore(config: Config, saved: dict[str, Any], device: torch.device) -> Sco
     return scorer
 
 
+def check_wanted(config: Config, domains: Domains, own: Scorer | Callable[[Tensor], Any] | None) -> None:
+    """Demand FinPercep-RM where the configuration asks for stages or maps, and images that it can be fitted to.
+
+    Raises:
+        UserError: another score, too few clean images, or a validation image among them.
+    """
+    reward, loss = config.reward, config.loss
+    asked = {"reward.map_weights": reward.map_weights, "reward.regions": reward.regions}
+    asked |= {"reward.curriculum": reward.curriculum != "off", "loss.reward_gradient": loss.reward_gradient > 0}
+    name = parse_scorer(reward.scorer)[0]
+    known = name == "finpercep" if own is None else isinstance(own, FinpercepScorer)
+    if not known and any(asked.values()):
+        fields = ", ".join(field for field, wanted in asked.items() if wanted)
+        raise UserError(f"{fields}: only finpercep has stages and maps; give reward.scorer finpercep, or leave it out")
+    if own is not None or reward.scorer != "finpercep":
+        return
+    if len(domains.clean) < LEAST:
+        raise UserError(
+            f"reward.scorer finpercep needs {LEAST} clean images or more, and there are {len(domains.clean)}"
+        )
+    for pair in domains.val or []:
+        if digest(pair.clean) in domains.clean.digests:
+            raise UserError(
+                f"the validation image {pair.name} is also among the clean ones, to which reward.scorer finpercep is "
+                "fitted: it would have seen the test; leave it out of data.clean"
+            )
+
+
+def _refuse_seen(scorer: FinpercepScorer, domains: Domains) -> None:
+    """Refuse a file that was fitted to a validation image."""
+    for pair in domains.val or []:
+        if scorer.has_seen(digest(pair.clean)):
+            raise UserError(
+                f"the validation image {pair.name} is one of those that the file of finpercep was fitted to: it would "
+                "have seen the test; fit it to others"
+            )
+
+
 def _set_options(scorer: Scorer, reward: RewardConfig) -> None:
     if isinstance(scorer, DomainScorer):
         scorer.plausibility = plausibility_of(reward)
     elif isinstance(scorer, DaclipScorer):
         scorer.tiles, scorer.raindrops = reward.daclip_tiles, reward.daclip_raindrops
+    elif isinstance(scorer, FinpercepScorer):
+        scorer.plausibility = scorer.base.plausibility = plausibility_of(reward)
+        scorer.map_top = reward.map_top

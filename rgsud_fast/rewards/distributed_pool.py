@@ -15,6 +15,7 @@ from ..data.sampler import Crop, offsets_of
 from ..system.device import to_device
 from ..system.distributed import Ranks
 from .pool import RewardPool, arenas_of
+from .pool_maps import PoolMaps
 from .pool_memory import copy_bytes
 
 
@@ -36,6 +37,7 @@ def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | N
         "device": ranks.device,
         "device_bytes": device_bytes,
         "host_bytes": host_bytes,
+        "maps": reward.map_weights,
         "file": None if scratch is None else scratch / name,
     }
     sizes = domains.rainy.sizes
@@ -119,6 +121,25 @@ class ShardedPool:
         return rows[:, :-1].reshape(-1, 3, side, side), rows[:, -1] > 0
 
     @property
+    def keeps_maps(self) -> bool:
+        """See `RewardPool.keeps_maps`."""
+        return self.shard.keeps_maps
+
+    def put_map(self, index: int, spoiled: Tensor, score: Tensor | None = None) -> None:
+        """Of an own image; see `RewardPool.put_map`."""
+        self.shard.put_map(self._place(index), spoiled, score)
+
+    def take_maps(self, crops: Sequence[Crop], side: int) -> Tensor | None:
+        """Maps of the crops of all ranks, which every rank must ask for; see `RewardPool.take_maps`."""
+        if self.shard.maps is None:
+            return None
+        maps = torch.zeros(len(crops), 1, side, side, device=self.shard.device)
+        for n, crop in enumerate(crops):
+            if self._is_own(crop.index):
+                maps[n] = self.shard.maps.take([crop._replace(index=self._place(crop.index))], side)[0]
+        return self.ranks.all_reduce(maps)
+
+    @property
     def filled(self) -> Tensor:
         """Which images have a reward, [images] bool."""
         there = torch.zeros(len(self.sizes), device=self.shard.device)
@@ -136,7 +157,7 @@ class ShardedPool:
         state = self.state_dict()
         if not self.ranks.first:
             return None
-        kept = {name: self.options[name] for name in ("keep", "margin") if name in self.options}
+        kept = {name: self.options[name] for name in ("keep", "margin", "maps") if name in self.options}
         pool = RewardPool(self.sizes, **kept, device_bytes=2**62)
         pool.load_state_dict(state)
         return pool
@@ -153,7 +174,13 @@ class ShardedPool:
         scores = torch.empty(len(self.sizes), keep)
         for rank, some in enumerate(self.ranks.all_gather(self.shard.scores.cpu())):
             scores[self._of(rank)] = some
-        return {"arenas": [arena], "scores": scores} if self.ranks.first else {}
+        state: dict[str, Any] = {"arenas": [arena], "scores": scores}
+        if self.shard.maps is not None:
+            maps = PoolMaps(self.sizes)
+            for rank, some in enumerate(self.ranks.all_gather(self.shard.maps.bytes.cpu())):
+                maps.spread(self._of(rank), some)
+            state["maps"] = maps.bytes
+        return state if self.ranks.first else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore this rank's share of what `state_dict` returned, in a run of any number of ranks.
@@ -164,7 +191,12 @@ class ShardedPool:
         offsets = offsets_of(self.sizes)
         arenas = arenas_of(state)
         own = [part for i in self.own for part in _cut(arenas, offsets[i], offsets[i + 1])]
-        self.shard.load_state_dict({"arenas": own, "scores": state["scores"][self.own]})
+        part = {"arenas": own, "scores": state["scores"][self.own]}
+        if self.shard.maps is not None:
+            maps = PoolMaps(self.sizes)
+            maps.load(state.get("maps"))
+            part["maps"] = torch.cat([maps.of(index) for index in self.own])
+        self.shard.load_state_dict(part)
 
     def _of(self, rank: int) -> list[int]:
         return list(range(rank, len(self.sizes), self.ranks.count))

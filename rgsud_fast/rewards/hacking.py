@@ -88,10 +88,10 @@ class HeldOutMetric:
 
 
 def readings_of(log: Iterable[dict]) -> list[Reading]:
-    """The readings since the last alarm that a run's log holds, so that a resumed run goes on with them."""
+    """The readings that a run's log holds since the last alarm or change of score; a resumed run goes on with them."""
     readings: list[Reading] = []
     for row in log:
-        if row.get("event") == "drift":
+        if row.get("event") in ("drift", "curriculum"):
             readings.clear()
         elif all(isinstance(row.get(name), (int, float)) for name in ("mean_score", "held_out")):
             readings.append(Reading(row["mean_score"], row["held_out"]))

@@ -29,6 +29,11 @@ class Patience:
         """Whether it is time to stop."""
         return 0 < self.sweeps <= self.waited
 
+    def clear(self) -> None:
+        """Begin anew: scores and losses are of another scale from now on."""
+        self.best_score, self.best_loss, self.waited = -math.inf, math.inf, 0
+        self.losses.zero_()
+
     def note_iteration(self, losses: Tensor, images: Tensor) -> None:
         """Note an iteration: the sum of its images' reward losses, and how many images have a reward; scalars.
 

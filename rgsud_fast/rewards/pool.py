@@ -13,6 +13,7 @@ from ..data.sampler import Crop, offsets_of, windows_of
 from ..ops import pool_update, take_crops
 from ..ops.pool_update import EMPTY
 from ..system.device import to_device
+from .pool_maps import PoolMaps
 from .pool_memory import Tier, copy_bytes, lay_out
 
 
@@ -28,6 +29,7 @@ class RewardPool:
         keep: versions kept per image (1 is the paper).
         margin: a new version must beat the score it replaces by more than this.
         device: where the networks are.
+        maps: whether it is kept where the best version of each image is spoiled.
         device_bytes, host_bytes, file: budgets and the file of the rest; see `pool_memory.lay_out`.
 
     Raises:
@@ -44,12 +46,14 @@ class RewardPool:
         device_bytes: int | None = None,
         host_bytes: int | None = None,
         file: Path | None = None,
+        maps: bool = False,
     ) -> None:
         self.sizes = [(int(height), int(width)) for height, width in sizes]
         self.margin, self.device = margin, torch.device(device)
         self._offsets = offsets_of(self.sizes)
         self.tiers = lay_out(self._offsets, keep, self.device, device_bytes, host_bytes, file)
         self.scores = torch.full((len(self.sizes), keep), EMPTY, device=device)  # slots in no particular order
+        self.maps = PoolMaps(self.sizes, device) if maps else None
 
     def update(self, indices: Sequence[int], images: Tensor, scores: Tensor) -> Tensor:
         """Offer derained versions; each enters where its score beats its image's worst slot.
@@ -182,6 +186,23 @@ class RewardPool:
         return self.versions(index)[int(slot)], self.scores[index, slot]
 
     @property
+    def keeps_maps(self) -> bool:
+        """Whether it is kept where the best versions are spoiled."""
+        return self.maps is not None
+
+    def put_map(self, index: int, spoiled: Tensor, score: Tensor | None = None) -> None:
+        """Keep where the best version of an image is spoiled, [1, 1, H, W].
+
+        Of a version that was just offered with this score, [1], it is kept if that is the best score there is.
+        """
+        if self.maps is not None:
+            self.maps.put(index, spoiled, True if score is None else score >= self.scores[index].max())
+
+    def take_maps(self, crops: Sequence[Crop], side: int) -> Tensor | None:
+        """Where the rewards of crops are spoiled, [N, 1, side, side] in [0, 1]; None where no maps are kept."""
+        return None if self.maps is None else self.maps.take(crops, side)
+
+    @property
     def filled(self) -> Tensor:
         """Which images have a reward, [images] bool."""
         return torch.isfinite(self.scores).any(dim=1)
@@ -199,7 +220,8 @@ class RewardPool:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything an exact resume needs, also where the budgets are others then."""
-        return {"arenas": [tier.arena for tier in self.tiers], "scores": self.scores}
+        state = {"arenas": [tier.arena for tier in self.tiers], "scores": self.scores}
+        return state if self.maps is None else state | {"maps": self.maps.bytes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -217,6 +239,8 @@ class RewardPool:
                 raise ValueError(f"the pool's {name} are {list(mine)}, the saved ones {list(saved)}")
         copy_bytes(arenas, [tier.arena for tier in self.tiers])
         self.scores.copy_(state["scores"])
+        if self.maps is not None:
+            self.maps.load(state.get("maps"))
         for tier in self.tiers:
             if tier.scores is not None:
                 tier.scores.copy_(state["scores"][tier.first : tier.last])

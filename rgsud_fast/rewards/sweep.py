@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..config import RewardConfig
 from ..data import ImageSet, to_batch
 from ..iqa import Plausibility, Scorer
+from ..iqa.judge import knows_where
 from ..methods.pasting import rain_light
 from ..networks import evaluating
 from ..networks.tiles import Network, run_tiled, window_of
@@ -24,6 +25,7 @@ from ..system.device import to_device
 from ..system.watch import Watch, nobody, watched
 from .distributed_pool import Pool
 from .first import first_reward, oriented_layer
+from .regions import composite
 
 VARIANCE = 1e-4  # smallest variance of a photograph in [0, 1]; less is blank
 REMOVED = 1e-3  # smallest mean change, in [0, 1]: a quarter of a grey level. A rainy reward would teach to do nothing.
@@ -51,6 +53,7 @@ class Judged(NamedTuple):
     image: Tensor
     score: Tensor
     outcome: Tensor  # "no better" until it is offered
+    spoiled: Tensor | None = None  # its map, [1, 1, H, W], where maps are needed and known
 
 
 def sweep(
@@ -66,7 +69,8 @@ def sweep(
     """Offer the derainer's present output on whole images to the pool, and after it the toolbox's where there is one.
 
     One image at a time, so that a score never depends on its neighbours; the host waits once, at the end, and with
-    first rewards for the direction of each image's streaks, with a toolbox for the choice of each image's chain.
+    first rewards for the direction of each image's streaks, with a toolbox for the choice of each image's chain, with
+    rewards by regions for each image.
 
     Args:
         derainer: network to run, [1, 3, H, W] -> the same; put in evaluation mode meanwhile.
@@ -84,21 +88,24 @@ def sweep(
     outcomes, ours = [], []
     box = open_toolbox(reward, device)
     if reward.decay:
-        pool.decay(reward.decay)
+        pool.decay(reward.decay * getattr(scorer, "unit", 1.0))
     with evaluating(derainer):
         for index in watched(indices, watch):
             image = to_device(to_batch(rainy[index]), device)
             if reward.rescore:
-                pool.rescore(index, _scores_of(pool.versions(index), image, scorer))
+                rescore(pool, index, image, scorer)
             judged = judge(derainer, image, scorer, reward)
             if reward.newest:
                 pool.evict(index, torch.where(torch.isfinite(judged.score), torch.inf, EMPTY)[0])
             if reward.evict:
                 pool.evict(index, torch.where(torch.isfinite(judged.score), judged.score, EMPTY)[0])
-            entered = pool.update([index], judged.image, judged.score)
+            mixed = mixed_with_stored(judged, image, index, scorer, pool, reward)
+            entered = _offer(pool, index, judged)
+            if mixed is not None:
+                entered = entered | _offer(pool, index, mixed)
             if box is not None and min(image.shape[-2:]) >= box.agent.side:
                 other = judge(box.for_photo(window_of(image), *image.shape[-2:]), image, scorer, reward)
-                ours.append(pool.update([index], other.image, other.score))
+                ours.append(_offer(pool, index, other))
                 entered = entered | ours[-1]
             outcomes.append(torch.where(entered, 0, judged.outcome))
     places = torch.cat(outcomes).tolist() if outcomes else []
@@ -128,8 +135,7 @@ def offer_first(rainy: Tensor, index: int, scorer: Scorer, pool: Pool, reward: R
     """
     first = first_reward(rainy)
     judged = judge_candidate(rainy, first, removed_layer(rainy, first), scorer, reward)
-    entered = pool.update([index], judged.image, judged.score)
-    return int(torch.where(entered, 0, judged.outcome))
+    return int(torch.where(_offer(pool, index, judged), 0, judged.outcome))
 
 
 def summary_of(places: Sequence[int], pool: Pool) -> Sweep:
@@ -146,10 +152,51 @@ def judge(derainer: Network, rainy: Tensor, scorer: Scorer, reward: RewardConfig
 
 def judge_candidate(rainy: Tensor, image: Tensor, layer: RemovedLayer, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Score a candidate and ask the guards about the layer that it takes away."""
-    known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
-    score = scorer.score(image, rainy=rainy, **known)
+    spoiled = None
+    if (reward.map_weights or reward.regions) and knows_where(scorer):
+        score, spoiled = scorer.score_and_map(image, rainy)
+    else:
+        known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
+        score = scorer.score(image, rainy=rainy, **known)
     outcome = verdict(layer, score, reward)
-    return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome)
+    return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome, spoiled)
+
+
+def mixed_with_stored(
+    judged: Judged, rainy: Tensor, index: int, scorer: Scorer, pool: Pool, reward: RewardConfig
+) -> Judged | None:
+    """The less spoiled blocks of a candidate and of the best stored version, as one more candidate.
+
+    Its score is NaN, which refuses it, unless it beats both: no harm is done that the score does not see. None without
+    `reward.regions`, where the candidate is refused or nothing is stored, or of a scorer that gives no map.
+    """
+    if not reward.regions or judged.spoiled is None or not knows_where(scorer) or not pool.holds(index):
+        return None
+    if not bool(torch.isfinite(judged.score)):
+        return None
+    stored, stored_score = pool.best(index)
+    old = to_device(stored, rainy.device).permute(2, 0, 1)[None].float() / 255
+    image = composite(judged.image, old, judged.spoiled, scorer.map(old, rainy), reward.region_margin)
+    mixed = judge_candidate(rainy, image, removed_layer(rainy, image), scorer, reward)
+    best = torch.maximum(judged.score, stored_score.to(judged.score))
+    return mixed._replace(score=torch.where(mixed.score > best, mixed.score, torch.nan))
+
+
+def _offer(pool: Pool, index: int, judged: Judged) -> Tensor:
+    """Offer a candidate to the pool, with its map; whether it entered, [1] bool."""
+    entered = pool.update([index], judged.image, judged.score)
+    if judged.spoiled is not None:
+        pool.put_map(index, judged.spoiled, torch.where(entered, judged.score, -torch.inf))
+    return entered
+
+
+def rescore(pool: Pool, index: int, rainy: Tensor, scorer: Scorer) -> None:
+    """Score the stored versions of an image, [1, 3, H, W], as the scorer now is, and map the best of them anew."""
+    versions = pool.versions(index)
+    pool.rescore(index, _scores_of(versions, rainy, scorer))
+    if pool.keeps_maps and knows_where(scorer) and pool.holds(index):
+        best = to_device(pool.best(index)[0], rainy.device).permute(2, 0, 1)[None].float() / 255
+        pool.put_map(index, scorer.map(best, rainy))
 
 
 def candidate(derainer: Network, rainy: Tensor, reward: RewardConfig) -> tuple[Tensor, RemovedLayer]:

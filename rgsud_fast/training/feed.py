@@ -77,8 +77,9 @@ class Feed:
             a judge sees, in several batches where the configuration says so, and `clean_reals`, clean ones of another
             draw for a judge of these; with a pool `rewards`, crops of the same windows as `rainy`, which is there
             then, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many exist on
-            each on average, a scalar (see `losses.reward_loss`); with `layers` also `pasted` and `backgrounds`, the
-            pasted pairs, [M, 3, crop, crop].
+            each on average, a scalar (see `losses.reward_loss`), and where the pool keeps maps `spoiled`, those of the
+            rewards, [N, 1, crop, crop]; with `layers` also `pasted` and `backgrounds`, the pasted pairs,
+            [M, 3, crop, crop].
         """
         if pool is None and "rainy" not in self.reads:
             images = {}  # nobody looks at the rainy crops themselves
@@ -166,11 +167,15 @@ class Feed:
         here = pixels is not None and pixels.device.type == self.device.type
         rainy, rewards, improved = pool.take(pixels if here else None, crops, self.config.crop)
         rainy = self._cut("rainy", crops) if rainy is None else self._to_layout(rainy)
-        return {"rainy": rainy, "rewards": self._to_layout(rewards), "improved": improved}
+        spoiled = pool.take_maps(crops, self.config.crop)
+        maps = {} if spoiled is None else {"spoiled": spoiled}
+        return {"rainy": rainy, "rewards": self._to_layout(rewards), "improved": improved, **maps}
 
     def _with_shared_rewards(self, step: int, pool: ShardedPool) -> dict[str, Tensor]:
         """The rainy crops of this rank and their rewards, which may lie on others."""
-        rewards, improved = pool.take(self._draw("rainy", step, slots=range(self.config.batch)), self.config.crop)
+        crops = self._draw("rainy", step, slots=range(self.config.batch))
+        rewards, improved = pool.take(crops, self.config.crop)
+        spoiled = pool.take_maps(crops, self.config.crop)
         own = self.ranks.slots(self.config.batch)
         share = slice(own.start, own.stop)
         return {
@@ -178,6 +183,7 @@ class Feed:
             "rewards": self._to_layout(rewards[share]),
             "improved": improved[share],
             "rewarded": improved.sum().clamp(min=1) / self.ranks.count,
+            **({} if spoiled is None else {"spoiled": spoiled[share]}),
         }
 
     def _to_layout(self, batch: Tensor) -> Tensor:

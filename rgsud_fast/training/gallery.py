@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from ..config.figures import FIGURES, FILTER, INPUT, ROWS
 from ..config.load import flatten_fields
 from ..data import evenly, to_batch
+from ..data.image_files import to_bytes
+from ..iqa.judge import knows_where
 from ..iqa.metrics import psnr
 from ..methods.method import Painter
 from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
 from ..networks.weights import NO_RAIN, PASTED
 from ..rewards.sweep import OUTCOMES, judge
+from ..runs.html.curves import Band
+from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
 from .validation import window_of
@@ -62,7 +66,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
             " was among the best kept, and was no better when it scored below all of them. "
             + _reasons(folder.read_log()),
         ),
-        curves("Curves", folder.read_log(), _stages(trainer), references, _UPRIGHT),
+        curves("Curves", folder.read_log(), _stages(trainer), references, _UPRIGHT, _bands(folder.read_log())),
         _configuration(trainer),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
     )
@@ -81,7 +85,7 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
         folder.gallery,
         f"RGSUD run {folder.path.name}",
         *_images(trainer, SHOWN_MEANWHILE),
-        curves("Curves", folder.read_log(), _stages(trainer), text=_UPRIGHT),
+        curves("Curves", folder.read_log(), _stages(trainer), text=_UPRIGHT, bands=_bands(folder.read_log())),
         _configuration(trainer),
         subtitle=f"preset {config.preset} · stage {trainer.stage} · at {now}: {trainer.step:,} of "
         f"{config.iterations:,} iterations",
@@ -115,6 +119,12 @@ def _sample(most: int, count: int) -> str:
 def _stages(trainer: Trainer) -> list[int]:
     """The steps at which a stage ends and another follows."""
     return [trainer.config.stage1_iterations] if trainer.config.stage2_iterations else []
+
+
+def _bands(log: list[dict[str, Any]]) -> list[Band]:
+    """The stages of the score, from each of which on no score is comparable with those before."""
+    moved = [row for row in log if row.get("event") == "curriculum" and not row.get("stays")]
+    return [Band(row["step"], f"score {row['stage']}") for row in moved if {"step", "stage"} <= row.keys()]
 
 
 def _configuration(trainer: Trainer) -> str:
@@ -167,12 +177,15 @@ def _training(trainer: Trainer, most: int) -> list[Row]:
         panel, score = _reward(trainer, i, "none passed the guards yet")
         made: list[Panel] = []
         if trainer.step:  # else by networks that have learned nothing
-            made = [Panel("derained", _derain(trainer, rainy)[0])]
+            derained = _derain(trainer, rainy)
+            made = [Panel("derained", derained[0]), *_spoiled(trainer, "where it is spoiled", derained, rainy)]
             if isinstance(trainer.method, Painter):
                 reward = panel.image if isinstance(panel.image, np.ndarray) else None
                 painted = _paint(trainer, clean, rainy, _estimate(trainer, reward))[0]
                 made.append(Panel("pseudo rainy", painted, "its rain on another scene"))
         panels = [Panel("rainy", rainy[0]), *made, panel]
+        if isinstance(panel.image, np.ndarray):
+            panels += _spoiled(trainer, "where the reward is spoiled", to_batch(panel.image), rainy)
         shown.append(Row(domains.rainy.names[i], panels, outcome=_outcome(trainer, i), score=score))
     return shown
 
@@ -201,6 +214,15 @@ def _reward(trainer: Trainer, index: int, none: str) -> tuple[Panel, float | Non
         return Panel("reward", None, none), None
     reward, score = (value.cpu() for value in trainer.pool.best(index))
     return Panel("reward", reward.numpy(), f"score {float(score):.3f}"), float(score)
+
+
+def _spoiled(trainer: Trainer, caption: str, image: Tensor, rainy: Tensor) -> list[Panel]:
+    """Heat where an image is spoiled, [1, 3, H, W] on the CPU; nothing of a score that gives no map."""
+    if not knows_where(trainer.scorer):
+        return []
+    spoiled = trainer.scorer.map(image.to(trainer.device), rainy.to(trainer.device))[0, 0].cpu()
+    shown = heat(to_bytes(image[0]), spoiled.numpy())
+    return [Panel(caption, shown, f"{100 * float(spoiled.mean()):.0f} % on average; {LEGEND}")]
 
 
 def _outcome(trainer: Trainer, index: int) -> str:

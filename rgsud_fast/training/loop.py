@@ -50,9 +50,16 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
             progress.say("stage 2 had ended early; a higher reward.patience lets it go on")
         due = False  # a checkpoint, which waits for a step that is not skipped
         while not trainer.ended:
+            if trainer.reward_stages is not None:
+                began = time.perf_counter()
+                moved = trainer.reward_stages.move_on(progress.of("fitting the reward"))
+                if moved is not None:
+                    monitor.log_reward_stage(moved, time.perf_counter() - began)
             if trainer.sweep_due():
                 began = time.perf_counter()
-                monitor.log_sweep(trainer.sweep(progress.of("sweep")), time.perf_counter() - began)
+                held_out = monitor.log_sweep(trainer.sweep(progress.of("sweep")), time.perf_counter() - began)
+                if trainer.reward_stages is not None:
+                    trainer.reward_stages.note_held_out(held_out)
                 if trainer.ended:
                     monitor.log_early_end()
                     save(trainer, folder)

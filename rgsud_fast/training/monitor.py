@@ -20,6 +20,7 @@ from .log_means import Means
 from .validation import validate, window_of
 
 if TYPE_CHECKING:
+    from .reward_stages import Moved
     from .trainer import Iteration, Trainer
 
 SHOWING = 0.02  # most of a run's time that writing its gallery meanwhile takes
@@ -83,8 +84,20 @@ class Monitor:
         self.progress.say(f"first rewards for {result.entered} of {result.images} rainy images{without}")
         self.show()
 
-    def log_sweep(self, result: Sweep, seconds: float) -> None:
-        """Log one sweep that took so many seconds, which count for no iteration."""
+    def log_reward_stage(self, moved: Moved, seconds: float) -> None:
+        """Log that the score is another from now on, or stays; what came before is not compared with what follows."""
+        self.since += seconds
+        step, name = self.trainer.step, self.trainer.scorer.name
+        if moved.stays:
+            told = f"stays in stage {moved.stage} for one more period: the held-out metric fell in it"
+        else:
+            self.readings.clear()
+            told = f"scores in stage {moved.stage} from now on; all rewards are scored anew"
+        self._note({"step": step, "event": "curriculum", "stage": moved.stage, "stays": moved.stays})
+        self.progress.say(f"step {step:,}: {name} {told}")
+
+    def log_sweep(self, result: Sweep, seconds: float) -> float | None:
+        """Log one sweep that took so many seconds, which count for no iteration; returns the held-out metric."""
         self.since += seconds
         self._tell_costly_sweeps(seconds)
         began = time.perf_counter()
@@ -103,6 +116,7 @@ class Monitor:
             )
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
         self.show()
+        return held_out
 
     def _tell_costly_sweeps(self, seconds: float) -> None:
         """Say once where sweeps take more of the time than iterations do."""

@@ -6,7 +6,7 @@ Where a gradient is not finite, that optimiser's step is skipped and counted (se
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..config import Config
 from ..methods import rgsud
 from ..methods.build import METHODS
-from ..methods.method import Judged
+from ..methods.guidance import Guidance
+from ..methods.method import Judged, Step
 from ..networks.translators import Translator
 from ..networks.weights import DERAINERS
 from ..optim.adam import make_capturable, restore_moments, set_rate
@@ -53,11 +54,26 @@ class TrainStep:
         precision = pick_precision(config.precision, device)
         self.ranks.broadcast_weights(nets)
         self.stage_nets = type(nets)(*(in_precision(net, precision) for net in nets))
+        self._guidance = Guidance(fidelity=config.reward.fidelity)
+        self._generator_sides = self._sides()
+
+    def guide(self, scale: float, score: Callable[[Tensor, Tensor], Tensor] | None) -> None:
+        """What a score with a map adds to stage 2 from now on; see `Guidance`. A recorded step is recorded anew."""
+        self._guidance = self._guidance._replace(scale=scale, score=score)
+        self._generator_sides = self._sides()
+
+    def _sides(self) -> dict[int, Callable[[dict[str, Tensor]], dict[str, Tensor]]]:
+        """The generator side of each stage, recorded as a graph where it is asked for."""
         sides = {1: self._generator_side_of_stage1, 2: self._generator_side_of_stage2}
-        if self._graphed:
-            memory, tell = GraphMemory(), self.notices.append
-            sides = {stage: Graphed(device, function, memory, tell) for stage, function in sides.items()}
-        self._generator_sides = sides
+        if not self._graphed:
+            return {**sides}
+        memory, tell = GraphMemory(), self.notices.append
+        return {stage: Graphed(self.device, function, memory, tell) for stage, function in sides.items()}
+
+    def _losses(self, stage: int, inputs: dict[str, Tensor]) -> Step:
+        guidance = self._guidance._replace(spoiled=inputs.get("spoiled"))
+        step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
+        return step
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
@@ -97,7 +113,7 @@ class TrainStep:
     def _term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, keep_buffers(self._nets):
-            step = self.method.step(self.stage_nets, stage, inputs, self.config)
+            step = self._losses(stage, inputs)
             trained = {name: getattr(self._nets, name) for name in self.method.TOGETHER}
             return gradient_norms(self.method.weighted(step.terms, self.config), trained)
 
@@ -185,7 +201,7 @@ class TrainStep:
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.filter.begin()
-        step = self.method.step(self.stage_nets, stage, inputs, self.config)
+        step = self._losses(stage, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
         self.ranks.average_gradients(self._together)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..data import Domains, to_batch
 from ..errors import UserError, reason
-from ..iqa import Scorer
+from ..iqa import FinpercepScorer, Scorer
 from ..methods.build import build_networks, find_method
 from ..methods.method import Drawing
 from ..optim.moving_average import MovingAverage
@@ -23,6 +23,7 @@ from ..system.device import to_device
 from ..system.distributed import Ranks
 from ..system.watch import Watch, nobody, watched
 from .feed import Feed
+from .reward_stages import RewardStages
 from .step import TrainStep
 
 
@@ -88,10 +89,10 @@ class Trainer:
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
         open_toolbox(config.reward, device)  # what cannot be used is told before the first step
         self.pool = build_pool(config, domains, self.ranks, scratch)
+        self.reward_stages = RewardStages(self, scorer, scratch) if isinstance(scorer, FinpercepScorer) else None
         draws = self.method.draws(config) if isinstance(self.method, Drawing) else None
-        self.feed = Feed(
-            config, domains, device, self.ranks, self.method.reads(config), draws
-        )  # after what must be on the device
+        reads = self.method.reads(config)
+        self.feed = Feed(config, domains, device, self.ranks, reads, draws)  # after what must be on the device
 
     @property
     def stage(self) -> int:
@@ -190,6 +191,8 @@ class Trainer:
         done = summary_of([self.outcomes[index] for index in indices], self.pool)
         if result.toolbox is not None:
             done = done._replace(toolbox=sum(self.ranks.all_gather(result.toolbox)))
+        if self.reward_stages is not None:
+            self.reward_stages.after_sweep(done.mean_score)
         if self.stage == 2:
             self.patience.note_sweep(done.mean_score, self.ranks.all_reduce(self.patience.losses))
         return done
@@ -215,6 +218,7 @@ class Trainer:
             "outcomes": self.outcomes,
             "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
             "images": self._images(),
+            **({} if self.reward_stages is None else {"reward_stages": self.reward_stages.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -239,6 +243,8 @@ class Trainer:
             if "patience" in state:  # not in older files
                 self.patience.load_state_dict(state["patience"])
                 self.patience.losses *= self.ranks.first  # they are the sum over ranks
+            if self.reward_stages is not None and "reward_stages" in state:
+                self.reward_stages.load_state_dict(state["reward_stages"])
             self.stage1_metrics = {str(name): float(value) for name, value in state["stage1_metrics"].items()}
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason(error)}") from None

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from mapped import untrained
 from PIL import Image
 from torch import nn
 
@@ -188,3 +189,12 @@ def test_a_score_is_shown_only_where_it_needs_no_network(tmp_path):
         assert load_own_scorer(tmp_path, "cpu") == (None, f"{named} may fetch weights, and this page uses no network")
     (tmp_path / "scorer.safetensors").write_bytes(b"\x80\x02}q\x00.")
     assert load_own_scorer(tmp_path, "cpu") == (None, "the run's scorer.safetensors cannot be read")
+
+
+def test_a_score_that_knows_shows_where_the_result_is_spoiled(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "wet.png")
+    shown = {}
+    for stages in (0, 3):
+        worker = Worker(NAFNet(4, (1,), 1, (1,)), untrained(stages), "cpu", tmp_path)
+        shown[stages] = worker.develop(tmp_path / "wet.png").spoiled
+    assert shown[0] is None and read_image(shown[3]).shape == (40, 50, 3)

@@ -93,3 +93,30 @@ def test_losses_are_float32_for_half_precision_inputs(pair):
     terms = [*derain_loss(x, y), losses.lsgan(x, 1.0), losses.reward_loss(x, y, accepted, "psnr")]
     terms += [losses.channel_consistency(x, y), losses.background_guidance(x, y)]
     assert all(term.dtype == torch.float32 for term in terms)
+
+
+def test_spoiled_pixels_of_a_reward_count_less(pair):
+    reward, derained = pair
+    improved = torch.ones(len(reward), dtype=torch.bool)
+    none = torch.zeros(len(reward), 1, *reward.shape[2:])
+    plain = losses.reward_loss(reward, derained, improved, "mean")
+    assert losses.reward_loss(reward, derained, improved, "mean", spoiled=none).item() == pytest.approx(plain.item())
+    spoiled = none.clone()
+    spoiled[..., :3] = 1
+    faulty = reward.clone()
+    faulty[..., :3] = 9.0  # where nobody looks
+    kept = losses.reward_loss(faulty, derained, improved, "mean", spoiled=spoiled)
+    assert kept.item() == pytest.approx(losses.reward_loss(reward, derained, improved, "mean", spoiled=spoiled).item())
+    whole = torch.ones_like(none)
+    assert losses.reward_loss(reward, derained, improved, "mean", spoiled=whole).item() == 0
+
+
+def test_reward_gradient_asks_for_reward_and_is_guarded():
+    rainy = torch.rand(2, 3, 20, 20)
+    derained = rainy.clone().requires_grad_()
+    value = losses.reward_gradient(derained.mean((1, 2, 3)), rainy, derained, 0.1)
+    assert value.item() == pytest.approx(1 - rainy.mean().item(), abs=1e-5)  # nothing is changed: no guard
+    value.backward()
+    assert (derained.grad < 0).all()  # more of what is rewarded
+    assert losses.reward_gradient(torch.full((2,), 2.0), rainy, rainy, 0.1) == 0
+    assert losses.reward_gradient(torch.ones(2), rainy, rainy - 0.3, 0.1).item() == pytest.approx(0.2, abs=1e-5)

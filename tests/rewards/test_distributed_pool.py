@@ -35,6 +35,7 @@ def filled_pool(pool, mine):
     for index, image, score in offers():
         if mine(index):
             pool.update([index], image, torch.tensor([score]))
+            pool.put_map(index, image.mean(1, keepdim=True), torch.tensor([score]))
     pool.decay(0.25)
     if mine(1):
         pool.evict(1, torch.tensor(100.0))
@@ -46,15 +47,16 @@ def filled_pool(pool, mine):
 def work(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     ranks = Ranks(torch.device("cpu"), RANKS)
-    sharded = ShardedPool(SIZES, ranks, keep=2, device_bytes=15_000, file=Path(folder) / f"pool-{rank}.bytes")
+    options = {"keep": 2, "maps": True}
+    sharded = ShardedPool(SIZES, ranks, **options, device_bytes=15_000, file=Path(folder) / f"pool-{rank}.bytes")
     pool = filled_pool(sharded, lambda index: index % RANKS == rank)
-    again = ShardedPool(SIZES, ranks, keep=2)
+    again = ShardedPool(SIZES, ranks, **options)
     empty = again.take(crops(), SIDE)
     again.load_state_dict(torch.load(f"{folder}/alone.pt", weights_only=True))
     found = {
         "tiers": len(pool.tiers),
-        "taken": pool.take(crops(), SIDE),
-        "again": again.take(crops(), SIDE),
+        "taken": (*pool.take(crops(), SIDE), pool.take_maps(crops(), SIDE)),
+        "again": (*again.take(crops(), SIDE), again.take_maps(crops(), SIDE)),
         "empty": bool(empty[1].any()),
         "filled": pool.filled,
         "mean": float(pool.mean_score()),
@@ -68,7 +70,7 @@ def work(rank, folder):
 
 @pytest.mark.skipif(not dist.is_available(), reason="this PyTorch is built without torch.distributed")
 def test_two_ranks_hold_and_give_what_one_pool_does(tmp_path):
-    alone = filled_pool(RewardPool(SIZES, keep=2), lambda index: True)
+    alone = filled_pool(RewardPool(SIZES, keep=2, maps=True), lambda index: True)
     torch.save(alone.state_dict(), tmp_path / "alone.pt")
     mp.spawn(work, (str(tmp_path),), nprocs=RANKS)
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(RANKS)]
@@ -79,13 +81,14 @@ def test_two_ranks_hold_and_give_what_one_pool_does(tmp_path):
         for name in ("taken", "again"):
             torch.testing.assert_close(one[name][0][improved], rewards[improved], rtol=0, atol=1e-6)
             assert torch.equal(one[name][1], improved)
+            assert torch.equal(one[name][2], alone.take_maps(crops(), SIDE))
         assert not one["empty"]
         assert torch.equal(one["filled"], alone.filled)
         assert one["mean"] == pytest.approx(float(alone.mean_score()))
     assert [one["whole"] for one in found] == [True, False] and found[1]["state"] == {}
-    whole = RewardPool(SIZES, keep=2)
+    whole = RewardPool(SIZES, keep=2, maps=True)
     whole.load_state_dict(found[0]["state"])
-    assert torch.equal(whole.scores, alone.scores)
+    assert torch.equal(whole.scores, alone.scores) and torch.equal(whole.maps.bytes, alone.maps.bytes)
     for index in (0, 2, 3):
         assert torch.equal(whole.versions(index), alone.versions(index))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ...config.figures import FIGURES
@@ -48,6 +49,13 @@ class Series(NamedTuple):
     key: str
 
 
+class Band(NamedTuple):
+    """A span of steps, up to the next one."""
+
+    step: float  # where it begins
+    name: str
+
+
 def collect(log: Iterable[Mapping[str, Any]]) -> list[Series]:
     """Sort the rows of a log, each with a `step`, into one series per quantity; what is no number is left out."""
     points: dict[str, list[tuple[float, float]]] = {}
@@ -75,13 +83,19 @@ def _group_and_label(key: str) -> tuple[str, str]:
     return "Gradient norms", f"{term.replace('_', ' ')}, {network}"
 
 
-def draw(series: Series, stages: Sequence[float] = (), reference: tuple[str, float] | None = None) -> str:
+def draw(
+    series: Series,
+    stages: Sequence[float] = (),
+    reference: tuple[str, float] | None = None,
+    bands: Sequence[Band] = (),
+) -> str:
     """One chart.
 
     Args:
         series: what to draw.
         stages: steps at which a stage ends, marked by upright dashed lines.
         reference: name and value of a level to compare with, a dashed line.
+        bands: spans of steps, each up to the next, shaded in turn and named at the bottom.
     """
     points = _thin(series.points)
     values = [value for _, value in points] + ([reference[1]] if reference else [])
@@ -95,7 +109,17 @@ def draw(series: Series, stages: Sequence[float] = (), reference: tuple[str, flo
     def y(value: float) -> str:
         return f"{TOP + (HEIGHT - TOP - BOTTOM) * (high + margin - value) / (high - low + 2 * margin):.1f}"
 
-    parts = [
+    parts = []
+    for number_of, (band, after) in enumerate(pairwise([*bands, Band(last, "")])):
+        begin, end = (min(max(step, first), last) for step in (band.step, after.step))
+        if begin < end:
+            shade = f"{x(begin)}", f"{float(x(end)) - float(x(begin)):.1f}"
+            parts.append(
+                f'<rect class="band" x="{shade[0]}" width="{shade[1]}" y="{TOP}" height="{HEIGHT - TOP - BOTTOM}" '
+                f'opacity="{0.06 + 0.08 * (number_of % 2):.2f}"/>'
+                f'<text x="{float(shade[0]) + 2:.1f}" y="{HEIGHT - BOTTOM - 3}">{escape(band.name)}</text>'
+            )
+    parts += [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v)}" y2="{y(v)}"/>'
         f'<text x="{LEFT - 4}" y="{y(v)}" text-anchor="end" dominant-baseline="middle">{number(v)}</text>'
         for v in dict.fromkeys((low, high))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...data.image_files import to_bytes
 from ...system.files import write_text
-from .curves import collect, draw, number
+from .curves import Band, collect, draw, number
 from .template import PAGE, SCRIPT, STYLE
 
 Picture: TypeAlias = Tensor | np.ndarray  # float [3, H, W] in [0, 1], or uint8 [H, W, 3]
@@ -163,6 +163,7 @@ def curves(
     stages: Sequence[float] = (),
     references: Mapping[str, tuple[str, float]] | None = None,
     text: str = "",
+    bands: Sequence[Band] = (),
 ) -> str:
     """A section of charts, one per quantity of a log.
 
@@ -172,13 +173,14 @@ def curves(
         stages: steps at which a stage ends.
         references: per key of the log, the name and value of a level to draw beside it.
         text: a sentence below the heading.
+        bands: spans of steps that are shaded, such as the stages of a curriculum.
     """
     html, group = "", None
     for series in collect(log):
         if series.group != group:
             html += f'{"</div>" if group else ""}<h3>{escape(series.group)}</h3><div class="charts">'
             group = series.group
-        html += draw(series, stages, (references or {}).get(series.key))
+        html += draw(series, stages, (references or {}).get(series.key), bands)
     return _section(title, text, html + "</div>") if html else ""
 
 

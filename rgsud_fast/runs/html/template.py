@@ -162,6 +162,7 @@ select, button, #filters input:not([type=checkbox]) {
 .chart .line { fill: none; stroke: var(--accent); stroke-width: 1.6; stroke-linejoin: round; }
 .chart circle { fill: var(--accent); }
 .chart .grid { stroke: var(--line); }
+.chart .band { fill: var(--accent); }
 .chart .mark { stroke: var(--soft); stroke-dasharray: 3 3; }
 dialog { border: 0; padding: 0; background: transparent; max-width: 98vw; max-height: 98vh; }
 dialog::backdrop { background: rgba(5, 8, 12, .88); }

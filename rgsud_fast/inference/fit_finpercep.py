@@ -1,0 +1,242 @@
+"""Fitting FinPercep-RM to clean photographs: the score's file, its figures on held-out photographs, and a page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ..data import list_images, read_image, render_rain
+from ..data.folder_set import digest
+from ..data.sampler import evenly
+from ..errors import UserError
+from ..iqa import FinpercepScorer, save_scorer
+from ..iqa.finpercep import base_scorer
+from ..iqa.finpercep.figures import HACKS, figures_of, found
+from ..iqa.finpercep.fit import Fit, held_apart
+from ..iqa.finpercep.generated import Batch, Material, broad_style, draw_batch
+from ..iqa.finpercep.losses import Terms
+from ..iqa.finpercep.network import STAGES, like
+from ..system.device import pick_device
+from ..system.files import replacing, write_text
+from ..system.names import takes_home
+from ..system.threads import usable_cpus
+from ..system.torch_files import load_tensors
+from ..system.watch import Watch, nobody
+from .finpercep_page import write_page
+from .own_results import own_material
+
+LEAST, MOST = 8, 400  # clean photographs: fewer are refused, and of more these are evenly chosen
+SMALLEST = 96  # pixels of their shorter side
+SAVES = 20  # states in a fit, from which an interrupted one goes on
+TOLD = 10  # times that it says what it has learned
+TRIED = 4  # iterations that are timed where minutes are given
+
+Say = Callable[[str], None]
+
+
+class _Photographs(NamedTuple):
+    """What a fit is made of."""
+
+    fitted: list[np.ndarray]
+    measured: list[np.ndarray]
+    rainy: list[np.ndarray]  # or, without any, rain rendered on the fitted ones
+    key: str  # of all of them and of what is done with them
+
+
+@takes_home
+def fit_finpercep(
+    clean: str | Path,
+    output: str | Path,
+    *,
+    rainy: str | Path | None = None,
+    run: str | Path | None = None,
+    size: Literal["small", "base"] = "small",
+    val_clean: str | Path | None = None,
+    minutes: float | None = None,
+    iterations: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    watch: Watch = nobody,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Fit FinPercep-RM: a score of derained images that also says where one is spoiled.
+
+    A tenth of the clean photographs is held out and measured with. An interrupted fit that is asked for again with the
+    same images and options goes on from OUT.partial, and ends with the bits of an unbroken one.
+
+    Args:
+        clean: folder of clean photographs, searched recursively, 8 at least; of more than 400 these are used.
+        output: file to write, OUT.safetensors; beside it come OUT.json, the figures, and OUT.html, a page to look at.
+        rainy: folder of rainy photographs, which the base score learns from; default: rain rendered on the clean ones.
+        run: run folder, whose generator paints the rain of `rainy`, where that is given, and whose derainer gives
+            faulty results.
+        size: "small" for a CPU, "base" for a GPU.
+        val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
+            the test. Default: the run's.
+        minutes, iterations: how long, one or neither; default: 1,500 iterations of "small", 30,000 of "base".
+        seed: of everything drawn.
+        device: auto, cpu, cuda or cuda:N.
+        watch: told how many iterations are done.
+        say: told what is learned so far, a line each tenth.
+
+    Returns:
+        The figures that OUT.json holds: of stage 3 on held-out photographs, of each stage, and of known hacks.
+
+    Raises:
+        UserError: too few or too small images, validation images among them, or an output that cannot be written.
+    """
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise UserError(f"{output}: end the name in .safetensors")
+    if minutes is not None and iterations is not None:
+        raise UserError("minutes and iterations are both given: give one")
+    where = pick_device(device)
+    options = {"size": size, "seed": seed, "minutes": minutes, "iterations": iterations, "run": str(run or "")}
+    photographs = _gather(Path(clean), rainy, _validation_of(run, val_clean), options)
+    partial = output.with_suffix(".partial")
+    saved = _read_partial(partial, photographs.key)
+    if saved is None:
+        scorer = base_scorer(photographs.rainy, photographs.fitted, seed, where)
+    else:
+        scorer = FinpercepScorer.from_state(saved["scorer"], where)
+        say(f"going on from {partial}, at iteration {saved['fit']['step']:,} of {saved['fit']['iterations']:,}")
+    material = Material(photographs.fitted)
+    if run is not None:
+        painted, own = own_material(run, photographs.fitted, rainy, seed, device)
+        material = Material(photographs.fitted, painted, own)
+    workers = max(usable_cpus() - 1, 1) if where.type == "cuda" else 0
+    if iterations is None and minutes is not None and saved is None:
+        iterations = _iterations_in(minutes, Fit(material, scorer, size, seed, 1_000, where))
+    fit = Fit(material, scorer, size, seed, iterations, where, workers=workers)
+    if saved is not None:
+        fit.load_state_dict(saved["fit"])
+    held_out = Material(photographs.measured)
+    _run(fit, partial, photographs.key, held_out, watch, say)
+    scorer.remember([digest(image) for image in photographs.fitted])
+    figures = measure(scorer, held_out) | {"size": size, "iterations": fit.iterations, "seed": seed}
+    figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
+    save_scorer(scorer, output)
+    write_text(output.with_suffix(".json"), json.dumps(figures, indent=2) + "\n")
+    write_page(output.with_suffix(".html"), scorer, held_out, figures, (material.own or [])[:4])
+    partial.unlink(missing_ok=True)
+    return figures
+
+
+def measure(scorer: FinpercepScorer, held_out: Material) -> dict[str, Any]:
+    """Figures of a fitted scorer on photographs that it has not seen; it is left in its last stage."""
+    stages = {}
+    for stage in range(1, STAGES + 1):
+        scorer.stage = stage
+        stages[str(stage)] = figures_of(scorer, held_out)._asdict()
+    batch: Batch = draw_batch(held_out, 2, 0, 32, max(scorer.side, 2 * 64))
+    device = scorer.reference.device
+    clean, rainy = ([*part.to(device).split(1)] for part in (batch.clean, batch.rainy))
+    hacks = {name: found(scorer.score, clean, rainy, hack) for name, hack in HACKS.items()}
+    return {**stages[str(STAGES)], "stages": stages, "hacks_found": hacks}
+
+
+def _run(fit: Fit, partial: Path, key: str, held_out: Material, watch: Watch, say: Say) -> None:
+    """Go on to the end, and keep the state now and then."""
+    every, tell = max(fit.iterations // SAVES, 1), max(fit.iterations // TOLD, 1)
+
+    def each(terms: Terms) -> None:
+        if fit.step % tell == 0:
+            say(_line(fit, terms, held_out))
+        if fit.step % every == 0 and not fit.ended:
+            state = {"key": key, "fit": fit.state_dict(), "scorer": fit.scorer.state()}
+            with replacing(partial) as temporary, open(temporary, "wb") as file:
+                torch.save(state, file)
+
+    fit.run(watch, each)
+
+
+def _line(fit: Fit, terms: Terms, held_out: Material) -> str:
+    """What the present stage can see so far, measured without touching the fit."""
+    networks = fit.done if fit.ended else [*fit.done, like(fit.network.state_dict(), fit.network.gate).to(fit.device)]
+    scorer = FinpercepScorer(fit.scorer.base, fit.scorer.reference, networks, fit.recipe.side)
+    figures = figures_of(scorer, held_out, samples=8)
+    losses = "  ".join(f"{name} {float(value):.3f}" for name, value in terms._asdict().items())
+    return f"{fit.step:,}/{fit.iterations:,}  {losses}  map AUC of stage {scorer.stage}: {figures.auc_swapped:.3f}"
+
+
+def _gather(clean: Path, rainy: str | Path | None, val: Path | None, options: dict[str, Any]) -> _Photographs:
+    images = _read(clean)
+    if len(images) < LEAST:
+        raise UserError(f"{clean} has {len(images)} images: FinPercep-RM needs {LEAST} clean photographs or more")
+    digests = [digest(image) for image in images]
+    if val is not None:
+        _refuse_validation(clean, val, digests)
+    fitted, measured = held_apart(len(images))
+    wet = _read(Path(rainy)) if rainy is not None else []
+    name = json.dumps([options, digests, [digest(image) for image in wet]])
+    if not wet:
+        rng = np.random.default_rng(options["seed"])
+        wet = [render_rain(images[i], broad_style(rng), int(rng.integers(2**62))) for i in fitted]
+    key = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return _Photographs([images[i] for i in fitted], [images[i] for i in measured], wet, key)
+
+
+def _read(folder: Path) -> list[np.ndarray]:
+    """The photographs of a folder, at most 400 of them.
+
+    Raises:
+        UserError: one that is smaller than a crop, or cannot be read.
+    """
+    paths = list_images(folder)
+    images = []
+    for path in (paths[i] for i in evenly(len(paths), MOST)):
+        image = read_image(path)
+        if min(image.shape[:2]) < SMALLEST:
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            raise UserError(f"{path} is {size} pixels: FinPercep-RM needs {SMALLEST} on each side; leave it out")
+        images.append(image)
+    return images
+
+
+def _validation_of(run: str | Path | None, given: str | Path | None) -> Path | None:
+    """The folder of validation images that a user names, or a run's where it is still there."""
+    if given is not None:
+        return Path(given)
+    if run is None or not (Path(run) / "config.yaml").is_file():
+        return None
+    from ..config.load import read_yaml
+
+    data = read_yaml(Path(run) / "config.yaml").get("data")
+    named = data.get("val_clean") if isinstance(data, dict) else None
+    return Path(str(named)) if named and Path(str(named)).is_dir() else None
+
+
+def _refuse_validation(clean: Path, val: Path, digests: Sequence[str]) -> None:
+    for path in list_images(val):
+        if (place := digest(read_image(path))) in digests:
+            raise UserError(
+                f"{path} is also image {digests.index(place) + 1} of {clean}: a score must not see the images that it "
+                "is tested with; leave it out of the clean ones"
+            )
+
+
+def _read_partial(path: Path, key: str) -> dict[str, Any] | None:
+    """The state of an interrupted fit of the same images and options; None where there is none."""
+    try:
+        state = load_tensors(path) if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) and state.get("key") == key else None
+
+
+def _iterations_in(minutes: float, trial: Fit) -> int:
+    """How many iterations so many minutes have room for, by a few of a fit that is thrown away."""
+    if minutes <= 0:
+        raise UserError(f"minutes {minutes:g} must be more than 0")
+    trial.advance(trial.batch(0))
+    began = time.perf_counter()
+    for step in range(1, TRIED + 1):
+        trial.advance(trial.batch(step))
+    return max(int(60 * minutes * TRIED / (time.perf_counter() - began)), STAGES)

@@ -1,0 +1,118 @@
+"""What a fitted FinPercep-RM can and cannot see: figures on images that it was not fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .fit import auc
+from .generated import Batch, Material, draw_batch
+from .scorer import FinpercepScorer
+
+SPOILED = 0.15  # of the truth, above which a pixel counts as spoiled
+SAMPLES = 32
+BLOCK = 64  # side of a faulty block, in pixels
+
+
+class Figures(NamedTuple):
+    """On generated samples of photographs that were not fitted to."""
+
+    auc_swapped: float  # of the map against the truth, swapped regions
+    auc_whole: float  # the same on whole weak results: far less means that the seams of a swap were learned
+    clean_over_swapped: float  # share of samples whose scores are in this order
+    swapped_over_weak: float
+    mean_clean: float  # mean of the map; of nearly clean images it should be small
+    mean_weak: float
+
+
+def figures_of(scorer: FinpercepScorer, material: Material, seed: int = 1, samples: int = SAMPLES) -> Figures:
+    """Measure a scorer in its present stage.
+
+    Args:
+        scorer: a fitted one.
+        material: photographs that it has not seen.
+        seed: of the samples.
+        samples: how many.
+    """
+    batch = draw_batch(material, seed, 0, samples, scorer.side)
+    (clean, of_clean), (swapped, of_swapped), (weak, of_weak) = (
+        scores_and_maps(scorer, image, batch) for image in (batch.clean, batch.swapped, batch.weak)
+    )
+    return Figures(
+        auc(of_swapped, batch.swapped_truth > SPOILED),
+        auc(of_weak, batch.weak_truth > SPOILED),
+        float((clean > swapped).float().mean()),
+        float((swapped > weak).float().mean()),
+        float(of_clean.mean()),
+        float(of_weak.mean()),
+    )
+
+
+def scores_and_maps(scorer: FinpercepScorer, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Scores [N] and maps [N, 1, H, W] of images of a batch, on the CPU."""
+    device = scorer.reference.device
+    scores, spoiled = scorer.score_and_map(images.to(device), batch.rainy.to(device))
+    return scores.cpu(), spoiled.cpu()
+
+
+def blurred(block: Tensor) -> Tensor:
+    """Softened."""
+    return F.avg_pool2d(F.pad(block, (2, 2, 2, 2), mode="replicate"), 5, 1)
+
+
+def gridded(block: Tensor) -> Tensor:
+    """A grid of 5 % with a period of 4."""
+    rows, columns = (torch.arange(side) % 4 < 2 for side in block.shape[2:])
+    return block + 0.05 * ((rows[:, None] ^ columns).float() - 0.5).to(block)
+
+
+def ghosted(block: Tensor) -> Tensor:
+    """A faint copy of its own edges beside them."""
+    return block + 0.3 * (block.roll((4, 4), (2, 3)) - blurred(block).roll((4, 4), (2, 3)))
+
+
+def sharpened(block: Tensor) -> Tensor:
+    """Sharpened twice."""
+    return block + 1.5 * (block - blurred(block))
+
+
+def tinted(block: Tensor) -> Tensor:
+    """A tint of 6 %."""
+    return block + block.new_tensor([0.06, 0.0, -0.06])[:, None, None]
+
+
+HACKS: dict[str, Callable[[Tensor], Tensor]] = {
+    hack.__name__: hack for hack in (blurred, gridded, ghosted, sharpened, tinted)
+}
+
+
+def found(
+    scorer: Callable[[Tensor, Tensor], Tensor],
+    derained: list[Tensor],
+    rainy: list[Tensor],
+    hack: Callable[[Tensor], Tensor],
+    seed: int = 0,
+) -> float:
+    """Share of images whose score falls when a block of 64 x 64 of the derained one is made worse.
+
+    Args:
+        scorer: from (image, rainy), [1, 3, H, W] each, to its score, [1].
+        derained, rainy: the images.
+        hack: what is done to the block.
+        seed: of where the block lies.
+    """
+    rng = np.random.default_rng(seed)
+    falls = []
+    for image, wet in zip(derained, rainy, strict=True):
+        side = min(BLOCK, *image.shape[2:])
+        top, left = (int(rng.integers(length - side + 1)) for length in image.shape[2:])
+        worse = image.clone()
+        block = (..., slice(top, top + side), slice(left, left + side))
+        worse[block] = hack(image[block]).clamp(0, 1)
+        falls.append(bool(scorer(worse, wet) < scorer(image, wet)))
+    return sum(falls) / max(len(falls), 1)

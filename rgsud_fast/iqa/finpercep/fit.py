@@ -1,0 +1,210 @@
+"""Fitting FinPercep-RM to a user's photographs: three networks, each begun where the one before ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ...system.watch import Watch, nobody
+from .generated import Batch, Material, draw_batch
+from .losses import MapLoss, Terms, terms_of
+from .network import SIZES, STAGES, FinPercepNet, Gate, blank, like
+from .scorer import FinpercepScorer
+
+SHARES = (0.3, 0.3, 0.4)  # of the iterations, by stage
+WARM_UP, FIRST, LAST = 0.3, 1 / 25, 1e-4  # of the learning rate's one cycle per stage: share, and shares of the peak
+WEIGHT_DECAY = 0.01
+
+
+class Recipe(NamedTuple):
+    """How a size is fitted."""
+
+    side: int  # of the crops, in pixels
+    batch: int  # triplets
+    iterations: int  # of all stages together
+    peak: float  # learning rate
+
+
+RECIPES = {"small": Recipe(96, 6, 1_500, 3e-3), "base": Recipe(256, 32, 30_000, 1e-3)}
+
+
+class Fit:
+    """The state of a fit, and what advances it by an iteration. Its samples are functions of the seed and the step.
+
+    Args:
+        material: photographs and families of faults.
+        scorer: gives the anchors, and gets the networks at the end.
+        size: "small" or "base".
+        seed: of everything drawn.
+        iterations: of all stages together; default: the recipe's.
+        device: where to fit.
+        recipe: of other crops or batches; default: the size's.
+        map_loss, gate: the paper's "l1" and "literal" for comparison; see `terms_of` and `FinPercepNet`.
+        workers: processes that make samples ahead; 0: none.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        scorer: FinpercepScorer,
+        size: str = "small",
+        seed: int = 0,
+        iterations: int | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        recipe: Recipe | None = None,
+        map_loss: MapLoss = "bce",
+        gate: Gate = "kept",
+        workers: int = 0,
+    ) -> None:
+        self.material, self.scorer, self.seed, self.device = material, scorer, seed, torch.device(device)
+        self.recipe = recipe or RECIPES[size]
+        self.map_loss, self.workers = map_loss, workers
+        self.iterations = max(iterations or self.recipe.iterations, STAGES)
+        self.step = 0  # iterations done
+        self.done: list[FinPercepNet] = []  # networks of the stages that have ended
+        first = blank(*SIZES[size], gate).initialise(torch.Generator().manual_seed(seed))
+        self._begin(first.to(self.device))
+
+    @property
+    def stage(self) -> int:
+        """1, 2 or 3: the stage of the next iteration."""
+        return len(self.done) + 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether all stages have."""
+        return self.step >= self.iterations
+
+    def run(self, watch: Watch = nobody, each: Callable[[Terms], None] = lambda terms: None) -> FinpercepScorer:
+        """Go on to the end; `each` is called after every iteration with its terms. Returns the scorer."""
+        for batch in self._batches():
+            each(self.advance(batch))
+            watch(self.step, self.iterations)
+        self.scorer.take(self.done)
+        self.scorer.side = self.recipe.side
+        return self.scorer
+
+    def advance(self, batch: Batch) -> Terms:
+        """One iteration on a batch of samples."""
+        batch = Batch(*(part.to(self.device) for part in batch))
+        first, last = self._span(self.stage)
+        for group in self.optimiser.param_groups:
+            group["lr"] = one_cycle(self.step - first, last - first, self.recipe.peak)
+        with torch.enable_grad():
+            terms = terms_of(self.network, batch, self.scorer.anchors(batch.clean), self.stage, self.map_loss)
+            self.optimiser.zero_grad(set_to_none=True)
+            terms.loss.backward()
+        self.optimiser.step()
+        self.step += 1
+        if self.step == last:
+            self.done.append(like(self.network.state_dict(), self.network.gate).to(self.device))
+            if self.stage <= STAGES:
+                self._begin(self.network)
+        return Terms(*(term.detach() for term in terms))
+
+    def batch(self, step: int) -> Batch:
+        """The samples of an iteration."""
+        count = self.recipe.batch
+        return draw_batch(self.material, self.seed, step * count, count, self.recipe.side)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact resume needs beside the material."""
+        return {
+            "step": self.step,
+            "iterations": self.iterations,
+            "done": [network.state_dict() for network in self.done],
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, in a fit of the same material, size and seed."""
+        self.step, self.iterations = int(state["step"]), int(state["iterations"])
+        gate = self.network.gate
+        self.done = [like(part, gate).to(self.device) for part in state["done"]]
+        self.network.load_state_dict(state["network"])
+        self._begin(self.network)
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def _begin(self, network: FinPercepNet) -> None:
+        """Begin a stage from a network."""
+        self.network = network.train()
+        self.optimiser = torch.optim.AdamW(network.parameters(), self.recipe.peak, weight_decay=WEIGHT_DECAY)
+
+    def _span(self, stage: int) -> tuple[int, int]:
+        """First iteration of a stage, and the one after its last."""
+        ends = [0, *(round(sum(SHARES[:n]) * self.iterations) for n in (1, 2)), self.iterations]
+        return ends[stage - 1], ends[stage]
+
+    def _batches(self) -> Iterator[Batch]:
+        steps = range(self.step, self.iterations)
+        if not self.workers:
+            return map(self.batch, steps)
+        own = torch.Generator()  # else the loader draws from the global one
+        loader: Any = DataLoader(
+            _Samples(self), batch_size=None, sampler=steps, num_workers=self.workers, generator=own, prefetch_factor=4
+        )
+        return iter(loader)
+
+
+class _Samples(Dataset[Batch]):
+    """The batches of a fit by step, for the processes that make them."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.material, self.seed, self.recipe, self.length = fit.material, fit.seed, fit.recipe, fit.iterations
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, step: int) -> Batch:
+        torch.set_num_threads(1)
+        return draw_batch(self.material, self.seed, step * self.recipe.batch, self.recipe.batch, self.recipe.side)
+
+
+def fit_finpercep_scorer(
+    material: Material, scorer: FinpercepScorer, size: str = "small", seed: int = 0, **options: Any
+) -> FinpercepScorer:
+    """Fit the networks of all stages; see `Fit`. `watch` among the options is told how many iterations are done."""
+    watch: Watch = options.pop("watch", nobody)
+    return Fit(material, scorer, size, seed, **options).run(watch)
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """The learning rate of iteration `step` of `steps`: up along a cosine, then down along another."""
+    up = max(round(WARM_UP * steps), 1)
+    if step < up:
+        return peak * _cosine(FIRST, 1.0, (step + 1) / up)
+    return peak * _cosine(1.0, LAST, (step - up + 1) / max(steps - up, 1))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+def held_apart(count: int) -> tuple[list[int], list[int]]:
+    """Places of images to fit with and, every tenth, at least one, to measure with."""
+    measured = list(range(min(4, count - 1), count, 10))
+    return [i for i in range(count) if i not in measured], measured
+
+
+def auc(predicted: Tensor, positive: Tensor) -> float:
+    """Area under the ROC curve: how often a positive is above a negative, ties by half; NaN where one is missing.
+
+    Args:
+        predicted: any numbers, any shape.
+        positive: which of them should be high, bool, same shape.
+    """
+    values, positive = predicted.flatten().double(), positive.flatten()
+    many, few = int(positive.sum()), int((~positive).sum())
+    if not many or not few:
+        return math.nan
+    _, which, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum(0).double()
+    ranks = (ends - (counts - 1) / 2)[which]  # of ties their mean
+    return float((ranks[positive].sum() - many * (many + 1) / 2) / (many * few))

@@ -1,0 +1,122 @@
+"""FinPercep-RM's network: a score of an image and a map of where it is spoiled, from the image and what was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Gate: TypeAlias = Literal["kept", "literal"]
+
+SLOPE = 0.2  # of every LeakyReLU
+STAGES = 3  # with a map, at strides 8, 4 and 2
+FIRST_BIAS = -2.0  # of the map heads: most of an image is not spoiled
+
+
+class Size(NamedTuple):
+    """Channels after each halving, and of the score head."""
+
+    widths: tuple[int, int, int, int]
+    head: int
+
+
+SIZES = {
+    "small": Size((16, 32, 48, 64), 32),  # 197,012 parameters with the heads of all stages; for a CPU
+    "base": Size((64, 128, 192, 256), 128),  # 3,107,396
+}
+
+
+class FinPercepNet(nn.Module):
+    """Score S in (0, 1) and map M in (0, 1), 1 where the image is spoiled.
+
+    The encoder halves four times; the decoder of stage k goes back k times, and its map has stride 8, 4 or 2. Score
+    and map hang together: S = MLP(mean over pixels of f * g(M)) with f the deepest features (after FinPercep-RM, CVPR
+    2026). The first filters sum to zero in each channel, so brightness, which tells scenes apart and not quality, never
+    enters.
+
+    Args:
+        widths: channels after each of the four halvings.
+        head: hidden channels of the score head.
+        gate: g: "kept" is 1 - M, features of what is not spoiled; "literal" is M, with which every clean image would
+            have one and the same score.
+    """
+
+    def __init__(self, widths: Sequence[int] = SIZES["small"].widths, head: int = 32, gate: Gate = "kept") -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.widths, self.gate = (a, b, c, d), gate
+        self.first = nn.Conv2d(6, a, 5, stride=2)
+        self.down = nn.ModuleList(_twice(low, high) for low, high in ((a, b), (b, c), (c, d)))
+        self.up = nn.ModuleList(nn.Conv2d(high + low, low, 3, padding=1) for high, low in ((d, c), (c, b), (b, a)))
+        self.maps = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for width in (c, b, a))
+        self.score = nn.Sequential(nn.Linear(d, head), nn.LeakyReLU(SLOPE), nn.Linear(head, 1))
+
+    def forward(self, images: Tensor, layer: Tensor, stage: int = STAGES) -> tuple[Tensor, Tensor]:
+        """Score and map of each image.
+
+        Args:
+            images: [N, 3, H, W] in [0, 1].
+            layer: what was taken away, rainy - images, same shape; zero where it is not known.
+            stage: 1, 2 or 3: how far the decoder goes.
+
+        Returns:
+            The scores' logits, [N], and the maps' logits, [N, 1, h, w] with h about H / 8, H / 4 or H / 2.
+        """
+        filters = self.first.weight - self.first.weight.mean((2, 3), keepdim=True)
+        both = F.pad(torch.cat([images, layer], 1), (2, 2, 2, 2), mode="replicate")  # zeros would show brightness
+        x = F.leaky_relu(F.conv2d(both, 4 * filters, self.first.bias, 2), SLOPE)  # x 4: about unit variance
+        taps = [x]
+        for block in self.down:
+            taps.append(block(taps[-1]))
+        deepest = x = taps.pop()
+        for convolution in list(self.up)[:stage]:
+            tap = taps.pop()
+            x = F.interpolate(x, size=tap.shape[2:], mode="bilinear", align_corners=False)
+            x = F.leaky_relu(convolution(torch.cat([x, tap], 1)), SLOPE)
+        spoiled = self.maps[stage - 1](x)
+        weights = F.adaptive_avg_pool2d(torch.sigmoid(spoiled), (deepest.shape[2], deepest.shape[3]))
+        weights = weights if self.gate == "literal" else 1 - weights
+        return self.score((deepest * weights).mean((2, 3)))[:, 0], spoiled
+
+    def initialise(self, generator: torch.Generator) -> FinPercepNet:
+        """Draw the first weights from a generator of one's own."""
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight, SLOPE, generator=generator)
+                nn.init.zeros_(cast(Tensor, layer.bias))
+        for head in self.maps:
+            nn.init.constant_(cast(Tensor, head.bias), FIRST_BIAS)
+        return self
+
+
+def blank(widths: Sequence[int], head: int, gate: Gate = "kept") -> FinPercepNet:
+    """A network whose making draws nothing from PyTorch's global generator, which a resumed run must find unmoved."""
+    with torch.random.fork_rng(devices=[]):
+        return FinPercepNet(widths, head, gate)
+
+
+def like(state: dict[str, Tensor], gate: Gate = "kept") -> FinPercepNet:
+    """The network that a state was taken of.
+
+    Raises:
+        KeyError, RuntimeError, ValueError: it is the state of something else.
+    """
+    widths = [len(state["first.weight"]), *(len(state[f"down.{i}.0.weight"]) for i in range(3))]
+    with torch.device("meta"):  # takes no memory but what the state holds, and draws nothing
+        network = FinPercepNet(widths, len(state["score.0.weight"]), gate)
+    copies = {name: value.to(torch.float32, copy=True) for name, value in state.items()}
+    network.load_state_dict(copies, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _twice(low: int, high: int) -> nn.Sequential:
+    """Halve, then look once more at the same scale."""
+    return nn.Sequential(
+        nn.Conv2d(low, high, 3, stride=2, padding=1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(high, high, 3, padding=1),
+        nn.LeakyReLU(SLOPE),
+    )

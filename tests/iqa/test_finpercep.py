@@ -1,0 +1,270 @@
+"""FinPercep-RM: its network, its generated data, its fit, and the traps of both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from mapped import untrained
+from safetensors.torch import save_file
+from tiny import same_bits
+
+from rgsud_fast.data import load_demo
+from rgsud_fast.errors import UserError
+from rgsud_fast.iqa import load_scorer, make_scorer, restore_scorer, save_scorer
+from rgsud_fast.iqa.finpercep.families import FAMILIES
+from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, held_apart, one_cycle
+from rgsud_fast.iqa.finpercep.generated import Material, draw_batch, draw_sample, spoiled_truth
+from rgsud_fast.iqa.finpercep.losses import map_term, rank_term
+from rgsud_fast.iqa.finpercep.network import SIZES, FinPercepNet, blank
+
+SIDE = 48
+TINY = Recipe(SIDE, 2, 6, 3e-3)
+
+
+@pytest.fixture(scope="module")
+def clean() -> list[np.ndarray]:
+    return list(load_demo().clean)
+
+
+def tiny_fit(clean: list[np.ndarray], **options) -> Fit:
+    return Fit(Material(clean), untrained(0), seed=3, recipe=TINY, **options)
+
+
+def test_sizes_have_the_parameters_that_the_method_names():
+    counts = {name: sum(p.numel() for p in blank(*size).parameters()) for name, size in SIZES.items()}
+    assert counts == {"small": 197_012, "base": 3_104_514 + 2_882}
+
+
+@pytest.mark.parametrize("stage, stride", [(1, 8), (2, 4), (3, 2)])
+def test_each_stage_has_a_finer_map(stage, stride):
+    score, spoiled = blank((4, 6, 8, 10), 6)(torch.rand(2, 3, 64, 48), torch.zeros(2, 3, 64, 48), stage)
+    assert list(score.shape) == [2] and list(spoiled.shape) == [2, 1, 64 // stride, 48 // stride]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 13), (33, 50)], ids=str)
+def test_any_size_is_scored_and_mapped(size):
+    scores, spoiled = untrained().score_and_map(torch.rand(1, 3, *size), torch.rand(1, 3, *size))
+    assert torch.isfinite(scores).all() and list(spoiled.shape) == [1, 1, *size]
+
+
+def test_brightness_does_not_enter():
+    network, image = blank((4, 6, 8, 10), 6).initialise(torch.Generator().manual_seed(0)), torch.rand(1, 3, 40, 40) / 2
+    zero = torch.zeros_like(image)
+    assert torch.allclose(network(image, zero)[0], network(image + 0.3, zero)[0], atol=1e-4)
+
+
+def test_literal_gate_knows_one_clean_image_and_kept_gate_knows_two():
+    """Trap 1: where M is 0 the literal product leaves nothing of an image."""
+    apart = {}
+    for gate in ("kept", "literal"):
+        network = FinPercepNet((4, 6, 8, 10), 6, gate).initialise(torch.Generator().manual_seed(0))
+        torch.nn.init.zeros_(network.maps[2].weight)
+        torch.nn.init.constant_(network.maps[2].bias, -40.0)  # M = 0: both images are clean
+        with torch.no_grad():
+            scores, _ = network(torch.rand(2, 3, 48, 48), torch.zeros(2, 3, 48, 48))
+        apart[gate] = float((scores[0] - scores[1]).abs())
+    assert apart["literal"] < 1e-6 < 1e-3 < apart["kept"]
+
+
+def test_truth_is_zero_where_nothing_changed_and_grows_with_the_fault():
+    image = torch.rand(1, 3, 40, 40) * 0.8
+    assert not spoiled_truth(image, image).any()
+    faint, strong = image.clone(), image.clone()
+    faint[..., 10:14, 10:14] += 0.03
+    strong[..., 10:14, 10:14] += 0.15
+    maps = [spoiled_truth(spoiled, image) for spoiled in (faint, strong)]
+    assert 0 < maps[0].max() < maps[1].max() <= 1
+    assert not maps[1][..., 25:, 25:].any()  # far away nothing: the scale is of the data, not of the image
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_keeps_the_shape_and_spoils(family, clean):
+    sample = draw_sample(Material(clean, families=(family,)), 0, 5, SIDE)
+    assert sample.weak.shape == sample.clean.shape == (SIDE, SIDE, 3)
+    assert sample.weak.dtype == sample.swapped.dtype == np.float32
+    assert np.isfinite(sample.weak).all() and sample.weak.min() >= 0 and sample.weak.max() <= 1
+    assert np.abs(sample.weak - sample.clean).max() > 1e-3
+    assert (np.abs(sample.swapped - sample.clean) <= np.abs(sample.weak - sample.clean) + 1e-6).all()
+
+
+def test_samples_are_functions_of_seed_and_number(clean):
+    material = Material(clean)
+    a, b = draw_batch(material, 7, 4, 2, SIDE), draw_batch(material, 7, 4, 2, SIDE)
+    assert same_bits(tuple(a), tuple(b))
+    assert not torch.equal(a.clean, draw_batch(material, 8, 4, 2, SIDE).clean)
+
+
+def test_all_images_of_a_triplet_change_alike(clean):
+    sample = draw_batch(Material(clean, families=("rainy_itself",)), 0, 0, 4, SIDE)
+    assert torch.equal(sample.weak, sample.rainy)
+    same = (sample.swapped_truth == 0).expand_as(sample.clean)
+    assert torch.equal(sample.swapped[same], sample.clean[same])
+
+
+def test_own_results_are_a_third_of_the_samples(clean):
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    material = Material(clean, own=[(grey, grey, grey)])
+    own = sum(np.ptp(draw_sample(material, 0, n, 32).clean) == 0 for n in range(60))
+    assert 10 <= own <= 32
+
+
+def test_smaller_images_than_a_crop_are_reflected():
+    sample = draw_sample(Material([np.random.default_rng(0).integers(0, 255, (30, 20, 3), dtype=np.uint8)]), 0, 0, 32)
+    assert sample.clean.shape == (32, 32, 3)
+
+
+def test_margins_grow_with_the_fault():
+    scores = [torch.tensor([0.9, 0.9]), torch.tensor([0.85, 0.85]), torch.tensor([0.2, 0.2])]
+    faint, strong = (rank_term(scores, [torch.zeros(2), torch.full((2,), mean), torch.ones(2)]) for mean in (0.01, 0.3))
+    assert faint == 0 and strong == pytest.approx(0.25)  # 0.3 asked for, 0.05 found
+
+
+def test_spoiled_pixels_weigh_five_times():
+    logits, truth = torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.0, 1.0]]]])
+    logits[..., 0] = 10  # wrong where nothing is spoiled
+    wrong_there = map_term(logits, truth, "bce")
+    assert map_term(-logits.flip(3), truth, "bce") / wrong_there == pytest.approx(5, rel=0.4)
+
+
+def test_anchors_follow_the_base_score():
+    scorer, images = untrained(), torch.rand(3, 3, 40, 40)
+    anchors = scorer.anchors(images)
+    assert torch.equal(anchors.argsort(), scorer.base.score(images).argsort())
+    assert anchors.min() >= 0.05 and anchors.max() <= 0.95
+
+
+def test_fit_is_exact_after_a_pause_and_moves_no_global_generator(clean):
+    """Trap 8."""
+    before = torch.get_rng_state()
+    whole = tiny_fit(clean)
+    whole.run()
+    assert torch.equal(torch.get_rng_state(), before)
+    for pause in (1, 2, 4):  # in the first stage, at its end, in the last
+        halted = tiny_fit(clean)
+        while halted.step < pause:
+            halted.advance(halted.batch(halted.step))
+        resumed = tiny_fit(clean)
+        resumed.load_state_dict(halted.state_dict())
+        assert same_bits(resumed.run().state(), whole.scorer.state())
+
+
+def test_fit_with_workers_gives_the_same_bits(clean):
+    before = torch.get_rng_state()
+    assert same_bits(tiny_fit(clean, workers=1).run().state(), tiny_fit(clean).run().state())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fit_tells_how_far_it_is(clean):
+    told, terms = [], []
+    tiny_fit(clean).run(lambda done, total: told.append((done, total)), terms.append)
+    assert told == [(n, 6) for n in range(1, 7)] and all(torch.isfinite(one.loss) for one in terms)
+
+
+def test_each_stage_begins_where_the_one_before_ended(clean):
+    fit = tiny_fit(clean)
+    fit.run()
+    first, second = (network.state_dict() for network in fit.done[:2])
+    assert torch.equal(first["up.2.weight"], second["up.2.weight"])  # no one has used it yet
+    assert not torch.equal(first["first.weight"], second["first.weight"])
+
+
+def test_learning_rate_is_one_cycle():
+    rates = [one_cycle(step, 100, 3e-3) for step in range(100)]
+    assert max(rates) == pytest.approx(3e-3) and rates.index(max(rates)) == 29 and rates[-1] < 1e-5
+
+
+def test_a_tenth_of_the_images_is_held_apart():
+    fitted, measured = held_apart(34)
+    assert len(measured) == 3 and sorted(fitted + measured) == list(range(34))
+    assert held_apart(8)[1] == [4]
+
+
+def test_auc():
+    positive = torch.tensor([True, False, True, False])
+    assert auc(torch.tensor([4.0, 1, 3, 2]), positive) == 1
+    assert auc(torch.tensor([1.0, 1, 1, 1]), positive) == 0.5
+    assert np.isnan(auc(torch.rand(3), torch.zeros(3, dtype=torch.bool)))
+
+
+def test_stage_0_is_the_base_score_and_has_no_map():
+    scorer, images, rainy = untrained(0), torch.rand(2, 3, 40, 40), torch.rand(2, 3, 40, 40)
+    assert torch.equal(scorer.score(images, rainy), scorer.base.score(images, rainy))
+    assert not scorer.maps and not scorer.map(images).any()
+    with pytest.raises(ValueError, match="stage 0"):
+        scorer.reward(images, rainy)
+
+
+def test_score_depends_on_no_neighbour():
+    scorer, images, rainy = untrained(), torch.rand(3, 3, 40, 40), torch.rand(3, 3, 40, 40)
+    scores, spoiled = scorer.score_and_map(images, rainy)
+    assert torch.equal(scores, scorer.score(images, rainy)) and torch.equal(spoiled, scorer.map(images, rainy))
+    assert torch.equal(scores[1:2], scorer.score(images[1:2], rainy[1:2]))
+
+
+def test_reward_has_a_gradient_to_the_image():
+    scorer, rainy = untrained(), torch.rand(2, 3, 40, 40)
+    image = rainy.clone().requires_grad_()
+    scorer.reward(image, rainy).sum().backward()
+    assert torch.isfinite(image.grad).all() and image.grad.abs().sum() > 0
+
+
+def test_large_images_are_scored_by_windows(monkeypatch):
+    from rgsud_fast.iqa.finpercep import scorer as module
+
+    image, rainy = torch.rand(1, 3, 70, 90), torch.rand(1, 3, 70, 90)
+    whole = untrained().score_and_map(image, rainy)
+    monkeypatch.setattr(module, "LARGEST", 1000)
+    monkeypatch.setattr(module, "WINDOW", 48)
+    tiled = untrained().score_and_map(image, rainy)
+    assert tiled[1].shape == whole[1].shape and float((tiled[0] - whole[0]).abs()) < 0.05
+
+
+def test_scorer_is_saved_and_loaded_with_all_stages(tmp_path):
+    scorer, images, rainy = untrained(), torch.rand(1, 3, 40, 40), torch.rand(1, 3, 40, 40)
+    save_scorer(scorer, tmp_path / "fin.safetensors")
+    for loaded in (
+        load_scorer(tmp_path / "fin.safetensors"),
+        make_scorer(f"finpercep:{tmp_path / 'fin.safetensors'}", (), ()),
+        restore_scorer("finpercep", scorer.state()),
+    ):
+        for stage in range(4):
+            loaded.stage = scorer.stage = stage
+            assert torch.equal(loaded.score(images, rainy), scorer.score(images, rainy))
+        assert loaded.side == SIDE
+
+
+def test_files_of_another_score_or_version_are_refused(tmp_path):
+    path = tmp_path / "fin.safetensors"
+    save_scorer(untrained().base, path)
+    with pytest.raises(UserError, match="holds the score domain"):
+        make_scorer(f"finpercep:{path}", (), ())
+    scorer = untrained()
+    state = scorer.state()
+    state["options"][0] = 9
+    scorer.state = lambda: state
+    save_scorer(scorer, path)
+    with pytest.raises(UserError, match="no fitted scorer"):
+        load_scorer(path)
+
+
+def test_ensemble_needs_a_fitted_file():
+    with pytest.raises(UserError, match="in an ensemble finpercep needs a file"):
+        make_scorer("ensemble:[finpercep,niqe]", (), ())
+
+
+def test_any_file_gives_a_scorer_or_one_line(tmp_path):
+    """Tensors of other sizes, types and values, or none."""
+    path, state = tmp_path / "fin.safetensors", untrained().state()
+    rng = np.random.default_rng(0)
+    strange = (torch.zeros(()), torch.zeros(0), torch.zeros(0, 7), torch.full((4,), torch.nan), torch.ones(3, 0, 3, 3))
+    for number in range(60):
+        name = [*state][int(rng.integers(len(state)))] if number >= 8 else ["options", "reference"][number % 2]
+        broken = {**state, name: strange[int(rng.integers(len(strange)))]} if number % 6 else {**state}
+        if not number % 6:
+            del broken[name]
+        save_file(broken, path, metadata={"scorer": "finpercep"})
+        try:
+            load_scorer(path).score(torch.rand(1, 3, 40, 40))
+        except UserError as error:
+            assert "no fitted scorer" in str(error)
