@@ -220,16 +220,17 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
     weights = config.loss
     pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
     if not weights.generator:
-        rainy, rewards, improved, rewarded = map(inputs.get, ("rainy", "rewards", "improved", "rewarded"))
-        given = rainy, rewards, improved, rewarded, guidance
-        return Step(*without_generator(nets, weights, pasted, *given)[:2], {})
-    crops = inputs["rainy"], inputs["clean"]
+        given = [inputs.get(name) for name in ("rainy", "rewards", "improved", "rewarded")]
+        loss, terms, _ = without_generator(nets, weights, pasted, given[0], given[1], given[2], given[3], guidance)
+        return Step(loss, terms, {})
+    rainy, clean = inputs["rainy"], inputs["clean"]
     if stage == 1:
-        done = stage1(nets, *crops, weights, pasted)
+        done = stage1(nets, rainy, clean, weights, pasted)
     else:
-        options = weights, config.reward.switch, inputs.get("rewarded"), pasted, guidance
-        done = stage2(nets, *crops, inputs["rewards"], inputs["improved"], *options)
-    shown = done.fakes if weights.discriminator_fakes == "all" else done.fakes[: len(crops[0])]
+        switch, known = config.reward.switch, (inputs["rewards"], inputs["improved"])
+        rewarded = inputs.get("rewarded")
+        done = stage2(nets, rainy, clean, *known, weights, switch, rewarded, pasted, guidance)
+    shown = done.fakes if weights.discriminator_fakes == "all" else done.fakes[: len(rainy)]
     return Step(done.loss, done.terms, {"discriminator": Judged(inputs["reals"], shown)})
 
 
