@@ -11,7 +11,7 @@ from torch.nn.functional import l1_loss
 
 import rgsud_fast
 from rgsud_fast.methods.method import Step, reinforcement, weigh
-from rgsud_fast.networks.weights import configured_derainer
+from rgsud_fast.networks.known import configured_derainer
 
 
 class Networks(NamedTuple):

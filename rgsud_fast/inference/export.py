@@ -19,10 +19,10 @@ from ..config.parts import Kind, part_of
 from ..errors import UserError, install, reason
 from ..networks.derainers.layouts import LAYOUTS
 from ..networks.derainers.start import read_derainer
+from ..networks.known import DERAINERS
 from ..networks.toolbox import Chain
 from ..networks.weights import (
     CHECKPOINT,
-    DERAINERS,
     METHOD,
     RESERVED,
     find_weights,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..config import Config, LossConfig
 from ..networks import Discriminator, RainGenerator, UNet, init_fan_in
-from ..networks.weights import configured_derainer
+from ..networks.known import configured_derainer
 from ..ops import derain_loss, rain_residual
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance, reward_terms

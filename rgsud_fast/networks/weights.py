@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..config import NetworkConfig
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.files import replacing
@@ -24,31 +23,9 @@ from ..system.hub import fetch, is_hub_name
 from ..system.names import takes_home, utf8_name
 from ..system.torch_files import load_tensors
 from ..version import version
-from . import Discriminator, NAFNet, RainGenerator, UNet
-from .derainers.drsformer import DRSformer
 from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
-from .derainers.nerd_rain import NeRDRain
-from .derainers.restormer import Restormer
-from .derainers.transformer import pad_by_reflection
-from .projector import Projector
-from .translators import Translator
+from .known import KINDS, classes_of
 
-DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
-    "nafnet": NAFNet,
-    "restormer": Restormer,
-    "drsformer": DRSformer,
-    "nerd_rain": NeRDRain,
-}
-KINDS: dict[str, type[nn.Module]] = {
-    "derainer": NAFNet,
-    "unet": UNet,
-    "generator": RainGenerator,
-    "discriminator": Discriminator,
-    "painter": Translator,
-    "projector": Projector,
-    "clean_judge": Discriminator,
-    "rainy_judge": Discriminator,
-}
 FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
@@ -57,16 +34,6 @@ CHECKPOINT = "checkpoint.pt"  # of a run; the derainer of an unfinished one is r
 METHOD = "method"  # in a run's metadata: what trained it; older files, which lack it, are RGSUD's
 NO_RAIN = "nothing"  # where the method paints no rain
 PASTED = "pasted"  # or this, where a run has no generator: rain is what the derainer takes away
-
-
-def configured_derainer(config: NetworkConfig) -> nn.Module:
-    """The configured derainer; it pads as one that has started from a file does where a run once began so."""
-    derainer: Any = DERAINERS[config.derainer](**config.derainer_sizes)
-    if config.derainer != "nafnet":
-        derainer.last.weight.data.mul_(config.last_gain)
-    if config.derainer_start is not None:
-        pad_by_reflection(derainer)
-    return cast(nn.Module, derainer)
 
 
 @takes_home
@@ -91,7 +58,7 @@ def pack_network(module: nn.Module, kind: Kind, metadata: dict[str, str] | None 
     Raises:
         ValueError: the metadata has reserved names.
     """
-    own = type(module) not in _classes(kind).values()  # a user's own class may have a `sizes` that means something else
+    own = type(module) not in classes_of(kind).values()  # whose `sizes` may mean something else
     sizes = json.dumps(None if own else module.sizes)
     text = dict(zip(RESERVED, (FORMAT, kind, sizes, type(module).__name__, version()), strict=True))
     if clash := set(RESERVED) & (metadata or {}).keys():
@@ -133,7 +100,7 @@ def load_network(path: str | Path, kind: Kind | None = None) -> nn.Module:
     try:
         _check_sizes(sizes, tensors)
         with torch.device("meta"):  # takes no memory but what the file holds
-            module = _classes(found).get(text.get("class", ""), KINDS[found])(**sizes)
+            module = classes_of(found).get(text.get("class", ""), KINDS[found])(**sizes)
         copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
         module.load_state_dict(copies, assign=True)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -206,12 +173,6 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
         return inside
     check_weights(path, kind)
     return path
-
-
-def _classes(kind: str) -> dict[str, type[nn.Module]]:
-    """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
-    classes = (*DERAINERS.values(), Translator) if kind == "derainer" else (KINDS[kind],)
-    return {network.__name__: network for network in classes}
 
 
 def _went_on(checkpoint: Path, weights: Path) -> bool:

@@ -14,7 +14,8 @@ from ..errors import UserError, reason
 from ..iqa import CallableScorer, save_scorer, validity
 from ..iqa.factory import check_saves
 from ..iqa.metrics import fixed_filter
-from ..networks.weights import CROP, DERAINERS, METHOD, RAIN_FROM, pack_network, save_network
+from ..networks.known import DERAINERS
+from ..networks.weights import CROP, METHOD, RAIN_FROM, pack_network, save_network
 from ..runs.folder import RunFolder
 from ..runs.model_card import write_card
 from ..system.progress import Progress

@@ -17,8 +17,8 @@ from ..methods import rgsud
 from ..methods.build import METHODS
 from ..methods.guidance import Guidance
 from ..methods.method import Judged, Step
+from ..networks.known import DERAINERS
 from ..networks.translators import Translator
-from ..networks.weights import DERAINERS
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed, GraphMemory, fixed_shapes
 from ..optim.gradient_norms import gradient_norms, keep_buffers

@@ -18,7 +18,8 @@ from rgsud_fast.cli import network_commands
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import BOUND, OPSET, SUFFIXES, export
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
-from rgsud_fast.networks.weights import KINDS, load_network, read_metadata, save_network
+from rgsud_fast.networks.known import KINDS
+from rgsud_fast.networks.weights import load_network, read_metadata, save_network
 
 for name in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(name, reason="exporting needs pip install -e '.[export]'")

@@ -10,7 +10,7 @@ from rgsud_fast.config.parts import PARTS
 from rgsud_fast.methods import losses
 from rgsud_fast.methods.rgsud import JUDGES, TOGETHER, Networks, discriminator_loss, stage1, stage2
 from rgsud_fast.networks import Discriminator, NAFNet, RainGenerator, UNet
-from rgsud_fast.networks.weights import KINDS
+from rgsud_fast.networks.known import KINDS
 from rgsud_fast.ops import derain_loss
 
 SIZES = {"derainer": {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]}}

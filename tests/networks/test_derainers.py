@@ -21,8 +21,9 @@ from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks import NAFNet, checkpoint_blocks
 from rgsud_fast.networks.derainers.layouts import LAYOUTS, layout_of
 from rgsud_fast.networks.derainers.start import read_start
+from rgsud_fast.networks.known import DERAINERS
 from rgsud_fast.networks.tiles import run_tiled
-from rgsud_fast.networks.weights import DERAINERS, load_network, pack_network, read_metadata
+from rgsud_fast.networks.weights import load_network, pack_network, read_metadata
 from rgsud_fast.training import train
 
 each_derainer = pytest.mark.parametrize("name", DERAINERS)

@@ -19,7 +19,8 @@ from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.inference.export import export
 from rgsud_fast.inference.rain import rain
 from rgsud_fast.networks.derainers.start import read_derainer, read_start
-from rgsud_fast.networks.weights import DERAINERS, load_network
+from rgsud_fast.networks.known import DERAINERS
+from rgsud_fast.networks.weights import load_network
 
 # Of small networks, from the layer tables; with the published sizes the same tables give the published counts.
 PUBLISHED = json.loads((Path(__file__).parent / "derainer_layouts.json").read_text())

@@ -17,7 +17,8 @@ from rgsud_fast.config import PRESETS, Config, load_config
 from rgsud_fast.iqa import NiqeScorer, brisque, load_brisque_model, load_scorer, save_scorer
 from rgsud_fast.iqa.niqe import NiqeModel, load_niqe_model
 from rgsud_fast.networks import NAFNet
-from rgsud_fast.networks.weights import DERAINERS, load_network, save_network
+from rgsud_fast.networks.known import DERAINERS
+from rgsud_fast.networks.weights import load_network, save_network
 from rgsud_fast.runs.checkpoint import FIELDS, load_checkpoint, save_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

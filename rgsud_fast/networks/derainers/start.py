@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from ...errors import UserError
-from ..weights import DERAINERS, load_network
+from ..known import DERAINERS
+from ..weights import load_network
 from .transformer import pad_by_reflection
 
 if TYPE_CHECKING:

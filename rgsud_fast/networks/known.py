@@ -1,0 +1,49 @@
+"""The classes of networks by name, as files and the configuration know them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+
+from ..config import NetworkConfig
+from . import Discriminator, NAFNet, RainGenerator, UNet
+from .derainers.drsformer import DRSformer
+from .derainers.nerd_rain import NeRDRain
+from .derainers.restormer import Restormer
+from .derainers.transformer import pad_by_reflection
+from .projector import Projector
+from .translators import Translator
+
+DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
+    "nafnet": NAFNet,
+    "restormer": Restormer,
+    "drsformer": DRSformer,
+    "nerd_rain": NeRDRain,
+}
+KINDS: dict[str, type[nn.Module]] = {
+    "derainer": NAFNet,
+    "unet": UNet,
+    "generator": RainGenerator,
+    "discriminator": Discriminator,
+    "painter": Translator,
+    "projector": Projector,
+    "clean_judge": Discriminator,
+    "rainy_judge": Discriminator,
+}
+
+
+def configured_derainer(config: NetworkConfig) -> nn.Module:
+    """The configured derainer; it pads as one that has started from a file does where a run once began so."""
+    derainer: Any = DERAINERS[config.derainer](**config.derainer_sizes)
+    if config.derainer != "nafnet":
+        derainer.last.weight.data.mul_(config.last_gain)
+    if config.derainer_start is not None:
+        pad_by_reflection(derainer)
+    return cast(nn.Module, derainer)
+
+
+def classes_of(kind: str) -> dict[str, type[nn.Module]]:
+    """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
+    classes = (*DERAINERS.values(), Translator) if kind == "derainer" else (KINDS[kind],)
+    return {network.__name__: network for network in classes}
