@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from ..config.derainers import DerainerName
 from ..config.parts import Kind
 from ..errors import UserError
 from ..system.given import check_images, check_weights
@@ -34,7 +35,7 @@ def export(
     output: Annotated[Path | None, arg(metavar="OUT")] = None,
     /,
     *,
-    to: Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer", "drsformer", "nerd_rain"],
+    to: Literal["onnx", "torchscript", "safetensors", DerainerName],
     network: Kind = "derainer",
 ) -> None:
     """Write a network for other programs, for images of any size and number, and check what the file computes.
