@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from ..config.derainers import DerainerName
 from ..config.parts import NetworkName
 from ..errors import UserError
 from ..system.device_names import check_device
@@ -36,7 +37,7 @@ def export(
     output: Annotated[Path | None, arg(metavar="OUT")] = None,
     /,
     *,
-    to: Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer", "drsformer", "nerd_rain"],
+    to: Literal["onnx", "torchscript", "safetensors", DerainerName],
     network: NetworkName = "derainer",
 ) -> None:
     """Write a network for other programs, for images of any size and number, and check what the file computes.

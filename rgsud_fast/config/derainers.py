@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+DerainerName = Literal["nafnet", "restormer", "drsformer", "nerd_rain"]  # their classes are `DERAINERS`
 MOST_CHANNELS = 2**20  # of a level
 
 

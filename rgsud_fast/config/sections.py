@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import UserError
 from ..system.names import with_home
-from .derainers import DRSformerConfig, NeRDRainConfig, RestormerConfig, Sizes
+from .derainers import DerainerName, DRSformerConfig, NeRDRainConfig, RestormerConfig, Sizes
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
@@ -63,9 +63,7 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     """The derainer's kind and the sizes of the four networks."""
 
-    derainer: Literal["nafnet", "restormer", "drsformer", "nerd_rain"] = Field(
-        "nafnet", description="Which network derains; each kind has sizes of its own."
-    )
+    derainer: DerainerName = Field("nafnet", description="Which network derains; each kind has sizes of its own.")
     derainer_width: int = Field(32, ge=1, description="Channels of the NAFNet derainer at full resolution.")
     derainer_encoder: tuple[int, ...] = Field((2, 2, 4, 8), description="Derainer blocks per encoder level.")
     derainer_middle: int = Field(12, ge=0, description="Derainer blocks at the lowest resolution.")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import Dim
 
+from ..config.derainers import DerainerName
 from ..config.parts import Kind, part_of
 from ..errors import UserError, install, reason
 from ..networks.derainers.layouts import LAYOUTS
@@ -39,7 +40,7 @@ from ..system.names import takes_home
 from .tiled_network import Weights
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
-Format: TypeAlias = Literal["onnx", "torchscript", "safetensors", "nafnet", "restormer", "drsformer", "nerd_rain"]
+Format: TypeAlias = Literal["onnx", "torchscript", "safetensors", DerainerName]
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"} | dict.fromkeys(DERAINERS, ".pth")
 # The largest difference, as a share of the largest number that the network makes, or of 1; the paper's derainer: 6e-7.
 BOUND = 1e-5
