@@ -21,19 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from rgsud_fast.config.toolbox import SEVERITIES
-from rgsud_fast.data import list_images, read_image
-from rgsud_fast.errors import UserError
 from rgsud_fast.networks.toolbox import Chain, load_box
-from rgsud_fast.networks.toolbox.box import configured
 from rgsud_fast.optim.adam import set_rate
-from rgsud_fast.runs.folder import RunFolder
-from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import write_text
-from rgsud_fast.system.watch import nobody
 from rgsud_fast.toolchain.environment import decibels
 from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
 from rgsud_fast.toolchain.oracles import forward_selection, in_parts
-from rgsud_fast.toolchain.workshop import Workshop, open_photographs
+from rgsud_fast.toolchain.workshop import Workshop, open_box
 
 RIVAL = "one network of the same size"
 SIZES = {"small": (9, 45), "paper": (14, 64)}  # layers and width: 130,998 and 448,195 parameters
@@ -52,7 +46,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    workshop = open_workshop(args.box, args.clean, args.device)
+    workshop = open_box(args.box, args.device, args.clean)
     found = measure(workshop, args.episodes, args.searched)
     found["selection"] = selection(workshop, args.searched)
     if args.rival_steps:
@@ -66,17 +60,6 @@ def main() -> None:
     print(f"a photograph of {PHOTOGRAPH[1]} x {PHOTOGRAPH[0]} pixels takes {found['seconds']:.2f} s")
     if args.json:
         write_text(args.json, json.dumps(found, indent=2) + "\n")
-
-
-def open_workshop(box: Path, clean: Path | None, device: str) -> Workshop:
-    """The toolbox with its photographs, or with others in place of the held-out ones."""
-    config = configured(box)
-    if config.clean is None:
-        raise UserError(f"{box} does not say what it was trained on")
-    training, held_out = open_photographs(config.clean, RunFolder(box).cache, nobody)
-    if clean is not None:
-        held_out = [read_image(path, config.agent.side) for path in list_images(clean)]
-    return Workshop(config, RunFolder(box), training, held_out, pick_device(device))
 
 
 def measure(workshop: Workshop, episodes: int, searched: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..networks.weights import load_network
 from ..runs.folder import RunFolder
 from ..system.files import write_text
 from ..system.names import takes_home
-from .train import restart_at_gate
+from .train import refuse_ways_out, restart_at_gate
 
 
 @takes_home
@@ -46,6 +46,7 @@ def add(box: str | Path, name: str, weights: str | Path) -> Path:
     folder = RunFolder(box)
     folder.own()
     with folder.releasing():
+        refuse_ways_out(folder)
         save_tool(path, load_network(weights, "derainer"))
         (box / AGENT).unlink(missing_ok=True)
         shutil.rmtree(box / TUNED, ignore_errors=True)

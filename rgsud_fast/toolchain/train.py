@@ -18,7 +18,7 @@ from ..config.toolbox import ToolboxConfig, load_toolbox_config
 from ..config.toolbox_presets import TOOLBOX_PRESETS, with_run
 from ..data.image_files import READABLE
 from ..errors import UserError
-from ..networks.toolbox import TOOLS, is_box
+from ..networks.toolbox import TOOLS, TUNED, is_box
 from ..networks.toolbox.box import CONFIG, save_tool
 from ..networks.weights import load_network
 from ..runs.checkpoint import save_checkpoint
@@ -99,7 +99,7 @@ def train(
     with folder.releasing(), Progress(len(PHASES), quiet=quiet) as progress, folder.explain_full_disks():
         if not resume:
             _refuse_other_contents(folder)
-        folder.refuse_ways_out()
+        refuse_ways_out(folder)
         _tidy(folder)
         sides = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
         workshop = Workshop(settings, folder, *sides, device, dict(tools or {}))
@@ -255,10 +255,22 @@ def _refuse_other_contents(folder: RunFolder) -> None:
         raise UserError(f"{folder.path} holds images: give a folder for the toolbox alone as --out")
 
 
+def refuse_ways_out(folder: RunFolder) -> None:
+    """Demand that tools, too, are written inside, also in a folder that came from somebody else.
+
+    Raises:
+        UserError: a link leads out of the folder; the message names it.
+    """
+    folder.refuse_ways_out()
+    for name in (TOOLS, TUNED):
+        if not (folder.path / name).resolve().is_relative_to(folder.path.resolve()):
+            raise UserError(f"{folder.path / name} is a link that leads out of the toolbox: remove it")
+
+
 def _tidy(folder: RunFolder) -> None:
     """Remove the temporary files of a training that was killed while it wrote."""
     folder.tidy()
-    for name in (TOOLS, "tools-joint"):
+    for name in (TOOLS, TUNED):
         remove_leftovers(folder.path / name / "*.safetensors")
 
 

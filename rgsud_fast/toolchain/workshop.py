@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..config.toolbox import ToolboxConfig, ToolConfig
-from ..data import FolderSet
+from ..data import FolderSet, list_images, read_image
 from ..errors import UserError
 from ..networks.toolbox import TOOLS, TUNED, Agent
-from ..networks.toolbox.box import load_tool
+from ..networks.toolbox.box import configured, load_tool
 from ..runs.folder import RunFolder
-from ..system.watch import Watch
+from ..system.device import pick_device
+from ..system.watch import Watch, nobody
 from .episodes import Episodes, Stream, tool_batch
 
 LEAST_PHOTOGRAPHS, LEAST_SIDE = 20, 96
@@ -92,6 +93,21 @@ class Workshop:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             return Agent(len(self.config.tools), self.side).to(self.device)
+
+
+def open_box(box: Path, device: str = "auto", clean: Path | None = None) -> Workshop:
+    """A finished toolbox with the photographs that it was made of; `clean` takes the place of those it held out.
+
+    Raises:
+        UserError: no toolbox, or its photographs are gone.
+    """
+    config = configured(box)
+    if config.clean is None:
+        raise UserError(f"{box} does not say what it was made of")
+    training, held_out = open_photographs(config.clean, RunFolder(box).cache, nobody)
+    if clean is not None:
+        held_out = [read_image(path, LEAST_SIDE) for path in list_images(clean)]
+    return Workshop(config, RunFolder(box), training, held_out, pick_device(device))
 
 
 def open_photographs(folder: Path, cache: Path, watch: Watch) -> tuple[list[np.ndarray], list[np.ndarray]]:

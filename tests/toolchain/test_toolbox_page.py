@@ -3,9 +3,11 @@
 import runpy
 from pathlib import Path
 
+import torch
 from pydantic import BaseModel
 
 from rgsud_fast.config.toolbox import ToolboxConfig, ToolConfig
+from rgsud_fast.runs.html import Panel, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +29,20 @@ def test_the_rival_is_as_large_as_the_toolbox():
     bench = runpy.run_path(str(ROOT / "bench" / "toolbox.py"))
     sizes = {name: sum(p.numel() for p in bench["Rival"](*size).parameters()) for name, size in bench["SIZES"].items()}
     assert sizes == {"small": 130_998, "paper": 448_195}
+
+
+def test_the_picture_of_chains_has_a_row_for_each():
+    image, chains = torch.rand(3, 48, 48), runpy.run_path(str(ROOT / "docs" / "chains.py"))
+    panels = [
+        Panel("input", image, "20 dB"),
+        Panel("noise", image, "22 dB"),
+        Panel("stop", image),
+        Panel("truth", image),
+    ]
+    page = chains["picture"]([Row("a", panels), Row("b", panels)])
+    assert page.size == (5 * 200 - 8, 2 * 230 - 8)
+    shown = [page.getpixel((x * 200 + 96, 96)) != (255, 255, 255) for x in range(5)]
+    assert shown == [True, True, False, False, True]
 
 
 def test_bars_and_table_of_the_bench():

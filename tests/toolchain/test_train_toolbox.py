@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -213,13 +214,21 @@ def test_what_is_refused_in_words(scenes, box, tmp_path):
 
 
 def test_a_box_whose_tools_are_not_the_agents_is_refused(box, tmp_path):
-    import shutil
-
     other = shutil.copytree(box, tmp_path / "box")
     text = (other / "config.yaml").read_text().replace("name: sharp", "name: other")
     (other / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="has learned with the tools soft, sharp, and the toolbox has soft, other"):
         load_box(other)
+
+
+def test_tools_are_written_inside_also_in_a_folder_of_somebody_elses(box, tmp_path):
+    other = shutil.copytree(box, tmp_path / "box")
+    shutil.rmtree(other / "tools-joint")
+    (tmp_path / "outside").mkdir()
+    (other / "tools-joint").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="tools-joint is a link that leads out of the toolbox: remove it"):
+        train(out=other, resume=True, quiet=True)
+    assert not list((tmp_path / "outside").iterdir())
 
 
 def test_an_own_tool_is_given_again_where_a_box_is_loaded(scenes, tmp_path):
