@@ -55,8 +55,8 @@ CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr":
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
 KERNELS = [
-    (norm.fwd_kernel, NORM, PARAMETERS),
-    (norm.bwd_kernel, NORM, PARAMETERS),
+    (norm.fwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
+    (norm.bwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
     (conv.conv_kernel, CONV | {"HAS_BIAS": False, "HAS_RESIDUAL": False, "HAS_SIGN": False, "BLOCK_D": 128}, FLOATS),
     (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
