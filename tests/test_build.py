@@ -37,31 +37,41 @@ COMPILE_TRITON = """
 import triton
 from triton import language as tl
 from triton.backends.compiler import GPUTarget
-from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as conv
+from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as passes, implicit_gemm as conv
 from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
+from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
 
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
 NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
 PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "eps": "fp32"}
-CONV = {"TAPS": 3, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_SIGN": True, "ACC": tl.float32, "WIDEN": False,
-        "BLOCK_P": 128, "BLOCK_D": 64, "BLOCK_C": 64}
-FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8"}
+MATRIX = {"HEIGHT": 64, "WIDTH": 48, "CHANNELS": 64, "CHANNELS_OUT": 64, "TAPS": 3, "SLOPE": 0.2, "WIDEN": False}
+CONV = MATRIX | {"HAS_IN_SIGN": False, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_POSITIVE": True, "ACC": tl.float32,
+                 "BLOCK_P": 64, "BLOCK_D": 64, "BLOCK_K": 32}
+FLOATS = {"slope": "fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "sign_ptr": "*u8", "positive_ptr": "*u8"}
 CROPS = dict.fromkeys(("pixels_ptr", "versions_ptr"), "*u8") | {"windows_ptr": "*i64", "size": "i64"}
 POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "places_ptr": "*i64", "slot_ptr": "*i32",
         "entered_ptr": "*u8", "last_offset": "i64", "margin": "fp32"}
 CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr": "*fp64", "across_weight_ptr": "*fp64"}
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
-INSTANCE = {"ACC": tl.float32, "BLOCK_P": 128, "BLOCK_C": 16}
+PASS = {"CHANNELS": 64, "SLOPE": 0.2}
+SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
+PIECES = {"CHANNELS": 128, "ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
+STEEP, SUMS = {"SLOPE": 0.2, "EPS": 1e-5}, {"statistics_ptr": "*fp32", "sums_ptr": "*fp32"}
 KERNELS = [
     (norm.fwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
     (norm.bwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
-    (conv.conv_kernel, CONV | {"HAS_BIAS": False, "HAS_RESIDUAL": False, "HAS_SIGN": False, "BLOCK_D": 128}, FLOATS),
-    (conv.activation_kernel, {"BLOCK_P": 128, "BLOCK_D": 64}, FLOATS),
-    (instance.fwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
-    (instance.bwd_kernel, INSTANCE, FLOATS | {"eps": "fp32"}),
+    (conv.conv_kernel, CONV | {"HAS_IN_SIGN": True, "HAS_BIAS": False, "HAS_POSITIVE": False}, FLOATS),
+    (passes.epilogue_kernel, PASS | {"HAS_RESIDUAL": True, "ACC": tl.float32, "BLOCK": 2048}, FLOATS),
+    (passes.activation_kernel, PASS | {"ROWS": 1024, "WRITE": True, "BLOCK_P": 32, "BLOCK_D": 64}, FLOATS),
+    (instance.statistics_kernel, PIECES, SUMS),
+    (instance.apply_kernel, PIECES | STEEP, SUMS),
+    (instance.sums_kernel, PIECES | STEEP, SUMS),
+    (instance.gradient_kernel, PIECES | STEEP, SUMS),
+    (shuffle.shuffle_kernel, SHUFFLE, {}),
+    (shuffle.unshuffle_kernel, SHUFFLE, {}),
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),
     (pool.enter_kernel, {"SLOTS": 4}, POOL),
     (pool.copy_kernel, {"BLOCK": 512}, POOL | {"size": "i64"}),
@@ -73,7 +83,7 @@ KERNELS = [
     (naf.gate_kernel, NORM, PARAMETERS),
     (naf.gate_back_kernel, NORM, PARAMETERS),
     (naf.depthwise_back_kernel, NORM, PARAMETERS),
-    (conv.correlate_kernel, {"TAPS": 3, "WIDEN": False, "BLOCK_P": 64, "BLOCK_C": 64, "BLOCK_D": 64}, FLOATS),
+    (conv.correlate_kernel, MATRIX | {"HAS_SIGN": True, "BLOCK_P": 32, "BLOCK_K": 32, "BLOCK_D": 32}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:
     for dtype in ("fp32", "bf16"):

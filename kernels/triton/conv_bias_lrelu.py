@@ -1,8 +1,9 @@
-"""Triton kernels of conv_bias_lrelu: implicit matrix products, the rest in their epilogue.
+"""conv_bias_lrelu on the GPU: the library's convolution, and one Triton pass for all that stands around it.
 
-Forward and the gradient at x are one kernel: a program owns a block of output pixels and output channels and walks the
-taps. The gradient at the weights sums over pixels in parts, which are added in a fixed order. Any strides are read; the
-channels last in memory is what the GPU likes. Compiled for sm_90 and run by the interpreter; not yet measured on a GPU.
+Forward that is bias, LeakyReLU, residual and what tells the sign; backward the gradient before the activation and the
+sum of the bias. `ops/_convolutions.py` says where our own implicit GEMM, which needs neither pass, takes the library's
+place. Everything is rows of channels, [N * H * W, C], as channels-last images lie. Compiled for sm_90 and run by the
+interpreter; not yet measured on a GPU.
 """
 
 from __future__ import annotations
@@ -12,23 +13,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rgsud_fast.ops._layout import empty_beside
+from rgsud_fast.ops._convolutions import takes_own
+from rgsud_fast.ops._layout import in_layout_of, last, without_autocast
 
+from . import implicit_gemm
 from ._launch import accumulator, on_device
 
-_PIXELS = 128  # per program
-_PARTS = 64  # most sums of the weights' gradient that are made apart
+_ELEMENTS = 2048  # per program of the pass forward: 16 a thread
+_ROWS = 1024  # pixels per program of the pass backward
 
 
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor, slope: float, residual: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """lrelu(conv(x) + bias) (+ residual); and what tells the sign before the activation, which a residual hides."""
-    packed = weight.permute(2, 3, 1, 0).to(x.dtype).contiguous()  # [K, K, C, D]
-    out = empty_beside(x, weight.shape[0])
-    sign = None if residual is None else torch.empty_like(out, dtype=torch.uint8)
-    _convolve(x, packed, out, slope, bias, residual, sign)
-    return out, out if sign is None else sign
+    if takes_own("forward", x, weight):
+        return implicit_gemm.forward(x, weight, bias, slope, residual)
+    with without_autocast(x):
+        before = last(torch.conv2d(last(x), _low(weight, x), None, padding=weight.shape[2] // 2))
+    sign = None if residual is None else torch.empty_like(before, dtype=torch.uint8)
+    _epilogue(before, bias, slope, None if residual is None else last(residual), sign)
+    out = in_layout_of(x, before)
+    return out, out if sign is None else in_layout_of(x, sign)
 
 
 def backward(
@@ -37,223 +43,143 @@ def backward(
     sign: Tensor,
     weight: Tensor,
     slope: float,
-    at_x: bool = True,
+    wants_x: bool = True,
     v_residual: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients at x (None unless asked for; v_residual is added to it), weight and bias."""
-    v_before, v_bias = _through_activation(v_out, sign, slope, weight.dtype)
-    v_x = None
-    if at_x:
-        turned = weight.flip(2, 3).permute(2, 3, 0, 1).to(x.dtype).contiguous()  # [K, K, D, C]
-        v_x = empty_beside(x, x.shape[1])
-        _convolve(v_before, turned, v_x, 1.0, None, v_residual, None)
-    return v_x, _correlate(x, v_before, weight), v_bias
+    own_x, own_weight = wants_x and takes_own("at_x", x, weight), takes_own("at_weight", x, weight)
+    if own_weight and (own_x or not wants_x):  # these go through the activation as they load
+        v_bias = _through_activation(v_out, sign, slope, weight.dtype, write=False)[1]
+        v_before, more = v_out, None if slope == 1 else sign
+    else:
+        v_before, v_bias = _through_activation(v_out, sign, slope, weight.dtype)
+        more = None
+    return *at_inputs(v_before, more, x, weight, slope, wants_x, True, v_residual), v_bias
+
+
+def at_inputs(
+    v_before: Tensor,
+    sign: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    slope: float,
+    wants_x: bool,
+    wants_weight: bool,
+    v_residual: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of the gradient before the activation those at x, with v_residual added to it, and at the weights.
+
+    With sign it is the one after the activation, which only our own convolution takes.
+    """
+    own_x, own_weight = wants_x and takes_own("at_x", x, weight), wants_weight and takes_own("at_weight", x, weight)
+    v_x = implicit_gemm.at_x(v_before, sign, x, weight, slope, v_residual) if own_x else None
+    v_weight = implicit_gemm.at_weight(v_before, sign, x, weight, slope) if own_weight else None
+    rest = [wants_x and not own_x, wants_weight and not own_weight]
+    if any(rest):
+        pad = weight.shape[2] // 2
+        with without_autocast(x):
+            found_x, found_weight, _ = torch.ops.aten.convolution_backward(
+                v_before, last(x), _low(weight, x), None,
+                [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [*rest, False],
+            )  # fmt: skip
+        if rest[0]:
+            v_x = in_layout_of(x, found_x if v_residual is None else found_x.add_(v_residual))
+        if rest[1]:
+            v_weight = found_weight.to(weight.dtype).contiguous()
+    return v_x, v_weight
 
 
 @triton.jit
-def conv_kernel(
-    x_ptr,  # [N, C, H, W] of any strides
-    weight_ptr,  # [TAPS, TAPS, C, D]
+def epilogue_kernel(
+    out_ptr,  # [pixels, D]: the convolution, overwritten by the result
     bias_ptr,  # [D]
     residual_ptr,  # as out
-    out_ptr,  # [N, D, H, W] of any strides
     sign_ptr,  # as out, uint8
-    height,
-    width,
-    pixels,  # N * H * W
-    channels,
-    channels_out,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    out_n,
-    out_c,
-    out_h,
-    out_w,
-    slope,
-    TAPS: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
+    elements,
+    CHANNELS: tl.constexpr,
+    SLOPE: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
-    HAS_SIGN: tl.constexpr,
     ACC: tl.constexpr,
-    WIDEN: tl.constexpr,  # the interpreter cannot multiply bfloat16
-    BLOCK_P: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    BLOCK_C: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
-    n, y, x = p // (height * width), p // width % height, p % width
-    d = tl.program_id(1).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
-    acc = tl.zeros((BLOCK_P, BLOCK_D), dtype=ACC)
-    for tap in range(TAPS * TAPS):
-        from_y = y + tap // TAPS - TAPS // 2
-        from_x = x + tap % TAPS - TAPS // 2
-        inside = (p < pixels) & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-        row = x_ptr + n * x_n + from_y * x_h + from_x * x_w
-        for begin in range(0, channels, BLOCK_C):
-            c = begin + tl.arange(0, BLOCK_C).to(tl.int64)
-            seen = tl.load(row[:, None] + c[None, :] * x_c, mask=inside[:, None] & (c < channels)[None, :], other=0.0)
-            at = (tap * channels + c)[:, None] * channels_out + d[None, :]
-            weight = tl.load(weight_ptr + at, mask=(c < channels)[:, None] & (d < channels_out)[None, :], other=0.0)
-            if WIDEN:
-                seen, weight = seen.to(ACC), weight.to(ACC)
-            acc = tl.dot(seen, weight, acc, input_precision="ieee", out_dtype=ACC)
-
-    if HAS_BIAS:
-        acc += tl.load(bias_ptr + d, mask=d < channels_out, other=0.0).to(ACC)[None, :]
-    at = (n * out_n + y * out_h + x * out_w)[:, None] + d[None, :] * out_c
-    mask = (p < pixels)[:, None] & (d < channels_out)[None, :]
-    if HAS_SIGN:
-        tl.store(sign_ptr + at, (acc > 0).to(tl.uint8), mask=mask)
-    acc = tl.where(acc > 0, acc, acc * slope)
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    place = tl.arange(0, BLOCK)
+    inside = place < elements - first
+    # Where the first channel is known to be 0, the loads of the bias are known to be wide.
+    first_d = 0 if BLOCK % CHANNELS == 0 else (first % CHANNELS).to(tl.int32)
+    d = (first_d + place) % CHANNELS
+    before = tl.load(out_ptr + first + place, mask=inside, other=0.0).to(ACC) + tl.load(bias_ptr + d).to(ACC)
+    out = before
+    if SLOPE != 1:
+        out = tl.where(before > 0, before, before * SLOPE)
     if HAS_RESIDUAL:
-        acc += tl.load(residual_ptr + at, mask=mask, other=0.0).to(ACC)
-    tl.store(out_ptr + at, acc.to(out_ptr.dtype.element_ty), mask=mask)
+        tl.store(sign_ptr + first + place, (before > 0).to(tl.uint8), mask=inside)
+        out += tl.load(residual_ptr + first + place, mask=inside, other=0.0).to(ACC)
+    tl.store(out_ptr + first + place, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def activation_kernel(
-    v_out_ptr,  # [N, D, H, W], strides as sign's
-    sign_ptr,  # positive where the activation's input was
+    v_out_ptr,  # [pixels, D]
+    sign_ptr,  # as v_out; positive where the activation's input was
     v_before_ptr,  # as v_out
     partials_ptr,  # [programs, D]: of v_bias
-    height,
-    width,
     pixels,
-    channels,
-    stride_n,
-    stride_c,
-    stride_h,
-    stride_w,
-    slope,
+    ROWS: tl.constexpr,  # pixels of a program
+    CHANNELS: tl.constexpr,
+    SLOPE: tl.constexpr,  # 1: there is nothing to do but the sums
+    WRITE: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    p = tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
-    d = tl.program_id(1).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
-    at = (p // (height * width) * stride_n + p // width % height * stride_h + p % width * stride_w)[:, None]
-    at += d[None, :] * stride_c
-    mask = (p < pixels)[:, None] & (d < channels)[None, :]
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     acc: tl.constexpr = partials_ptr.dtype.element_ty
-    v = tl.load(v_out_ptr + at, mask=mask, other=0.0).to(acc)
-    sign = tl.load(sign_ptr + at, mask=mask, other=0)
-    v = tl.where(sign > 0, v, v * slope)
-    tl.store(v_before_ptr + at, v.to(v_before_ptr.dtype.element_ty), mask=mask)
-    to = partials_ptr + tl.program_id(0).to(tl.int64) * channels + d
-    tl.store(to, tl.sum(v, axis=0), mask=d < channels)
+    start = first * CHANNELS
+    sums = tl.zeros((BLOCK_P, BLOCK_D), dtype=acc)
+    for begin in range(0, ROWS, BLOCK_P):
+        row = begin + tl.arange(0, BLOCK_P)
+        at = row[:, None] * CHANNELS + d[None, :]
+        mask = (row < pixels - first)[:, None] & (d < CHANNELS)[None, :]
+        v = tl.load(v_out_ptr + start + at, mask=mask, other=0.0).to(acc)
+        if SLOPE != 1:
+            sign = tl.load(sign_ptr + start + at, mask=mask, other=0)
+            v = tl.where(sign > 0, v, v * SLOPE)
+        if WRITE:
+            tl.store(v_before_ptr + start + at, v.to(v_before_ptr.dtype.element_ty), mask=mask)
+        sums += v
+    to = partials_ptr + tl.program_id(0).to(tl.int64) * CHANNELS + d
+    tl.store(to, tl.sum(sums, axis=0), mask=d < CHANNELS)
 
 
-@triton.jit
-def correlate_kernel(
-    x_ptr,  # [N, C, H, W] of any strides
-    v_ptr,  # [N, D, H, W] of any strides: the gradient before the activation
-    partials_ptr,  # [parts, TAPS, TAPS, C, D]
-    height,
-    width,
-    pixels,
-    part,  # pixels per part, a multiple of BLOCK_P
-    channels,
-    channels_out,
-    x_n,
-    x_c,
-    x_h,
-    x_w,
-    v_n,
-    v_c,
-    v_h,
-    v_w,
-    TAPS: tl.constexpr,
-    WIDEN: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    tap = tl.program_id(1)
-    blocks = tl.cdiv(channels_out, BLOCK_D)
-    c = (tl.program_id(2) // blocks).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
-    d = (tl.program_id(2) % blocks).to(tl.int64) * BLOCK_D + tl.arange(0, BLOCK_D)
-    acc_type: tl.constexpr = partials_ptr.dtype.element_ty
-    acc = tl.zeros((BLOCK_C, BLOCK_D), dtype=acc_type)
-    first = tl.program_id(0).to(tl.int64) * part
-    for begin in range(0, part, BLOCK_P):
-        p = first + begin + tl.arange(0, BLOCK_P)
-        n, y, x = p // (height * width), p // width % height, p % width
-        from_y = y + tap // TAPS - TAPS // 2
-        from_x = x + tap % TAPS - TAPS // 2
-        there = p < pixels
-        inside = there & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-        at = (n * x_n + from_y * x_h + from_x * x_w)[None, :] + c[:, None] * x_c
-        seen = tl.load(x_ptr + at, mask=inside[None, :] & (c < channels)[:, None], other=0.0)
-        at = (n * v_n + y * v_h + x * v_w)[:, None] + d[None, :] * v_c
-        v = tl.load(v_ptr + at, mask=there[:, None] & (d < channels_out)[None, :], other=0.0)
-        if WIDEN:
-            seen, v = seen.to(acc_type), v.to(acc_type)
-        acc = tl.dot(seen, v, acc, input_precision="ieee", out_dtype=acc_type)
-    at = (tl.program_id(0).to(tl.int64) * TAPS * TAPS + tap) * channels * channels_out
-    at = at + c[:, None] * channels_out + d[None, :]
-    tl.store(partials_ptr + at, acc, mask=(c < channels)[:, None] & (d < channels_out)[None, :])
-
-
-def _convolve(
-    x: Tensor,
-    weight: Tensor,
-    out: Tensor,
-    slope: float,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    sign: Tensor | None,
-) -> None:
-    images, channels, height, width = x.shape
-    channels_out, pixels = out.shape[1], images * height * width
-    residual = residual if residual is None or residual.stride() == out.stride() else _like(residual, out)
-    block_d = _block(channels_out, 128)
-    with on_device(x):
-        conv_kernel[(triton.cdiv(pixels, _PIXELS), triton.cdiv(channels_out, block_d))](
-            x, weight, bias, residual, out, sign, height, width, pixels, channels, channels_out,
-            *x.stride(), *out.stride(), slope, TAPS=weight.shape[0], HAS_BIAS=bias is not None,
-            HAS_RESIDUAL=residual is not None, HAS_SIGN=sign is not None, ACC=accumulator(x), WIDEN=not x.is_cuda,
-            BLOCK_P=_PIXELS, BLOCK_D=block_d, BLOCK_C=_block(channels, 64),
+def _epilogue(out: Tensor, bias: Tensor, slope: float, residual: Tensor | None, sign: Tensor | None) -> None:
+    with on_device(out):
+        epilogue_kernel[(triton.cdiv(out.numel(), _ELEMENTS),)](
+            out, bias, residual, sign, out.numel(), CHANNELS=out.shape[1], SLOPE=slope,
+            HAS_RESIDUAL=residual is not None, ACC=accumulator(out), BLOCK=_ELEMENTS,
         )  # fmt: skip
 
 
-def _through_activation(v_out: Tensor, sign: Tensor, slope: float, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The gradient before the activation, and its sum over pixels."""
-    images, channels, height, width = v_out.shape
-    v_out = v_out if v_out.stride() == sign.stride() else _like(v_out, sign)
-    v_before, pixels = torch.empty_like(v_out), images * height * width
-    programs, block = triton.cdiv(pixels, _PIXELS), _block(channels, 64)
+def _through_activation(
+    v_out: Tensor, sign: Tensor, slope: float, wide: torch.dtype, write: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The gradient before the activation, channels last and written where there is one, and its sum over pixels."""
+    write = write and slope != 1
+    v_out, sign = last(v_out), last(sign)
+    channels = v_out.shape[1]
+    pixels = v_out.numel() // channels
+    block_d = min(64, triton.next_power_of_2(channels))
+    programs = triton.cdiv(pixels, _ROWS)
+    v_before = torch.empty_like(v_out) if write else v_out
     partials = v_out.new_empty(programs, channels, dtype=wide)
     with on_device(v_out):
-        activation_kernel[(programs, triton.cdiv(channels, block))](
-            v_out, sign, v_before, partials, height, width, pixels, channels, *v_out.stride(), slope,
-            BLOCK_P=_PIXELS, BLOCK_D=block,
+        activation_kernel[(programs, triton.cdiv(channels, block_d))](
+            v_out, sign, v_before, partials, pixels, ROWS=_ROWS, CHANNELS=channels, SLOPE=slope, WRITE=write,
+            BLOCK_P=2048 // block_d, BLOCK_D=block_d,
         )  # fmt: skip
     return v_before, partials.sum(0)
 
 
-def _correlate(x: Tensor, v: Tensor, weight: Tensor) -> Tensor:
-    """The gradient at the weights, in their dtype."""
-    images, channels, height, width = x.shape
-    channels_out, taps, pixels = v.shape[1], weight.shape[2], images * height * width
-    block_c, block_d, block_p = _block(channels, 64), _block(channels_out, 64), 64
-    part = triton.cdiv(triton.cdiv(pixels, _PARTS), block_p) * block_p
-    parts = triton.cdiv(pixels, part)
-    partials = x.new_empty(parts, taps, taps, channels, channels_out, dtype=weight.dtype)
-    blocks = triton.cdiv(channels, block_c) * triton.cdiv(channels_out, block_d)
-    with on_device(x):
-        correlate_kernel[(parts, taps * taps, blocks)](
-            x, v, partials, height, width, pixels, part, channels, channels_out, *x.stride(), *v.stride(),
-            TAPS=taps, WIDEN=not x.is_cuda, BLOCK_P=block_p, BLOCK_C=block_c, BLOCK_D=block_d,
-        )  # fmt: skip
-    return partials.sum(0).permute(3, 2, 0, 1).contiguous()
-
-
-def _like(x: Tensor, other: Tensor) -> Tensor:
-    """x with the strides of another tensor of its shape."""
-    return torch.empty_like(other, dtype=x.dtype).copy_(x)
-
-
-def _block(channels: int, most: int) -> int:
-    # A matrix product needs 16 at least.
-    return max(16, min(most, triton.next_power_of_2(channels)))
+def _low(weight: Tensor, x: Tensor) -> Tensor:
+    """The weights as the library's convolution of x takes them."""
+    return weight.to(x.dtype, memory_format=torch.channels_last)

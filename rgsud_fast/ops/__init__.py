@@ -11,6 +11,7 @@ from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
 from .nafblock import nafblock
 from .nss_features import nss_features
+from .pixel_shuffle_skip import pixel_shuffle_skip
 from .pool_update import pool_update
 from .rain_residual import rain_residual
 from .residual_block import residual_block
@@ -29,6 +30,7 @@ __all__ = [
     "layernorm2d",
     "nafblock",
     "nss_features",
+    "pixel_shuffle_skip",
     "pool_update",
     "rain_residual",
     "removed_layer",

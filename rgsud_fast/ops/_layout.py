@@ -44,6 +44,16 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
+def last(x: Tensor) -> Tensor:
+    """The same features with their channels last in memory; no copy where they lie so."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def in_layout_of(x: Tensor, out: Tensor) -> Tensor:
+    """Features whose channels lie last in memory as those of x lie: last too, else first, which costs a copy."""
+    return out.contiguous() if x.is_contiguous() else out  # of one channel or one pixel both are true
+
+
 def empty_beside(x: Tensor, channels: int) -> Tensor:
     """Room for [N, channels, H, W] in the dtype, on the device and in the layout of x."""
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

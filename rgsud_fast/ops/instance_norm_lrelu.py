@@ -51,9 +51,10 @@ def reference(x: Tensor, slope: float = 0.2, eps: float = EPS) -> Tensor:
 class _InstanceNormLrelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float, eps: float, impl: ModuleType) -> Tensor:
-        ctx.save_for_backward(x)
+        out, *kept = impl.forward(x, slope, eps)
+        ctx.save_for_backward(x, *kept)
         ctx.slope, ctx.eps, ctx.impl = slope, eps, impl
-        return impl.forward(x, slope, eps)
+        return out
 
     @staticmethod
     @once_differentiable

@@ -66,6 +66,10 @@ def rain_residual(*images: Tensor) -> Tensor:
     return ops.rain_residual(images[:3], images[3:])
 
 
+def upsampled(size: Size) -> Tensor:
+    return image_of(Size(size.images, size.channels, 2 * size.height, 2 * size.width))
+
+
 # Of each op: what is called, and valid arguments of that size.
 CALLS: dict[str, tuple[Callable[..., Any], Callable[[Size], list[Any]]]] = {
     "high_pass": (ops.high_pass, lambda s: [image_of(s)]),
@@ -77,6 +81,7 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[Size], list[Any]]]] = {
     "conv_bias_lrelu": (ops.conv_bias_lrelu, lambda s: [image_of(s), *convolution(s, 1 + 2 * (s.height % 4)), 0.2]),
     "residual_block": (ops.residual_block, lambda s: [image_of(s), *convolution(s, 3), *convolution(s, 3), 0.2]),
     "instance_norm_lrelu": (ops.instance_norm_lrelu, lambda s: [image_of(s), 0.2, 1e-5]),
+    "pixel_shuffle_skip": (ops.pixel_shuffle_skip, lambda s: [image_of(s, 4 * s.channels), upsampled(s)]),
     "nafblock": (nafblock, lambda s: [image_of(s), *naf_weights(s)]),
     "nss_features": (ops.nss_features, lambda s: [image_of(s, 3), 2 * s.channels, MATLAB]),
     "nss_features, whole": (ops.nss_features, lambda s: [image_of(s, 3), None, OPENCV]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from kernel_cases import assert_backward_twice, assert_matches, assert_same_bits, each_kernel
@@ -13,12 +15,28 @@ def features(shape, device="cpu", dtype=torch.float32):
     return (torch.randn(shape, dtype=torch.float64) * 2 + 0.5).to(device, dtype).requires_grad_()
 
 
-# A short row, one and several blocks of pixels and of channels.
+# A short row, one and several blocks of pixels and of channels, one piece and several of 256 pixels and of 512.
 @each_kernel("instance_norm_lrelu")
-@pytest.mark.parametrize("shape", [(1, 3, 1, 7), (2, 5, 7, 13), (1, 18, 16, 33)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 3, 1, 7), (2, 5, 7, 13), (1, 70, 16, 33), (2, 2, 130, 131)], ids=str)
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=str)
 def test_matches_reference(device, backend, shape, dtype, tolerance):
     assert_matches(instance_norm_lrelu, backend, [features(shape, device, dtype)], tolerance)
+
+
+def test_the_gpu_reads_with_hundreds_of_programs(monkeypatch):
+    kernel = pytest.importorskip("rgsud_fast.kernels.triton.instance_norm_lrelu")
+    grids = []
+
+    class Launch:
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return lambda *args, **constants: None
+
+    for name in ("statistics_kernel", "apply_kernel", "sums_kernel", "gradient_kernel"):
+        monkeypatch.setattr(kernel, name, Launch())
+    x = torch.zeros(8, 128, 64, 64)  # of the discriminator's second layer
+    kernel.backward(x, x, kernel.forward(x, 0.2, 1e-5)[1], 0.2, 1e-5)
+    assert [math.prod(grid) for grid in grids] == [8 * 16 * 2] * 4
 
 
 @each_kernel("instance_norm_lrelu")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...ops import NafWeights, nafblock
+from ...ops import NafWeights, nafblock, pixel_shuffle_skip
 from ...ops.nafblock import compose
 from .._common import Conv, check_image, cut, pad_to_multiple
 
@@ -47,7 +47,8 @@ class NAFNet(nn.Module):
         self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths[:-1])
         self.middle = _blocks(widths[-1], middle)
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False), nn.PixelShuffle(2)) for c in widths[-2::-1]
+            nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False))
+            for c in widths[-2::-1]  # the shuffle adds the skip
         )
         self.decoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths[-2::-1], decoder, strict=True))
         self.last = Conv(width, 3, 3)
@@ -65,7 +66,7 @@ class NAFNet(nn.Module):
             x = down(x)
         x = self.middle(x)
         for up, blocks in zip(self.ups, self.decoder, strict=True):
-            x = blocks(up(x) + skips.pop())
+            x = blocks(pixel_shuffle_skip(up(x), skips.pop()))
         return cut(self.last(x) + padded, height, width)
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 from . import _C, address, dtype_name, planes, threads
 
 
-def forward(x: Tensor, slope: float, eps: float) -> Tensor:
-    """lrelu((x - mean) / sqrt(var + eps)) of each plane."""
+def forward(x: Tensor, slope: float, eps: float) -> tuple[Tensor]:
+    """lrelu((x - mean) / sqrt(var + eps)) of each plane, and nothing for the way back."""
     out = torch.empty_like(x)
     _C.instance_norm_lrelu_forward_cpu(dtype_name(x), address(x), address(out), *planes(x), slope, eps, threads())
-    return out
+    return (out,)
 
 
 def backward(v_out: Tensor, x: Tensor, slope: float, eps: float) -> Tensor:
