@@ -60,8 +60,8 @@ SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
 PIECES = {"CHANNELS": 128, "ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
 STEEP, SUMS = {"SLOPE": 0.2, "EPS": 1e-5}, {"statistics_ptr": "*fp32", "sums_ptr": "*fp32"}
 KERNELS = [
-    (norm.fwd_kernel, NORM, PARAMETERS),
-    (norm.bwd_kernel, NORM, PARAMETERS),
+    (norm.fwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
+    (norm.bwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
     (conv.conv_kernel, CONV, FLOATS),
     (conv.conv_kernel, CONV | {"HAS_IN_SIGN": True, "HAS_BIAS": False, "HAS_POSITIVE": False}, FLOATS),
     (passes.epilogue_kernel, PASS | {"HAS_RESIDUAL": True, "ACC": tl.float32, "BLOCK": 2048}, FLOATS),

@@ -51,7 +51,7 @@ def fwd_kernel(
     channels,
     pixels,
     blocks,
-    eps,
+    eps: tl.constexpr,  # a float argument is float32, too coarse for float64
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
@@ -76,7 +76,7 @@ def bwd_kernel(
     channels,
     pixels,
     blocks,
-    eps,
+    eps: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):

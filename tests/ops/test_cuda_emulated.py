@@ -1,6 +1,7 @@
 """The CUDA kernels on a machine without a GPU: compiled as C++ with fibers for threads, and held against the CPU's.
 
 It shows that the kernels compute the right numbers; nothing about speed, and nothing about races between blocks.
+Threads also run in shuffled orders: what lacks a __syncthreads() then gives other numbers.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ from rgsud_fast.ops._native import address
 ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 WRAPPERS = """
+#include <cuda_runtime.h>
+
 #include "cuda_launchers.h"
 #include "nss_features.h"
 using namespace rgsud;
 extern "C" {
+void shuffle(int64_t seed) {
+  emulated::shuffled = seed > 0;
+  emulated::chance.seed(seed);
+}
 void high_pass(const float* in, float* out, int64_t p, int64_t h, int64_t w, bool adjoint, int64_t beside) {
   high_pass_cuda<float>(in, out, {p, h, w}, adjoint, beside, nullptr);
 }
@@ -67,7 +74,7 @@ void nss(const float* images, float* grey, double* half, float* normal, void* ta
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
+def compiled(tmp_path_factory):
     """The launchers of kernels/cuda as C functions over the CPU's memory."""
     if not COMPILER:
         pytest.skip("no C++ compiler")
@@ -91,6 +98,13 @@ def kernels(tmp_path_factory):
     for name in ("ssim_partials", "nss_tails", "candidate_partials"):
         getattr(loaded, name).restype = ctypes.c_int64
     return loaded
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["in order", "shuffled", "shuffled again"])
+def kernels(request, compiled):
+    """The same, with the threads of a block in order or not."""
+    call(compiled.shuffle, request.param)
+    return compiled
 
 
 def split(arguments):

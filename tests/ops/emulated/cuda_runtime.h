@@ -1,6 +1,7 @@
 // CUDA on a CPU, for tests: the threads of a block are fibers that take turns, and switch where the kernel
-// synchronises. Found in place of CUDA's own header. Blocks run one after another, so __shared__ memory is plain static
-// memory, filled with NaN before each. It knows what the kernels here use and no more.
+// synchronises; in the order of their numbers, or in one that a seed shuffles anew after every synchronisation, so that
+// a missing one shows. Found in place of CUDA's own header. Blocks run one after another, so __shared__ memory is plain
+// static memory, filled with NaN before each. It knows what the kernels here use and no more.
 #pragma once
 
 #include <ucontext.h>
@@ -10,6 +11,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #define __global__ static
@@ -37,6 +40,8 @@ inline ucontext_t scheduler;
 inline size_t running = 0;
 inline std::vector<double> lanes;  // what each thread offers to its warp
 inline const std::function<void()>* kernel = nullptr;
+inline bool shuffled = false;
+inline std::mt19937 chance;
 
 inline void place(size_t thread) {
   running = thread;
@@ -71,9 +76,12 @@ inline void run_block() {
     }),
                 0);
   }
+  std::vector<size_t> order(threads);
+  std::iota(order.begin(), order.end(), 0);
   for (bool some = true; some;) {
     some = false;
-    for (size_t t = 0; t < threads; ++t) {
+    if (shuffled) std::shuffle(order.begin(), order.end(), chance);
+    for (const size_t t : order) {
       if (done[t]) continue;
       place(t);
       swapcontext(&scheduler, &fibers[t]);
