@@ -55,7 +55,7 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
     if derainer is not None:
         _check_derainer(derainer, config.crop)
     if config.val_local_statistics and not isinstance(nets.derainer, NAFNet):
-        other = config.network.derainer if derainer is None else "a derainer of your own"
+        other = type(nets.derainer).__name__
         raise UserError(f"val_local_statistics is known of NAFNet alone; leave it off with {other}")
     checkpoint_blocks(nets.derainer, config.network.checkpoint == "block")
     layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other

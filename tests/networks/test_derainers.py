@@ -24,6 +24,7 @@ from rgsud_fast.networks.derainers.start import read_start
 from rgsud_fast.networks.known import DERAINERS
 from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.networks.weights import load_network, pack_network, read_metadata
+from rgsud_fast.optim.precision import in_precision
 from rgsud_fast.training import train
 
 each_derainer = pytest.mark.parametrize("name", DERAINERS)
@@ -86,6 +87,33 @@ def test_checkpoints_by_block_change_no_bit_of_the_gradients(name):
         found.append([None if p.grad is None else p.grad.clone() for p in network.parameters()])
     assert any(gradient is not None and gradient.abs().max() > 0 for gradient in found[0])
     assert all(a is b is None or torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@each_derainer
+def test_bfloat16_trains_it(name):
+    network, image = built(name).train(), torch.rand(2, 3, 32, 32)
+    made = in_precision(network, torch.bfloat16)(image)
+    made.square().mean().backward()
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    assert made.dtype == torch.float32 and all(torch.isfinite(gradient).all() for gradient in gradients)
+    exact = network(image)
+    assert 0 < (made - exact).abs().mean() < 0.05 * (exact - image).abs().mean()
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ({"blocks": [1, 1]}, r"network\.restormer: blocks and heads must have the same number of levels"),
+        ({"dim": 7}, r"network\.restormer: dim must be even"),
+        ({"heads": [1, 2, 4, 7]}, r"network\.restormer: heads must divide the channels"),
+        ({"expansion": 0}, r"network\.restormer\.expansion: must be greater than 0"),
+        ({"width": 3}, r"network\.restormer\.width: no such field"),
+    ],
+)
+def test_sizes_that_cannot_be_are_told_in_one_line(sizes, message):
+    with pytest.raises(UserError, match=message) as told:
+        load_config({"network": {"derainer": "restormer", "restormer": sizes}})
+    assert "\n" not in str(told.value)
 
 
 def test_checkpoints_keep_less():
@@ -166,7 +194,7 @@ def test_local_statistics_are_nafnets_alone():
         if name == "nafnet":
             build_networks(config, torch.device("cpu"))
             continue
-        with pytest.raises(UserError, match=f"known of NAFNet alone; leave it off with {name}"):
+        with pytest.raises(UserError, match=f"known of NAFNet alone; leave it off with {DERAINERS[name].__name__}"):
             build_networks(config, torch.device("cpu"))
 
 
