@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, install
 from ..system.files import replacing
 from ..system.names import takes_home
 from .pixel_limit import check_pixels, given_limit, is_beyond_pillow, most_pixels, without_pillows_limit
@@ -23,6 +23,8 @@ from .tiff import Tiff, decode_tiff
 
 JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 SUFFIXES = JPEG | {".png", ".bmp", ".tif", ".tiff", ".webp"}  # of files that are read and written
+_OF_CAMERAS = "dng cr2 cr3 crw nef nrw arw srf orf rw2 raf pef srw raw x3f 3fr iiq"
+RAW = frozenset(f".{kind}" for kind in _OF_CAMERAS.split())  # as they are
 SMALLEST = 32  # pixels on the shorter side
 
 _LONGEST = {".webp": 16383, **dict.fromkeys(JPEG, 65500)}  # pixels on a side that Pillow's encoders write
@@ -89,7 +91,7 @@ def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: fl
         UserError: what is wrong with it.
     """
     largest = most_pixels() if largest is None else largest
-    with decoding():
+    with decoding(suffix="" if isinstance(file, bytes) else Path(file).suffix):
         tiff = decode_tiff(file, largest)
         if tiff is None:
             with open_image(file, largest) as opened:
@@ -147,8 +149,12 @@ def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def decoding(path: str | Path | None = None) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is decoded into a UserError that begins with its path, if that is given."""
+def decoding(path: str | Path | None = None, suffix: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong while a file is decoded into a UserError that begins with its path, if that is given.
+
+    `suffix` is what the file's name ends in, where the caller names it.
+    """
+    suffix = suffix if path is None else Path(path).suffix
     name = "" if path is None else f"{path}: "
     try:
         yield
@@ -158,8 +164,22 @@ def decoding(path: str | Path | None = None) -> Iterator[None]:
         raise UserError(f"{name}no such file") from None
     # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
+        reason = _first_line(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = hint_of(suffix) or "of no known kind"
         raise UserError(f"{name}cannot be read as an image ({reason}); replace or remove it") from None
+
+
+def hint_of(suffix: str) -> str:
+    """What makes files of an ending readable, or what to do with them; "" of others."""
+    suffix = suffix.lower()
+    if suffix in (".heic", ".heif", ".hif"):
+        return f"HEIC is read with the extra heif: {install('heif')}"
+    if suffix == ".avif":
+        return "AVIF is read with Pillow 11.3 or later"
+    if suffix in RAW:
+        return "raw photographs are not read: develop them to TIFF or JPEG"
+    return "GIF is not read: write it as PNG" if suffix == ".gif" else ""
 
 
 def check_size(height: int, width: int, smallest: int) -> None:

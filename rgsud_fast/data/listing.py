@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from ..system.names import takes_home
-from .image_files import READABLE, natural
+from .image_files import RAW, READABLE, hint_of, natural
 
 # Folders that cameras' cards, network storage and archivers add; names are compared without case.
 _NOBODYS = frozenset(
@@ -19,16 +19,10 @@ _NOBODYS = frozenset(
     | {"system volume information", "thumbs.db"}
 )
 _PICTURES = ".avif .heic .heif .hif .gif .jxl .jp2 .j2k .psd .tga .ppm .pgm .pnm .exr .hdr .mpo"
-_RAW = ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .orf .rw2 .raf .pef .srw .raw .x3f .3fr .iiq"
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .mts .m2ts .3gp .wmv .flv"
-_TOLD = frozenset(f"{_PICTURES} {_RAW} {_VIDEOS}".split())
+_TOLD = frozenset(f"{_PICTURES} {_VIDEOS}".split()) | RAW
 _CLOSED = ("folder that cannot be entered", "folders that cannot be entered")
 _NOWHERE = ("link that leads nowhere", "links that lead nowhere")
-_HINTS = {
-    ".heic": "HEIC is read with the extra heif: pip install 'rgsud-fast[heif]'",
-    ".avif": "AVIF is read with Pillow 11.3 or later",
-}
-_HINTS |= {".heif": _HINTS[".heic"], ".hif": _HINTS[".heic"]}
 
 
 class Listing(NamedTuple):
@@ -146,5 +140,5 @@ def count_kinds(passed: Counter[str | tuple[str, str]]) -> str:
     endings = sorted((kind for kind in passed if isinstance(kind, str)), key=lambda kind: (-passed[kind], kind))
     parts = [f"{passed[kind]} {kind}" for kind in endings]
     parts += [f"{passed[names]} {names[passed[names] > 1]}" for names in (_NOWHERE, _CLOSED) if passed[names]]
-    hints = dict.fromkeys(_HINTS[kind] for kind in endings if kind in _HINTS)
+    hints = dict.fromkeys(hint for kind in endings if (hint := hint_of(kind)) and kind not in RAW and kind != ".gif")
     return ", ".join(parts) + "".join(f" ({hint})" for hint in hints)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import UserError
+from ..errors import UserError, install
 from ..system.names import name_bytes
 from .pixel_limit import limit_mark
 
@@ -169,7 +169,7 @@ def expand(pattern: str) -> list[Shard]:
     try:
         from webdataset.shardlists import expand_urls
     except ImportError:
-        raise UserError(f"{pattern}: shards need the package webdataset: pip install 'rgsud-fast[shards]'") from None
+        raise UserError(f"{pattern}: shards need the package webdataset: {install('shards')}") from None
     try:
         places = expand_urls(pattern)
     except (ValueError, AssertionError) as error:  # braces out of balance; a ${NAME} that the environment lacks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import math
 import zlib
@@ -73,9 +74,13 @@ def decode_tiff(file: str | Path | bytes, most: float) -> Tiff | None:
         return None
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what is wrong is told in our words
     with tifffile.TiffFile(BytesIO(file) if isinstance(file, bytes) else file) as tiff:
+        if not len(tiff.pages):
+            return None
         page: Any = tiff.pages.first
         kind, bits = page.photometric, page.bitspersample
+        _check_samples(page)
         if page.dtype not in (np.uint8, np.uint16) or bits != page.dtype.itemsize * 8 or kind not in range(3):
             return None
         planes = page.planarconfig == _PLANES and page.samplesperpixel > 1
@@ -92,6 +97,18 @@ def decode_tiff(file: str | Path | bytes, most: float) -> Tiff | None:
             raise UserError("its compression needs imagecodecs: pip install imagecodecs")
         _check_segments(page, most)
         return Tiff(_pixels(page), _exif(page), page.iccprofile, foreign)
+
+
+def _check_samples(page: TiffPage) -> None:
+    """Refuse samples whose range nobody says; grey floats in [0, 1] are Pillow's.
+
+    Raises:
+        UserError: such a file.
+    """
+    kind = page.dtype
+    floats = kind is not None and kind.kind == "f" and page.samplesperpixel > 1
+    if kind is not None and (floats or kind.kind == "i" or (kind.kind == "u" and kind.itemsize > 2)):
+        raise UserError(f"samples of type {kind} are not read; write it again as 8 or 16 bits without sign")
 
 
 def _is_pillows(page: TiffPage, planes: bool) -> bool:

@@ -145,7 +145,7 @@ def test_what_is_no_shard_is_refused_in_one_line_and_nothing_runs(opened, tmp_pa
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
-    with pytest.raises(UserError, match=re.escape("pip install 'rgsud-fast[shards]'")):
+    with pytest.raises(UserError, match=re.escape("pip install -e '.[shards]'")):
         expand("a.tar")
 
 

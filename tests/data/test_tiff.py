@@ -190,3 +190,24 @@ def test_a_file_that_lacks_strips_or_tiles_is_refused(tmp_path, layout):
         file.pages.first.tags["ImageLength"].overwrite(4000)
     with pytest.raises(UserError, match=r"a\.tif: \d of \d+ strips or tiles are there"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint32", "int16", "float32"])
+def test_samples_whose_range_nobody_says_are_refused(tmp_path, kind):
+    shape = (40, 40, 3) if kind == "float32" else (40, 40)
+    tifffile.imwrite(tmp_path / "a.tif", np.full(shape, 100, kind), photometric="rgb" if len(shape) == 3 else None)
+    with pytest.raises(UserError, match=f"samples of type {kind} are not read"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_raw_photograph_is_refused_in_words_and_nothing_else_is_said(tmp_path, capfd):
+    (tmp_path / "IMG.CR2").write_bytes(b"II*\0" + bytes(20))
+    with pytest.raises(UserError, match="raw photographs are not read: develop them"):
+        read_image(tmp_path / "IMG.CR2")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_gif_is_refused_with_what_to_do(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.gif")
+    with pytest.raises(UserError, match="GIF is not read: write it as PNG"):
+        read_image(tmp_path / "a.gif")
