@@ -142,11 +142,14 @@ def evaluate(
     elif pairs is not None:
         check_images(pairs / "rainy", pairs / "clean")
         from ..inference.evaluate import evaluate as evaluate_pairs
+        from ..inference.toolbox import single_tools
         from ..system.progress import counting
 
         with counting("evaluated") as watch:
             figures = evaluate_pairs(box, pairs / "rainy", pairs / "clean", device=device, watch=watch)
         print(figures_table(figures))
+        figures["single_tools"] = single_tools(box, pairs / "rainy", pairs / "clean", device=device)
+        print("\n".join(f"{f'{name} alone':<36}{value:>8.2f} dB" for name, value in figures["single_tools"].items()))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 
