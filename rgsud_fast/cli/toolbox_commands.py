@@ -68,7 +68,8 @@ def train(
         check_weights(run)
     if clean is None and not resume:
         raise missing({"CLEAN": clean}, f"{_PROG} train")
-    fields: dict[str, Any] = {"device": device} | ({} if seed is None else {"seed": seed})
+    given: dict[str, Any] = {"device": None if device == "auto" else device, "seed": seed}
+    fields = {name: value for name, value in given.items() if value is not None}  # over those of a file
     from ..toolchain.train import train
 
     train(clean, out, preset=preset, config=config, run=run, resume=resume, **fields)
