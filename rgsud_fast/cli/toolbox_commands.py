@@ -68,7 +68,8 @@ def train(
         check_weights(run)
     if clean is None and not resume:
         raise missing({"CLEAN": clean}, f"{_PROG} train")
-    fields: dict[str, Any] = {"device": device} | ({} if seed is None else {"seed": seed})
+    given: dict[str, Any] = {"device": None if device == "auto" else device, "seed": seed}
+    fields = {name: value for name, value in given.items() if value is not None}  # over those of a file
     from ..toolchain.train import train
 
     train(clean, out, preset=preset, config=config, run=run, resume=resume, **fields)
@@ -142,11 +143,14 @@ def evaluate(
     elif pairs is not None:
         check_images(pairs / "rainy", pairs / "clean")
         from ..inference.evaluate import evaluate as evaluate_pairs
+        from ..inference.toolbox import single_tools
         from ..system.progress import counting
 
         with counting("evaluated") as watch:
             figures = evaluate_pairs(box, pairs / "rainy", pairs / "clean", device=device, watch=watch)
         print(figures_table(figures))
+        figures["single_tools"] = single_tools(box, pairs / "rainy", pairs / "clean", device=device)
+        print("\n".join(f"{f'{name} alone':<36}{value:>8.2f} dB" for name, value in figures["single_tools"].items()))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")
 

@@ -16,13 +16,14 @@ from ..config.tiling import TILE, Tiling
 from ..data import Photo, read_photo, write_image, write_photo
 from ..data.image_files import check_largest
 from ..errors import UserError
+from ..iqa.metrics import psnr
 from ..networks.tiles import bands, run_tiled, window_of
 from ..networks.toolbox import Chain, Choice, load_box
 from ..networks.toolbox.cells import per_cell
 from ..system.device import pick_device
 from ..system.files import write_text
 from ..system.names import takes_home
-from .inputs import Images, ImageWatch, Source, gather, is_single
+from .inputs import Images, ImageWatch, Source, gather, is_single, partners
 from .left_out import LeftOut
 from .outputs import targets_of, without_outputs
 from .video import is_video
@@ -91,6 +92,41 @@ def run(
                 watch(i + 1, len(sources), source.name)
     left_out.tell(f"{len(done)} images are written")
     return done[0] if output is None and is_single(images) else done
+
+
+@takes_home
+def single_tools(
+    box: str | Path,
+    rainy: Images,
+    clean: Images,
+    *,
+    device: str = "auto",
+    tools: Mapping[str, nn.Module] | None = None,
+    watch: ImageWatch | None = None,
+) -> dict[str, float]:
+    """Mean PSNR (RGB) of pairs after each tool of a toolbox alone, by name: what its agent has to beat.
+
+    Args:
+        box: the folder of a toolbox.
+        rainy, clean: folders or lists, matched by file name.
+        device, tools, watch: see `run`.
+
+    Raises:
+        UserError: no toolbox, or pairs that do not match.
+    """
+    where = pick_device(device)
+    chain = load_box(box, tools).to(where)
+    inputs = gather(rainy)
+    totals = dict.fromkeys(chain.names, 0.0)
+    for i, (source, truth) in enumerate(zip(inputs, partners(inputs, gather(clean)), strict=True)):
+        image, wanted = source.load(), truth.load()
+        for place, name in enumerate(chain.names):
+            with torch.no_grad():
+                made = run_tiled(chain.tools[place], image.to(where)).cpu()
+            totals[name] += float(psnr(made, wanted)) / len(inputs)
+        if watch is not None:
+            watch(i + 1, len(inputs), source.name)
+    return totals
 
 
 class _Work:

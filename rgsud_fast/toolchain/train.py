@@ -116,7 +116,11 @@ def _phases(workshop: Workshop, saved: dict[str, Any] | None, progress: Progress
     """Go through what is left of the phases."""
     folder, start = workshop.folder, saved["place"] if saved else 0
     workshop.results.update(saved["results"] if saved else {})
-    with Interruption() as interruption, contextlib.ExitStack() as closing:
+
+    def acknowledge() -> None:
+        progress.say("stopping after this part, and saving")
+
+    with Interruption(acknowledge) as interruption, contextlib.ExitStack() as closing:
         cut_log(folder, start, saved["done"] if saved else 0)
         events = Events(folder.events, NEVER)
         closing.callback(events.close)

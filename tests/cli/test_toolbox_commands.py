@@ -23,6 +23,7 @@ def test_a_toolbox_is_trained_used_measured_and_extended(tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY_BOX))
     assert cli.main(["toolbox", "train", str(scenes), "--out", box, "--config", str(tmp_path / "tiny.yaml")]) == 0
     printed = capsys.readouterr().out
+    assert yaml.safe_load((tmp_path / "box" / "config.yaml").read_text())["device"] == "cpu"  # as the file says
     assert "best fixed chain" in printed and "rgsud-fast toolbox run" in printed
     photo, out = str(scenes / "00.png"), str(tmp_path / "out")
     assert cli.main(["toolbox", "run", box, photo, out, "--trace", str(tmp_path / "trace")]) == 0

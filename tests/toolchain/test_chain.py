@@ -11,9 +11,10 @@ from torch import nn
 
 import rgsud_fast
 from rgsud_fast.config.toolbox import load_toolbox_config
-from rgsud_fast.data import read_photo
+from rgsud_fast.data import read_image, read_photo, to_batch
 from rgsud_fast.errors import UserError
-from rgsud_fast.inference.toolbox import run
+from rgsud_fast.inference.toolbox import run, single_tools
+from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.tiles import window_of
 from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
@@ -172,6 +173,13 @@ def test_run_derain_and_evaluate_take_a_box(box, tmp_path):
     torch.testing.assert_close(rgsud_fast.derain(load_network(box), one), image, atol=1e-5, rtol=1e-5)
     figures = rgsud_fast.evaluate(box, tmp_path / "pairs" / "rainy", tmp_path / "pairs" / "clean")
     assert len(figures["images"]) == 2
+    alone = single_tools(box, tmp_path / "pairs" / "rainy", tmp_path / "pairs" / "clean")
+    made = [
+        load_box(box).tools[0](to_batch(read_image(path))) for path in sorted((tmp_path / "pairs" / "rainy").iterdir())
+    ]
+    truth = [to_batch(read_image(path)) for path in sorted((tmp_path / "pairs" / "clean").iterdir())]
+    expected = sum(float(psnr(*pair)) for pair in zip(made, truth, strict=True)) / 2
+    assert set(alone) == {"soft", "sharp"} and alone["soft"] == pytest.approx(expected, abs=1e-3)
     written = run(box, tmp_path / "pairs" / "rainy", tmp_path / "out", trace=tmp_path / "trace")
     assert [path.name for path in written] == ["0.png", "1.png"]
     told = json.loads((tmp_path / "trace" / "0.json").read_text())
