@@ -158,7 +158,5 @@ def test_a_file_that_was_fitted_to_a_validation_image_is_refused(config, tmp_pat
     scorer = untrained()
     scorer.remember(["00" * 16, digest(np.asarray(Image.open(tmp_path / "val_clean" / "0.png")))])
     save_scorer(scorer, tmp_path / "seen.safetensors")
-    with pytest.raises(
-        UserError, match="is one of those that the file of finpercep was fitted to"
-    ):
+    with pytest.raises(UserError, match="is one of those that the file of finpercep was fitted to"):
         train(merge(config, {"reward": {"scorer": f"finpercep:{tmp_path / 'seen.safetensors'}"}}), quiet=True)
