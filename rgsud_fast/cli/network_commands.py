@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..system.device_names import check_device
 from ..system.given import check_images, check_target, check_weights
 from .arguments import read_train
-from .options import Device, MaybeFolder
+from .options import Device, MaybeFile, MaybeFolder
 from .tables import count_of
 
 
@@ -101,7 +101,8 @@ def fit_finpercep(
     /,
     rainy: MaybeFolder = None,
     run: Annotated[Path | None, arg(metavar="RUN")] = None,
-    size: Literal["small", "base"] = "small",
+    size: Literal["small", "base", "clip"] = "small",
+    clip: MaybeFile = None,
     val_clean: MaybeFolder = None,
     minutes: float | None = None,
     iterations: int | None = None,
@@ -118,7 +119,8 @@ def fit_finpercep(
         output: File to write, ending in .safetensors.
         rainy: Folder of rainy photographs; default: rain rendered on the clean ones.
         run: Run folder, whose generator paints the rain of --rainy and whose derainer's faults are learned, too.
-        size: small for a CPU, base for a GPU.
+        size: small for a CPU, base for a GPU; clip, for one, stands on CLIP's RN50.
+        clip: Weights of CLIP's RN50 for size clip, as open_clip saves them.
         val_clean: Folder of validation images, none of which may be in CLEAN; default: the run's.
         minutes: How long; default: as many iterations as the size needs, some 6 minutes of small on two idle cores.
         iterations: How many, in place of minutes.
@@ -133,7 +135,8 @@ def fit_finpercep(
     from ..system.progress import Progress
 
     with Progress(0) as progress:
-        options: dict[str, Any] = {"rainy": rainy, "run": run, "size": size, "val_clean": val_clean, "seed": seed}
+        options: dict[str, Any] = {"rainy": rainy, "run": run, "val_clean": val_clean, "seed": seed}
+        options |= {"size": size, "clip": clip}
         options |= {"minutes": minutes, "iterations": iterations, "device": device}
         figures = fit_finpercep(clean, output, watch=progress.of("fitting"), say=progress.say, **options)
     print(

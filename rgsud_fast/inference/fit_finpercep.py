@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
@@ -18,11 +19,13 @@ from ..data.sampler import evenly
 from ..errors import UserError
 from ..iqa import FinpercepScorer, save_scorer
 from ..iqa.finpercep import base_scorer
+from ..iqa.finpercep.clip import read_clip
 from ..iqa.finpercep.figures import HACKS, figures_of, found
 from ..iqa.finpercep.fit import Fit, held_apart
 from ..iqa.finpercep.generated import Batch, Material, broad_style, draw_batch
+from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
-from ..iqa.finpercep.network import STAGES, like
+from ..iqa.finpercep.network import STAGES
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
 from ..system.names import takes_home
@@ -57,7 +60,8 @@ def fit_finpercep(
     *,
     rainy: str | Path | None = None,
     run: str | Path | None = None,
-    size: Literal["small", "base"] = "small",
+    size: Literal["small", "base", "clip"] = "small",
+    clip: str | Path | None = None,
     val_clean: str | Path | None = None,
     minutes: float | None = None,
     iterations: int | None = None,
@@ -77,7 +81,8 @@ def fit_finpercep(
         rainy: folder of rainy photographs, which the base score learns from; default: rain rendered on the clean ones.
         run: run folder, whose generator paints the rain of `rainy`, where that is given, and whose derainer gives
             faulty results.
-        size: "small" for a CPU, "base" for a GPU.
+        size: "small" for a CPU, "base" for a GPU; "clip", for one, stands on CLIP's RN50.
+        clip: weights of CLIP's RN50 for size "clip", as open_clip saves them.
         val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
             the test. Default: the run's.
         minutes, iterations: how long, one or neither; default: 1,500 iterations of "small", 30,000 of "base".
@@ -97,8 +102,18 @@ def fit_finpercep(
         raise UserError(f"{output}: end the name in .safetensors")
     if minutes is not None and iterations is not None:
         raise UserError("minutes and iterations are both given: give one")
+    if (size == "clip") != (clip is not None):
+        raise UserError("size clip needs --clip FILE, CLIP's RN50 as open_clip saves it, and no other size takes it")
+    start = None if clip is None else read_clip(clip)
     where = pick_device(device)
-    options = {"size": size, "seed": seed, "minutes": minutes, "iterations": iterations, "run": str(run or "")}
+    options = {
+        "size": size,
+        "seed": seed,
+        "minutes": minutes,
+        "iterations": iterations,
+        "run": str(run or ""),
+        "clip": str(clip or ""),
+    }
     photographs = _gather(Path(clean), rainy, _validation_of(run, val_clean), options)
     partial = output.with_suffix(".partial")
     saved = _read_partial(partial, photographs.key)
@@ -113,8 +128,10 @@ def fit_finpercep(
         material = Material(photographs.fitted, painted, own)
     workers = max(usable_cpus() - 1, 1) if where.type == "cuda" else 0
     if iterations is None and minutes is not None and saved is None:
-        iterations = _iterations_in(minutes, Fit(material, scorer, size, seed, 1_000, where))
-    fit = Fit(material, scorer, size, seed, iterations, where, workers=workers)
+        iterations = _iterations_in(
+            minutes, Fit(material, scorer, size, seed, 1_000, where, start=copy.deepcopy(start))
+        )
+    fit = Fit(material, scorer, size, seed, iterations, where, start=start, workers=workers)
     if saved is not None:
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)

@@ -182,3 +182,9 @@ def test_a_run_gives_its_own_rain_and_faults(photographs, config, tmp_path, monk
     (tmp_path / "val_clean" / "0.png").write_bytes((photographs / "0.png").read_bytes())
     with pytest.raises(UserError, match="must not see"):  # trap 7, by the run's own configuration
         rgsud_fast.fit_finpercep(photographs, path, run=run)
+
+
+def test_size_clip_needs_weights_and_no_other_takes_them(photographs, tmp_path):
+    for options in ({"size": "clip"}, {"clip": tmp_path / "clip.pt"}):
+        with pytest.raises(UserError, match="size clip needs --clip FILE"):
+            rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", **options)

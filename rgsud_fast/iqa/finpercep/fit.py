@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...system.watch import Watch, nobody
 from .generated import Batch, Material, draw_batch
+from .load import like
 from .losses import MapLoss, Terms, terms_of
-from .network import SIZES, STAGES, FinPercepNet, Gate, blank, like
+from .network import SIZES, STAGES, Gate, ScoreNet, blank
 from .scorer import FinpercepScorer
 
 SHARES = (0.3, 0.3, 0.4)  # of the iterations, by stage
@@ -30,7 +31,11 @@ class Recipe(NamedTuple):
     peak: float  # learning rate
 
 
-RECIPES = {"small": Recipe(96, 6, 1_500, 3e-3), "base": Recipe(256, 32, 30_000, 1e-3)}
+RECIPES = {
+    "small": Recipe(96, 6, 1_500, 3e-3),
+    "base": Recipe(256, 32, 30_000, 1e-3),
+    "clip": Recipe(256, 32, 30_000, 1e-4),
+}
 
 
 class Fit:
@@ -39,12 +44,13 @@ class Fit:
     Args:
         material: photographs and families of faults.
         scorer: gives the anchors, and gets the networks at the end.
-        size: "small" or "base".
+        size: "small" or "base"; or "clip", with `start`.
         seed: of everything drawn.
         iterations: of all stages together; default: the recipe's.
         device: where to fit.
         recipe: of other crops or batches; default: the size's.
         map_loss, gate: the paper's "l1" and "literal" for comparison; see `terms_of` and `FinPercepNet`.
+        start: a network of which the fit begins, such as `clip.read_clip` gives.
         workers: processes that make samples ahead; 0: none.
     """
 
@@ -60,6 +66,7 @@ class Fit:
         recipe: Recipe | None = None,
         map_loss: MapLoss = "bce",
         gate: Gate = "kept",
+        start: ScoreNet | None = None,
         workers: int = 0,
     ) -> None:
         self.material, self.scorer, self.seed, self.device = material, scorer, seed, torch.device(device)
@@ -67,9 +74,9 @@ class Fit:
         self.map_loss, self.workers = map_loss, workers
         self.iterations = max(iterations or self.recipe.iterations, STAGES)
         self.step = 0  # iterations done
-        self.done: list[FinPercepNet] = []  # networks of the stages that have ended
-        first = blank(*SIZES[size], gate).initialise(torch.Generator().manual_seed(seed))
-        self._begin(first.to(self.device))
+        self.done: list[ScoreNet] = []  # networks of the stages that have ended
+        first = start if start is not None else blank(*SIZES[size], gate)
+        self._begin(first.initialise(torch.Generator().manual_seed(seed)).to(self.device))
 
     @property
     def stage(self) -> int:
@@ -95,7 +102,7 @@ class Fit:
         batch = Batch(*(part.to(self.device) for part in batch))
         first, last = self._span(self.stage)
         for group in self.optimiser.param_groups:
-            group["lr"] = one_cycle(self.step - first, last - first, self.recipe.peak)
+            group["lr"] = group["share"] * one_cycle(self.step - first, last - first, self.recipe.peak)
         with torch.enable_grad():
             terms = terms_of(self.network, batch, self.scorer.anchors(batch.clean), self.stage, self.map_loss)
             self.optimiser.zero_grad(set_to_none=True)
@@ -132,10 +139,10 @@ class Fit:
         self._begin(self.network)
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def _begin(self, network: FinPercepNet) -> None:
+    def _begin(self, network: ScoreNet) -> None:
         """Begin a stage from a network."""
         self.network = network.train()
-        self.optimiser = torch.optim.AdamW(network.parameters(), self.recipe.peak, weight_decay=WEIGHT_DECAY)
+        self.optimiser = torch.optim.AdamW(network.groups(self.recipe.peak), weight_decay=WEIGHT_DECAY)
 
     def _span(self, stage: int) -> tuple[int, int]:
         """First iteration of a stage, and the one after its last."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .generated import Batch
-from .network import FinPercepNet
+from .network import ScoreNet
 
 MapLoss: TypeAlias = Literal["bce", "l1"]
 
@@ -29,7 +29,7 @@ class Terms(NamedTuple):
         return MAP * self.map + RANK * self.rank + ALIGN * self.align
 
 
-def terms_of(network: FinPercepNet, batch: Batch, anchors: Tensor, stage: int, map_loss: MapLoss = "bce") -> Terms:
+def terms_of(network: ScoreNet, batch: Batch, anchors: Tensor, stage: int, map_loss: MapLoss = "bce") -> Terms:
     """The terms of a batch.
 
     Args:

@@ -29,7 +29,28 @@ SIZES = {
 }
 
 
-class FinPercepNet(nn.Module):
+class ScoreNet(nn.Module):
+    """A network with a score and, in the last of its decoder's stages, a map: what scores, losses and fits know."""
+
+    gate: Gate
+    maps: nn.ModuleList
+
+    def initialise(self, generator: torch.Generator) -> ScoreNet:
+        """Draw the first weights from a generator of one's own; those of a trunk stay."""
+        for name, layer in self.named_modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and not name.startswith("trunk."):
+                nn.init.kaiming_normal_(layer.weight, SLOPE, generator=generator)
+                nn.init.zeros_(cast(Tensor, layer.bias))
+        for head in self.maps:
+            nn.init.constant_(cast(Tensor, head.bias), FIRST_BIAS)
+        return self
+
+    def groups(self, rate: float) -> list[dict]:
+        """The parameters, with the share of the learning rate that they learn at."""
+        return [{"params": [*self.parameters()], "share": 1.0, "lr": rate}]
+
+
+class FinPercepNet(ScoreNet):
     """Score S in (0, 1) and map M in (0, 1), 1 where the image is spoiled.
 
     The encoder halves four times; the decoder of stage k goes back k times, and its map has stride 8, 4 or 2. Score
@@ -65,9 +86,7 @@ class FinPercepNet(nn.Module):
         Returns:
             The scores' logits, [N], and the maps' logits, [N, 1, h, w] with h about H / 8, H / 4 or H / 2.
         """
-        filters = self.first.weight - self.first.weight.mean((2, 3), keepdim=True)
-        both = F.pad(torch.cat([images, layer], 1), (2, 2, 2, 2), mode="replicate")  # zeros would show brightness
-        x = F.leaky_relu(F.conv2d(both, 4 * filters, self.first.bias, 2), SLOPE)  # x 4: about unit variance
+        x = zero_sum(self.first, images, layer)
         taps = [x]
         for block in self.down:
             taps.append(block(taps[-1]))
@@ -77,19 +96,7 @@ class FinPercepNet(nn.Module):
             x = F.interpolate(x, size=tap.shape[2:], mode="bilinear", align_corners=False)
             x = F.leaky_relu(convolution(torch.cat([x, tap], 1)), SLOPE)
         spoiled = self.maps[stage - 1](x)
-        weights = F.adaptive_avg_pool2d(torch.sigmoid(spoiled), (deepest.shape[2], deepest.shape[3]))
-        weights = weights if self.gate == "literal" else 1 - weights
-        return self.score((deepest * weights).mean((2, 3)))[:, 0], spoiled
-
-    def initialise(self, generator: torch.Generator) -> FinPercepNet:
-        """Draw the first weights from a generator of one's own."""
-        for layer in self.modules():
-            if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(layer.weight, SLOPE, generator=generator)
-                nn.init.zeros_(cast(Tensor, layer.bias))
-        for head in self.maps:
-            nn.init.constant_(cast(Tensor, head.bias), FIRST_BIAS)
-        return self
+        return self.score(gated_mean(deepest, spoiled, self.gate))[:, 0], spoiled
 
 
 def blank(widths: Sequence[int], head: int, gate: Gate = "kept") -> FinPercepNet:
@@ -98,18 +105,17 @@ def blank(widths: Sequence[int], head: int, gate: Gate = "kept") -> FinPercepNet
         return FinPercepNet(widths, head, gate)
 
 
-def like(state: dict[str, Tensor], gate: Gate = "kept") -> FinPercepNet:
-    """The network that a state was taken of.
+def zero_sum(first: nn.Conv2d, images: Tensor, layer: Tensor) -> Tensor:
+    """The first convolution of image and layer, by filters that are made zero-sum in each channel."""
+    filters = first.weight - first.weight.mean((2, 3), keepdim=True)
+    both = F.pad(torch.cat([images, layer], 1), (2, 2, 2, 2), mode="replicate")  # zeros would show brightness
+    return F.leaky_relu(F.conv2d(both, 4 * filters, first.bias, 2), SLOPE)  # x 4: about unit variance
 
-    Raises:
-        KeyError, RuntimeError, ValueError: it is the state of something else.
-    """
-    widths = [len(state["first.weight"]), *(len(state[f"down.{i}.0.weight"]) for i in range(3))]
-    with torch.device("meta"):  # takes no memory but what the state holds, and draws nothing
-        network = FinPercepNet(widths, len(state["score.0.weight"]), gate)
-    copies = {name: value.to(torch.float32, copy=True) for name, value in state.items()}
-    network.load_state_dict(copies, assign=True)
-    return network.eval().requires_grad_(False)
+
+def gated_mean(features: Tensor, spoiled: Tensor, gate: Gate) -> Tensor:
+    """Means over pixels of features [N, C, h, w], each times g(M), M the sigmoid of logits on any grid -> [N, C]."""
+    weights = F.adaptive_avg_pool2d(torch.sigmoid(spoiled), (features.shape[2], features.shape[3]))
+    return (features * (weights if gate == "literal" else 1 - weights)).mean((2, 3))
 
 
 def _twice(low: int, high: int) -> nn.Sequential:

@@ -16,7 +16,8 @@ from ..domain import DomainScorer, fit_domain_scorer
 from ..ensemble import fit_ensemble, rank
 from ..plausibility import Plausibility
 from ..scorer import below, check_images
-from .network import FinPercepNet, like
+from .load import like
+from .network import ScoreNet
 
 VERSION = 1
 WEIGHTS = ((1.0, 0.0), (0.85, 0.15), (0.65, 0.35), (0.5, 0.5))  # of score and map, by stage; stage 0 is the base score
@@ -49,7 +50,7 @@ class FinpercepScorer:
         self,
         base: DomainScorer,
         reference: Tensor,
-        networks: Sequence[FinPercepNet] = (),
+        networks: Sequence[ScoreNet] = (),
         side: int = 96,
         plausibility: Plausibility | None = None,
     ) -> None:
@@ -57,11 +58,11 @@ class FinpercepScorer:
         self.map_top = 1.0
         self.images: Tensor = torch.zeros(0, dtype=torch.int64)  # what it was fitted to; see `remember`
         self.plausibility = plausibility or Plausibility()
-        self.networks: list[FinPercepNet] = []
+        self.networks: list[ScoreNet] = []
         self.stage = 0
         self.take(networks)
 
-    def take(self, networks: Sequence[FinPercepNet]) -> None:
+    def take(self, networks: Sequence[ScoreNet]) -> None:
         """Take over fitted networks; the last stage scores from now on."""
         self.networks = [network.eval().requires_grad_(False) for network in networks]
         self.stage = len(self.networks)
