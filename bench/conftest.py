@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from limits import DEVICE, THREADS, measure_limits
+from op_cases import RESULTS
 from summary import rows
 
 torch.set_num_threads(THREADS)
@@ -16,12 +17,7 @@ torch.backends.cudnn.benchmark = True  # plain PyTorch at its best
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """Lines per case. The best time and not the median: on shared cores, waiting is most of the median."""
-    session = getattr(config, "_benchmarksession", None)
-    benchmarks = [
-        bench.extra_info | {"seconds": bench.stats.min}
-        for bench in (session.benchmarks if session else [])
-        if bench.stats and not bench.has_error
-    ]
+    benchmarks = RESULTS
     if not benchmarks:
         return
     limits = measure_limits()

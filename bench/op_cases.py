@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from limits import DEVICE
+from limits import DEVICE, copies_beyond_the_cache, tf32_allowed
+from timing import seconds
 from torch import Tensor
 
 from rgsud_fast.ops import _backends as backends
@@ -18,6 +22,11 @@ from rgsud_fast.ops import use_backend
 
 # Whether torch.compile of the reference is measured: always on the GPU; on the CPU it takes a minute per operation.
 COMPILE = DEVICE == "cuda" or os.environ.get("RGSUD_COMPILE") == "1"
+
+
+# What floating-point inputs are on a GPU: bfloat16, or float32 that products may round to TF32, or IEEE's.
+PRECISION = os.environ.get("RGSUD_BENCH_PRECISION", "bfloat16") if DEVICE == "cuda" else "float32"
+RESULTS: list[dict] = []  # of this process, as they come; also appended to the file of RGSUD_BENCH_LINES
 
 
 class Provider(NamedTuple):
@@ -61,58 +70,92 @@ def measure(benchmark, provider: Provider, inputs: Sequence[Tensor], moved: int,
         moved: bytes that forward + backward must read and write at least.
         work: floating-point operations of forward + backward, where these and not memory are the limit.
     """
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    dtype = torch.bfloat16 if PRECISION == "bfloat16" else None
+    if dtype:
+        moved = moved * dtype.itemsize // inputs[0].element_size()
+    inputs = [_as(tensor, dtype) for tensor in inputs]
+    count = copies_beyond_the_cache(sum(tensor.nbytes for tensor in inputs))
+    sets = itertools.cycle([[_as(tensor, dtype) for tensor in inputs] for _ in range(count)])
 
     def step(function: Callable) -> None:
-        out = function(*inputs)
-        torch.autograd.grad(out, wanted, torch.ones_like(out))
+        given = next(sets)
+        out = function(*given)
+        torch.autograd.grad(out, [tensor for tensor in given if tensor.requires_grad], torch.ones_like(out))
 
     benchmark.extra_info.update(
-        case=f"{benchmark.name.partition('[')[0]} {list(inputs[0].shape)} forward + backward",
+        case=f"{benchmark.name.partition('[')[0]} {list(inputs[0].shape)} {PRECISION} forward + backward",
         bytes=moved,
         flops=work,
-        dtype=str(inputs[0].dtype).removeprefix("torch."),
+        dtype=PRECISION,
     )
     race(benchmark, provider, step, rounds=50, warm_up=10)
 
 
-def race(benchmark, provider: Provider, step: Callable[[Callable], None], rounds: int, warm_up: int) -> None:
-    """Time step(function), warmed up and synchronised, and in every round its rivals as well.
+def _as(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A copy, in a half precision where one is given."""
+    wanted = dtype if dtype and tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(wanted, copy=True).requires_grad_(tensor.requires_grad)
 
-    The speed beside a rival is the median over the rounds of the ratio of both times: what else the machine does in the
-    meantime slows both.
+
+def race(
+    benchmark, provider: Provider, step: Callable[[Callable], None], rounds: int, warm_up: int, whole: bool = False
+) -> None:
+    """Time step(function), warmed up and synchronised; on the CPU in every round its rivals as well.
+
+    There the speed beside a rival is the median over the rounds of the ratio of both times: what else the machine does
+    in the meantime slows both. A GPU is alone, and need not hold several at once.
+
+    Args:
+        benchmark: the fixture of pytest-benchmark.
+        provider: what to time.
+        step: calls a function once.
+        rounds: measurements.
+        warm_up: calls before them.
+        whole: a whole iteration of training, which is not put into a graph from outside.
     """
-    times: dict[str, list[float]] = {name: [] for name in provider.rivals}
+    times: dict[str, list[float]] = {name: [] for name in provider.rivals} if DEVICE == "cpu" else {}
 
     def run(function: Callable) -> None:
         step(function)
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
 
     def rivals() -> None:
-        for name, function in provider.rivals.items():
+        for name in times:
             with use_backend("reference"):
                 began = time.perf_counter()
-                run(function)
+                run(provider.rivals[name])
                 times[name].append(time.perf_counter() - began)
 
-    with use_backend(provider.backend):
-        benchmark.pedantic(
-            run, args=(provider.function,), setup=rivals, rounds=rounds, iterations=1, warmup_rounds=warm_up
-        )
-        peak = peak_of(lambda: run(provider.function))
-    mine = benchmark.stats.stats.data
+    with use_backend(provider.backend), tf32_allowed(PRECISION == "tf32"), contextlib.ExitStack() as stack:
+        if DEVICE == "cuda":
+            stack.callback(torch.cuda.empty_cache)
+            peak = peak_of(lambda: [run(provider.function) for _ in range(warm_up)])
+            benchmark.pedantic(run, args=(provider.function,), rounds=1, iterations=1)  # or the fixture complains
+            mine = seconds(lambda: run(provider.function), min(rounds, 20), graph=not whole)
+        else:
+            benchmark.pedantic(
+                run, args=(provider.function,), setup=rivals, rounds=rounds, iterations=1, warmup_rounds=warm_up
+            )
+            peak, mine = None, benchmark.stats.stats.data
     ratios = {
         name: median(a / b for a, b in zip(found[-len(mine) :], mine, strict=True)) for name, found in times.items()
     }
     benchmark.extra_info.update(provider=provider.name, ratios=ratios, peak_bytes=peak)
+    keep(dict(benchmark.extra_info) | {"seconds": min(mine)})
 
 
-def peak_of(run: Callable[[], None]) -> int | None:
-    """Bytes of the GPU's memory that a run takes beyond what was taken before; None on the CPU."""
-    if DEVICE == "cpu":
-        return None
-    before = torch.cuda.memory_allocated()
+def keep(result: dict) -> None:
+    """Note a result at once, so that a later case which breaks the process loses nothing."""
+    RESULTS.append(result)
+    if path := os.environ.get("RGSUD_BENCH_LINES"):
+        with open(path, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps(result) + "\n")
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """Bytes of the GPU's memory that a run takes beyond what was taken before, what a graph holds included."""
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
     torch.cuda.reset_peak_memory_stats()
     run()
-    return torch.cuda.max_memory_allocated() - before
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_reserved() - before

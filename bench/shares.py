@@ -41,7 +41,8 @@ def shares(layout: torch.memory_format = torch.channels_last) -> dict[str, float
             continue
         kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), REST)
         sums[kind] += event.self_device_time_total if DEVICE == "cuda" else event.self_cpu_time_total
-    return {kind: spent / sum(sums.values()) for kind, spent in sums.items()}
+    whole = sum(sums.values())
+    return {kind: spent / whole for kind, spent in sums.items()} if whole else {}  # a profiler may see nothing
 
 
 if __name__ == "__main__":
