@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rgsud_fast.ops._naf_weights import NafWeights
 
-from ._launch import accumulator, on_device
+from ._launch import accumulator, on_device, warps
 from .nafblock_rows import (
     expand_back_kernel,
     fold_kernel,
@@ -23,7 +23,7 @@ from .nafblock_rows import (
 )
 
 FORWARD, BACKWARD = 128, 64  # channels at most; of more, the gradients of the matrices fit no registers
-_PROGRAMS = 264  # that walk all rows backward, two for each multiprocessor of an H200
+_PROGRAMS = 132  # that walk all rows backward, one for each multiprocessor of an H200: they take its registers
 
 
 def norm_expand(rows: Tensor, w: NafWeights, eps: float) -> Tensor:
@@ -63,21 +63,23 @@ def tail(
 def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, dict[str, Tensor]]:
     """The gradient at y, and those at the weights of the block's second half."""
     count, channels = y.shape
-    block_p, v_y = _rows(y), torch.empty_like(y)
-    programs = min(_PROGRAMS, triton.cdiv(count, block_p))
-    partials = w.beta.new_empty(programs, (3 * channels + 5) * channels)
+    block_p, v_y, constants = _rows(y), torch.empty_like(y), _walking(y)
+    if channels > 32:
+        block_p = 32  # more would spill
+    elif block_p == 32:
+        block_p, constants["num_warps"] = 16, 2
+    programs = min(_PROGRAMS * (64 // block_p), triton.cdiv(count, block_p))
+    partials = w.beta.new_empty(programs, (3 * channels + 3) * channels)
     with on_device(y):
         tail_back_kernel[(programs,)](
             g, y, w.norm2_weight, w.norm2_bias, w.expand2, w.expand2_bias, w.gamma, w.project2, v_y, partials, count,
-            EPS=eps, BLOCK_P=block_p, **_constants(y),
+            EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
-    matrices, vectors = partials.sum(0).split([3 * channels * channels, 5 * channels])
-    product, v_expand2 = matrices.view(3 * channels, channels).split([channels, 2 * channels])
-    total, v_expand2_bias, v_norm2_weight, v_norm2_bias = vectors.split([channels, 2 * channels, channels, channels])
-    gamma = w.gamma.flatten()
-    return v_y, {
-        "norm2_weight": v_norm2_weight, "norm2_bias": v_norm2_bias,
-        "expand2": v_expand2, "expand2_bias": v_expand2_bias,
+    product, moments, total, sums = partials.sum(0).split(
+        [channels * channels, 2 * channels * channels, channels, 2 * channels]
+    )
+    product, gamma = product.view(channels, channels), w.gamma.flatten()
+    return v_y, _of_norm_and_expand("2", moments, sums, w.norm2_weight, w.norm2_bias, w.expand2) | {
         "project2": gamma[:, None] * product, "project2_bias": gamma * total,
         "gamma": (w.project2.flatten(1) * product).sum(1) + w.project2_bias * total,
     }  # fmt: skip
@@ -87,10 +89,10 @@ def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> tuple[Te
     """Of every image v_y^T u, [N, C, C]; and the sum of v_y over all, [C]."""
     count, channels = u.shape
     pixels, block_p = count // images, _rows(u)
-    parts = max(1, min(_PROGRAMS // images, triton.cdiv(pixels, block_p)))
+    parts = max(1, min(2 * _PROGRAMS // images, triton.cdiv(pixels, block_p)))
     partials = u.new_empty(images, parts, (channels + 1) * channels, dtype=wide)
     with on_device(u):
-        products_kernel[(images * parts,)](v_y, u, partials, pixels, parts, BLOCK_P=block_p, **_constants(u))
+        products_kernel[(images * parts,)](v_y, u, partials, pixels, parts, BLOCK_P=block_p, **_walking(u))
     matrices, totals = partials.sum(1).split([channels * channels, channels], 1)
     return matrices.view(images, channels, channels), totals.sum(0)
 
@@ -100,23 +102,36 @@ def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: floa
     count, channels = rows.shape
     block_p, v_x = _rows(rows), torch.empty_like(rows)
     programs = min(_PROGRAMS, triton.cdiv(count, block_p))
-    partials = w.beta.new_empty(programs, (2 * channels + 4) * channels)
+    partials = w.beta.new_empty(programs, (2 * channels + 2) * channels)
     with on_device(rows):
         expand_back_kernel[(programs,)](
-            v_t, rows, v_y, w.norm1_weight, w.norm1_bias, w.expand1, v_x, partials, count,
-            EPS=eps, BLOCK_P=block_p, **_constants(rows),
+            v_t, rows, v_y, w.norm1_weight, w.expand1, v_x, partials, count,
+            EPS=eps, BLOCK_P=block_p, **_walking(rows),
         )  # fmt: skip
-    v_expand1, v_expand1_bias, v_norm1_weight, v_norm1_bias = partials.sum(0).split(
-        [2 * channels * channels, 2 * channels, channels, channels]
-    )
-    return v_x, {
-        "norm1_weight": v_norm1_weight, "norm1_bias": v_norm1_bias,
-        "expand1": v_expand1, "expand1_bias": v_expand1_bias,
+    moments, sums = partials.sum(0).split([2 * channels * channels, 2 * channels])
+    return v_x, _of_norm_and_expand("1", moments, sums, w.norm1_weight, w.norm1_bias, w.expand1)
+
+
+def _of_norm_and_expand(
+    which: str, moments: Tensor, sums: Tensor, norm_weight: Tensor, norm_bias: Tensor, expand: Tensor
+) -> dict[str, Tensor]:
+    """The gradients of a normalisation's scale a and shift b and of expand, W.
+
+    With n the normalised rows and v the gradient at W (a n + b): of M = v^T n, the moments, and s, the sums of v, the
+    gradient at W is M a + s b, at a the column sums of W M, and at b W^T s.
+    """
+    matrix = expand.flatten(1)
+    moments = moments.view_as(matrix)
+    return {
+        f"norm{which}_weight": (matrix * moments).sum(0), f"norm{which}_bias": sums @ matrix,
+        f"expand{which}": torch.addcmul(torch.outer(sums, norm_bias), moments, norm_weight),
+        f"expand{which}_bias": sums,
     }  # fmt: skip
 
 
 def _rows(rows: Tensor) -> int:
-    return 64 if rows.element_size() == 2 or not rows.is_cuda else 32
+    """Rows of a program: without Hopper's products, which take their factors from shared memory, more would spill."""
+    return 64 if warps(rows) == 4 else 32
 
 
 def _constants(rows: Tensor) -> dict[str, object]:
@@ -125,6 +140,10 @@ def _constants(rows: Tensor) -> dict[str, object]:
         "CHANNELS": channels, "ACC": accumulator(rows), "WIDEN": not rows.is_cuda,
         "BLOCK_C": max(16, triton.next_power_of_2(channels)), "num_warps": 4 if channels <= 32 else 8,
     }  # fmt: skip
+
+
+def _walking(rows: Tensor) -> dict[str, object]:
+    return _constants(rows) | {"num_warps": 8, "num_stages": 2 if warps(rows) == 4 else 1}
 
 
 def _matrix(weight: Tensor, rows: Tensor) -> Tensor:

@@ -161,10 +161,10 @@ def _standardise(x, inside, channels, eps):
 @triton.jit
 def _pixels(height, width, blocks, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
     # Image, rows, columns and channels of this program, and which pixels exist. No program spans two images.
-    program = tl.program_id(0).to(tl.int64)
+    program = tl.program_id(0)  # divisions of 32 bits: those of 64 are calls
     p = program % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
-    c = tl.program_id(1).to(tl.int64) * BLOCK_C + tl.arange(0, BLOCK_C)
-    return program // blocks, p // width, p % width, c, p < height * width
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    return (program // blocks).to(tl.int64), p // width, p % width, c, p < height * width
 
 
 @triton.jit

@@ -129,7 +129,7 @@ def tail_back_kernel(
     gamma_ptr,  # [C]
     project2_ptr,  # [C, C]
     v_y_ptr,  # [rows, C]
-    partials_ptr,  # [programs, (3C + 5) C]: v_out^T v; of expand; sums of v_out, v_expand_bias, of the norm's two
+    partials_ptr,  # [programs, (3C + 3) C]: v_out^T v; v_e^T times the normalised y; sums of v_out and of v_e
     rows,
     CHANNELS: tl.constexpr,
     EPS: tl.constexpr,
@@ -144,14 +144,12 @@ def tail_back_kernel(
         _matrix(expand_ptr, c, 0, CHANNELS).to(dtype),
         _matrix(expand_ptr, c, 1, CHANNELS).to(dtype),
     )
-    first_bias, second_bias = _vector(expand_bias_ptr, c, CHANNELS), _vector(expand_bias_ptr + CHANNELS, c, CHANNELS)
     gamma = _vector(gamma_ptr, c, CHANNELS)
     project2 = (gamma[:, None] * _matrix(project2_ptr, c, 0, CHANNELS)).to(dtype)
-    norm_weight = _vector(norm_weight_ptr, c, CHANNELS)
     product = tl.zeros((BLOCK_C, BLOCK_C), dtype=ACC)
     v_first, v_second = product, product
     total = tl.zeros((BLOCK_C,), dtype=ACC)
-    sum_first, sum_second, v_norm_weight, v_norm_bias = total, total, total, total
+    sum_first, sum_second = total, total
     for block in range(tl.program_id(0), tl.cdiv(rows, BLOCK_P), tl.num_programs(0)):
         first = block * BLOCK_P
         at, _, inside = _tile(first, rows, CHANNELS, BLOCK_P, BLOCK_C)
@@ -160,31 +158,27 @@ def tail_back_kernel(
         y = tl.load(y_ptr + base + at, mask=inside, other=0.0).to(ACC)
         normal, inverse = _standardise(y, inside, CHANNELS, EPS)
         normed = _affine(normal, norm_weight_ptr, norm_bias_ptr, c, dtype, CHANNELS)
-        e1 = _dot(normed, tl.trans(first_half), ACC, WIDEN) + first_bias[None, :]
-        e2 = _dot(normed, tl.trans(second_half), ACC, WIDEN) + second_bias[None, :]
+        e1 = _dot(normed, tl.trans(first_half), ACC, WIDEN) + _vector(expand_bias_ptr, c, CHANNELS)[None, :]
+        e2 = _dot(normed, tl.trans(second_half), ACC, WIDEN) + _vector(expand_bias_ptr + CHANNELS, c, CHANNELS)[None, :]
         product += _dot(tl.trans(g), (e1 * e2).to(dtype), ACC, WIDEN)
         total += tl.sum(g.to(ACC), axis=0)
         v_gated = _dot(g, project2, ACC, WIDEN)
         v_e1, v_e2 = (v_gated * e2).to(dtype), (v_gated * e1).to(dtype)
-        v_first += _dot(tl.trans(v_e1), normed, ACC, WIDEN)
-        v_second += _dot(tl.trans(v_e2), normed, ACC, WIDEN)
+        v_first += _dot(tl.trans(v_e1), normal.to(dtype), ACC, WIDEN)
+        v_second += _dot(tl.trans(v_e2), normal.to(dtype), ACC, WIDEN)
         sum_first += tl.sum(v_e1.to(ACC), axis=0)
         sum_second += tl.sum(v_e2.to(ACC), axis=0)
         v_normed = _dot(v_e1, first_half, ACC, WIDEN) + _dot(v_e2, second_half, ACC, WIDEN)
-        v_norm_weight += tl.sum(v_normed * normal, axis=0)
-        v_norm_bias += tl.sum(v_normed, axis=0)
-        v_y = _through_norm(v_normed, norm_weight, normal, inverse, CHANNELS) + g.to(ACC)
+        v_y = _through_norm(v_normed, _vector(norm_weight_ptr, c, CHANNELS), normal, inverse, CHANNELS) + g.to(ACC)
         tl.store(v_y_ptr + base + at, v_y.to(dtype), mask=inside)
 
-    to = partials_ptr + tl.program_id(0).to(tl.int64) * ((3 * CHANNELS + 5) * CHANNELS)
+    to = partials_ptr + tl.program_id(0).to(tl.int64) * ((3 * CHANNELS + 3) * CHANNELS)
     to = _store_matrix(to, product, c, CHANNELS)
     to = _store_matrix(to, v_first, c, CHANNELS)
     to = _store_matrix(to, v_second, c, CHANNELS)
     to = _store_vector(to, total, c, CHANNELS)
     to = _store_vector(to, sum_first, c, CHANNELS)
-    to = _store_vector(to, sum_second, c, CHANNELS)
-    to = _store_vector(to, v_norm_weight, c, CHANNELS)
-    _store_vector(to, v_norm_bias, c, CHANNELS)
+    _store_vector(to, sum_second, c, CHANNELS)
 
 
 @triton.jit
@@ -223,10 +217,9 @@ def expand_back_kernel(
     x_ptr,  # [rows, C]
     v_y_ptr,  # [rows, C], added to v_x
     norm_weight_ptr,  # [C]
-    norm_bias_ptr,  # [C]
     expand_ptr,  # [2C, C]
     v_x_ptr,  # [rows, C]
-    partials_ptr,  # [programs, (2C + 4) C]: of expand, its bias, the norm's two
+    partials_ptr,  # [programs, (2C + 2) C]: v_t^T times the normalised x; sums of v_t
     rows,
     CHANNELS: tl.constexpr,
     EPS: tl.constexpr,
@@ -245,34 +238,29 @@ def expand_back_kernel(
     v_first = tl.zeros((BLOCK_C, BLOCK_C), dtype=ACC)
     v_second = v_first
     sum_first = tl.zeros((BLOCK_C,), dtype=ACC)
-    sum_second, v_norm_weight, v_norm_bias = sum_first, sum_first, sum_first
+    sum_second = sum_first
     for block in range(tl.program_id(0), tl.cdiv(rows, BLOCK_P), tl.num_programs(0)):
         at, _, inside = _tile(block * BLOCK_P, rows, CHANNELS, BLOCK_P, BLOCK_C)
         base = block * tl.full((), BLOCK_P * CHANNELS, tl.int64)
         x = tl.load(x_ptr + base + at, mask=inside, other=0.0).to(ACC)
         normal, inverse = _standardise(x, inside, CHANNELS, EPS)
-        normed = _affine(normal, norm_weight_ptr, norm_bias_ptr, c, dtype, CHANNELS)
         wide = v_t_ptr + 2 * base + tl.arange(0, BLOCK_P)[:, None] * (2 * CHANNELS) + c[None, :]
         v_t1 = tl.load(wide, mask=inside, other=0.0)
         v_t2 = tl.load(wide + CHANNELS, mask=inside, other=0.0)
-        v_first += _dot(tl.trans(v_t1), normed, ACC, WIDEN)
-        v_second += _dot(tl.trans(v_t2), normed, ACC, WIDEN)
+        v_first += _dot(tl.trans(v_t1), normal.to(dtype), ACC, WIDEN)
+        v_second += _dot(tl.trans(v_t2), normal.to(dtype), ACC, WIDEN)
         sum_first += tl.sum(v_t1.to(ACC), axis=0)
         sum_second += tl.sum(v_t2.to(ACC), axis=0)
         v_normed = _dot(v_t1, first_half, ACC, WIDEN) + _dot(v_t2, second_half, ACC, WIDEN)
-        v_norm_weight += tl.sum(v_normed * normal, axis=0)
-        v_norm_bias += tl.sum(v_normed, axis=0)
         v_x = _through_norm(v_normed, norm_weight, normal, inverse, CHANNELS)
         v_x += tl.load(v_y_ptr + base + at, mask=inside, other=0.0).to(ACC)
         tl.store(v_x_ptr + base + at, v_x.to(dtype), mask=inside)
 
-    to = partials_ptr + tl.program_id(0).to(tl.int64) * ((2 * CHANNELS + 4) * CHANNELS)
+    to = partials_ptr + tl.program_id(0).to(tl.int64) * ((2 * CHANNELS + 2) * CHANNELS)
     to = _store_matrix(to, v_first, c, CHANNELS)
     to = _store_matrix(to, v_second, c, CHANNELS)
     to = _store_vector(to, sum_first, c, CHANNELS)
-    to = _store_vector(to, sum_second, c, CHANNELS)
-    to = _store_vector(to, v_norm_weight, c, CHANNELS)
-    _store_vector(to, v_norm_bias, c, CHANNELS)
+    _store_vector(to, sum_second, c, CHANNELS)
 
 
 @triton.jit

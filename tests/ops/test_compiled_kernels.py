@@ -101,3 +101,27 @@ def test_instance_norm_moves_wide_pieces(tmp_path):
     assert len(found) == 12
     assert_sound(found)
     assert all(one["narrow"] <= 4 for one in found), found
+
+
+NAFBLOCK = """
+from rgsud_fast.kernels.triton import implicit_gemm, nafblock as kernel, nafblock_fused as fused
+found = []
+for arch in ARCHS:
+    with FakeTensorMode(), sass.recording(kernel, fused, implicit_gemm, arch=arch) as launches:
+        for c in (32, 64, 128):
+            x, one, square = tensor(4, c, 64, 64), wide(c), wide(c, c, 1, 1)
+            double, more = wide(2 * c, c, 1, 1), wide(2 * c)
+            weights = [one, one, double, more, wide(2 * c, 1, 3, 3), more, square, one, square, one]
+            weights += [one, one, double, more, square, one, wide(1, c, 1, 1), wide(1, c, 1, 1)]
+            out, *kept = kernel.forward(x, weights, 1e-6)
+            kernel.backward(out, x, *kept, weights, 1e-6)
+    found += [sass.facts(*launch, arch) for launch in launches]
+print(json.dumps(found))
+"""
+
+
+def test_nafblock_spills_and_calls_nothing(tmp_path):
+    found = facts_of(NAFBLOCK, tmp_path, (89, 90))
+    assert_sound(found)
+    forward = {"norm_expand_kernel", "gate_kernel", "fold_kernel", "tail_kernel"}
+    assert forward | {"tail_back_kernel", "products_kernel", "expand_back_kernel"} <= {one["name"] for one in found}
