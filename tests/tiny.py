@@ -68,7 +68,7 @@ def same_bits(a, b) -> bool:
     return a == b
 
 
-def train_and_interrupt(config, at, monkeypatch) -> None:
+def train_and_interrupt(config, at, monkeypatch, quiet=True) -> None:
     """Train until SIGTERM comes in the iteration after `at` others, which still ends and is saved."""
     from rgsud_fast.training import train
     from rgsud_fast.training.trainer import Trainer  # not before conftest has set what the package reads
@@ -82,5 +82,5 @@ def train_and_interrupt(config, at, monkeypatch) -> None:
 
     monkeypatch.setattr(Trainer, "iterate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(config, scorer=darkness, quiet=True)
+        train(config, scorer=darkness, quiet=quiet)
     monkeypatch.setattr(Trainer, "iterate", iterate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import sys
@@ -84,7 +85,9 @@ def _dispatch(args: list[str]) -> int:
         return 0
     command, rest = args[0], args[1:]
     if command not in COMMANDS:
-        raise UserError(f"unknown command {command!r}: use one of {', '.join(COMMANDS)}; --help explains them")
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(COMMANDS)};"
+        raise UserError(f"unknown command {command!r}: {hint} --help explains them")
     from . import commands
 
     try:

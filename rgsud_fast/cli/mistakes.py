@@ -63,13 +63,17 @@ def refuse_unknown(target: Callable[..., Any], args: list[str], prog: str) -> No
     Raises:
         UserError: the first such flag, with what was probably meant.
     """
-    known = {flag.name for flag in flags_of(target)}
+    known = {flag.name: flag.type for flag in flags_of(target)}
+    before = ""
     for arg in args[: args.index("--")] if "--" in args else args:
         name = _name_of(arg)
         if arg.startswith("--") and not (name in known or name.startswith("--tyro-")):
             raise unknown(target, arg, prog)
         if re.match("-[A-Za-z]", arg) and arg[:2] not in known:
+            if known.get(_name_of(before), bool) is not bool and "=" not in before:
+                raise UserError(f"{before} needs a value; one that begins with - is given as {before}={arg}")
             raise unknown(target, arg, prog)
+        before = arg
 
 
 def unknown(target: Callable[..., Any], arg: str, prog: str) -> UserError:

@@ -23,6 +23,7 @@ from ..system.threads import usable_cpus
 from .image_files import decode_image
 from .image_set import ImageSet, Sizes
 from .listing import look_through
+from .pixel_limit import limit_mark, most_pixels
 from .sampler import offsets_of
 
 Progress = Callable[[int, int], None]  # images decoded so far, images in all
@@ -164,10 +165,11 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
         In order, each image with its digest; of one that cannot be used the reason.
     """
     workers = min(8, usable_cpus())
+    largest = most_pixels(within=1)
 
     def decode(file: Path | bytes) -> tuple[np.ndarray, str] | str:
         try:
-            image = decode_image(file, largest=Image.MAX_IMAGE_PIXELS)
+            image = decode_image(file, largest=largest)
         except UserError as error:
             return str(error)
         return image, digest(image)
@@ -182,7 +184,7 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
 def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str, str]:
     """The name of the cache of a folder as it is now, and a pattern of the names it had with other content."""
     place = hashlib.blake2b(name_bytes(str(folder.resolve())), digest_size=4).hexdigest()
-    content = hashlib.blake2b(digest_size=8)
+    content = hashlib.blake2b(limit_mark(), digest_size=8)
     for name, path in zip(names, paths, strict=True):
         stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
         closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"

@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, install
 from ..system.files import replacing
 from ..system.names import takes_home
+from .pixel_limit import check_pixels, given_limit, is_beyond_pillow, most_pixels, without_pillows_limit
+from .tiff import Tiff, decode_tiff
 
 JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 SUFFIXES = JPEG | {".png", ".bmp", ".tif", ".tiff", ".webp"}  # of files that are read and written
+_OF_CAMERAS = "dng cr2 cr3 crw nef nrw arw srf orf rw2 raf pef srw raw x3f 3fr iiq"
+RAW = frozenset(f".{kind}" for kind in _OF_CAMERAS.split())  # as they are
 SMALLEST = 32  # pixels on the shorter side
 
 _LONGEST = {".webp": 16383, **dict.fromkeys(JPEG, 65500)}  # pixels on a side that Pillow's encoders write
@@ -62,7 +66,7 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
 
     Args:
         path: PNG, JPEG, BMP, TIFF or WebP file, or AVIF or HEIC where Pillow or pillow-heif reads them; of at most 179
-            million pixels, which is Pillow's limit.
+            million pixels, twice Pillow's limit, or as many as RGSUD_MAX_MEGAPIXELS allows.
         smallest: least height and width, in pixels.
 
     Returns:
@@ -75,24 +79,57 @@ def read_image(path: str | Path, smallest: int = SMALLEST) -> np.ndarray:
         return decode_image(path, smallest)
 
 
-def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: int | None = None) -> np.ndarray:
+def decode_image(file: str | Path | bytes, smallest: int = SMALLEST, largest: float | None = None) -> np.ndarray:
     """Decode a file or its content as `read_image` does, for callers that name it themselves.
 
     Args:
         file: its path, or the bytes in it.
         smallest: least height and width, in pixels.
-        largest: most pixels in all, looked at before they are decoded.
+        largest: most pixels in all, looked at before they are decoded; `most_pixels` unless given.
 
     Raises:
         UserError: what is wrong with it.
     """
-    with decoding(), Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as opened:
-        if largest is not None and opened.width * opened.height > largest:
-            raise UserError(f"{opened.width} x {opened.height} pixels, more than {largest:,}; cut or shrink it")
-        ImageOps.exif_transpose(opened, in_place=True)
-        rgb = to_rgb(opened)
+    largest = most_pixels() if largest is None else largest
+    with decoding(suffix="" if isinstance(file, bytes) else Path(file).suffix):
+        tiff = decode_tiff(file, largest)
+        if tiff is None:
+            with open_image(file, largest) as opened:
+                ImageOps.exif_transpose(opened, in_place=True)
+                rgb = to_rgb(opened)
+        else:
+            rgb = to_rgb(_upright(tiff))
     check_size(rgb.shape[0], rgb.shape[1], smallest)
     return rgb
+
+
+@contextlib.contextmanager
+def open_image(file: str | Path | bytes, largest: float | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open a file or its content with Pillow, for reading and for as long as it is decoded.
+
+    Args:
+        file: its path, or the bytes in it.
+        largest: most pixels in all; `most_pixels` unless given.
+
+    Raises:
+        UserError: it has more. Whatever a damaged file makes its codec raise.
+    """
+    largest = most_pixels() if largest is None else largest
+
+    def open_it() -> ImageFile.ImageFile:
+        return Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+
+    with contextlib.ExitStack() as stack:
+        try:
+            with contextlib.nullcontext() if given_limit() is None else without_pillows_limit():
+                image = stack.enter_context(open_it())
+        except Image.DecompressionBombError:  # opened for its size alone
+            with without_pillows_limit():
+                image = stack.enter_context(open_it())
+        check_pixels(image.height, image.width, largest)
+        if given_limit() is not None and is_beyond_pillow(image.height, image.width):
+            stack.enter_context(without_pillows_limit())
+        yield image
 
 
 @takes_home
@@ -112,8 +149,12 @@ def write_image(path: str | Path, image: Tensor | np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def decoding(path: str | Path | None = None) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is decoded into a UserError that begins with its path, if that is given."""
+def decoding(path: str | Path | None = None, suffix: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong while a file is decoded into a UserError that begins with its path, if that is given.
+
+    `suffix` is what the file's name ends in, where the caller names it.
+    """
+    suffix = suffix if path is None else Path(path).suffix
     name = "" if path is None else f"{path}: "
     try:
         yield
@@ -123,8 +164,22 @@ def decoding(path: str | Path | None = None) -> Iterator[None]:
         raise UserError(f"{name}no such file") from None
     # A damaged file makes its codec raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        reason = "of no known kind" if isinstance(error, UnidentifiedImageError) else _first_line(error)
+        reason = _first_line(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = hint_of(suffix) or "of no known kind"
         raise UserError(f"{name}cannot be read as an image ({reason}); replace or remove it") from None
+
+
+def hint_of(suffix: str) -> str:
+    """What makes files of an ending readable, or what to do with them; "" of others."""
+    suffix = suffix.lower()
+    if suffix in (".heic", ".heif", ".hif"):
+        return f"HEIC is read with the extra heif: {install('heif')}"
+    if suffix == ".avif":
+        return "AVIF is read with Pillow 11.3 or later"
+    if suffix in RAW:
+        return "raw photographs are not read: develop them to TIFF or JPEG"
+    return "GIF is not read: write it as PNG" if suffix == ".gif" else ""
 
 
 def check_size(height: int, width: int, smallest: int) -> None:
@@ -192,6 +247,19 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # a copy costs half as much as a JPEG
+
+
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Scale uint16 to uint8: v * 255 / 65535, rounded."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _upright(tiff: Tiff) -> Image.Image:
+    pixels = tiff.pixels if tiff.pixels.dtype == np.uint8 else to_8_bits(tiff.pixels)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.getexif().update(tiff.exif)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _deep_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import UserError
 from ..system.names import takes_home
-from .image_files import READABLE, natural
+from .image_files import RAW, READABLE, hint_of, natural
 
 # Folders that cameras' cards, network storage and archivers add; names are compared without case.
 _NOBODYS = frozenset(
@@ -19,16 +19,10 @@ _NOBODYS = frozenset(
     | {"system volume information", "thumbs.db"}
 )
 _PICTURES = ".avif .heic .heif .hif .gif .jxl .jp2 .j2k .psd .tga .ppm .pgm .pnm .exr .hdr .mpo"
-_RAW = ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .orf .rw2 .raf .pef .srw .raw .x3f .3fr .iiq"
 _VIDEOS = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .mts .m2ts .3gp .wmv .flv"
-_TOLD = frozenset(f"{_PICTURES} {_RAW} {_VIDEOS}".split())
+_TOLD = frozenset(f"{_PICTURES} {_VIDEOS}".split()) | RAW
 _CLOSED = ("folder that cannot be entered", "folders that cannot be entered")
 _NOWHERE = ("link that leads nowhere", "links that lead nowhere")
-_HINTS = {
-    ".heic": "HEIC is read with the extra heif: pip install 'rgsud-fast[heif]'",
-    ".avif": "AVIF is read with Pillow 11.3 or later",
-}
-_HINTS |= {".heif": _HINTS[".heic"], ".hif": _HINTS[".heic"]}
 
 
 class Listing(NamedTuple):
@@ -67,9 +61,9 @@ def look_through(folder: str | Path, dangling: bool = False) -> Listing:
             found.append(path)
         elif suffix in READABLE:
             passed[_NOWHERE] += 1
-        elif suffix in _TOLD:
+        elif is_told(suffix):
             passed[suffix] += 1
-    told = _count(passed)
+    told = count_kinds(passed)
     if not found:
         kinds = ", ".join(sorted(suffix[1:] for suffix in READABLE))
         but = f"; passed over: {told}" if told else ""
@@ -114,7 +108,7 @@ def _walk(root: Path, passed: Counter[str | tuple[str, str]]) -> Iterator[tuple[
             passed[_CLOSED] += 1
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _NOBODYS:
+            if is_nobodys(entry.name):
                 continue
             try:
                 is_folder, is_file = entry.is_dir(), entry.is_file()
@@ -131,10 +125,20 @@ def _identity(folder: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def _count(passed: Counter[str | tuple[str, str]]) -> str:
+def is_nobodys(name: str) -> bool:
+    """Whether a file or folder of this name is passed over without a word."""
+    return name.startswith(".") or name.lower() in _NOBODYS
+
+
+def is_told(suffix: str) -> bool:
+    """Whether files of this lower-case ending are photographs or videos, to be counted where they are not read."""
+    return suffix in _TOLD
+
+
+def count_kinds(passed: Counter[str | tuple[str, str]]) -> str:
     """Most frequent endings first, then what is no file; and what would make them readable."""
     endings = sorted((kind for kind in passed if isinstance(kind, str)), key=lambda kind: (-passed[kind], kind))
     parts = [f"{passed[kind]} {kind}" for kind in endings]
     parts += [f"{passed[names]} {names[passed[names] > 1]}" for names in (_NOWHERE, _CLOSED) if passed[names]]
-    hints = dict.fromkeys(_HINTS[kind] for kind in endings if kind in _HINTS)
+    hints = dict.fromkeys(hint for kind in endings if (hint := hint_of(kind)) and kind not in RAW and kind != ".gif")
     return ", ".join(parts) + "".join(f" ({hint})" for hint in hints)

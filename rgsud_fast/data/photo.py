@@ -9,13 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import UserError
 from ..system.files import replacing
-from .image_files import FORMATS, JPEG, SMALLEST, check_largest, check_size, decoding, save_options, suffix_of, to_rgb
-from .sixteen_bit import decode_deep, decode_tiff, is_deep, write_png, write_tiff
+from .image_files import (
+    JPEG,
+    SMALLEST,
+    check_largest,
+    check_size,
+    decoding,
+    open_image,
+    save_options,
+    suffix_of,
+    to_8_bits,
+    to_rgb,
+)
+from .pixel_limit import most_pixels
+from .sixteen_bit import decode_deep, is_deep, write_png, write_tiff
+from .tiff import decode_tiff
 
 _WITH_DEPTH = {".png": write_png, ".tif": write_tiff, ".tiff": write_tiff}
 _WITH_ALPHA = {".png", ".tif", ".tiff", ".webp"}
@@ -78,32 +91,31 @@ def read_photo(path: str | Path, smallest: int = SMALLEST) -> Photo:
     palette or CMYK, becomes 8-bit RGB.
 
     Args:
-        path: PNG, JPEG, BMP, TIFF or WebP file.
+        path: of the formats and pixels that `read_image` takes.
         smallest: least height and width, in pixels.
 
     Raises:
         UserError: the file is missing, cannot be decoded, or is too small; the message names it.
     """
-    with decoding(path), Image.open(path, formats=FORMATS) as image:
-        icc = None if image.mode in _FOREIGN else image.info.get("icc_profile")
-        dpi = _resolution(image.info.get("dpi"))
-        check_size(image.height, image.width, smallest)
-        # Pillow turns a TIFF upright if it loads it, and forgets its orientation; the others it leaves to us.
-        pixels = decode_tiff(path)
-        if pixels is None:
-            pixels = decode_deep(path) if is_deep(image) else _shallow(image)
-            image.load()
-        try:
-            exif = image.getexif()
-            turn = _UPRIGHT.get(exif.pop(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
-        except Exception:  # damaged EXIF makes Pillow raise nearly anything; the pixels count
-            exif, turn = Image.Exif(), _UPRIGHT[1]
-            warnings.warn(f"{path}: {_DAMAGED}", stacklevel=2)
-        pixels = turn(pixels)
-        about = _about(exif, path, *pixels.shape[:2])
-    colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
-    alpha = np.ascontiguousarray(pixels[..., colours:]) if colours < pixels.shape[2] else None
-    return Photo(np.ascontiguousarray(pixels[..., :colours]), alpha, about, icc, dpi)
+    with decoding(path):
+        tiff = decode_tiff(path, most_pixels())
+        if tiff is None or not tiff.foreign:
+            try:
+                with open_image(path) as image:
+                    check_size(image.height, image.width, smallest)
+                    if tiff is not None:
+                        pixels = tiff.pixels
+                    else:
+                        # Pillow turns a TIFF upright if it loads it, and forgets its orientation; others it leaves us.
+                        pixels = decode_deep(path) if is_deep(image) else _shallow(image)
+                        image.load()
+                    icc = None if image.mode in _FOREIGN else image.info.get("icc_profile")
+                    return _turn(path, pixels, image.getexif, icc, _resolution(image.info.get("dpi")))
+            except UnidentifiedImageError:
+                if tiff is None:
+                    raise
+        check_size(tiff.pixels.shape[0], tiff.pixels.shape[1], smallest)
+        return _turn(path, tiff.pixels, lambda: tiff.exif, tiff.icc, None)
 
 
 def write_photo(path: str | Path, photo: Photo) -> None:
@@ -158,6 +170,27 @@ def _save(path: Path, suffix: str, photo: Photo) -> None:
     image.save(path, **options)
 
 
+def _turn(
+    path: str | Path,
+    pixels: np.ndarray,
+    get_exif: Callable[[], Image.Exif],
+    icc: bytes | None,
+    dpi: tuple[float, float] | None,
+) -> Photo:
+    """Pixels as they are stored, upright, with what the file says about them."""
+    try:
+        exif = get_exif()
+        turn = _UPRIGHT.get(exif.pop(ExifTags.Base.Orientation, 1), _UPRIGHT[1])
+    except Exception:  # damaged EXIF makes Pillow raise nearly anything; the pixels count
+        exif, turn = Image.Exif(), _UPRIGHT[1]
+        warnings.warn(f"{path}: {_DAMAGED}", stacklevel=3)
+    pixels = turn(pixels)
+    about = _about(exif, path, pixels.shape[0], pixels.shape[1])
+    colours = pixels.shape[2] - (pixels.shape[2] in (2, 4))
+    alpha = np.ascontiguousarray(pixels[..., colours:]) if colours < pixels.shape[2] else None
+    return Photo(np.ascontiguousarray(pixels[..., :colours]), alpha, about, icc, dpi)
+
+
 def _shallow(image: Image.Image) -> np.ndarray:
     """8-bit pixels of an open image, [H, W, 1 to 4]."""
     if image.mode in ("PA", "RGBa", "La") or "transparency" in image.info:
@@ -178,10 +211,20 @@ def _about(exif: Image.Exif, path: str | Path, height: int, width: int) -> bytes
             for tag, side in ((ExifTags.Base.ExifImageWidth, width), (ExifTags.Base.ExifImageHeight, height)):
                 if tag in block:
                     block[tag] = side
+        if exif.bigtiff:  # what holds EXIF data, also a classic TIFF, knows no such offsets
+            exif = _copy(exif)
         return exif.tobytes() if len(exif) else b""
     except Exception:  # a value of another type than its tag has, for one
-        warnings.warn(f"{path}: {_DAMAGED}", stacklevel=3)
+        warnings.warn(f"{path}: {_DAMAGED}", stacklevel=4)
         return b""
+
+
+def _copy(exif: Image.Exif) -> Image.Exif:
+    """The same in the order of bytes and with the offsets that Pillow writes unless told otherwise."""
+    copy = Image.Exif()
+    for tag, value in exif.items():
+        copy[tag] = exif.get_ifd(tag) if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo) else value
+    return copy
 
 
 def _resolution(dpi: object) -> tuple[float, float] | None:
@@ -199,10 +242,6 @@ def _with_alpha(photo: Photo) -> np.ndarray:
 
 def _to_8_bits(photo: Photo) -> Photo:
     """The same photograph in uint8; v * 255 / 65535, rounded."""
-
-    def narrow(values: np.ndarray) -> np.ndarray:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
     if photo.pixels.dtype == np.uint8:
         return photo
-    return replace(photo, pixels=narrow(photo.pixels), alpha=None if photo.alpha is None else narrow(photo.alpha))
+    return replace(photo, pixels=to_8_bits(photo.pixels), alpha=None if photo.alpha is None else to_8_bits(photo.alpha))

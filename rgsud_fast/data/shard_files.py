@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import UserError
+from ..errors import UserError, install
 from ..system.names import name_bytes
+from .pixel_limit import limit_mark
 
 TIMEOUT = 30  # seconds without an answer
 PIECE = 2**23  # bytes that are asked for at once while a remote shard is indexed
@@ -168,7 +169,7 @@ def expand(pattern: str) -> list[Shard]:
     try:
         from webdataset.shardlists import expand_urls
     except ImportError:
-        raise UserError(f"{pattern}: shards need the package webdataset: pip install 'rgsud-fast[shards]'") from None
+        raise UserError(f"{pattern}: shards need the package webdataset: {install('shards')}") from None
     try:
         places = expand_urls(pattern)
     except (ValueError, AssertionError) as error:  # braces out of balance; a ${NAME} that the environment lacks
@@ -192,5 +193,5 @@ def index_name(shard: Shard) -> tuple[str, str]:
     """The file name of the index of a shard as it is now, and a pattern of the names it had with other content."""
     where = shard.place if shard.remote else str(Path(shard.place).resolve())
     place = hashlib.blake2b(name_bytes(where), digest_size=4).hexdigest()
-    content = hashlib.blake2b(name_bytes(shard.stamp()), digest_size=8).hexdigest()
+    content = hashlib.blake2b(limit_mark() + name_bytes(shard.stamp()), digest_size=8).hexdigest()
     return f"{place}-{content}.shard", f"{place}-*.shard"

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..system.files import remove_leftovers, write_text
 from .folder_set import decode_all
 from .image_files import READABLE
+from .listing import is_nobodys, is_told
 from .shard_files import Shard
 
 LARGEST = 2**29  # bytes; a file of more is no photograph
@@ -31,10 +32,11 @@ class Entry(NamedTuple):
 
 
 class Index(NamedTuple):
-    """The usable images of a shard in its order, and the reasons why others are not, by name."""
+    """The usable images of a shard in its order, and what else is in it."""
 
     entries: list[Entry]
-    skipped: dict[str, str]
+    skipped: dict[str, str]  # images that cannot be used: the reasons, by name
+    passed: dict[str, int]  # photographs and videos of kinds that are not read here, by ending
 
 
 def open_index(shard: Shard, name: tuple[str, str], cache_dir: Path) -> Index:
@@ -53,7 +55,7 @@ def open_index(shard: Shard, name: tuple[str, str], cache_dir: Path) -> Index:
     remove_leftovers(cache_dir / old)
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return _whole(Index([Entry(*entry) for entry in kept["entries"]], kept["skipped"]))
+        return _whole(Index([Entry(*entry) for entry in kept["entries"]], kept["skipped"], kept["passed"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # no index of this content, or a damaged one
     index = _read(shard)
@@ -68,17 +70,21 @@ def _whole(index: Index) -> Index:
     """The same index, whose file may have been written by anybody.
 
     Raises:
-        ValueError, AttributeError: what it holds is of another kind.
+        ValueError, AttributeError: what it holds is of another kind, or other kinds are read here than where it was
+            made.
     """
-    numbers = [number for entry in index.entries for number in entry[1:5]]
+    numbers = [number for entry in index.entries for number in entry[1:5]] + list(index.passed.values())
     texts = [text for entry in index.entries for text in (entry.name, entry.digest)] + list(index.skipped.values())
     if not all(type(n) is int and n >= 0 for n in numbers) or not all(isinstance(text, str) for text in texts):
         raise ValueError("the index of this shard is damaged")
+    names = [entry.name for entry in index.entries] + list(index.skipped)
+    if not READABLE.isdisjoint(index.passed) or not all(_suffix(name) in READABLE for name in names):
+        raise ValueError("the index of this shard was made where other kinds of images are read")
     return index
 
 
 def _read(shard: Shard) -> Index:
-    index = Index([], {})
+    index = Index([], {}, {})
 
     def content(member: tarfile.TarInfo) -> bytes:
         file.seek(member.offset_data)  # its bytes as they lie there, as they will be read in training
@@ -107,8 +113,13 @@ def _images(shard: Shard, tar: tarfile.TarFile, index: Index) -> Iterator[Any]:
     samples: dict[str, str] = {}
     for member in tar:
         name = PurePosixPath(_label(member.name))
-        hidden = any(part.startswith(".") and part != ".." for part in name.parts)
-        if not member.isreg() or hidden or name.suffix.lower() not in READABLE:
+        hidden = any(is_nobodys(part) and part != ".." for part in name.parts)
+        suffix = _suffix(str(name))
+        if not member.isreg() or hidden:
+            continue
+        if suffix not in READABLE:
+            if is_told(suffix):
+                index.passed[suffix] = index.passed.get(suffix, 0) + 1
             continue
         if member.size > LARGEST:
             index.skipped[str(name)] = f"{member.size:,} bytes, more than {LARGEST:,}; cut or shrink it"
@@ -121,6 +132,10 @@ def _images(shard: Shard, tar: tarfile.TarFile, index: Index) -> Iterator[Any]:
             )
         samples[sample] = str(name)
         yield member
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _label(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..errors import UserError
 from .folder_set import Progress, check_any, digest
 from .image_files import decode_image, natural
 from .image_set import ImageSet, window
+from .listing import count_kinds
 from .sampler import Crop
 from .shard_files import Shard, expand, index_name
 from .shard_index import Index, open_index
@@ -56,6 +58,10 @@ class ShardSet(ImageSet):
             [entry.digest for entry, _ in found],
             {label(shard, name): why for shard, index in indices.items() for name, why in index.skipped.items()},
         )
+        passed: Counter[str | tuple[str, str]] = Counter()
+        for index in indices.values():
+            passed.update(index.passed)
+        self.passed_over = count_kinds(passed)
         self._places = [_Place(shard, entry.begin, entry.length) for entry, shard in found]
         self._kept: dict[int, np.ndarray] = {}
         self._checked: dict[int, int] = {}  # checksums of encoded images whose pixels have the right digest
@@ -91,7 +97,8 @@ class ShardSet(ImageSet):
                 progress(len(indices), len(shards))
         images = cls(indices, int(cache_gib * 2**30))
         if not images.names and not images.skipped:
-            raise UserError(f"{pattern}: no image in these shards")
+            but = f"; passed over: {images.passed_over}" if images.passed_over else ""
+            raise UserError(f"{pattern}: no image in these shards{but}")
         check_any(images.names, images.skipped)
         return images
 

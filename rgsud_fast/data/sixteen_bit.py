@@ -1,9 +1,9 @@
 """Sixteen bits per channel: Pillow cannot hold them in colour, so here are the ways around it.
 
-TIFF is read and written by tifffile, which scikit-image brings along. Reading a PNG, and a TIFF whose compression
-(LZW) tifffile leaves to imagecodecs, takes Pillow twice: told the right byte order it keeps the high bytes, told the
-other one the low bytes. PNG is written here: the libraries that could cost a wheel of 26 MB (imagecodecs) or more
-(OpenCV, PyAV), or rest since 2022 (pypng), and a writer is zlib and a few headers.
+TIFF is read (`tiff`) and written by tifffile. Reading a PNG, and a TIFF whose compression (LZW) tifffile leaves to
+imagecodecs, takes Pillow twice: told the right byte order it keeps the high bytes, told the other one the low bytes.
+PNG is written here: the libraries that could cost a wheel of 26 MB (imagecodecs) or more (OpenCV, PyAV), or rest since
+2022 (pypng), and a writer is zlib and a few headers.
 """
 
 from __future__ import annotations
@@ -16,23 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from ..errors import UserError
-from .image_files import FORMATS
+from .image_files import open_image
+from .tiff import TEXTS
 
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins, BigTIFF included
 _DEEP = ("RGB;16", "RGBA;16", "RGBX;16", "LA;16")  # Pillow's names for pixels that it cuts down to eight bits
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 _ROWS = 64  # of a PNG, compressed at a time
-_TEXTS = (  # of EXIF, which a TIFF file keeps as tags of its own
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.Copyright,
-)
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -45,7 +36,7 @@ def is_deep(image: Image.Image) -> bool:
 
 def decode_deep(path: str | Path) -> np.ndarray:
     """The pixels of such a file, uint16 [H, W, 1 to 4], as stored, but a TIFF upright."""
-    with Image.open(path, formats=FORMATS) as image:
+    with open_image(path) as image:
         if image.mode.startswith("I;16"):
             return np.asarray(image).astype(np.uint16)[..., None]
         layout = _layout(image.tile[0][3])
@@ -54,42 +45,6 @@ def decode_deep(path: str | Path) -> np.ndarray:
         return np.stack([_both(grey, grey_low), _both(alpha, alpha_low)], axis=2)
     kind, order = layout[:-1], layout[-1].replace("N", _NATIVE)
     return _both(_decode_as(path, layout), _decode_as(path, kind + {"L": "B", "B": "L"}[order]))
-
-
-def decode_tiff(path: str | Path) -> np.ndarray | None:
-    """The first page of a TIFF of 16 bits per channel, uint16 [H, W, 1 to 4] as stored.
-
-    None of any other file, and where it is Pillow that can decompress it.
-
-    Strips, tiles, planes, compression, BigTIFF and white-is-zero are tifffile's to know.
-
-    Raises:
-        UserError: compressed in a way that needs imagecodecs, which is missing, and in planes or white-is-zero.
-    """
-    with open(path, "rb") as file:
-        if file.read(4) not in _TIFF:
-            return None
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        kinds = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
-        if page.dtype != np.uint16 or page.bitspersample != 16 or page.photometric not in kinds:
-            return None
-        try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" in str(error):
-                if page.axes != "SYX" and page.photometric != kinds[0]:
-                    return None  # Pillow's libtiff decompresses it
-                raise UserError("its compression needs imagecodecs: pip install imagecodecs") from None
-            raise
-        pixels = np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
-        if page.photometric == kinds[0]:
-            pixels = np.concatenate([65535 - pixels[..., :1], pixels[..., 1:]], axis=2)
-        colours = 3 if page.photometric == kinds[2] else 1
-        return pixels[..., : colours + (len(page.extrasamples) > 0)]
 
 
 def write_png(path: Path, pixels: np.ndarray, exif: bytes, icc: bytes | None, dpi: tuple[float, float] | None) -> None:
@@ -116,7 +71,7 @@ def write_tiff(path: Path, pixels: np.ndarray, exif: bytes, icc: bytes | None, d
 
     read = Image.Exif()
     read.load(exif)
-    texts = [(int(tag), "s", 0, str(read[tag]), True) for tag in _TEXTS if tag in read]
+    texts = [(int(tag), "s", 0, str(read[tag]), True) for tag in TEXTS if tag in read]
     channels = pixels.shape[2]
     tifffile.imwrite(
         path,
@@ -141,7 +96,7 @@ def _layout(arguments: str | tuple[Any, ...] | None) -> str:
 
 def _decode_as(path: str | Path, layout: str) -> np.ndarray:
     """Let Pillow decode a file whose pixels are laid out in this way, [H, W, C] of bytes."""
-    with Image.open(path, formats=FORMATS) as image:
+    with open_image(path) as image:
         image.tile = [
             tile._replace(args=(layout, *tile[3][1:]) if isinstance(tile[3], tuple) else layout) for tile in image.tile
         ]

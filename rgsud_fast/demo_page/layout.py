@@ -84,11 +84,16 @@ def build(worker: Worker, title: str, subtitle: str, score_name: str) -> gr.Bloc
 
         outputs = [upload, told, previews, slider, legend, empty, figures, side, download]
 
-        def develop(path: str | None) -> list[Any]:
+        def develop(path: str | None, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008, gradio's way
             if path is None:
                 return _nothing(None)
+
+            def watch(done: int, total: int) -> None:
+                if total > 1:
+                    progress((done, total), desc=f"tile {done} of {total}")
+
             try:
-                return _show(worker.develop(Path(path)), score_name)
+                return _show(worker.develop(Path(path), watch), score_name)
             except Refused as refusal:
                 reason = str(refusal)
             except Stopped:

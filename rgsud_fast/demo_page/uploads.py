@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..data import read_image
 from ..data.image_files import FORMATS, SMALLEST
+from ..data.pixel_limit import most_pixels
 from ..errors import UserError
 
 MOST_BYTES = 64 * 2**20
@@ -35,7 +36,7 @@ def read_photo(path: Path) -> np.ndarray:
     if size > MOST_BYTES:
         raise Refused(f"This file has {size / 2**20:.0f} MiB; at most {MOST_BYTES // 2**20} MiB are taken.")
     width, height = _size(path)
-    if width * height > MOST_PIXELS:
+    if width * height > min(MOST_PIXELS, most_pixels()):
         raise _too_many(f"{width:,} x {height:,} pixels")
     if min(width, height) < SMALLEST:
         raise Refused(f"This image has {width} x {height} pixels; at least {SMALLEST} on each side are needed.")
@@ -63,7 +64,8 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _too_many(what: str) -> Refused:
-    return Refused(f"This image has {what}; at most {MOST_PIXELS // 10**6} megapixels are taken. Make it smaller.")
+    most = min(MOST_PIXELS, most_pixels()) / 1e6
+    return Refused(f"This image has {what}; at most {most:g} megapixels are taken. Make it smaller.")
 
 
 def _either(names: tuple[str, ...]) -> str:

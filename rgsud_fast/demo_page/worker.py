@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..inference.derain import derain
 from ..iqa import Plausibility, Scorer, load_scorer
 from ..iqa.metrics import fixed_filter
+from ..networks.tiles import Watch
 from ..system.device import pick_device
 from ..system.names import utf8_name
 from .uploads import read_photo, result_name
@@ -78,8 +79,12 @@ class Worker:
         for part in network.modules():
             part.register_forward_pre_hook(self._check)
 
-    def develop(self, upload: Path) -> Developed:
+    def develop(self, upload: Path, watch: Watch | None = None) -> Developed:
         """Derain one upload.
+
+        Args:
+            upload: its file.
+            watch: called after tiles of it: tiles done, tiles in all.
 
         Raises:
             Refused: no image, or one that is too large or too small.
@@ -90,7 +95,8 @@ class Worker:
             if self._closing:
                 raise Stopped
             folder = self._new_folder()
-            made = derain(self.network, upload, folder / result_name(upload.name), **self.options)
+            watching = None if watch is None else lambda done, total, _: watch(done, total)
+            made = derain(self.network, upload, folder / result_name(upload.name), watch_tiles=watching, **self.options)
             (result,) = cast(list[Path], made)
             images = [photo, _filter(photo), read_image(result)]
             previews = (_preview(image, folder / f"{i}.jpg") for i, image in enumerate(images))

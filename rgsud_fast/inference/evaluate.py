@@ -12,7 +12,7 @@ from ..config.figures import FILTER, INPUT
 from ..config.tiling import OVERLAP, TILE, Tiling
 from ..errors import UserError
 from ..iqa.distances import Distance
-from ..iqa.metrics import average, evaluate_pair, fixed_filter
+from ..iqa.metrics import BEST_PSNR, average, evaluate_pair, fixed_filter
 from ..system.names import takes_home
 from .inputs import Images, ImageWatch, Source, gather, partners, size_of
 from .left_out import LeftOut
@@ -72,6 +72,8 @@ def evaluate(
                 names.append(source.name)
             if watch is not None:
                 watch(i + 1, len(inputs), source.name)
+    if any(row[f"{INPUT}psnr_rgb"] == BEST_PSNR for row in rows):
+        warnings.warn("rainy images equal their clean versions: are these the right folders?", stacklevel=2)
     if not rows:
         left_out.tell("no pair is measured")
     if left_out.reasons:

@@ -6,6 +6,7 @@ import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from ..data.image_files import SUFFIXES, suffix_of
 from ..errors import UserError
@@ -32,6 +33,11 @@ def targets_of(sources: list[Source], images: Images, output: Path, ending: str 
     else:
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file: give a folder for the derained images")
+        if is_folder(images) and output.resolve() == Path(cast(str, images)).resolve():
+            raise UserError(
+                f"{output} is the folder of the photographs, which the results would be mixed with: give another "
+                f"output, such as {output / 'derained'}"
+            )
         if is_file and output.suffix[1:].isalnum() and not output.exists():
             kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
             raise UserError(f"{output}: cannot write this format; end the name in one of {kinds}, or name a folder")

@@ -35,9 +35,10 @@ def publish(run: str | Path, repository: str, *, public: bool = False) -> str:
         UserError: no finished run, a malformed name, no network, no token that allows it, or no huggingface_hub.
     """
     files = files_to_publish(Path(run))
-    name = parse_name(PREFIX + repository.removeprefix(PREFIX))
-    if name.file is not None:
+    plain = repository.removeprefix(PREFIX)
+    if plain.count("/") != 1:
         raise UserError(f"{repository} is no name of a repository: give OWNER/REPO")
+    name = parse_name(PREFIX + plain)
     hub = import_hub()
     endpoint = os.environ.get("HF_ENDPOINT")
     if not reachable(endpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from ..system.names import takes_home
 from .inputs import ImageWatch, gather, is_folder
 from .left_out import LeftOut
 from .outputs import flat_names
+from .painted_rain import PaintedRain
 from .tiled_network import TiledNetwork, on_device
 
 
@@ -44,7 +46,8 @@ def rain(
     the derainer's where the run came to stage 2, in which G took rain from rewards and derained images, else the
     U-Net's. A run without a generator pastes what the derainer takes away (`methods.pasting.paste`). Each clean image
     meets one rainy image O, drawn without repetition as long as there are any; where sizes differ, both are cut to the
-    largest centred rectangle they share.
+    largest centred rectangle they share. A warning says where what was painted can hardly be rain: it darkens, is
+    coloured, or an even veil (`painted_rain.PaintedRain`, with the limits and what they were measured on).
 
     Args:
         run: run folder with derainer.safetensors, and generator.safetensors and unet.safetensors where it has them; or
@@ -87,7 +90,7 @@ def rain(
     network = TiledNetwork(paint, where, Tiling(tile, overlap))
     names = flat_names([background.name for background in backgrounds])
     written: list[tuple[Path, Path]] = []
-    left_out = LeftOut()
+    left_out, looks = LeftOut(), PaintedRain()
     with evaluating(estimator):
         for i, source in enumerate(_draw(len(sources), len(backgrounds), seed)):
             with left_out.unless(len(backgrounds) == 1, backgrounds[i].name):
@@ -101,8 +104,11 @@ def rain(
                     pair[0].unlink(missing_ok=True)  # no half of a pair
                     raise
                 written.append(pair)
+                looks.add(painted, background)
             if watch is not None:
                 watch(i + 1, len(backgrounds), names[i])
+    if doubt := looks.doubt():
+        warnings.warn(doubt, stacklevel=2)
     left_out.tell(f"{len(written)} pairs are written")
     return written
 

@@ -16,11 +16,17 @@ from torch import Tensor
 from ..data import evenly, to_batch
 from ..errors import UserError
 from ..ops.nss_features import MATLAB, Form, block_sharpness, nss_features
+from ..system.device import to_device
 from ..system.names import takes_home
 from ..system.watch import Watch, nobody, watched
 from .scorer import check_images, finite
 
 SHARP = 0.75  # of the sharpest block: blurred background says nothing about quality, so it stays out of the model
+# Of each of the 36 features, which one is the shape it was fitted with.
+_SHAPE_OF = [18 * scale + (0 if k < 2 else (k + 2) // 4 * 4 - 2) for scale in (0, 1) for k in range(18)]
+_FIRST = 0.2  # the shape that a search over NaN ends at, in MATLAB as in pyiqa
+# Scale over deviation at that shape, by what it is at the last one, 10, which `nss_features` leaves in its place.
+_NARROW = math.sqrt(math.gamma(5) / math.gamma(15) / (math.gamma(0.1) / math.gamma(0.3)))
 MOST_IMAGES = 300  # enough for 36 x 36 numbers; more cost 50 ms each on two cores
 
 
@@ -36,13 +42,19 @@ def niqe(images: Tensor, model: NiqeModel, form: Form = MATLAB) -> Tensor:
 
     sqrt((mu - mu')^T pinv((cov + cov') / 2) (mu - mu')), with mu' and cov' the mean and covariance over its blocks.
 
+    Flat blocks count as in both published implementations, MATLAB's and pyiqa's. Where nothing can be fitted the shape
+    is the first of the grid, 0.2, at which a search over NaN ends; what else is not a number is left out: mu' is the
+    mean of each feature over the blocks that have it (nanmean), cov' that of the blocks that have all (nancov). So
+    every flat block draws the mean shape towards 0.2, and a large flat area moves the score. What differs by form are
+    the scales that a flat block has: numbers below 1e-9 on one side in `YIQ`, none in `MATLAB`.
+
     Args:
         images: [N, 3, H, W] in [0, 1].
         model: what good photographs look like.
         form: `MATLAB`, as published, or `YIQ`: the luma that pyiqa takes.
 
     Returns:
-        [N] float32. NaN for an image with fewer than two blocks of 96 x 96 that can be described, or with a pixel
+        [N] float32. NaN for an image with fewer than two blocks of 96 x 96 that have all features, or with a pixel
         that is not finite; the others are not touched by it.
     """
     features = nss_features(images, form=form)
@@ -53,7 +65,8 @@ def niqe(images: Tensor, model: NiqeModel, form: Form = MATLAB) -> Tensor:
 
 def _distance(features: Tensor, described: Tensor, model: NiqeModel) -> Tensor:
     """One image's distance from the model, [1, blocks, 36] and which blocks count, [1, blocks] -> [1] float32."""
-    mu, cov = _moments(features, described)
+    _, cov = _moments(features, described)
+    mu = _published(features).nanmean(1)
     usable = described.sum(1) >= 2
     mu = torch.where(usable[:, None], mu, 0)
     cov = torch.where(usable[:, None, None], cov, 0)
@@ -61,6 +74,14 @@ def _distance(features: Tensor, described: Tensor, model: NiqeModel) -> Tensor:
     spread = _inverse((cov + model.cov.to(mu)) / 2)
     distance = (away[:, None] @ spread @ away[:, :, None]).flatten().clamp_min(0).sqrt()
     return torch.where(usable, distance, torch.nan).float()
+
+
+def _published(features: Tensor) -> Tensor:
+    """Features with what published implementations have in place of a shape that could not be fitted."""
+    shape = to_device(torch.tensor(_SHAPE_OF), features.device)
+    unfitted = features[..., shape].isnan()
+    features = torch.where(unfitted, features * _NARROW, features)
+    return torch.where(unfitted & (shape == torch.arange(36, device=features.device)), _FIRST, features)
 
 
 def _inverse(matrix: Tensor) -> Tensor:

@@ -169,8 +169,14 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
         if not inside.is_file() and (path / CHECKPOINT).is_file():
             raise UserError(f"{path} is not finished and has no {kind}.safetensors yet: train --resume --out {path}")
         if not inside.is_file():
-            begun = f", or finish it: train --resume --out {path}" if (path / "config.yaml").is_file() else ""
+            begun = "; its run goes on, or ended before anything was saved" if (path / "config.yaml").is_file() else ""
             raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file{begun}")
+        if kind == "derainer" and _went_on(path / CHECKPOINT, inside):
+            warnings.warn(
+                f"{path} was trained on after its weights were written: these are the older ones;"
+                f" train --resume --out {path} writes the new ones",
+                stacklevel=3,
+            )
         return inside
     check_weights(path, kind)
     return path
@@ -179,6 +185,11 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
 def _classes(kind: str) -> dict[str, type[nn.Module]]:
     """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
     return {network.__name__: network for network in (DERAINERS.values() if kind == "derainer" else [KINDS[kind]])}
+
+
+def _went_on(checkpoint: Path, weights: Path) -> bool:
+    """Whether a run saved its state after it had written its weights, which comes last in a run that ends."""
+    return checkpoint.is_file() and checkpoint.stat().st_mtime_ns > weights.stat().st_mtime_ns
 
 
 def _is_ours(path: Path) -> bool:

@@ -153,12 +153,14 @@ def open_run(config: Config, resume: bool, root: str | Path = RUNS) -> RunFolder
     root = Path(root)
     if resume:
         folder = RunFolder(config.out or newest_run(root, config.preset) or root / config.preset)
-        if not folder.checkpoint.exists():
-            raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the run's folder with --out")
+        if not folder.path.is_dir():
+            raise UserError(f"nothing to resume: {folder.path} does not exist; name the run's folder with --out")
     else:
         folder = RunFolder(_make(Path(config.out)) if config.out is not None else _make_next(root, config.preset))
     folder.own()
     try:
+        if resume and not folder.checkpoint.exists():
+            raise UserError(f"nothing to resume: {folder.path} holds no checkpoint yet; start it without --resume")
         if not resume:
             _refuse_other_contents(folder)
         folder.refuse_ways_out()

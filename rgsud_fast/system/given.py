@@ -30,6 +30,8 @@ def check_weights(path: Path, kind: str = "derainer") -> None:
     Raises:
         UserError: there is nothing.
     """
+    if str(path).startswith(("http:/", "https:/")):
+        raise UserError(f"weights are not read from addresses: download {path.name} first, or give hf:OWNER/REPO")
     if not is_hub_name(path) and not (path.is_file() or path.is_dir()):
         raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from .names import print_anything
 from .watch import Watch
 
-SILENCE = 12  # times the usual seconds between two lines: after so many a log hears of a run without new figures
+SILENCE = 3  # times the usual seconds between two lines: after so many a log hears of a run without new figures
 
 
 class Progress:

@@ -93,16 +93,23 @@ def _images(trainer: Trainer, most: int) -> tuple[str, str]:
     """The sections of validation and of training images."""
     return (
         comparisons(
-            "Validation images", _validation(trainer, most), "Drag across an image. None of them was trained on."
+            "Validation images",
+            _validation(trainer, most),
+            f"Drag across an image. None of them was trained on. {_sample(most, len(trainer.domains.val or ()))}",
         ),
         rows(
             "Training images",
             _training(trainer, most),
+            f"{_sample(most, len(trainer.domains.rainy))} "
             "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
             " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
             f" on an otherwise unchanged scene. {_ADVICE[trainer.config.loss.generator]}",
         ),
     )
+
+
+def _sample(most: int, count: int) -> str:
+    return f"{min(most, count)} of {count} are shown."
 
 
 def _stages(trainer: Trainer) -> list[int]:

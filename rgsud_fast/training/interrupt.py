@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,13 +13,13 @@ SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if 
 
 
 class Interruption:
-    """While open, the first signal sets `asked`; a second one acts as it did before.
+    """While open, the first signal sets `asked` and is acknowledged; a second one acts as it did before.
 
     Outside the main thread, where Python delivers no signals, it never asks.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, acknowledge: Callable[[], None] = lambda: None) -> None:
+        self.asked, self._acknowledge = False, acknowledge
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -35,3 +36,4 @@ class Interruption:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         self.__exit__()
+        self._acknowledge()

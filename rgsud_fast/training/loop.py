@@ -26,7 +26,13 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
         KeyboardInterrupt: interrupted, after a checkpoint was saved.
     """
     config = trainer.config
-    with Monitor(trainer, folder, progress) as monitor, Interruption() as interruption:
+    saved = trainer.step
+
+    def acknowledge() -> None:
+        back = f"the checkpoint of step {saved:,}" if saved else "nothing saved"
+        progress.say(f"stopping once the present step or sweep is done; again to stop at once, with {back}")
+
+    with Monitor(trainer, folder, progress) as monitor, Interruption(acknowledge) as interruption:
 
         def watch(name: str, done: int, total: int) -> None:
             progress.phase(name, done, total)
@@ -63,7 +69,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 monitor.validate()
             if (due and trainer.train_step.settled) or trainer.ended or asked:
                 save(trainer, folder)
-                due = False
+                due, saved = False, trainer.step
             if asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt

@@ -47,6 +47,7 @@ class Monitor:
         judged = trainer.domains, trainer.scorer.name, trainer.device, progress.of("preparing the score's check")
         self.held_out = HeldOutMetric(*judged) if trainer.ranks.first else None
         self.shows = trainer.ranks.first and trainer.config.live_gallery
+        self.began, self.swept, self.told_costly = time.perf_counter(), 0.0, False
         self.shown_until, self.showing_took = float("-inf"), 0.0
         self.readings = readings_of(folder.read_log() if trainer.step else ())
 
@@ -84,6 +85,7 @@ class Monitor:
     def log_sweep(self, result: Sweep, seconds: float) -> None:
         """Log one sweep that took so many seconds, which count for no iteration."""
         self.since += seconds
+        self._tell_costly_sweeps(seconds)
         began = time.perf_counter()
         held_out = None if self.held_out is None else self.held_out.measure(self.trainer.derainer)
         self.since += time.perf_counter() - began
@@ -98,6 +100,18 @@ class Monitor:
             )
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
         self.show()
+
+    def _tell_costly_sweeps(self, seconds: float) -> None:
+        """Say once where sweeps take more of the time than iterations do."""
+        self.swept += seconds
+        iterating = time.perf_counter() - self.began - self.swept
+        if self.trainer.sweeps < 2 or self.swept < iterating or self.told_costly:
+            return
+        self.told_costly = True
+        self.progress.say(
+            f"sweeps take more time than iterations, {seconds:.0f} s each: a larger reward.sweep-every or a smaller "
+            "reward.sweep-images trains more in the same time"
+        )
 
     def validate(self) -> dict[str, float]:
         """Measure the derainer on the validation pairs, log and return the figures; {} without pairs."""

@@ -164,6 +164,13 @@ def test_unknown_arguments_are_named_whatever_the_command_and_before_what_is_mis
 WITH_DEVICE = ("derain", "evaluate", "rain", "score", "demo")
 
 
+def test_a_value_that_begins_with_a_dash_is_no_flag(capsys):
+    error = told(capsys, ["derain", "a", "b", "--suffix", "-derained"])
+    assert "--suffix needs a value; one that begins with - is given as --suffix=-derained" in error
+    assert "unknown argument -x;" in told(capsys, ["derain", "a", "b", "--mirror", "-x"])
+    assert "unknown argument -x;" in told(capsys, ["derain", "a", "b", "--suffix=c", "-x"])
+
+
 def test_a_flag_for_what_is_told_by_its_place_and_for_an_open_page(capsys):
     assert "(WEIGHTS has no flag: it is told by its place)" in told(capsys, ["evaluate", "--weights", "w"])
     assert "did you mean --weights?" in told(capsys, ["derain", "--checkpoint", "w"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tars import png, same, write_tar
 
+from rgsud_fast.data import shard_index
 from rgsud_fast.data.shard_files import Shard, expand
 from rgsud_fast.errors import UserError
 
@@ -31,6 +32,31 @@ def test_members_that_are_no_usable_images_are_left_out(opened, tmp_path):
     images = opened(pattern)
     assert images.names == ["5.PNG", "sub/1.png"]
     assert list(images.skipped) == ["2.png"]
+
+
+def test_members_of_kinds_that_are_not_read_are_counted_by_ending(opened, tmp_path, monkeypatch):
+    kinds = ["1.png", "a.gif", "b.MOV", "c.gif", "d.nef", "5.json", ".trash/e.gif", "@eaDir/f.png", "g.txt"]
+    pattern = write_tar(tmp_path / "a-0.tar", dict.fromkeys(kinds, png()))
+    write_tar(tmp_path / "a-1.tar", {"2.png": png(1), "h.gif": b""})
+    for _ in range(2):  # also by the index
+        images = opened(str(tmp_path / "a-{0..1}.tar"))
+        assert images.names == ["1.png", "2.png"]
+        assert images.passed_over == "3 .gif, 1 .mov, 1 .nef"
+    write_tar(tmp_path / "b.tar", {"a.gif": b""})
+    with pytest.raises(UserError, match=r"no image in these shards; passed over: 1 \.gif"):
+        opened(str(tmp_path / "b.tar"))
+    assert len(images.names) == len(opened(pattern).names) + 1
+
+
+def test_an_index_is_made_anew_where_other_kinds_are_read(opened, tmp_path, monkeypatch):
+    pattern = write_tar(tmp_path / "a.tar", {"1.png": png(), "2.heic": png(1)})  # whatever a name ends in
+    monkeypatch.setattr(shard_index, "READABLE", frozenset({".png"}))
+    images = opened(pattern)
+    assert images.names == ["1.png"]
+    assert "1 .heic (HEIC is read with the extra heif" in images.passed_over
+    for kinds, names in (({".png", ".heic"}, ["1.png", "2.heic"]), ({".png"}, ["1.png"])):
+        monkeypatch.setattr(shard_index, "READABLE", frozenset(kinds))
+        assert opened(pattern).names == names
 
 
 def test_names_that_leave_the_shard_are_only_labels(opened, tmp_path, monkeypatch):
@@ -56,8 +82,9 @@ def test_names_met_in_several_shards_carry_the_shards(opened, tmp_path):
         lambda text: text.replace("{}", "[]"),
         lambda text: re.sub(r", \d+, ", ", -1, ", text),
         lambda text: re.sub(r'"[0-9a-f]{32}"', "3", text),
+        lambda text: text.replace('"passed": {}', '"passed": {".gif": "many"}'),
     ],
-    ids=["deep", "skipped", "numbers", "digests"],
+    ids=["deep", "skipped", "numbers", "digests", "passed"],
 )
 def test_an_index_that_somebody_damaged_is_made_anew(opened, pattern, tmp_path, damage):
     first = opened(pattern)
@@ -118,7 +145,7 @@ def test_what_is_no_shard_is_refused_in_one_line_and_nothing_runs(opened, tmp_pa
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
-    with pytest.raises(UserError, match=re.escape("pip install 'rgsud-fast[shards]'")):
+    with pytest.raises(UserError, match=re.escape("pip install -e '.[shards]'")):
         expand("a.tar")
 
 

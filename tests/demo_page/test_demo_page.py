@@ -82,6 +82,25 @@ def brightness(page, share: float) -> float:
     return float(np.asarray(shown.convert("L"))[shown.height // 4, round(share * shown.width)])
 
 
+def test_a_large_photograph_shows_its_tiles_as_they_are_done(page, tmp_path):
+    Image.fromarray(np.full((3000, 4000, 3), 200, np.uint8)).save(tmp_path / "large.png")
+    page.evaluate(
+        """() => {
+            window.shown = [];
+            new MutationObserver(() => {
+                const found = document.body.innerText.match(/tile (\\d+) of (\\d+)/);
+                if (found) window.shown.push([+found[1], +found[2]]);
+            }).observe(document.body, {subtree: true, childList: true, characterData: true});
+        }"""
+    )
+    upload(page, tmp_path / "large.png")
+    page.locator(".figures table").wait_for(timeout=120_000)
+    shown = page.evaluate("window.shown")
+    assert len({done for done, _ in shown}) > 1
+    assert shown == sorted(shown)
+    assert len({total for _, total in shown}) == 1 and 1 < shown[-1][0] <= shown[-1][1]
+
+
 def test_a_photograph_is_derained_compared_and_downloaded(page, site, photo, tmp_path):
     upload(page, photo)
     page.locator(".figures table").wait_for()

@@ -112,6 +112,15 @@ def test_the_result_has_the_bytes_that_derain_writes(tmp_path, network, tile):
     assert "score" not in developed.figures
 
 
+def test_the_tiles_of_a_photograph_are_counted(tmp_path, network):
+    seen = []
+    upload = photo(tmp_path / "rain.png", 150, 200)
+    Worker(network, None, "cpu", tmp_path, OVERLAP + 32).develop(upload, lambda *at: seen.append(at))
+    totals = {total for _, total in seen}
+    assert len(totals) == 1 and totals.pop() == seen[-1][0] > 4
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
 def test_figures_are_means_over_pieces_and_the_filter_is_the_fixed_one(tmp_path, network, monkeypatch):
     monkeypatch.setattr("rgsud_fast.demo_page.worker.TILE", 50)
     monkeypatch.setattr("rgsud_fast.demo_page.worker.STRIP", 7)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from darker import Darker
 from PIL import Image, TiffImagePlugin
+from torch import nn
 
 from rgsud_fast.data.image_files import check_largest
 from rgsud_fast.errors import UserError
@@ -196,3 +197,14 @@ def test_what_a_format_never_holds_is_told_too(tmp_path):
     exif[271] = "maker"
     with pytest.warns(UserWarning, match=r"o\.bmp: EXIF data, .* is left away"):
         derain(Darker(), save(tmp_path / "a.jpg", exif=exif), tmp_path / "o.bmp")
+
+
+def test_results_are_not_mixed_with_the_photographs(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (40, 40)).save(folder / "a.jpg")
+    with pytest.raises(UserError, match="is the folder of the photographs"):
+        derain(nn.Identity(), folder, folder)
+    assert [path.name for path in folder.iterdir()] == ["a.jpg"]
+    derain(nn.Identity(), folder, folder / "derained")
+    assert (folder / "derained" / "a.png").is_file()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from darker import Darker, write_folder
 
 from rgsud_fast.data import read_image, to_batch, to_tensor, write_image
 from rgsud_fast.errors import UserError
+from rgsud_fast.inference.painted_rain import PaintedRain
 from rgsud_fast.inference.rain import rain
 from rgsud_fast.networks import NAFNet, RainGenerator, UNet
 from rgsud_fast.networks.weights import save_network
@@ -106,3 +109,72 @@ def test_a_photograph_that_cannot_be_read_leaves_out_its_pair_alone(run, folder,
     with pytest.raises(UserError, match=r"3 pairs are written, 1 are left out: .*broken\.png"):
         rain(run, folder, folder / "sub", tmp_path / "out", device="cpu")
     assert len(list((tmp_path / "out").rglob("*.png"))) == 6
+
+
+def streaks(images=1, height=64, width=80):
+    """Thin bright lines, as rain is."""
+    layer = torch.zeros(images, 1, height, width)
+    layer[:, :, :, ::9] = 0.3
+    return layer.expand(-1, 3, -1, -1)
+
+
+CLEAN = torch.full((1, 3, 64, 80), 0.4)
+
+
+@pytest.mark.parametrize(
+    "layer, told",
+    [
+        (streaks(), ""),
+        (streaks() + 0.02, ""),
+        (-streaks(), r"darkens \(100% of it\)"),
+        (
+            streaks() * torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1),
+            r"channels differ by 6\.0 times it",
+        ),
+        (torch.full_like(CLEAN, 0.05), r"is an even veil, not streaks \(only 0% is thin\)"),
+        (torch.linspace(0, 0.2, 80).expand(1, 3, 64, 80), "is an even veil"),
+        (torch.zeros_like(CLEAN), "hardly anything was painted"),
+        (torch.full_like(CLEAN, -0.1), r"darkens \(100% of it\) and is an even veil"),
+    ],
+    ids=["streaks", "faint veil", "dark", "red", "veil", "slope", "nothing", "shade"],
+)
+def test_what_can_hardly_be_rain_is_doubted(layer, told):
+    looks = PaintedRain()
+    for gain in (1.0, 0.9, 1.1):
+        looks.add(CLEAN + gain * layer, CLEAN)
+    doubt = looks.doubt()
+    assert bool(doubt) == bool(told)
+    assert re.search(told, doubt), doubt
+    assert "\n" not in doubt
+
+
+def test_one_odd_image_among_many_raises_no_doubt():
+    looks = PaintedRain()
+    assert looks.doubt() == ""
+    for layer in (streaks(), -streaks(), streaks()):
+        looks.add(CLEAN + layer, CLEAN)
+    assert looks.doubt() == ""
+
+
+def test_true_rain_of_pairs_is_not_doubted(rgsud_data):
+    folder, looks = rgsud_data / "rain100l" / "val", PaintedRain()
+    for rainy, clean in zip(*(sorted((folder / name).iterdir()) for name in ("rainy", "clean")), strict=True):
+        looks.add(to_batch(read_image(rainy)), to_batch(read_image(clean)))
+    assert looks.doubt() == ""
+
+
+class Veil(torch.nn.Module):
+    """Takes the same from every pixel for rain."""
+
+    def forward(self, rainy):
+        return rainy - 0.1
+
+
+def test_a_weak_run_is_told_in_one_warning(folder, tmp_path):
+    from rgsud_fast.networks.weights import PASTED, RAIN_FROM
+
+    run = tmp_path / "run"
+    save_network(run / "derainer.safetensors", Veil(), "derainer", {RAIN_FROM: PASTED})
+    with pytest.warns(UserWarning, match="can hardly be rain, since it is an even veil.*: look at") as warned:
+        rain(run, folder, folder, tmp_path / "out", device="cpu", derainer=Veil())
+    assert len(warned) == 1

@@ -139,9 +139,13 @@ def test_validation_takes_windows_of_one_and_a_half_crops_from_the_configuration
     assert window_of(config) == 48
     assert validate(derainer, pairs, cpu, 48) != validate(derainer, pairs, cpu)
     trainer = SimpleNamespace(
-        config=config, derainer=derainer, device=cpu, domains=SimpleNamespace(val=[Pair("0", pixels, 255 - pixels)])
+        config=config,
+        derainer=derainer,
+        device=cpu,
+        step=1,
+        domains=SimpleNamespace(val=[Pair("0", pixels, 255 - pixels)]),
     )
-    (shown,) = gallery_run._validation(trainer)
+    (shown,) = gallery_run._validation(trainer, 8)
     figures = validate(derainer, trainer.domains.val, cpu, 48)
     assert shown.scores["PSNR-RGB"][1] == pytest.approx(figures["psnr_rgb"], abs=1e-6)
     with pytest.raises(UserError, match="val_local_statistics is known of NAFNet alone"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -175,4 +177,18 @@ def test_a_checkpoint_of_a_users_own_derainer_is_told(tmp_path):
     state = {"version": 1, "step": 7, "sweeps": 0, "networks": {"derainer": nn.Linear(2, 2).state_dict()}}
     torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="holds a derainer of your own: train --resume"):
+        load_network(tmp_path)
+
+
+def test_weights_that_a_run_has_left_behind_are_told(tmp_path):
+    save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(b"")
+    written = (tmp_path / "derainer.safetensors").stat().st_mtime_ns
+    os.utime(checkpoint, ns=(written - 10**9, written - 10**9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_network(tmp_path)
+    os.utime(checkpoint, ns=(written + 10**9, written + 10**9))
+    with pytest.warns(UserWarning, match="these are the older ones; train --resume"):
         load_network(tmp_path)

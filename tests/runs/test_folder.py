@@ -141,3 +141,21 @@ def test_the_lock_of_another_user_is_read_where_it_cannot_be_written(tmp_path, m
     with pytest.raises(UserError, match=r"belongs to a run that goes on \(process 1 on elsewhere\)"):
         open_run(Config(out=tmp_path), resume=False)
     folder.release()
+
+
+def test_a_run_without_a_checkpoint_is_not_resumed_but_may_begin_anew(tmp_path):
+    config = Config(preset="demo", out=tmp_path / "run")
+    open_run(config, resume=False).release()
+    with pytest.raises(UserError, match="no checkpoint yet; start it without --resume"):
+        open_run(config, resume=True)
+    open_run(config, resume=False).release()
+
+
+def test_a_run_that_goes_on_is_named_where_it_is_to_be_resumed(tmp_path):
+    config = Config(preset="demo", out=tmp_path / "run")
+    owner = open_run(config, resume=False)
+    try:
+        with pytest.raises(UserError, match="goes on"):
+            open_run(config, resume=True)
+    finally:
+        owner.release()

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from tiny import train_and_interrupt
 
 from rgsud_fast.training.interrupt import SIGNALS, Interruption
 
@@ -34,3 +35,23 @@ def test_a_closed_terminal_stays_ignored_under_nohup():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_wish_to_stop_is_acknowledged_at_once():
+    said = []
+    before = signal.signal(signal.SIGINT, lambda *_: said.append("as before"))
+    try:
+        with Interruption(lambda: said.append("stopping")):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert said == ["stopping"]
+            os.kill(os.getpid(), signal.SIGINT)
+            assert said == ["stopping", "as before"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_says_what_a_second_signal_would_cost(config, monkeypatch, capsys):
+    train_and_interrupt(config | {"save_every": 2}, 4, monkeypatch, quiet=False)
+    told = capsys.readouterr().out
+    assert "again to stop at once, with the checkpoint of step 4" in told
+    assert told.index("again to stop") < told.index("stopped at step 5")
