@@ -19,7 +19,10 @@ from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.inference.export import export
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks import NAFNet, checkpoint_blocks
+from rgsud_fast.networks.derainers.drsformer import DRSformer
 from rgsud_fast.networks.derainers.layouts import LAYOUTS, layout_of
+from rgsud_fast.networks.derainers.nerd_rain import NeRDRain
+from rgsud_fast.networks.derainers.restormer import Restormer
 from rgsud_fast.networks.derainers.start import read_start
 from rgsud_fast.networks.known import DERAINERS
 from rgsud_fast.networks.tiles import run_tiled
@@ -116,10 +119,20 @@ def test_sizes_that_cannot_be_are_told_in_one_line(sizes, message):
     assert "\n" not in str(told.value)
 
 
-def test_checkpoints_keep_less():
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: NAFNet(8, [3], 3, [3]),
+        lambda: Restormer(8, [3, 3], 3, [1, 2]),
+        lambda: DRSformer(8, [3, 3], [1, 2]),
+        lambda: NeRDRain(8, [3, 3], [1, 2], hidden=8),
+    ],
+    ids=list(DERAINERS),
+)
+def test_checkpoints_keep_less(make):
     kept = []
     for on in (False, True):
-        network, total = NAFNet(8, [3], 3, [3]), 0
+        network, total = make(), 0
         checkpoint_blocks(network, on)
 
         def count(tensor):
@@ -169,8 +182,12 @@ def test_the_whole_way_of_a_run(name, config, tmp_path, monkeypatch):
     assert type(started) is DERAINERS[name] and started.training
 
 
-@each_derainer
-@pytest.mark.parametrize("to", ["onnx", "torchscript"])
+# ONNX of hundreds of layers takes its exporter longer than ten seconds.
+SLOW = [pytest.param(name, "onnx", marks=pytest.mark.slow) for name in ("drsformer", "nerd_rain")]
+QUICK = [("nafnet", "onnx"), ("restormer", "onnx"), *((name, "torchscript") for name in DERAINERS)]
+
+
+@pytest.mark.parametrize("name, to", [*QUICK, *SLOW])
 def test_an_export_computes_the_same_at_odd_sizes(name, to, tmp_path):
     pytest.importorskip("onnxscript", reason="exporting needs pip install -e '.[export]'")
     with warnings.catch_warnings():
