@@ -54,7 +54,8 @@ def at_weight(v_out: Tensor, sign: Tensor | None, x: Tensor, weight: Tensor, slo
     rows, pixels = taps * taps * x.shape[1], x.numel() // x.shape[1]
     block_p, block_k, block_d = _blocks(x, 64, 128, channels_out, 64)
     blocks = triton.cdiv(rows, block_k) * triton.cdiv(channels_out, block_d)
-    most = max(1, min(_PROGRAMS // blocks, _PARTIALS // (rows * channels_out * weight.itemsize)))
+    allowed = min(_PARTIALS, (x.nbytes + v_out.nbytes) // 4)  # the sums are written and read: half of what x and v cost
+    most = max(1, min(_PROGRAMS // blocks, allowed // (rows * channels_out * weight.itemsize)))
     part = triton.cdiv(triton.cdiv(pixels, most), block_p) * block_p
     parts = triton.cdiv(pixels, part)
     partials = x.new_empty(parts, rows, channels_out, dtype=weight.dtype)
