@@ -174,14 +174,6 @@ class _Samples(Dataset[Batch]):
         return draw_batch(self.material, self.seed, step * self.recipe.batch, self.recipe.batch, self.recipe.side)
 
 
-def fit_finpercep_scorer(
-    material: Material, scorer: FinpercepScorer, size: str = "small", seed: int = 0, **options: Any
-) -> FinpercepScorer:
-    """Fit the networks of all stages; see `Fit`. `watch` among the options is told how many iterations are done."""
-    watch: Watch = options.pop("watch", nobody)
-    return Fit(material, scorer, size, seed, **options).run(watch)
-
-
 def one_cycle(step: int, steps: int, peak: float) -> float:
     """The learning rate of iteration `step` of `steps`: up along a cosine, then down along another."""
     up = max(round(WARM_UP * steps), 1)
