@@ -93,6 +93,7 @@ def test_they_are_written_back_under_the_same_names(tmp_path, wanted, name, file
 
 
 @each_layout
+@pytest.mark.filterwarnings("ignore:hardly anything was painted")
 def test_what_uses_a_derainer_takes_a_published_file(tmp_path, name):
     torch.save({"params": tensors_of(name)}, tmp_path / "n.pth")
     images = torch.rand(1, 3, 40, 48)
