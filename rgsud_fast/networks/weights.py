@@ -6,6 +6,7 @@ A derainer is read from others' files and from an unfinished run's checkpoint as
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ FORMAT = "rgsud_fast 1"
 RESERVED = ("format", "kind", "sizes", "class", "version")  # metadata that is written with every network
 CROP = "crop"  # in a run's metadata: side of the training crops, which local statistics go by
 RAIN_FROM = "rain_from"  # in a run's metadata: the network whose clean estimate the generator has learned to go by
+LOG = "metrics.jsonl"  # of a run
 CHECKPOINT = "checkpoint.pt"  # of a run; the derainer of an unfinished one is read from it
 METHOD = "method"  # in a run's metadata: what trained it; older files, which lack it, are RGSUD's
 NO_RAIN = "nothing"  # where the method paints no rain
@@ -164,7 +166,7 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
         if not inside.is_file():
             begun = "; its run goes on, or ended before anything was saved" if (path / "config.yaml").is_file() else ""
             raise UserError(f"{path} has no {kind}.safetensors: give a finished run folder or a weights file{begun}")
-        if kind == "derainer" and _went_on(path / CHECKPOINT, inside):
+        if kind == "derainer" and _went_on(path, inside):
             warnings.warn(
                 f"{path} was trained on after its weights were written: these are the older ones;"
                 f" train --resume --out {path} writes the new ones",
@@ -175,9 +177,14 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
     return path
 
 
-def _went_on(checkpoint: Path, weights: Path) -> bool:
-    """Whether a run saved its state after it had written its weights, which comes last in a run that ends."""
-    return checkpoint.is_file() and checkpoint.stat().st_mtime_ns > weights.stat().st_mtime_ns
+def _went_on(run: Path, weights: Path) -> bool:
+    """Whether a run logged later steps than that of its weights, and can be resumed."""
+    log = run / LOG
+    if not (run / CHECKPOINT).is_file() or not log.is_file() or not _is_ours(weights):
+        return False
+    written = read_tensors(weights, tensors=False)[0].get("step", "")
+    last = re.findall(rb'"step": (\d+)', log.read_bytes()[-(2**14) :])
+    return bool(last) and written.isdecimal() and int(last[-1]) > int(written)
 
 
 def _agent_of(box: Path) -> Path:

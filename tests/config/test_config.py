@@ -96,7 +96,7 @@ def test_a_config_is_copied_not_shared():
         ({"device": "tpu"}, "device: must be auto, cpu, cuda or cuda:N, got 'tpu'"),
         ({"optim": 3}, "optim: must be a section of fields, got 3"),
         ({"data": {"rainy": 3}}, "config: data.rainy: must be text, got 3"),
-        ({"loss": {"reward_form": "max"}}, "loss.reward_form: must be psnr, sum or mean, got 'max'"),
+        ({"loss": {"reward_form": "max"}}, "loss.reward_form: must be psnr, sum, mean or l1, got 'max'"),
         ({"cuda_graph": "maybe"}, "cuda_graph: must be true or false, got 'maybe'"),
         ({"data": {"val_rainy": "v"}}, "val_rainy and val_clean go together"),
         ({"network": {"derainer_encoder": [1], "derainer_decoder": [1, 1]}}, "same number of levels"),

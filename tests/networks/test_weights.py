@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 
@@ -181,14 +180,13 @@ def test_a_checkpoint_of_a_users_own_derainer_is_told(tmp_path):
 
 
 def test_weights_that_a_run_has_left_behind_are_told(tmp_path):
-    save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
-    checkpoint = tmp_path / "checkpoint.pt"
-    checkpoint.write_bytes(b"")
-    written = (tmp_path / "derainer.safetensors").stat().st_mtime_ns
-    os.utime(checkpoint, ns=(written - 10**9, written - 10**9))
+    save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer", {"step": "150"})
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 100, "event": "train"}\n{"step": 150, "event": "validation"}\n')
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_network(tmp_path)
-    os.utime(checkpoint, ns=(written + 10**9, written + 10**9))
+    log.write_text(log.read_text() + '{"step": 160, "event": "train"}\n')
     with pytest.warns(UserWarning, match="these are the older ones; train --resume"):
         load_network(tmp_path)
