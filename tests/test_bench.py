@@ -16,7 +16,7 @@ BENCH = Path(__file__).resolve().parent.parent / "bench"
 @pytest.fixture
 def report(monkeypatch, tmp_path):
     pytest.importorskip("pytest_benchmark")
-    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     import report
 
     monkeypatch.setattr(report, "HERE", tmp_path)
@@ -76,7 +76,7 @@ def test_the_most_wanted_comes_first_on_a_gpu(report, monkeypatch):
 
 @pytest.mark.parametrize("records", [True, False])
 def test_a_gpu_is_timed_over_many_calls(monkeypatch, records):
-    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     import timing
 
     clock, recording = [0.0], [False]

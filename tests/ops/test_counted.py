@@ -92,7 +92,7 @@ def test_the_machine_sees_waits_mixes_launches_and_bytes():
 
 
 def test_its_backward_pass_gives_autograds_bits(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     from counting.engine import backward
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.InstanceNorm2d(4), nn.Conv2d(4, 2, 1)).double()
@@ -123,7 +123,7 @@ LISTING = """
 
 
 def test_it_finds_loops_in_machine_code(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
     pytest.importorskip("triton")
     from counting.machine_code import parse, per_tile
 
