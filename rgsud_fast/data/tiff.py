@@ -155,7 +155,7 @@ def _pixels(page: TiffPage) -> np.ndarray:
     top = np.iinfo(pixels.dtype).max
     if page.extrasamples and page.extrasamples[0] == _PREMULTIPLIED:
         seen = np.maximum(alpha, 1).astype(np.uint32)
-        colour = np.minimum((colour * np.uint32(top) + seen // 2) // seen, top).astype(pixels.dtype)
+        colour = np.minimum((colour.astype(np.uint32) * top + seen // 2) // seen, top).astype(pixels.dtype)
     if _turned(page):
         colour = top - colour
     return np.concatenate([colour, alpha], axis=2)
