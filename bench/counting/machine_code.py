@@ -92,7 +92,7 @@ def read(name: str, architecture: int, compiled: triton.compiler.CompiledKernel)
         listing = _ask("nvdisasm", "-c", "-hex", file.name)
         usage = _ask("cuobjdump", "-res-usage", file.name)
     instructions, loops = parse(listing)
-    inside = set().union(*(range(first, last + 1) for first, last in loops))
+    inside = set().union(*loops)
     multiply = [at for at, text in enumerate(instructions) if re.match(r"(HMMA|HGMMA)\b", text)]
     return Code(
         name,
@@ -111,25 +111,69 @@ def _ask(tool: str, *arguments: str) -> str:
     return subprocess.run([str(TOOLS / tool), *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def parse(listing: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """The instructions of nvdisasm's listing, without predicates, and the loops: first and last of each."""
+def parse(listing: str) -> tuple[list[str], list[set[int]]]:
+    """The instructions of nvdisasm's listing, without predicates, and the outermost loops: the places of each's.
+
+    A loop is a set of instructions that all lead to one another. A branch back alone is none: code that is seldom
+    taken lies behind the rest and jumps back into it. Some loops are left by CALL, to a label of the kernel itself:
+    these are listed as JUMP.
+    """
     instructions: list[str] = []
     labels: dict[str, int] = {}
+    sure: list[bool] = []  # whether an instruction is always done
     for line in listing.splitlines():
         if label := re.match(r"\s*(\.L_x_\d+):", line):
             labels[label[1]] = len(instructions)
-        elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][^;]*);", line):
-            instructions.append(found[1].strip())
-    loops = []
+        elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+\s+)?([A-Z][^;]*);", line):
+            instructions.append(re.sub(r"^CALL(?=.*\.L_x_\d)", "JUMP", found[2].strip()))
+            sure.append(found[1] is None)
+    after: list[list[int]] = []
     for at, text in enumerate(instructions):
-        target = re.match(r"(?:BRA|BRX)\b.*?(\.L_x_\d+)", text)
-        if target and labels.get(target[1], at + 1) <= at and labels[target[1]] != at:
-            loops.append((labels[target[1]], at))
-    return instructions, loops
+        target = re.match(r"(?:BRA|JUMP)\b(?:\.\w+)*\s*(.*?)`?\(?(\.L_x_\d+)", text)
+        following = [labels[target[2]]] if target and target[2] in labels else []
+        ends = sure[at] and (text.startswith(("EXIT", "RET")) or (target is not None and not target[1].strip()))
+        after.append(following + ([] if ends or at + 1 == len(instructions) else [at + 1]))
+    return instructions, _loops(after)
+
+
+def _loops(after: list[list[int]]) -> list[set[int]]:
+    """Sets of nodes that all lead to one another, by Kosaraju's two walks; single nodes are none."""
+    before: list[list[int]] = [[] for _ in after]
+    for node, following in enumerate(after):
+        for other in following:
+            before[other].append(node)
+    order: list[int] = []
+    seen = [False] * len(after)
+    for start in range(len(after)):
+        stack = [] if seen[start] else [(start, iter(after[start]))]
+        seen[start] = True
+        while stack:
+            node, following = stack[-1]
+            step = next((other for other in following if not seen[other]), None)
+            if step is None:
+                order.append(node)
+                stack.pop()
+            else:
+                seen[step] = True
+                stack.append((step, iter(after[step])))
+    loops, taken = [], [False] * len(after)
+    for start in reversed(order):
+        stack, found = [] if taken[start] else [start], set()
+        taken[start] = True
+        while stack:
+            node = stack.pop()
+            found.add(node)
+            for other in before[node]:
+                if not taken[other]:
+                    taken[other] = True
+                    stack.append(other)
+        if len(found) > 1:
+            loops.append(found)
+    return loops
 
 
 def per_tile(
-    instructions: Sequence[str], loops: Sequence[tuple[int, int]], multiply: Sequence[int], warps: int
+    instructions: Sequence[str], loops: Sequence[set[int]], multiply: Sequence[int], warps: int
 ) -> float | None:
     """A warp's instructions per 64^3 products of its block, in the outermost loop that multiplies.
 
@@ -137,13 +181,11 @@ def per_tile(
     """
     if not multiply:
         return None
-    whole = (0, len(instructions) - 1)
-    outer = [
-        loop for loop in loops if not any(a <= loop[0] and loop[1] <= b and (a, b) != loop for a, b in loops)
-    ]  # fmt: skip
-    first, last = max(outer, key=lambda loop: sum(loop[0] <= at <= loop[1] for at in multiply), default=whole)
-    products = sum(_products(instructions[at], warps) for at in multiply if first <= at <= last)
-    return (last + 1 - first) / (products / TILE)
+    loop = max(loops, key=lambda places: len(places.intersection(multiply)), default=set())
+    if not loop.intersection(multiply):
+        loop = set(range(len(instructions)))
+    products = sum(_products(instructions[at], warps) for at in multiply if at in loop)
+    return len(loop) / (products / TILE)
 
 
 def _products(text: str, warps: int) -> int:

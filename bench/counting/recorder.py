@@ -77,7 +77,7 @@ class Recorder(TorchDispatchMode):
         name = func.overloadpacket.__name__
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         self._look_for_waits(name, given, args, kwargs or {})
-        out = func(*args, **(kwargs or {}))
+        out = _as_cudnn_lays_it(name, args, func(*args, **(kwargs or {})))
         made = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
         self._keep(made)
         if (
@@ -135,6 +135,21 @@ class Recorder(TorchDispatchMode):
             self._alive = {key: kept for key, kept in self._alive.items() if not kept[0].expired()}
             self._bytes = sum(size for _, size in self._alive.values())
             self.record.peak = max(self.record.peak, self._bytes)
+
+
+def _as_cudnn_lays_it(name: str, args: Any, out: Any) -> Any:
+    """What a convolution returns has its channels last where its input or weight has; a fake one has not, as without a
+    GPU there is no cuDNN to ask."""
+    place = {"convolution": 0, "convolution_backward": 1}.get(name)
+    if place is None or not args[place].is_cuda:
+        return out
+    if not any(x.is_contiguous(memory_format=torch.channels_last) for x in args[place : place + 2] if x.ndim == 4):
+        return out
+
+    def last(x: Any) -> Any:
+        return x.contiguous(memory_format=torch.channels_last) if isinstance(x, Tensor) and x.ndim == 4 else x
+
+    return last(out) if isinstance(out, Tensor) else tuple(map(last, out))
 
 
 _OVERWRITE = {"copy_", "fill_", "zero_", "_foreach_zero_", "_foreach_copy_", "normal_", "uniform_"}

@@ -109,16 +109,21 @@ def test_its_backward_pass_gives_autograds_bits(monkeypatch):
 
 LISTING = """
         /*0000*/                   MOV R1, c[0x0][0x28] ;
-.L_x_1:
-        /*0010*/                   LDL R4, [R1] ;
-.L_x_0:
-        /*0020*/                   HMMA.16816.F32.BF16 R8, R4, R12, R8 ;
-        /*0030*/               @P0 CALL.REL.NOINC `($__internal_0_$__cuda_sm20_div_s64) ;
-        /*0040*/              @!P1 BRA `(.L_x_0) ;
-        /*0050*/               @P2 BRA `(.L_x_1) ;
-        /*0060*/                   EXIT ;
+        /*0010*/               @P0 BRA `(.L_x_3) ;
 .L_x_2:
-        /*0070*/                   BRA `(.L_x_2);
+        /*0020*/                   LDL R4, [R1] ;
+.L_x_0:
+        /*0030*/                   HMMA.16816.F32.BF16 R8, R4, R12, R8 ;
+        /*0038*/               @P1 CALL.REL.NOINC `(.L_x_5) ;
+        /*0040*/              @!P1 BRA `(.L_x_0) ;
+        /*0050*/               @P2 BRA `(.L_x_2) ;
+.L_x_5:
+        /*0060*/                   EXIT ;
+.L_x_3:
+        /*0070*/                   CALL.REL.NOINC `($__internal_0_$__cuda_sm20_div_s64) ;
+        /*0080*/                   BRA `(.L_x_2) ;
+.L_x_4:
+        /*0090*/                   BRA `(.L_x_4);
 """
 
 
@@ -128,9 +133,12 @@ def test_it_finds_loops_in_machine_code(monkeypatch):
     from counting.machine_code import parse, per_tile
 
     instructions, loops = parse(LISTING)
-    assert [text.split()[0] for text in instructions][:3] == ["MOV", "LDL", "HMMA.16816.F32.BF16"]
-    assert loops == [(2, 4), (1, 5)]
-    assert per_tile(instructions, loops, [2], warps=4) == 5 / (4 * 16 * 8 * 16 / 64**3)
+    assert [text.split()[0] for text in instructions][:4] == ["MOV", "BRA", "LDL", "HMMA.16816.F32.BF16"]
+    assert loops == [{2, 3, 4, 5, 6}]  # and not the call, which lies behind and jumps back
+    assert [at for at, text in enumerate(instructions) if text.startswith("CALL")] == [
+        8
+    ]  # the other one leaves the loop
+    assert per_tile(instructions, loops, [3], warps=4) == 5 / (4 * 16 * 8 * 16 / 64**3)
 
 
 ROUNDED_ONCE = """
