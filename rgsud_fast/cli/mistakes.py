@@ -166,7 +166,8 @@ def _plainly(text: str) -> str:
         choices = [choice.strip(" '") for choice in found[3].split(",") if choice]
         return f"{found[2]} must be {either(choices)}, got {found[1]}"
     if found := re.fullmatch(r"Missing value for argument '(.*)'\..*", text):
-        return f"{found[1]} needs a value"
+        flag = found[1].strip("(,)'")  # older tyros tell a tuple
+        return f"{flag} needs a value"
     if found := re.fullmatch(r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)", text):
         return f"{found[1]} must be an integer, got {found[2]}"
     if found := re.fullmatch(r"Error parsing (\S+): could not convert string to float: (.*)", text):
