@@ -53,6 +53,8 @@ def read_train(args: list[str]) -> tuple[Config, bool, str]:
         given = {**given, "preset": preset}
     elif "preset" not in given:
         given["preset"], line = _default_preset(args, given)
+    if (method := _value(args, "method")) is not None:
+        given = {**given, "method": method}  # which has presets of its own
     base = load_config(given)
 
     fields = parse(Config, args, "rgsud-fast train", default=base, registry=models_as_dicts(), description=_TRAIN)

@@ -346,6 +346,12 @@ def test_the_metrics_of_score_are_listed_those_of_pyiqa_too(tmp_path, monkeypatc
     assert "pyiqa has no such metric (did you mean piqe?); rgsud-fast score --list" in error
 
 
+def test_a_method_brings_its_presets(trained):
+    config = config_of(trained, "--preset", "small", "--method", "cyclegan")
+    assert (config.method, config.cyclegan.width, config.stage1_iterations) == ("cyclegan", 16, 2000)
+    assert config_of(trained, "--preset", "small", "--method=cut", "--cut.width", "8").cut.width == 8
+
+
 def test_how_threads_wait_is_chosen_before_a_run_and_told(trained, monkeypatch, capsys):
     monkeypatch.setattr("rgsud_fast.system.threads.choose", lambda: "CPU threads sleep")
     config_of(trained, "--preset", "small")
