@@ -41,7 +41,7 @@ def page() -> str:
     """The whole page."""
     schema = json_schema()
     configs = {preset: load_config({"preset": preset}).model_dump(mode="json") for preset in PRESETS}
-    own = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
+    own = {name: field for name, field in schema["properties"].items() if not _model(field)}
     parts = [HEAD, _section("", Config.__doc__ or "", own, configs)]
     parts += _sections("", schema["properties"], schema["$defs"], configs)
     return "\n".join(parts)
@@ -52,12 +52,18 @@ def _sections(
 ) -> Iterator[str]:
     """The sections among fields, each with those inside it."""
     for name, field in fields.items():
-        if "$ref" in field:
-            section = models[field["$ref"].rpartition("/")[2]]
+        if model := _model(field):
+            section = models[model]
             inside = {preset: value[name] for preset, value in values.items()}
-            plain = {key: value for key, value in section["properties"].items() if "$ref" not in value}
+            plain = {key: value for key, value in section["properties"].items() if not _model(value)}
             yield _section(prefix + name, section["description"], plain, inside)
             yield from _sections(f"{prefix}{name}.", section["properties"], models, inside)
+
+
+def _model(field: dict[str, Any]) -> str:
+    """The name of the section that a field is; "" of a plain one. Older pydantics wrap the reference."""
+    (first, *_) = field.get("allOf", [field])
+    return str(first.get("$ref", "")).rpartition("/")[2]
 
 
 def _section(name: str, about: str, fields: dict[str, Any], values: dict[str, dict[str, Any]]) -> str:
