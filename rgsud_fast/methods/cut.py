@@ -17,7 +17,7 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import Discriminator, init_fan_in
 from ..networks.projector import Projector
-from ..networks.translators import Translator
+from ..networks.translators import SCALE, Translator
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
@@ -68,9 +68,9 @@ def reads(config: Config) -> frozenset[str]:
 
 def draws(config: Config) -> dict[str, tuple[int, Sequence[int]]]:
     """The places that are compared, in each layer of `Translator.features`."""
-    side = -(-config.crop // 4) * 4  # as the translator pads
+    side = -(-config.crop // SCALE) * SCALE  # as the translator pads
     sides = [side + 6, side, side // 2] if config.cut.antialias else [side + 6, side // 2, side // 4]
-    bounds = [one**2 for one in (*sides, *[side // 4] * min(config.cut.blocks, 2))]
+    bounds = [one**2 for one in (*sides, *[side // SCALE] * min(config.cut.blocks, 2))]
     return {"places": (min(config.cut.patches, *bounds), bounds)}
 
 
@@ -93,9 +93,9 @@ def contrast(nets: Any, before: Tensor, after: Tensor, places: Tensor, temperatu
     Mean over layers, images and places of cross-entropy of q k^T / T with the place itself as the target, where q are
     the features after, and k, without gradient, those before.
     """
-    queries = nets.projector(nets.derainer.features(_padded(after)), places)
+    queries = nets.projector(nets.derainer.features(after), places)
     with torch.no_grad():
-        keys = nets.projector(nets.derainer.features(_padded(before)), places)
+        keys = nets.projector(nets.derainer.features(before), places)
     return cast(Tensor, sum(patch_nce(q, k, temperature) for q, k in zip(queries, keys, strict=True)) / len(queries))
 
 
@@ -104,12 +104,6 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     logits = queries.float() @ keys.float().transpose(1, 2) / temperature
     targets = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape[:2])
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-
-def _padded(image: Tensor) -> Tensor:
-    """To sides that are multiples of 4, as the translator pads."""
-    height, width = image.shape[-2:]
-    return F.pad(image, (0, -width % 4, 0, -height % 4))
 
 
 def weighted(terms: Terms, config: Config) -> Terms:

@@ -58,12 +58,12 @@ class Translator(nn.Module):
         return cut(made, height, width)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """What contrastive losses compare, of sides that are multiples of 4 (CUT's layers 0, 4, 8, 12 and 16).
+        """What contrastive losses compare, of the image as `forward` pads it (CUT's layers 0, 4, 8, 12 and 16).
 
         The input with its border, [N, 3, H + 6, W + 6]; both convolutions that halve, before their normalisation; the
         first residual block, and the fifth or last.
         """
-        return self._encode(image)[0]
+        return self._encode(pad_to_multiple(image, SCALE))[0]
 
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """What `features` hands out, and the last block's."""

@@ -114,7 +114,7 @@ class Trainer:
         self.train_step.set_rates(self.step)
         self.warm_up()
         stage = self.stage
-        layers = self.pool if self.config.loss.pasted else None
+        layers = self.pool if "pasted" in self.feed.reads else None
         inputs = self.feed.images(self.step, self.pool if stage == 2 else None, layers)
         self.step += 1
         term_gradients = (
