@@ -27,6 +27,7 @@ TINY_DERAINERS: dict[str, dict] = {
     "restormer": {"restormer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "refinement": 1}},
     "drsformer": {"drsformer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "experts": True}},
     "nerd_rain": {"nerd_rain": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "hidden": 8}},
+    "moe": {"moe": {"noise": 0.2}},
 }
 
 # A whole run of ten iterations, beside its images and `out`.

@@ -45,7 +45,7 @@ UNIRAIN: dict[str, Any] = {
     "method": "unirain",
     "batch": 8,
     "crop": 128,
-    "network": {"derainer_middle": 8},
+    "network": {"derainer": "moe", "derainer_middle": 8},
     "optim": {"learning_rate": 2e-4, "final_learning_rate": 1e-6, "algorithm": "adamw", "weight_decay": 0.01},
     "reweight": {"every": 5000},
     "stage1_iterations": 300_000,
@@ -53,7 +53,13 @@ UNIRAIN: dict[str, Any] = {
 }
 UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
     "crop": 64,
-    "network": {"derainer_width": 12, "derainer_encoder": [1, 1], "derainer_middle": 1, "derainer_decoder": [1, 1]},
+    "network": {
+        "derainer": "moe",
+        "derainer_width": 12,
+        "derainer_encoder": [1, 1],
+        "derainer_middle": 1,
+        "derainer_decoder": [1, 1],
+    },
     "optim": UNIRAIN["optim"] | {"learning_rate": 5e-4, "ema_decay": 0.995},
     "reweight": {"every": 100},
     "stage1_iterations": 4000,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import UserError
 from ..system.names import with_home
-from .derainers import DerainerName, DRSformerConfig, NeRDRainConfig, RestormerConfig, Sizes
+from .derainers import DerainerName, DRSformerConfig, MoEConfig, NeRDRainConfig, RestormerConfig, Sizes
 from .scorer_names import check_scorer
 
 _SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
@@ -103,6 +103,7 @@ class NetworkConfig(Section):
     restormer: RestormerConfig = Field(default_factory=RestormerConfig, description="Sizes of Restormer.")
     drsformer: DRSformerConfig = Field(default_factory=DRSformerConfig, description="Sizes of DRSformer.")
     nerd_rain: NeRDRainConfig = Field(default_factory=NeRDRainConfig, description="Sizes of NeRD-Rain.")
+    moe: MoEConfig = Field(default_factory=MoEConfig, description="Experts of the derainer moe.")
     last_gain: float = Field(
         0.1,
         ge=0,
@@ -134,11 +135,12 @@ class NetworkConfig(Section):
     @property
     def derainer_sizes(self) -> dict[str, Any]:
         """The keywords of the chosen derainer's class."""
-        if self.derainer != "nafnet":
+        if self.derainer not in ("nafnet", "moe"):
             sizes: Sizes = getattr(self, self.derainer)
             return sizes.model_dump(mode="json")
         names = ("width", "encoder", "middle", "decoder")
-        return {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
+        blocks = {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
+        return blocks | (self.moe.keywords if self.derainer == "moe" else {})
 
     @property
     def built(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
-from .gallery_pairs import labelled_images, type_figures
+from .gallery_pairs import labelled_images, routing, type_figures
 from .validation import derain_whole, window_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
         f"RGSUD run {folder.path.name}",
         _figures(metrics),
         type_figures(metrics),
+        routing(trainer),
         *_images(trainer, SHOWN),
         _outcomes(trainer, folder) if trainer.recycles else "",
         curves("Curves", folder.read_log(), _stages(trainer), references, _UPRIGHT, _bands(folder.read_log())),

@@ -17,6 +17,7 @@ from ..methods import rgsud
 from ..methods.build import METHODS
 from ..methods.guidance import Guidance
 from ..methods.method import Judged, Step
+from ..networks.derainers.moe import MoENet
 from ..networks.known import DERAINERS
 from ..networks.translators import Translator
 from ..optim.adam import make_capturable, restore_moments, set_rate
@@ -26,6 +27,8 @@ from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
 from ..optim.skipping import StepFilter
 from ..system.distributed import Ranks
+
+BALANCE = "balance"  # the term that a derainer with experts adds to those of any method
 
 
 class TrainStep:
@@ -47,6 +50,7 @@ class TrainStep:
         self._nets = nets
         self.notices: list[str] = []  # for people: why the step runs otherwise than asked for
         self._measures = True
+        self._moe = nets.derainer if isinstance(nets.derainer, MoENet) else None
         self._graphed = self._may_record()
         self.optimizer, self._together, self.filter = self._optimiser(method.TOGETHER)
         self.discriminator_optimizer, self._judges, self.discriminator_filter = self._optimiser(method.JUDGES)
@@ -72,8 +76,15 @@ class TrainStep:
 
     def _losses(self, stage: int, inputs: dict[str, Tensor]) -> Step:
         guidance = self._guidance._replace(spoiled=inputs.get("spoiled"))
+        moe = self._moe
+        if moe is not None:  # UniRain's own training is mature enough from the start
+            moe.route(softly=stage == 1 and self.method.NAME != "unirain")
         step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
-        return step
+        if moe is None:
+            return step
+        balance = moe.balance()
+        weight = self.config.network.moe.balance
+        return step._replace(loss=step.loss + weight * balance, terms={**step.terms, BALANCE: balance})
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
@@ -116,7 +127,8 @@ class TrainStep:
         with random, keep_buffers(self._nets):
             step = self._losses(stage, inputs)
             trained = {name: getattr(self._nets, name) for name in self.method.TOGETHER}
-            return gradient_norms(self.method.weighted(step.terms, self.config), trained)
+            terms = {name: term for name, term in step.terms.items() if name != BALANCE}
+            return gradient_norms(self.method.weighted(terms, self.config), trained)
 
     def discriminator_side(self, judged: dict[str, Judged]) -> dict[str, Tensor]:
         """One step of the judges that are shown something; returns their losses and gradient norms."""

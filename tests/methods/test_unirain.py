@@ -14,6 +14,7 @@ from torch import nn
 from rgsud_fast.config import Config, load_config
 from rgsud_fast.data import load_domains
 from rgsud_fast.errors import UserError
+from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.methods import losses, rgsud, unirain
 from rgsud_fast.methods.reweighting import type_weights
 from rgsud_fast.methods.unirain import weighed_error
@@ -106,7 +107,12 @@ def test_a_run_on_pairs_alone_validates_by_type_and_has_no_rewards(config):
     assert len(log_of(result, "types")) == 4
     assert {"loss_drs", "weight_nrd"} <= log_of(result, "types")[0].keys()
     page = (result.run_dir / "gallery.html").read_text()
-    assert "Figures by type of rain" in page and "Labelled pairs" in page and "What became of rewards" not in page
+    assert (
+        "Figures by type of rain" in page
+        and "<h2>Experts</h2>" in page
+        and "Labelled pairs" in page
+        and "What became of rewards" not in page
+    )
     card = (result.run_dir / "README.md").read_text()
     assert "Trained on labelled pairs" in card and "pairs" in card
     assert (result.run_dir / "derainer.safetensors").is_file() and not (result.run_dir / "scorer.safetensors").exists()
@@ -185,4 +191,36 @@ def test_presets_follow_what_is_given():
         given, line = with_preset({"data": data, "device": device})
         assert given["preset"] == preset and preset in line
     assert load_config({"preset": "unirain", "data": {"pairs": ["a", "b"]}}).method == "unirain"
-    assert load_config({"preset": "unirain"}).optim.algorithm == "adamw"
+    whole = load_config({"preset": "unirain"})
+    assert whole.optim.algorithm == "adamw" and whole.network.derainer == "moe"
+
+
+def test_experts_add_their_balance_to_any_method_and_dead_ones_are_told(config, monkeypatch, capsys):
+    from rgsud_fast.training import monitor
+
+    monkeypatch.setattr(monitor, "DEAD_AFTER", 3)
+    monkeypatch.setattr(monitor, "DEAD", 0.99)
+    result = train(labelled(config), quiet=False)
+    assert "balance" in log_of(result, "train")[0]
+    shares = log_of(result, "experts")[0]["shares"]
+    assert list(shares) == ["encoder 1", "decoder 1"] and all(sum(some) == pytest.approx(1) for some in shares.values())
+    assert "raise network.moe.balance or network.moe.noise" in capsys.readouterr().out
+    network = config["network"] | {"derainer": "moe"}
+    run = config | {"network": network, "out": config["out"] + "2", "preset": "small-gan"}
+    result = train(run, scorer=darkness, quiet=True)
+    assert all("balance" in row for row in log_of(result, "train"))
+
+
+@pytest.mark.parametrize("method, softly", [("unirain", [False, False]), ("rgsud", [True, False])])
+def test_hard_experts_are_soft_in_stage_1_of_methods_without_pairs(config, tmp_path, method, softly):
+    from rgsud_fast.training.trainer import Trainer
+
+    run = labelled(config) if method == "unirain" else config
+    run = load_config(run | {"network": run["network"] | {"derainer": "moe"}})
+    domains = load_domains(run.data, tmp_path / "cache", lambda line: None, labelled=method == "unirain")
+    trainer = Trainer(run, domains, CallableScorer(darkness), torch.device("cpu"))
+    found = []
+    for _ in range(7):
+        trainer.iterate()
+        found.append(bool(trainer.nets.derainer.softly))
+    assert [found[0], found[-1]] == softly
