@@ -40,8 +40,31 @@ _PAPER: dict[str, Any] = {
     "stage2_iterations": 10_000,
 }
 
+# Of the published run; its batch of 2, and a fourth of it more for rewards.
+_CSUD: dict[str, Any] = {
+    "batch": 2,
+    "crop": 256,
+    "loss": {"reward": 1.0, "reward_form": "l1"},
+    "optim": {"learning_rate": 1e-4, "halve_every": 20_000, "betas": [0.9, 0.99], "clip_norm": 0.0},
+    "stage1_iterations": 100_000,
+    "stage2_iterations": 25_000,
+}
+_SMALL_CSUD: dict[str, Any] = _SMALL | {
+    "network": {
+        "derainer_width": 12,
+        "derainer_encoder": [1, 1],
+        "derainer_middle": 1,
+        "derainer_decoder": [1, 1],
+        "initialization": "fan_in",
+    },
+    "stage1_iterations": 1000,
+    "stage2_iterations": 300,
+    "csud": {"width": 16, "blocks": 3, "residual": True, "judge_width": 16},
+}
+
 HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its part of `paper`, and of the others
     "cyclegan": (_PAPER, _SMALL | {"cyclegan": _NARROW | {"cycle": 4.0, "identity": 2.0}}),
+    "csud": (_CSUD, _SMALL_CSUD),
     "cut": (_PAPER, _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}}),
 }
 

@@ -8,18 +8,23 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Host(BaseModel):
+class HostSection(BaseModel):
     """What every method here has."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+    judge_width: int = Field(64, ge=1, description="Channels after a judge's first convolution.")
+    adversarial: float = Field(1.0, ge=0, description="Weight of the GAN terms.")
+
+
+class Host(HostSection):
+    """What the methods of translators have."""
 
     width: int = Field(64, ge=1, description="Channels of the translators at full resolution.")
     blocks: int = Field(9, ge=1, description="Residual blocks of the translators.")
     antialias: bool = Field(True, description="Translators and judges halve by a blur in place of strides.")
     residual: bool = Field(False, description="Translators add to their input: a fresh one is near the identity.")
-    judge_width: int = Field(64, ge=1, description="Channels after a judge's first convolution.")
     high_pass: bool = Field(False, description="Judges also see the image's high frequencies.")
-    adversarial: float = Field(1.0, ge=0, description="Weight of the GAN terms.")
 
 
 class CycleGANConfig(Host):
@@ -37,3 +42,31 @@ class CUTConfig(Host):
     temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
     patches: int = Field(256, ge=1, description="Places compared per layer.")
     projector: int = Field(256, ge=1, description="Channels in which features are compared.")
+
+
+class CSUDConfig(HostSection):
+    """CSUD (CVPR 2025): a transfer network that paints the rain of a guide; the derainer is that of `network`."""
+
+    width: int = Field(64, ge=1, description="Channels of the transfer network.")
+    blocks: int = Field(6, ge=0, description="Residual blocks of the transfer network.")
+    residual: bool = Field(False, description="The transfer network adds to the clean image, at first next to nothing.")
+    channel_consistency: float = Field(10.0, ge=0, description="Weight of the grey-rain term.")
+    clean_guides: float = Field(
+        5.0,
+        ge=0,
+        description="Weight of L1 between a clean image and what it becomes by itself and by derained guides.",
+    )
+    pair: float = Field(1.0, ge=0, description="Weight of L1 on the pseudo pair.")
+    structure: float = Field(1.0, ge=0, description="Weight of -log10 of SSIM on the pseudo pair.")
+    derained_guides: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of L1 between a clean image and what it becomes by derained guides of both kinds.",
+    )
+    background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term; published, off.")
+    switch: float = Field(
+        5.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its reward with "
+        "its rain painted again.",
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-MethodName = Literal["rgsud", "cyclegan", "cut"]
+MethodName = Literal["rgsud", "cyclegan", "cut", "csud"]
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
-    "derainer", "unet", "generator", "discriminator", "painter", "projector", "clean_judge", "rainy_judge"
+    "derainer", "unet", "generator", "discriminator", "painter", "transfer", "projector", "clean_judge", "rainy_judge"
 ]
 
 
@@ -48,6 +48,14 @@ PARTS: dict[str, dict[str, Part]] = {
         "derainer": _DERAINER,
         "projector": Part("projector", "features", 3, "vectors", "makes features of patches comparable"),
         "clean_judge": _CLEAN_JUDGE,
+    },
+    "csud": {
+        "derainer": _DERAINER,
+        "transfer": Part(
+            "transfer network", "scene", 6, "rainy", "paints rain: clean image and rainy image [N, 6, H, W] to rainy "
+            "image",
+        ),
+        "rainy_judge": _RAINY_JUDGE,
     },
 }  # fmt: skip
 

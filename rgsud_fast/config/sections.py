@@ -188,6 +188,9 @@ class OptimConfig(Section):
     hold: float = Field(
         0.0, ge=0, le=1, description="Share of stage 1 at its first learning rate, before its cosine; 1: constant."
     )
+    halve_every: int = Field(
+        0, ge=0, description="Iterations after which stage 1 halves its rate, in place of hold and cosine; 0: never."
+    )
     stage2_hold: float = Field(0.0, ge=0, le=1, description="The same for stage 2.")
     discriminator_ratio: float = Field(
         1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's."

@@ -20,7 +20,7 @@ from ..networks.projector import Projector
 from ..networks.translators import SCALE, Translator
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 
 NAME = "cut"
 TOGETHER: tuple[str, ...] = ("derainer", "projector")
@@ -108,9 +108,7 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
-    weights = {**config.cut.model_dump(), "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    return weighted_by(terms, config.cut.model_dump(), config.loss)
 
 
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:

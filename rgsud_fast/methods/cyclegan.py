@@ -18,7 +18,7 @@ from ..networks import Discriminator, init_fan_in
 from ..networks.translators import Translator
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 
 NAME = "cyclegan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter")
@@ -87,9 +87,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights; the switch has the cycle's."""
-    weights = {**config.cyclegan.model_dump(), "switch": config.cyclegan.cycle, "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    weights = config.cyclegan.model_dump() | {"switch": config.cyclegan.cycle}
+    return weighted_by(terms, weights, config.loss)
 
 
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import ssim
 from ..ops.derain_loss import psnr_loss, squared_error
 
 GUIDANCE = ((3, 0.01), (9, 0.1), (15, 1.0))  # box side in pixels and weight of each blur, from CSUD (CVPR 2025)
@@ -107,6 +108,11 @@ def background_guidance(rainy: Tensor, clean: Tensor) -> Tensor:
         raise ValueError(f"images must be at least {GUIDANCE[-1][0]} pixels high and wide, got {list(rainy.shape)}")
     difference = (rainy - clean.detach()).float()
     return cast(Tensor, sum(weight * _box(difference, side).abs().mean() for side, weight in GUIDANCE))
+
+
+def structure(derained: Tensor, clean: Tensor) -> Tensor:
+    """-log10 of SSIM, taken over windows inside the image (CSUD); below 1e-4, as of noise, no more is asked."""
+    return -ssim(derained, clean.detach()).clamp(min=1e-4).log10()
 
 
 def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Config, LossConfig
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance, reward_terms
 
@@ -101,6 +101,12 @@ class Painter(Protocol):
 def weigh(weighted: Terms) -> Tensor:
     """The sum of weighted terms."""
     return cast(Tensor, sum(weighted.values()))
+
+
+def weighted_by(terms: Terms, weights: Mapping[str, Any], loss: LossConfig) -> Terms:
+    """The terms times the weights of a method's section; those of `reinforcement` by the shared ones."""
+    shared = {"reward": loss.reward, "reward_gradient": loss.reward_gradient}
+    return {name: {**weights, **shared}[name] * term for name, term in terms.items()}
 
 
 def reinforcement(inputs: Inputs, derained: Tensor, config: Config, guidance: Guidance = NO_GUIDANCE) -> Terms:

@@ -48,6 +48,13 @@ def init_fan_in(network: nn.Module) -> None:
         last.weight.data.div_(GAIN)
 
 
+@torch.no_grad()
+def start_grey(last: nn.Conv2d) -> None:
+    """Make what a last convolution adds to an image faint, grey and free of low frequencies."""
+    grey = last.weight[:1] - last.weight[:1].mean(dim=(2, 3), keepdim=True)
+    last.weight.copy_(0.1 * grey.expand_as(last.weight))
+
+
 class Conv(nn.Conv2d):
     """A convolution that keeps the size, with zero padding, bias, and LeakyReLU of that slope; 1 is none."""
 
