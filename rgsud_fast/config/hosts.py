@@ -34,14 +34,19 @@ class CycleGANConfig(Host):
     identity: float = Field(10.0, ge=0, description="Weight of L1 between an image and its translation to itself.")
 
 
-class CUTConfig(Host):
+class Contrasted(Host):
+    """What the methods have that compare features of patches."""
+
+    temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
+    patches: int = Field(256, ge=1, description="Places compared per layer.")
+    projector: int = Field(256, ge=1, description="Channels in which features are compared.")
+
+
+class CUTConfig(Contrasted):
     """CUT (Park et al., ECCV 2020): one translator, and a contrast of patches before and after it."""
 
     contrast: float = Field(0.5, ge=0, description="Weight of PatchNCE of rainy and derained.")
     contrast_identity: float = Field(0.5, ge=0, description="Weight of PatchNCE of clean and its translation.")
-    temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
-    patches: int = Field(256, ge=1, description="Places compared per layer.")
-    projector: int = Field(256, ge=1, description="Channels in which features are compared.")
 
 
 class CSUDConfig(HostSection):
@@ -69,4 +74,30 @@ class CSUDConfig(HostSection):
         ge=0,
         description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its reward with "
         "its rain painted again.",
+    )
+
+
+class DCDGANConfig(Contrasted):
+    """DCD-GAN (Chen et al., CVPR 2022): two translators, each judged by hinge, and contrasts across them."""
+
+    adversarial: float = Field(0.5, ge=0, description="Weight of the hinge of both translations.")
+    contrast: float = Field(1.0, ge=0, description="Weight of PatchNCE of both translations.")
+    identity: float = Field(1.0, ge=0, description="Weight of L1 between an image and its translation to itself.")
+    cycle: float = Field(
+        0.0, ge=0, description="Weight of L1 between an image and what both translators make of it; published, unused."
+    )
+    unpaired: float = Field(
+        0.0, ge=0, description="Weight of L1 between a translation and an image of another scene; published, unused."
+    )
+    frequency: float = Field(
+        0.0, ge=0, description="Weight of the squared difference of the same two's spectra; published, unused."
+    )
+    projector_ratio: float = Field(
+        10.0, gt=0, description="Learning rate of the projectors as a multiple of the translators'."
+    )
+    projector_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decays of the projectors.")
+    switch: float = Field(
+        20.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
     )

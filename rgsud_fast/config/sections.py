@@ -92,10 +92,10 @@ class NetworkConfig(Section):
     generator_width: int = Field(64, ge=1, description="Channels of the rain generator.")
     generator_blocks: int = Field(6, ge=0, description="Residual blocks of the rain generator.")
     discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
-    initialization: Literal["normal", "fan_in"] = Field(
+    initialization: Literal["normal", "fan_in", "xavier"] = Field(
         "normal",
         description="First weights of generator, U-Net and discriminator: N(0, 0.02), or scaled by fan-in, which "
-        "narrow networks need for a signal to pass.",
+        "narrow networks need for a signal to pass, or by both fans with gain 0.02, as CUT and DCD-GAN do.",
     )
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
-from ..networks import Discriminator, init_fan_in
+from ..networks import Discriminator, initialize
 from ..networks.known import configured_derainer
 from ..networks.transfer import Transfer
 from . import losses
@@ -43,9 +43,7 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
     transfer = Transfer(sizes.width, sizes.blocks, sizes.residual)
     own = configured_derainer(config.network) if derainer is None else derainer
     nets = Networks(own, transfer, Discriminator(sizes.judge_width))
-    if config.network.initialization == "fan_in":
-        for net in nets[1:]:
-            init_fan_in(net)
+    initialize(nets[1:], config.network.initialization)
     transfer.start_near_identity()
     return nets
 
