@@ -62,10 +62,28 @@ _SMALL_CSUD: dict[str, Any] = _SMALL | {
     "csud": {"width": 16, "blocks": 3, "residual": True, "judge_width": 16},
 }
 
+# 600 epochs, the projectors at a rate and with moments of their own.
+_DCDGAN: dict[str, Any] = _PAPER | {
+    "network": {"initialization": "xavier"},
+    "optim": _PAPER["optim"] | {"learning_rate": 1e-4, "clip_norm": 0.0},
+    "stage1_iterations": 120_000,
+    "stage2_iterations": 30_000,
+}
+# With the published identity a network of this size loses the image.
+_SMALL_DCDGAN: dict[str, Any] = _SMALL | {
+    "stage1_iterations": 1400,
+    "stage2_iterations": 400,
+    "dcdgan": _NARROW | {"projector": 64, "patches": 64, "identity": 10.0, "switch": 4.0},
+}
+
 HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its part of `paper`, and of the others
     "cyclegan": (_PAPER, _SMALL | {"cyclegan": _NARROW | {"cycle": 4.0, "identity": 2.0}}),
     "csud": (_CSUD, _SMALL_CSUD),
-    "cut": (_PAPER, _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}}),
+    "dcdgan": (_DCDGAN, _SMALL_DCDGAN),
+    "cut": (
+        _PAPER | {"network": {"initialization": "xavier"}},
+        _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}},
+    ),
 }
 
 

@@ -7,7 +7,7 @@ gallery ask nothing more of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from torch import Tensor, nn
@@ -85,6 +85,21 @@ class Drawing(Protocol):
         """
 
 
+class Pace(NamedTuple):
+    """How the Adam of a network differs from that of `optim`."""
+
+    ratio: float  # of its learning rate to the rest's
+    betas: tuple[float, float]
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """What a method gives beside `Method` of which some networks learn at a pace of their own."""
+
+    def paces(self, config: Config) -> dict[str, Pace]:
+        """Those networks."""
+
+
 @runtime_checkable
 class Painter(Protocol):
     """What a method gives beside `Method` that can lay the rain of one photograph on another."""
@@ -117,6 +132,8 @@ def reinforcement(inputs: Inputs, derained: Tensor, config: Config, guidance: Gu
     return reward_terms(*given, config.loss, inputs.get("rewarded"), guidance)
 
 
-def judge_losses(nets: Any, judged: Mapping[str, Judged]) -> Terms:
-    """`losses.judge_loss` of each judge."""
-    return {name: losses.judge_loss(getattr(nets, name), *shown) for name, shown in judged.items()}
+def judge_losses(
+    nets: Any, judged: Mapping[str, Judged], loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = losses.judge_loss
+) -> Terms:
+    """The loss of each judge on what it is shown."""
+    return {name: loss(getattr(nets, name), *shown) for name, shown in judged.items()}

@@ -30,6 +30,7 @@ KINDS: dict[str, type[nn.Module]] = {
     "painter": Translator,
     "transfer": Transfer,
     "projector": Projector,
+    "painter_projector": Projector,
     "clean_judge": Discriminator,
     "rainy_judge": Discriminator,
 }

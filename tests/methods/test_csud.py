@@ -188,11 +188,11 @@ def test_a_derainer_of_ones_own_is_taken():
     assert build_networks(config, torch.device("cpu"), own, csud).derainer is own
 
 
-def test_the_transfer_network_is_exported(tmp_path):
+@pytest.mark.parametrize("to", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_the_transfer_network_is_exported(tmp_path, to):
     nets = build_networks(Config(preset="small", method="csud", csud=TINY), torch.device("cpu"), None, csud)
     save_network(tmp_path / "transfer.safetensors", nets.transfer, "transfer", {"method": "csud"})
-    for to in ("torchscript", "onnx"):
-        assert export(tmp_path / "transfer.safetensors", to, tmp_path, network="transfer").difference <= 1e-5
+    assert export(tmp_path / "transfer.safetensors", to, tmp_path, network="transfer").difference <= 1e-5
 
 
 def test_the_sizes_of_two_cores_are_those_of_the_specification():
