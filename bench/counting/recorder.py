@@ -21,7 +21,7 @@ aten = torch.ops.aten
 LARGE = 1 << 20  # bytes from which a layout matters
 _FREE = {  # allocate or describe, and launch nothing
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "alias", "_reshape_alias",
-    "lift_fresh", "_unsafe_view", "set_", "resize_", "is_pinned", "record_stream",
+    "lift_fresh", "_unsafe_view", "set_", "resize_", "is_pinned", "record_stream", "squeeze_", "unsqueeze_", "t_",
 }  # fmt: skip
 _LAUNCHES = {"_local_scalar_dense": 0, "convolution_backward": 0, "nonzero": 3, "sort": 3, "native_batch_norm": 2}
 _PRODUCTS = {"convolution", "convolution_backward", "mm", "bmm", "addmm", "baddbmm"}

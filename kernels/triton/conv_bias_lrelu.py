@@ -85,7 +85,7 @@ def at_inputs(
         if rest[0]:
             v_x = in_layout_of(x, found_x if v_residual is None else found_x.add_(v_residual))
         if rest[1]:
-            v_weight = found_weight.to(weight.dtype).contiguous()
+            v_weight = found_weight.to(weight.dtype)
     return v_x, v_weight
 
 

@@ -67,7 +67,7 @@ def at_weight(v_out: Tensor, sign: Tensor | None, x: Tensor, weight: Tensor, slo
             num_stages=_stages(x, block_p * (block_k + (1 + (sign is not None)) * block_d)),
         )  # fmt: skip
     v_weight = partials.sum(0).view(taps, taps, x.shape[1], channels_out)[:, :, :channels]
-    return v_weight.permute(3, 2, 0, 1).contiguous()
+    return last(v_weight.permute(3, 2, 0, 1))
 
 
 @triton.jit
