@@ -53,13 +53,6 @@ def at_weight(v_out: Tensor, sign: Tensor | None, x: Tensor, weight: Tensor, slo
     return last(v_weight.permute(3, 2, 0, 1))
 
 
-def products(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
-    """a^T b of rows, [count, C] and [count, D], in parts, [parts, C, D] of dtype wide. The parts need not touch."""
-    images = (rows.view(1, len(rows), 1, -1).permute(0, 3, 1, 2) for rows in (a, b))
-    x, v = images
-    return _correlate(v, None, _padded(x), 1, 1.0, wide)[:, : a.shape[1]]
-
-
 def _correlate(v_out: Tensor, sign: Tensor | None, x: Tensor, taps: int, slope: float, wide: torch.dtype) -> Tensor:
     """Sums over pixels of the unfolded x times v_out, in parts, [parts, taps * taps * C, D]."""
     _, _, height, width = x.shape

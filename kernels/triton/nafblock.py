@@ -57,7 +57,7 @@ def backward(
     images, channels, height, width = x.shape
     rows, g, few = _rows(x), _rows(v_out.to(x.dtype)), _fits(x, fused.BACKWARD)
     pixels, low, made = height * width, wide.Low(*kept[:5]) if kept else None, kept[5:]
-    v_y, tail = fused.tail_back(g, y, w, eps) if few else wide.tail_back(g, y, w, eps, low, made[1:])
+    v_y, tail, pairs = fused.tail_back(g, y, w, eps) if few else wide.tail_back(g, y, w, eps, low, made[1:])
     if u.shape[1] <= fused.FORWARD:
         products = fused.products(v_y, u, images, w.beta.dtype)  # [N, to, from] and the sums of v_y
         sums = products[:, channels * channels :]
@@ -69,29 +69,30 @@ def backward(
     v_a, depthwise = _gate_back(v_u, scales.pop(), t, w.depthwise, w.depthwise_bias, images, height, width)
     v_t, sums0 = _depthwise_back(v_a, w.depthwise, height, width, not few)
     if few:
-        v_rows, expand = fused.expand_back(v_t, rows, v_y, w, eps)
+        v_rows, head, *pair = fused.expand_back(v_t, rows, v_y, w, eps)
     else:
-        v_rows, expand = wide.expand_back(v_t, rows, v_y, w, eps, low, made[:1], sums0)
-    return [_image(v_rows, x), *_sums(w, tail, products, sums, scales, mean, depthwise, expand, few)]
+        v_rows, head, *pair = wide.expand_back(v_t, rows, v_y, w, eps, low, made[:1], sums0)
+    matrices = [*pairs, *pair] if few else wide.matrices([*pairs, *pair], w.beta.dtype)
+    return [_image(v_rows, x), *_sums(w, matrices, tail, head, products, sums, scales, mean, depthwise, few)]
 
 
 def _sums(
-    w: NafWeights, tail: wide.Parts, products: Tensor, sums: Tensor, scales: Sequence[Tensor], mean: Tensor,
-    depthwise: Tensor, expand: wide.Parts, few: bool,
+    w: NafWeights, matrices: Sequence[Tensor], tail: wide.Parts, head: wide.Parts, products: Tensor, sums: Tensor,
+    scales: Sequence[Tensor], mean: Tensor, depthwise: Tensor, few: bool,
 ) -> list[Tensor]:  # fmt: skip
     """The gradients at the weights of what the other kernels summed by parts."""
     channels = mean.shape[1]
     out = w.beta.new_empty(sum(weight.numel() for weight in w))
+    product2, expand2, expand1 = matrices
     block_t, block_f = 8, min(128, triton.next_power_of_2(channels))
     with on_device(out):
         sums_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
-            out, tail.products, tail.sums, tail.expand, tail.norm, products, sums, *scales, mean, depthwise,
-            expand.sums, expand.expand, expand.norm,
-            w.gamma, w.project2, w.project2_bias, w.beta, w.project1, w.project1_bias,
+            out, product2, tail.sums, expand2, tail.norm, products, sums, *scales, mean, depthwise,
+            head.sums, expand1, head.norm, w.gamma, w.project2, w.project2_bias, w.beta, w.project1, w.project1_bias,
             w.expand2, w.norm2_weight, w.norm2_bias, w.expand1, w.norm1_weight, w.norm1_bias, len(mean),
-            len(tail.products), tail.products.stride(0), len(tail.sums), tail.sums.stride(0),
-            len(tail.expand), tail.expand.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
-            len(depthwise), len(expand.sums), len(expand.expand), expand.expand.stride(0), expand.norm.shape[1],
+            len(product2), product2.stride(0), len(tail.sums), tail.sums.stride(0),
+            len(expand2), expand2.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
+            len(depthwise), len(head.sums), len(expand1), expand1.stride(0), head.norm.shape[1],
             CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32,
         )  # fmt: skip
     pieces = out.split([weight.numel() for weight in w])

@@ -55,8 +55,8 @@ def tail(
     return out, y
 
 
-def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts]:
-    """The gradient at y, and the sums of the block's second half, in one part."""
+def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts, list[Tensor]]:
+    """The gradient at y, and the sums of the block's second half, and its matrices', in one part."""
     count, channels = y.shape
     block_p, v_y, constants = _rows(y), torch.empty_like(y), _walking(y)
     if channels > 32:
@@ -73,7 +73,7 @@ def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, 
     product, moments, sums = partials.sum(0)[None].split(
         [channels * channels, 2 * channels * channels, 3 * channels], 1
     )
-    return v_y, Parts(product, sums, moments, product[None])
+    return v_y, Parts(sums, sums[None]), [product, moments]
 
 
 def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
@@ -87,8 +87,8 @@ def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
     return partials.sum(1)
 
 
-def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts]:
-    """The gradient at x, and the sums of norm1 and expand1, in one part."""
+def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts, Tensor]:
+    """The gradient at x, and the sums of v_t, and the matrix', in one part."""
     count, channels = rows.shape
     block_p, v_x = _rows(rows), torch.empty_like(rows)
     programs = min(_PROGRAMS, triton.cdiv(count, block_p))
@@ -99,7 +99,7 @@ def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: floa
             EPS=eps, BLOCK_P=block_p, **_walking(rows),
         )  # fmt: skip
     moments, sums = partials.sum(0)[None].split([2 * channels * channels, 2 * channels], 1)
-    return v_x, Parts(moments, sums, moments, moments[None])
+    return v_x, Parts(sums, sums[None]), moments
 
 
 def _rows(rows: Tensor) -> int:

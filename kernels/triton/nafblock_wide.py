@@ -15,10 +15,11 @@ from torch import Tensor
 
 from rgsud_fast.ops._convolutions import HALVES
 from rgsud_fast.ops._naf_weights import NafWeights
+from rgsud_fast.ops._step_weights import rounded
 
-from . import implicit_gemm
 from ._launch import on_device
 from .nafblock_kernels import multiply_back_kernel, norm_back_kernel, norm_kernel, residual_norm_kernel
+from .nafblock_products import Pair, products
 
 _ELEMENTS = 4096  # per program: 8 pixels of 512 channels
 
@@ -34,19 +35,19 @@ class Low(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Sums over pixels, by parts: of the gradients at a half of the block."""
+    """Sums over pixels, by parts, of what one half of the block gives backward."""
 
-    products: Tensor  # [parts, C, C]: v_out^T v, of the second half
-    sums: Tensor  # [parts, 3C]: of v_out and of the gradient at expand2's output; the first half [parts, 2C]
-    expand: Tensor  # [parts, 2C, C]: the gradient at the matrix
+    sums: Tensor  # [parts, 3C]: of v_out and of the gradient at expand2's output; [parts, 2C] of that at expand1's
     norm: Tensor  # [3, parts, C]: the gradients at the normalisation's scale and shift; sums of the one at its input
 
 
 def lower(w: NafWeights, dtype: torch.dtype) -> Low:
     """The matrices as the library multiplies them."""
-    gamma, expand1, expand2 = w.gamma.view(-1, 1), w.expand1.flatten(1).to(dtype), w.expand2.flatten(1).to(dtype)
-    project2 = (gamma * w.project2.flatten(1)).to(dtype)
-    return Low(expand1, w.expand1_bias.to(dtype), expand2, w.expand2_bias.to(dtype), project2)
+    expand1, expand1_bias, expand2, expand2_bias = (
+        rounded(weight, dtype) for weight in (w.expand1, w.expand1_bias, w.expand2, w.expand2_bias)
+    )
+    project2 = rounded(w.project2, dtype, w.gamma)
+    return Low(expand1.flatten(1), expand1_bias, expand2.flatten(1), expand2_bias, project2.flatten(1))
 
 
 def norm_expand(rows: Tensor, w: NafWeights, eps: float, low: Low) -> tuple[Tensor, Tensor]:
@@ -74,12 +75,13 @@ def tail(
 
 def tail_back(
     g: Tensor, y: Tensor, w: NafWeights, eps: float, low: Low, made: Sequence[Tensor]
-) -> tuple[Tensor, Parts]:
-    """The gradient at y, and the sums of the block's second half; `made` are norm2(y) and expand2 of it, if kept."""
+) -> tuple[Tensor, Parts, list[Pair]]:
+    """The gradient at y, the sums of the block's second half, and the pairs of rows whose products its matrices want.
+
+    `made` are norm2(y) and expand2 of it, if kept.
+    """
     normed = made[0] if made else _normalise(y, w.norm2_weight, w.norm2_bias, eps)
     e = made[1] if made else torch.addmm(low.expand2_bias, normed, low.expand2.t())
-    # out = y + gamma * (project2 of v): with M = g^T v, the gradient at project2 is gamma M, and the one at gamma is
-    # the row sums of project2 M.
     v, v_e = g @ low.project2, torch.empty_like(e)
     count, channels = y.shape
     block_p, block_c = _blocks(channels)
@@ -87,23 +89,26 @@ def tail_back(
     with on_device(y):
         multiply_back_kernel[(len(sums),)](g, v, e, v_e, sums, count, channels, BLOCK_P=block_p, BLOCK_C=block_c)
     v_y, norm = _normalise_back(v_e @ low.expand2, y, w.norm2_weight, g, eps)
-    return v_y, Parts(_products(g, v, sums.dtype), sums, _products(v_e, normed, sums.dtype), norm)
+    return v_y, Parts(sums, norm), [(g, v), (v_e, normed)]
 
 
 def expand_back(
     v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: float, low: Low, made: Sequence[Tensor], sums: Tensor
-) -> tuple[Tensor, Parts]:
-    """The gradient at x, and the sums of norm1 and expand1; `made` is norm1(x), if kept, `sums` are v_t's."""
+) -> tuple[Tensor, Parts, Pair]:
+    """The gradient at x, the sums of the first half, `sums` being v_t's, and the pair of rows of expand1.
+
+    `made` is norm1(x), if kept.
+    """
     normed = made[0] if made else _normalise(rows, w.norm1_weight, w.norm1_bias, eps)
     v_rows, norm = _normalise_back(v_t @ low.expand1, rows, w.norm1_weight, v_y, eps)
-    return v_rows, Parts(norm, sums, _products(v_t, normed, sums.dtype), norm)
+    return v_rows, Parts(sums, norm), (v_t, normed)
 
 
-def _products(a: Tensor, b: Tensor, wide: torch.dtype) -> Tensor:
-    """a^T b of rows, in the dtype of the weights, [parts, C of a, C of b]: of half precision by parts."""
-    if a.dtype not in HALVES:
-        return (a.t() @ b).to(wide)[None]
-    return implicit_gemm.products(a, b, wide)
+def matrices(pairs: Sequence[Pair], wide: torch.dtype) -> list[Tensor]:
+    """a^T b of the pairs of project2, expand2 and expand1, in the dtype of the weights and by parts of the rows."""
+    if pairs[0][0].dtype not in HALVES:
+        return [(a.t() @ b).to(wide)[None] for a, b in pairs]
+    return products(*pairs, wide)
 
 
 def _normalise(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -5,8 +5,9 @@ Where a gradient is not finite, that optimiser's step is skipped and counted (se
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from ..methods.guidance import Guidance
 from ..methods.method import Judged, Step
 from ..networks.known import DERAINERS
 from ..networks.translators import Translator
+from ..ops._backends import active_backend
+from ..ops._step_weights import StepWeights
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed, GraphMemory, fixed_shapes
 from ..optim.gradient_norms import gradient_norms, keep_buffers
@@ -54,6 +57,8 @@ class TrainStep:
         precision = pick_precision(config.precision, device)
         self.ranks.broadcast_weights(nets)
         self.stage_nets = type(nets)(*(in_precision(net, precision) for net in nets))
+        low = precision != torch.float32 and device.type == "cuda"
+        self._weights = StepWeights(low and active_backend("conv_bias_lrelu", "cuda") == "triton")
         self._guidance = Guidance(fidelity=config.reward.fidelity)
         self._generator_sides = self._sides()
 
@@ -72,7 +77,8 @@ class TrainStep:
 
     def _losses(self, stage: int, inputs: dict[str, Tensor]) -> Step:
         guidance = self._guidance._replace(spoiled=inputs.get("spoiled"))
-        step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
+        with _frozen(getattr(self._nets, name) for name in self.method.JUDGES):  # what they learn is another loss
+            step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
         return step
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
@@ -130,6 +136,7 @@ class TrainStep:
         parts = self.method.judge(self.stage_nets, apart, self.config)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         sum(parts.values()).backward()
+        self._weights.gather()
         self.ranks.average_gradients(self._judges)
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_filter.step(norms.values())
@@ -200,10 +207,15 @@ class TrainStep:
         return self._descend(2, inputs)
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        with self._weights:
+            return self._descend_together(stage, inputs)
+
+    def _descend_together(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.filter.begin()
         step = self._losses(stage, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
+        self._weights.gather()
         self.ranks.average_gradients(self._together)
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
@@ -216,3 +228,16 @@ class TrainStep:
         groups = {group["name"]: group["params"] for group in optimizer.param_groups}  # each holds one network
         reached = {name: some for name, some in groups.items() if any(p.grad is not None for p in some)}
         return {f"norm_{name}": nn.utils.clip_grad_norm_(some, limit) for name, some in reached.items()}
+
+
+@contextlib.contextmanager
+def _frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Ask for no gradient at the networks' parameters."""
+    parameters = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
