@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +46,30 @@ def init_fan_in(network: nn.Module) -> None:
     last = getattr(network, "last", None)
     if isinstance(last, nn.Conv2d):
         last.weight.data.div_(GAIN)
+
+
+def init_xavier(network: nn.Module) -> None:
+    """Draw convolution weights from N(0, 0.02^2 * 2 / (fan-in + fan-out)) and set biases to 0, as in CUT's family."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.xavier_normal_(module.weight, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialize(networks: Iterable[nn.Module], how: str) -> None:
+    """Draw first weights as `network.initialization` says; "normal" leaves those that the networks begin with."""
+    draw = {"fan_in": init_fan_in, "xavier": init_xavier}.get(how)
+    for network in networks:
+        if draw is not None:
+            draw(network)
+
+
+@torch.no_grad()
+def start_grey(last: nn.Conv2d) -> None:
+    """Make what a last convolution adds to an image faint, grey and free of low frequencies."""
+    grey = last.weight[:1] - last.weight[:1].mean(dim=(2, 3), keepdim=True)
+    last.weight.copy_(0.1 * grey.expand_as(last.weight))
 
 
 class Conv(nn.Conv2d):

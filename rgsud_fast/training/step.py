@@ -17,7 +17,7 @@ from ..config import Config
 from ..methods import rgsud
 from ..methods.build import METHODS
 from ..methods.guidance import Guidance
-from ..methods.method import Judged, Step
+from ..methods.method import Judged, Paced, Step
 from ..networks.known import DERAINERS
 from ..networks.translators import Translator
 from ..ops._backends import active_backend
@@ -84,7 +84,12 @@ class TrainStep:
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
         networks = [getattr(self._nets, name) for name in names]
-        groups = [{"name": name, "params": list(net.parameters())} for name, net in zip(names, networks, strict=True)]
+        paces = self.method.paces(self.config) if isinstance(self.method, Paced) else {}
+        own = {name: pace._asdict() for name, pace in paces.items()}
+        groups = [
+            {"name": name, "params": list(net.parameters())} | own.get(name, {})
+            for name, net in zip(names, networks, strict=True)
+        ]
         groups = groups or [{"name": "none", "params": []}]  # a method without judges
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
         optim = self.config.optim
