@@ -11,10 +11,16 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import NAFNet, checkpoint_blocks, evaluating
 from ..system.device import memory_layout
-from . import cut, cyclegan, rgsud
+from . import cut, cyclegan, deraincyclegan, nlcl, rgsud
 from .method import NEEDED, Method
 
-METHODS: dict[str, Method] = {"rgsud": rgsud, "cyclegan": cyclegan, "cut": cut}
+METHODS: dict[str, Method] = {
+    "rgsud": rgsud,
+    "cyclegan": cyclegan,
+    "cut": cut,
+    "nlcl": nlcl,
+    "deraincyclegan": deraincyclegan,
+}
 
 
 def find_method(config: Config, own: Any = None) -> Method:
