@@ -198,6 +198,12 @@ class OptimConfig(Section):
     discriminator_warmup: int = Field(
         0, ge=0, description="Iterations of the discriminator alone, rainy against clean, before the first of stage 1."
     )
+    fake_buffer: int = Field(
+        0,
+        ge=0,
+        description="Earlier fakes that judges are shown half of the time in place of new ones (CycleGAN's 50), a "
+        "multiple of the batch; 0: none.",
+    )
     clip_norm: float = Field(
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )
