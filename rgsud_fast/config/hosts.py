@@ -37,3 +37,8 @@ class CUTConfig(Host):
     temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
     patches: int = Field(256, ge=1, description="Places compared per layer.")
     projector: int = Field(256, ge=1, description="Channels in which features are compared.")
+    mirror: bool = Field(
+        False,
+        description="In half of the steps the translator sees its input mirrored, and features of what it makes are "
+        "mirrored back before they are compared (FastCUT); needs a crop of a multiple of 4.",
+    )
