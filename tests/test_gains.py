@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import TINY_METHODS, TINY_RUN, darkness
+from tiny import TINY_RUN, darkness, run_of
 
 from rgsud_fast.data import load_domains
 from rgsud_fast.errors import UserError
@@ -42,7 +42,12 @@ def study(monkeypatch, tmp_path):
     def make(method="rgsud", out="out", preset=None, iterations=(6, 4), **given):
         args = {"method": method, "preset": preset, "derainer": None, "iterations": iterations, "first": None}
         args |= {"branches": ["without", "loss", "switch"], "rain": "rain100l", "threads": 1, "data": tmp_path}
-        args |= {"set": [fields | {"save_every": 2}, TINY_METHODS[method]], "out": tmp_path / out, **given}
+        tiny = run_of(fields, method, save_every=2)
+        args |= {
+            "set": [{name: value for name, value in tiny.items() if name != "method"}],
+            "out": tmp_path / out,
+            **given,
+        }
         return Study(
             argparse.Namespace(**args),
             0,

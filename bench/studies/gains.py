@@ -18,6 +18,7 @@ import torch
 from gain_report import disagreement, references, write_sheet
 
 from rgsud_fast.config import Config, load_config, merge
+from rgsud_fast.config.unread import reads, refuse_unread
 from rgsud_fast.data import Domains
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import Scorer
@@ -27,7 +28,6 @@ from rgsud_fast.system.files import replacing, write_text
 from rgsud_fast.training.trainer import Trainer
 from rgsud_fast.training.validation import validate
 
-NO_SWITCH = ("cut",)  # methods in which a reward is a target and nothing else
 BRANCHES: dict[str, dict[str, Any]] = {
     "without": {"loss": {"reward": 0.0}, "reward": {"switch": False}},
     "loss": {"reward": {"switch": False}},
@@ -62,7 +62,9 @@ class Study:
     def __init__(self, args: argparse.Namespace, seed: int, load: Load, scorer_of: Judge) -> None:
         self.args, self.seed, self._scorer_of = args, seed, scorer_of
         self.preset = args.preset or ("small-gan" if args.method == "rgsud" else "small")
+        self.switches = reads(args.method, "reward.switch")
         config = self.config({})
+        refuse_unread(config)
         self.firsts = args.first or [config.reward.first]
         self.pasted = bool(config.loss.pasted)  # then sweeps and first rewards are part of stage 1
         lengths = f"{config.stage1_iterations}+{config.stage2_iterations}"
@@ -103,7 +105,7 @@ class Study:
                 self._stage1(first, row)
         for first in self.firsts if self.config({}).stage2_iterations else []:
             for branch in self.args.branches:
-                if self.args.method in NO_SWITCH and branch == "switch":
+                if branch == "switch" and not self.switches:
                     continue
                 alike = branch == "without" and not self.pasted  # whatever the pool was seeded with
                 row = LABELS[branch] + (f", first {first}" if named and not alike else "")
@@ -129,7 +131,7 @@ class Study:
         config = self.config({"reward": {"first": first}}, self._change(branch))
         trainer = self._trainer(config)
         file = self.folder / f"{branch}-{first}.pt"
-        switch = config.reward.switch and self.args.method not in NO_SWITCH
+        switch = config.reward.switch and self.switches
         sweeps = bool(config.loss.reward or switch or self.pasted)
         load_state(trainer, self._stage1_file(first), self.pasted)
         if sweeps and not self.pasted:
@@ -142,7 +144,7 @@ class Study:
 
     def _change(self, branch: str) -> dict[str, Any]:
         change = BRANCHES[branch]
-        if self.args.method not in NO_SWITCH:
+        if self.switches:
             return change
         fields = {name: value for name, value in change.get("reward", {}).items() if name != "switch"}
         return change | {"reward": fields}

@@ -74,7 +74,7 @@ def draws(config: Config) -> dict[str, tuple[int, Sequence[int]]]:
     side = -(-config.crop // SCALE) * SCALE  # as the translator pads
     sides = [side + 6, side, side // 2] if config.cut.antialias else [side + 6, side // 2, side // 4]
     bounds = [one**2 for one in (*sides, *[side // SCALE] * min(config.cut.blocks, 2))]
-    places = {"places": (min(config.cut.patches, *bounds), bounds)}
+    places: dict[str, tuple[int, Sequence[int]]] = {"places": (min(config.cut.patches, *bounds), bounds)}
     return places | ({"mirrored": (1, [2])} if config.cut.mirror else {})
 
 

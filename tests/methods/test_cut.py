@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import darkness
+from tiny import darkness, run_of
 
 from rgsud_fast.config import Config
 from rgsud_fast.data.sampler import draw_places
@@ -140,7 +140,7 @@ def test_crops_that_the_translator_pads_are_not_mirrored():
 
 
 def test_a_run_of_fastcut_trains_and_places_stay_those_of_cut(config):
-    fields = config | {"method": "cut", "cut": TINY | {"mirror": True, "contrast": 10.0, "contrast_identity": 0.0}}
+    fields = run_of(config, "cut", cut=TINY | {"mirror": True, "contrast": 10.0, "contrast_identity": 0.0})
     result = train(fields, scorer=darkness, quiet=True)
     lines = [row for row in map(json.loads, (result.run_dir / "metrics.jsonl").open()) if row["event"] == "train"]
     assert lines and all("contrast" in row and "contrast_identity" not in row for row in lines)

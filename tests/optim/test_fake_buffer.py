@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import TINY_METHODS, darkness, same_bits, train_and_interrupt
+from tiny import darkness, run_of, same_bits, train_and_interrupt
 
-from rgsud_fast.config import Config, load_config, merge
+from rgsud_fast.config import Config, load_config
 from rgsud_fast.data import draw_exchanges
 from rgsud_fast.errors import UserError
 from rgsud_fast.optim.fake_buffer import FakeBuffer, join
@@ -92,14 +92,14 @@ def test_what_is_not_finite_is_not_kept():
     torch.testing.assert_close(buffer.exchange(fakes, drawn), fakes)
 
 
-def run_of(config, places=4):
-    return merge(config, {"method": "cyclegan", "optim": {"fake_buffer": places}} | TINY_METHODS["cyclegan"])
+def buffered(config, places=4):
+    return run_of(config, "cyclegan", optim={"fake_buffer": places})
 
 
 @pytest.mark.parametrize("stop", [2, 8])
 def test_a_resumed_run_shows_the_same_earlier_fakes(config, tmp_path, monkeypatch, stop):
-    whole = train(run_of(config), scorer=darkness, quiet=True)
-    broken = run_of(config) | {"out": str(tmp_path / "broken")}
+    whole = train(buffered(config), scorer=darkness, quiet=True)
+    broken = buffered(config) | {"out": str(tmp_path / "broken")}
     train_and_interrupt(broken, stop - 1, monkeypatch)
     resumed = train(broken, scorer=darkness, resume=True, quiet=True)
     states = [load_checkpoint(result.run_dir / "checkpoint.pt") for result in (whole, resumed)]
@@ -111,7 +111,9 @@ def test_a_resumed_run_shows_the_same_earlier_fakes(config, tmp_path, monkeypatc
 
 
 def test_a_buffer_changes_what_judges_learn_and_none_is_none(config, tmp_path):
-    results = [train(run_of(config, n) | {"out": str(tmp_path / str(n))}, scorer=darkness, quiet=True) for n in (0, 2)]
+    results = [
+        train(buffered(config, n) | {"out": str(tmp_path / str(n))}, scorer=darkness, quiet=True) for n in (0, 2)
+    ]
     without, with_one = (load_checkpoint(result.run_dir / "checkpoint.pt") for result in results)
     assert "buffers" not in without
     judges = [state["networks"]["clean_judge"] for state in (without, with_one)]
