@@ -8,18 +8,23 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Host(BaseModel):
+class HostSection(BaseModel):
     """What every method here has."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+    judge_width: int = Field(64, ge=1, description="Channels after a judge's first convolution.")
+    adversarial: float = Field(1.0, ge=0, description="Weight of the GAN terms.")
+
+
+class Host(HostSection):
+    """What the methods of translators have."""
 
     width: int = Field(64, ge=1, description="Channels of the translators at full resolution.")
     blocks: int = Field(9, ge=1, description="Residual blocks of the translators.")
     antialias: bool = Field(True, description="Translators and judges halve by a blur in place of strides.")
     residual: bool = Field(False, description="Translators add to their input: a fresh one is near the identity.")
-    judge_width: int = Field(64, ge=1, description="Channels after a judge's first convolution.")
     high_pass: bool = Field(False, description="Judges also see the image's high frequencies.")
-    adversarial: float = Field(1.0, ge=0, description="Weight of the GAN terms.")
 
 
 class CycleGANConfig(Host):
@@ -29,16 +34,75 @@ class CycleGANConfig(Host):
     identity: float = Field(10.0, ge=0, description="Weight of L1 between an image and its translation to itself.")
 
 
-class CUTConfig(Host):
+class Contrasted(Host):
+    """What the methods have that compare features of patches."""
+
+    temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
+    patches: int = Field(256, ge=1, description="Places compared per layer.")
+    projector: int = Field(256, ge=1, description="Channels in which features are compared.")
+
+
+class CUTConfig(Contrasted):
     """CUT (Park et al., ECCV 2020): one translator, and a contrast of patches before and after it."""
 
     contrast: float = Field(0.5, ge=0, description="Weight of PatchNCE of rainy and derained.")
     contrast_identity: float = Field(0.5, ge=0, description="Weight of PatchNCE of clean and its translation.")
-    temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
-    patches: int = Field(256, ge=1, description="Places compared per layer.")
-    projector: int = Field(256, ge=1, description="Channels in which features are compared.")
     mirror: bool = Field(
         False,
         description="In half of the steps the translator sees its input mirrored, and features of what it makes are "
         "mirrored back before they are compared (FastCUT); needs a crop of a multiple of 4.",
+    )
+
+
+class CSUDConfig(HostSection):
+    """CSUD (CVPR 2025): a transfer network that paints the rain of a guide; the derainer is that of `network`."""
+
+    width: int = Field(64, ge=1, description="Channels of the transfer network.")
+    blocks: int = Field(6, ge=0, description="Residual blocks of the transfer network.")
+    residual: bool = Field(False, description="The transfer network adds to the clean image, at first next to nothing.")
+    channel_consistency: float = Field(10.0, ge=0, description="Weight of the grey-rain term.")
+    clean_guides: float = Field(
+        5.0,
+        ge=0,
+        description="Weight of L1 between a clean image and what it becomes by itself and by derained guides.",
+    )
+    pair: float = Field(1.0, ge=0, description="Weight of L1 on the pseudo pair.")
+    structure: float = Field(1.0, ge=0, description="Weight of -log10 of SSIM on the pseudo pair.")
+    derained_guides: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of L1 between a clean image and what it becomes by derained guides of both kinds.",
+    )
+    background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term; published, off.")
+    switch: float = Field(
+        5.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its reward with "
+        "its rain painted again.",
+    )
+
+
+class DCDGANConfig(Contrasted):
+    """DCD-GAN (Chen et al., CVPR 2022): two translators, each judged by hinge, and contrasts across them."""
+
+    adversarial: float = Field(0.5, ge=0, description="Weight of the hinge of both translations.")
+    contrast: float = Field(1.0, ge=0, description="Weight of PatchNCE of both translations.")
+    identity: float = Field(1.0, ge=0, description="Weight of L1 between an image and its translation to itself.")
+    cycle: float = Field(
+        0.0, ge=0, description="Weight of L1 between an image and what both translators make of it; published, unused."
+    )
+    unpaired: float = Field(
+        0.0, ge=0, description="Weight of L1 between a translation and an image of another scene; published, unused."
+    )
+    frequency: float = Field(
+        0.0, ge=0, description="Weight of the squared difference of the same two's spectra; published, unused."
+    )
+    projector_ratio: float = Field(
+        10.0, gt=0, description="Learning rate of the projectors as a multiple of the translators'."
+    )
+    projector_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decays of the projectors.")
+    switch: float = Field(
+        20.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
     )

@@ -13,6 +13,7 @@ from .derainers.nerd_rain import NeRDRain
 from .derainers.restormer import Restormer
 from .derainers.transformer import pad_by_reflection
 from .projector import Projector
+from .transfer import Transfer
 from .translators import Translator
 
 DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
@@ -27,7 +28,9 @@ KINDS: dict[str, type[nn.Module]] = {
     "generator": RainGenerator,
     "discriminator": Discriminator,
     "painter": Translator,
+    "transfer": Transfer,
     "projector": Projector,
+    "painter_projector": Projector,
     "clean_judge": Discriminator,
     "rainy_judge": Discriminator,
 }
