@@ -50,7 +50,21 @@ TINY_METHODS = {
     "csud": {"csud": {"width": 4, "blocks": 1, "judge_width": 4}},
     "dcdgan": {"dcdgan": TINY_HOST | {"projector": 8, "patches": 8}},
     "cut": {"cut": TINY_HOST | {"projector": 8, "patches": 8}},
+    "nlcl": {"nlcl": TINY_HOST | {"projector": 8, "patch": 4, "reach": 4, "patches": 8, "rain_patches": 6}},
+    "deraincyclegan": {
+        "deraincyclegan": TINY_HOST | {"around": 0, "dilations": [2], "detector_width": 4, "steps": 2, "scales": 2}
+    },
 }
+
+
+def run_of(config, method, **fields):
+    """That run by a method, which need not read RGSUD's networks."""
+    from rgsud_fast.config import merge
+    from rgsud_fast.config.unread import reads
+
+    network = {name: value for name, value in config.get("network", {}).items() if reads(method, f"network.{name}")}
+    return merge(config | {"network": network}, {"method": method, **TINY_METHODS[method], **fields})
+
 
 # What turns that run into one of pasted rain: without a generator, or beside it.
 NO_GENERATOR = dict.fromkeys(("adversarial", "pair", "channel_consistency", "background_guidance"), 0)

@@ -84,6 +84,26 @@ HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its pa
         _PAPER | {"network": {"initialization": "xavier"}},
         _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}},
     ),
+    "nlcl": (
+        _PAPER | {"optim": _PAPER["optim"] | {"hold": 200 / 210}, "stage1_iterations": 42_000},
+        _SMALL
+        | {
+            "nlcl": _NARROW
+            | {"blocks": 6, "projector": 64, "patches": 48, "rain_patches": 32, "patch": 8, "reach": 12}
+            | {"judge_layers": 4}
+        },
+    ),
+    "deraincyclegan": (
+        _PAPER
+        | {"crop": 216, "optim": _PAPER["optim"] | {"learning_rate": 1e-4, "weight_decay": 1e-4}}
+        | {"stage1_iterations": 80_000},
+        _SMALL
+        | {
+            "deraincyclegan": {"width": 8, "around": 1, "dilations": [2, 4], "transposed": False, "residual": True}
+            | {"detector_width": 8, "steps": 3, "blocks": 2, "scales": 0, "judge_width": 16, "high_pass": True}
+            | {"cycle": 4.0, "switch": 4.0}
+        },
+    ),
 }
 
 

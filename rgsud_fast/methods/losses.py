@@ -81,8 +81,16 @@ def reward_loss(
 
 def masked_l1(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
     """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each."""
-    value = (made.float() - wanted).abs().mean(dim=(1, 2, 3))
-    return torch.where(there, value, 0).sum() / there.sum().clamp(min=1)
+    return _masked((made.float() - wanted).abs(), there)
+
+
+def masked_l2(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
+    """Mean squared error over the images that count; see `masked_l1`."""
+    return _masked((made.float() - wanted).square(), there)
+
+
+def _masked(off: Tensor, there: Tensor) -> Tensor:
+    return torch.where(there, off.mean(dim=(1, 2, 3)), 0).sum() / there.sum().clamp(min=1)
 
 
 def reward_gradient(scores: Tensor, rainy: Tensor, derained: Tensor, fidelity: float) -> Tensor:
