@@ -57,6 +57,8 @@ _SMALL_CSUD: dict[str, Any] = _SMALL | {
         "derainer_decoder": [1, 1],
         "initialization": "fan_in",
     },
+    "optim": _SMALL["optim"] | {"warmup": 100},
+    "reward": _SMALL["reward"] | {"newest": False},
     "stage1_iterations": 1000,
     "stage2_iterations": 300,
     "csud": {"width": 16, "blocks": 3, "residual": True, "judge_width": 16},
