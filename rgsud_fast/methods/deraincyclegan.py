@@ -103,12 +103,12 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
         terms["rainy_mask"] = (mask - NOISE).square().mean()
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
-        rewards, improved = inputs["rewards"], inputs["improved"]
+        rewards, taught = inputs["rewards"], (inputs["improved"], inputs.get("rewarded"))
         if weights.switch:
             rained = nets.painter(torch.cat([rewards, mask], 1))
-            terms["switch"] = losses.masked_l1(rained, rainy, improved)
+            terms["switch"] = losses.masked_l1(rained, rainy, *taught)
         if weights.switch_mask:
-            terms["switch_mask"] = losses.masked_l2(mask, (rainy - rewards).mean(1, keepdim=True), improved)
+            terms["switch_mask"] = losses.masked_l2(mask, (rainy - rewards).mean(1, keepdim=True), *taught)
     judged = {
         "clean_judge": Judged(inputs["clean_reals"], derained),
         "rainy_judge": Judged(inputs["reals"], painted),

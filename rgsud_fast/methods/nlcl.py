@@ -112,7 +112,8 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
         terms["pair"] = F.l1_loss(nets.derainer((clean + rain).detach()), clean)
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch and weights.switch:
-        terms["switch"] = losses.masked_l2(rain, rainy - inputs["rewards"], inputs["improved"])
+        taught = inputs["improved"], inputs.get("rewarded")
+        terms["switch"] = losses.masked_l2(rain, rainy - inputs["rewards"], *taught)
     return Step(weigh(weighted(terms, config)), terms, {"clean_judge": Judged(inputs["clean_reals"], derained)})
 
 
