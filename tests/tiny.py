@@ -47,6 +47,8 @@ TINY_HOST = {"width": 4, "blocks": 1, "judge_width": 4}
 TINY_METHODS = {
     "rgsud": {},
     "cyclegan": {"cyclegan": TINY_HOST},
+    "csud": {"csud": {"width": 4, "blocks": 1, "judge_width": 4}},
+    "dcdgan": {"dcdgan": TINY_HOST | {"projector": 8, "patches": 8}},
     "cut": {"cut": TINY_HOST | {"projector": 8, "patches": 8}},
     "nlcl": {"nlcl": TINY_HOST | {"projector": 8, "patch": 4, "reach": 4, "patches": 8, "rain_patches": 6}},
     "deraincyclegan": {

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from ..system.device_names import ALLOWED, PATTERN
 from .host_presets import HOSTS, host_preset
-from .hosts import CUTConfig, CycleGANConfig, DerainCycleGANConfig, NLCLConfig
+from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig, DerainCycleGANConfig, NLCLConfig
 from .parts import MethodName
 from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
@@ -71,6 +71,8 @@ class Config(Section):
     reward: RewardConfig = Field(default_factory=RewardConfig)
     cyclegan: CycleGANConfig = Field(default_factory=CycleGANConfig)
     cut: CUTConfig = Field(default_factory=CUTConfig)
+    csud: CSUDConfig = Field(default_factory=CSUDConfig)
+    dcdgan: DCDGANConfig = Field(default_factory=DCDGANConfig)
     nlcl: NLCLConfig = Field(default_factory=NLCLConfig)
     deraincyclegan: DerainCycleGANConfig = Field(default_factory=DerainCycleGANConfig)
 

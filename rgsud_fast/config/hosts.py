@@ -10,18 +10,23 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Host(BaseModel):
+class HostSection(BaseModel):
     """What every method here has."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+    judge_width: int = Field(64, ge=1, description="Channels after a judge's first convolution.")
+    adversarial: float = Field(1.0, ge=0, description="Weight of the GAN terms.")
+
+
+class Host(HostSection):
+    """What the methods of translators have."""
 
     width: int = Field(64, ge=1, description="Channels of the translators at full resolution.")
     blocks: int = Field(9, ge=1, description="Residual blocks of the translators.")
     antialias: bool = Field(True, description="Translators and judges halve by a blur in place of strides.")
     residual: bool = Field(False, description="Translators add to their input: a fresh one is near the identity.")
-    judge_width: int = Field(64, ge=1, description="Channels after a judge's first convolution.")
     high_pass: bool = Field(False, description="Judges also see the image's high frequencies.")
-    adversarial: float = Field(1.0, ge=0, description="Weight of the GAN terms.")
 
 
 class CycleGANConfig(Host):
@@ -31,17 +36,76 @@ class CycleGANConfig(Host):
     identity: float = Field(10.0, ge=0, description="Weight of L1 between an image and its translation to itself.")
 
 
-class CUTConfig(Host):
-    """CUT (Park et al., ECCV 2020): one translator, and a contrast of patches before and after it."""
+class Contrasted(Host):
+    """What the methods have that compare features of patches."""
 
-    contrast: float = Field(0.5, ge=0, description="Weight of PatchNCE of rainy and derained.")
-    contrast_identity: float = Field(0.5, ge=0, description="Weight of PatchNCE of clean and its translation.")
     temperature: float = Field(0.07, gt=0, description="Temperature of the contrast.")
     patches: int = Field(256, ge=1, description="Places compared per layer.")
     projector: int = Field(256, ge=1, description="Channels in which features are compared.")
 
 
-class NLCLConfig(Host):
+class CUTConfig(Contrasted):
+    """CUT (Park et al., ECCV 2020): one translator, and a contrast of patches before and after it."""
+
+    contrast: float = Field(0.5, ge=0, description="Weight of PatchNCE of rainy and derained.")
+    contrast_identity: float = Field(0.5, ge=0, description="Weight of PatchNCE of clean and its translation.")
+
+
+class CSUDConfig(HostSection):
+    """CSUD (CVPR 2025): a transfer network that paints the rain of a guide; the derainer is that of `network`."""
+
+    width: int = Field(64, ge=1, description="Channels of the transfer network.")
+    blocks: int = Field(6, ge=0, description="Residual blocks of the transfer network.")
+    residual: bool = Field(False, description="The transfer network adds to the clean image, at first next to nothing.")
+    channel_consistency: float = Field(10.0, ge=0, description="Weight of the grey-rain term.")
+    clean_guides: float = Field(
+        5.0,
+        ge=0,
+        description="Weight of L1 between a clean image and what it becomes by itself and by derained guides.",
+    )
+    pair: float = Field(1.0, ge=0, description="Weight of L1 on the pseudo pair.")
+    structure: float = Field(1.0, ge=0, description="Weight of -log10 of SSIM on the pseudo pair.")
+    derained_guides: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of L1 between a clean image and what it becomes by derained guides of both kinds.",
+    )
+    background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term; published, off.")
+    switch: float = Field(
+        5.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its reward with "
+        "its rain painted again.",
+    )
+
+
+class DCDGANConfig(Contrasted):
+    """DCD-GAN (Chen et al., CVPR 2022): two translators, each judged by hinge, and contrasts across them."""
+
+    adversarial: float = Field(0.5, ge=0, description="Weight of the hinge of both translations.")
+    contrast: float = Field(1.0, ge=0, description="Weight of PatchNCE of both translations.")
+    identity: float = Field(1.0, ge=0, description="Weight of L1 between an image and its translation to itself.")
+    cycle: float = Field(
+        0.0, ge=0, description="Weight of L1 between an image and what both translators make of it; published, unused."
+    )
+    unpaired: float = Field(
+        0.0, ge=0, description="Weight of L1 between a translation and an image of another scene; published, unused."
+    )
+    frequency: float = Field(
+        0.0, ge=0, description="Weight of the squared difference of the same two's spectra; published, unused."
+    )
+    projector_ratio: float = Field(
+        10.0, gt=0, description="Learning rate of the projectors as a multiple of the translators'."
+    )
+    projector_betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decays of the projectors.")
+    switch: float = Field(
+        20.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
+    )
+
+
+class NLCLConfig(Contrasted):
     """NLCL (Ye et al., CVPR 2022): separators of background and rain, and contrasts at places of like content."""
 
     width: int = Field(32, ge=1, description="Channels of the separators.")
@@ -56,15 +120,16 @@ class NLCLConfig(Host):
     pair: float = Field(
         0.0, ge=0, description="Weight of L1 between a clean image and the background of it under the rain layer."
     )
-    switch: float = Field(4.0, ge=0, description="Weight of the squared error of the rain layer to a reward's.")
-    temperature: float = Field(0.07, gt=0, description="Temperature of both contrasts.")
+    switch: float = Field(
+        4.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of the squared error of the rain layer to a reward's.",
+    )
     patch: int = Field(16, ge=1, description="Side of the patches whose content is compared, in pixels.")
     reach: int = Field(20, ge=1, description="How far from a patch its like are looked for, in pixels each way.")
-    patches: int = Field(256, ge=1, description="Places compared per layer in PatchNCE.")
-    background_patches: int = Field(8, ge=2, description="Places of the background in the supervised contrast.")
+    background_patches: int = Field(8, ge=2, description="Places of the background in the contrast of layers.")
     rain_patches: int = Field(128, ge=2, description="Places of the rain layer in it.")
     judge_layers: int = Field(5, ge=1, le=5, description="Layers of the judge that it compares, from the image on.")
-    projector: int = Field(256, ge=1, description="Channels in which features are compared.")
 
     @model_validator(mode="after")
     def _places(self) -> NLCLConfig:
@@ -93,5 +158,13 @@ class DerainCycleGANConfig(Host):
     rainy_mask: float = Field(
         0.0, ge=0, description="Weight of the squared distance of a rainy image's mask from the mean of noise, 1/4."
     )
-    switch: float = Field(20.0, ge=0, description="Weight of L1 between the reward, made rainy by the mask, and rainy.")
-    switch_mask: float = Field(40.0, ge=0, description="Weight of the mask's squared error to a reward's grey rain.")
+    switch: float = Field(
+        20.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
+    )
+    switch_mask: float = Field(
+        40.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of the squared error of the mask to a reward's grey rain.",
+    )

@@ -92,10 +92,10 @@ class NetworkConfig(Section):
     generator_width: int = Field(64, ge=1, description="Channels of the rain generator.")
     generator_blocks: int = Field(6, ge=0, description="Residual blocks of the rain generator.")
     discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
-    initialization: Literal["normal", "fan_in"] = Field(
+    initialization: Literal["normal", "fan_in", "xavier"] = Field(
         "normal",
         description="First weights of generator, U-Net and discriminator: N(0, 0.02), or scaled by fan-in, which "
-        "narrow networks need for a signal to pass.",
+        "narrow networks need for a signal to pass, or by both fans with gain 0.02, as CUT and DCD-GAN do.",
     )
 
     @model_validator(mode="after")
@@ -187,6 +187,9 @@ class OptimConfig(Section):
     warmup: int = Field(0, ge=0, description="Iterations over which the learning rate of stage 1 rises to its first.")
     hold: float = Field(
         0.0, ge=0, le=1, description="Share of stage 1 at its first learning rate, before its cosine; 1: constant."
+    )
+    halve_every: int = Field(
+        0, ge=0, description="Iterations after which stage 1 halves its rate, in place of hold and cosine; 0: never."
     )
     stage2_hold: float = Field(0.0, ge=0, le=1, description="The same for stage 2.")
     discriminator_ratio: float = Field(

@@ -11,13 +11,15 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import NAFNet, checkpoint_blocks, evaluating
 from ..system.device import memory_layout
-from . import cut, cyclegan, deraincyclegan, nlcl, rgsud
+from . import csud, cut, cyclegan, dcdgan, deraincyclegan, nlcl, rgsud
 from .method import NEEDED, Method
 
 METHODS: dict[str, Method] = {
     "rgsud": rgsud,
     "cyclegan": cyclegan,
     "cut": cut,
+    "csud": csud,
+    "dcdgan": dcdgan,
     "nlcl": nlcl,
     "deraincyclegan": deraincyclegan,
 }

@@ -14,13 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
-from ..errors import UserError
-from ..networks import Discriminator, init_fan_in
 from ..networks.projector import Projector
-from ..networks.translators import SCALE, Translator
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
+from .translation import feature_channels, feature_places, translators_and_judges
 
 NAME = "cut"
 TOGETHER: tuple[str, ...] = ("derainer", "projector")
@@ -36,24 +34,13 @@ class Networks(NamedTuple):
 
 
 def build(config: Config, derainer: nn.Module | None = None) -> Networks:
-    """The three networks, their weights drawn in this order.
+    """The translator, the judge and the projector, their weights drawn in this order.
 
     Raises:
         UserError: the user's own derainer has no place here, whose features are compared.
     """
-    if derainer is not None:
-        raise UserError("method cut derains by its own translator: leave derainer= out, or take method rgsud")
-    sizes = config.cut
-    width = sizes.width
-    translator = Translator(width, sizes.blocks, sizes.antialias, sizes.residual)
-    channels = [3, 2 * width, 4 * width, 4 * width, 4 * width][: 3 + min(sizes.blocks, 2)]
-    judge_shape = (sizes.judge_width, sizes.high_pass, sizes.antialias)
-    nets = Networks(translator, Projector(channels, sizes.projector), Discriminator(*judge_shape))
-    if config.network.initialization == "fan_in":
-        for net in (nets.derainer, nets.clean_judge):
-            init_fan_in(net)
-    translator.start_near_identity()
-    return nets
+    translator, clean_judge = translators_and_judges(config, config.cut, 1, derainer)
+    return Networks(translator, Projector(feature_channels(config.cut), config.cut.projector), clean_judge)
 
 
 def trained(config: Config) -> tuple[str, ...]:
@@ -68,10 +55,7 @@ def reads(config: Config) -> frozenset[str]:
 
 def draws(config: Config) -> dict[str, tuple[int, Sequence[int]]]:
     """The places that are compared, in each layer of `Translator.features`."""
-    side = -(-config.crop // SCALE) * SCALE  # as the translator pads
-    sides = [side + 6, side, side // 2] if config.cut.antialias else [side + 6, side // 2, side // 4]
-    bounds = [one**2 for one in (*sides, *[side // SCALE] * min(config.cut.blocks, 2))]
-    return {"places": (min(config.cut.patches, *bounds), bounds)}
+    return {"places": feature_places(config, config.cut)}
 
 
 def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
@@ -96,6 +80,11 @@ def contrast(nets: Any, before: Tensor, after: Tensor, places: Tensor, temperatu
     queries = nets.projector(nets.derainer.features(after), places)
     with torch.no_grad():
         keys = nets.projector(nets.derainer.features(before), places)
+    return layered_nce(queries, keys, temperature)
+
+
+def layered_nce(queries: Sequence[Tensor], keys: Sequence[Tensor], temperature: float) -> Tensor:
+    """The mean of `patch_nce` over layers."""
     return cast(Tensor, sum(patch_nce(q, k, temperature) for q, k in zip(queries, keys, strict=True)) / len(queries))
 
 
@@ -108,9 +97,7 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
-    weights = {**config.cut.model_dump(), "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    return weighted_by(terms, config.cut.model_dump(), config.loss)
 
 
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:

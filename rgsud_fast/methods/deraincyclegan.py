@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Discriminator, init_fan_in
+from ..networks import Discriminator, initialize
 from ..networks.masked_translators import MaskedDerainer, MaskedTranslator
 from ..networks.multi_scale import MultiScaleDiscriminator, least_side
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 
 NAME = "deraincyclegan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter")
@@ -57,9 +57,7 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
     made = MaskedDerainer(*shape, sizes.detector_width, sizes.steps, sizes.blocks)
     painter = MaskedTranslator(*shape)
     nets = Networks(made, painter, _judge(config), _judge(config))
-    if config.network.initialization == "fan_in":
-        for net in (made.detector, made.translator, *nets[1:]):
-            init_fan_in(net)
+    initialize([made.detector, made.translator, *nets[1:]], config.network.initialization)
     made.start_near_identity()
     painter.start_near_identity()
     return nets
@@ -118,9 +116,7 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
-    weights = {**config.deraincyclegan.model_dump(), "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    return weighted_by(terms, config.deraincyclegan.model_dump(), config.loss)
 
 
 def judge(nets: Any, judged: Mapping[str, Judged], config: Config) -> Terms:

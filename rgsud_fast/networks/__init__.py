@@ -1,6 +1,6 @@
 """The four networks of RGSUD. Each carries `sizes`, the keywords that build it again."""
 
-from ._common import checkpoint_blocks, evaluating, init_fan_in
+from ._common import checkpoint_blocks, evaluating, init_fan_in, initialize
 from .derainers.nafnet import PER_CROP, NAFNet, local_statistics
 from .discriminator import Discriminator
 from .generator import RainGenerator
@@ -15,5 +15,6 @@ __all__ = [
     "checkpoint_blocks",
     "evaluating",
     "init_fan_in",
+    "initialize",
     "local_statistics",
 ]

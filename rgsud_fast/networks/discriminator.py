@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import instance_norm_lrelu, with_high_pass
-from ._common import SLOPE, check_image, init_normal
+from ._common import SLOPE, Down, check_image, init_normal
 
 
 class Discriminator(nn.Module):
@@ -25,7 +25,7 @@ class Discriminator(nn.Module):
         self.high_pass = high_pass
         stride = 1 if antialias else 2
         self.layers = nn.Sequential(
-            nn.Conv2d(6 if high_pass else 3, width, 4, stride=stride, padding=1),
+            Down(6 if high_pass else 3, width, 4, stride=stride, padding=1),
             nn.LeakyReLU(SLOPE),
             *([Halve()] if antialias else []),
             *_normalise(width, 2 * width, stride),
@@ -33,7 +33,7 @@ class Discriminator(nn.Module):
             *_normalise(2 * width, 4 * width, stride),
             *([Halve()] if antialias else []),
             *_normalise(4 * width, 8 * width, stride=1),
-            nn.Conv2d(8 * width, 1, 4, padding=1),
+            Down(8 * width, 1, 4, padding=1),
         )
         init_normal(self)
 
@@ -61,7 +61,7 @@ class Discriminator(nn.Module):
 
 def _normalise(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Conv2d(channels_in, channels, 4, stride=stride, padding=1),
+        Down(channels_in, channels, 4, stride=stride, padding=1),
         InstanceNormLReLU(),
     )
 

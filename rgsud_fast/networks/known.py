@@ -16,6 +16,7 @@ from .masked_translators import MaskedDerainer, MaskedTranslator
 from .multi_scale import MultiScaleDiscriminator
 from .projector import Projector
 from .separators import Separator
+from .transfer import Transfer
 from .translators import Translator
 
 DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
@@ -30,7 +31,9 @@ KINDS: dict[str, type[nn.Module]] = {
     "generator": RainGenerator,
     "discriminator": Discriminator,
     "painter": Translator,
+    "transfer": Transfer,
     "projector": Projector,
+    "painter_projector": Projector,
     "clean_judge": Discriminator,
     "rainy_judge": Discriminator,
     "rain_separator": Separator,

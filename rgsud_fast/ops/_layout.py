@@ -23,8 +23,9 @@ def to_working(x: Tensor) -> Tensor:
 
 
 def parameter(x: Tensor, value: Tensor) -> Tensor:
-    """A parameter beside such features: contiguous, in the dtype that sums are kept in."""
-    return value.to(accumulate_dtype(x.dtype)).contiguous()
+    """A parameter beside such features, in the dtype that sums are kept in; contiguous, or on the GPU channels last."""
+    wide = value.to(accumulate_dtype(x.dtype))
+    return wide if x.is_cuda and wide.is_contiguous(memory_format=torch.channels_last) else wide.contiguous()
 
 
 def to_output(out: Tensor, x: Tensor) -> Tensor:

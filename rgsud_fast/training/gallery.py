@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -263,7 +264,10 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     method = trainer.method
     assert isinstance(method, Painter)
     nets = {kind: getattr(trainer.nets, kind) for kind in method.PAINTERS if kind in method.trained(trainer.config)}
-    return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+    with contextlib.ExitStack() as modes:  # in training a call may move what a network keeps, such as spectral norm's
+        for net in nets.values():
+            modes.enter_context(evaluating(net))
+        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
 
 
 def rain_from(trainer: Trainer) -> str:

@@ -5,8 +5,9 @@ Where a gradient is not finite, that optimiser's step is skipped and counted (se
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +17,10 @@ from ..config import Config
 from ..methods import rgsud
 from ..methods.build import METHODS
 from ..methods.guidance import Guidance
-from ..methods.method import Judged, Step
+from ..methods.method import Judged, Paced, Step
 from ..networks.known import classes_of
+from ..ops._backends import active_backend
+from ..ops._step_weights import StepWeights
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed, GraphMemory, fixed_shapes
 from ..optim.gradient_norms import gradient_norms, keep_buffers
@@ -53,6 +56,8 @@ class TrainStep:
         precision = pick_precision(config.precision, device)
         self.ranks.broadcast_weights(nets)
         self.stage_nets = type(nets)(*(in_precision(net, precision) for net in nets))
+        low = precision != torch.float32 and device.type == "cuda"
+        self._weights = StepWeights(low and active_backend("conv_bias_lrelu", "cuda") == "triton")
         self._guidance = Guidance(fidelity=config.reward.fidelity)
         self._generator_sides = self._sides()
 
@@ -71,13 +76,19 @@ class TrainStep:
 
     def _losses(self, stage: int, inputs: dict[str, Tensor]) -> Step:
         guidance = self._guidance._replace(spoiled=inputs.get("spoiled"))
-        step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
+        with _frozen(getattr(self._nets, name) for name in self.method.JUDGES):  # what they learn is another loss
+            step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
         return step
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
         networks = [getattr(self._nets, name) for name in names]
-        groups = [{"name": name, "params": list(net.parameters())} for name, net in zip(names, networks, strict=True)]
+        paces = self.method.paces(self.config) if isinstance(self.method, Paced) else {}
+        own = {name: pace._asdict() for name, pace in paces.items()}
+        groups = [
+            {"name": name, "params": list(net.parameters())} | own.get(name, {})
+            for name, net in zip(names, networks, strict=True)
+        ]
         groups = groups or [{"name": "none", "params": []}]  # a method without judges
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
         optim = self.config.optim
@@ -129,6 +140,7 @@ class TrainStep:
         parts = self.method.judge(self.stage_nets, apart, self.config)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         sum(parts.values()).backward()
+        self._weights.gather()
         self.ranks.average_gradients(self._judges)
         norms = self._clip(self.discriminator_optimizer)
         self.discriminator_filter.step(norms.values())
@@ -199,10 +211,15 @@ class TrainStep:
         return self._descend(2, inputs)
 
     def _descend(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        with self._weights:
+            return self._descend_together(stage, inputs)
+
+    def _descend_together(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.filter.begin()
         step = self._losses(stage, inputs)
         self.optimizer.zero_grad(set_to_none=True)
         step.loss.backward(inputs=self._together)
+        self._weights.gather()
         self.ranks.average_gradients(self._together)
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
@@ -215,3 +232,16 @@ class TrainStep:
         groups = {group["name"]: group["params"] for group in optimizer.param_groups}  # each holds one network
         reached = {name: some for name, some in groups.items() if any(p.grad is not None for p in some)}
         return {f"norm_{name}": nn.utils.clip_grad_norm_(some, limit) for name, some in reached.items()}
+
+
+@contextlib.contextmanager
+def _frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Ask for no gradient at the networks' parameters."""
+    parameters = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -111,6 +111,12 @@ def test_the_learning_rate_rises_where_there_is_a_warm_up():
     assert learning_rate(config, 100) == 1e-4
 
 
+def test_the_learning_rate_halves_where_it_is_asked_to():
+    config = Config(stage1_iterations=100, stage2_iterations=50, optim={"halve_every": 30, "stage2_hold": 1.0})
+    assert [learning_rate(config, step) for step in (0, 29, 30, 60, 99)] == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5]
+    assert learning_rate(config, 100) == 1e-4
+
+
 def test_a_fitted_scorer_is_resumed_and_saved(config, monkeypatch):
     monkeypatch.setattr(choosing, "make_scorer", lambda *_: _FixedDomainScorer())
     result = train(config | {"stage2_iterations": 1}, quiet=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ops import NafWeights, nafblock, pixel_shuffle_skip
 from ...ops.nafblock import compose
-from .._common import Blocks, Conv, check_image, cut, pad_to_multiple
+from .._common import Blocks, Conv, Down, check_image, cut, pad_to_multiple
 
 PER_CROP = 1.5  # side of the windows of local statistics by that of the training crops: NAFNet's in its authors' code
 
@@ -44,10 +44,10 @@ class NAFNet(nn.Module):
         widths = [width << level for level in range(len(encoder) + 1)]
         self.first = Conv(3, width, 3)
         self.encoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths, encoder, strict=False))
-        self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths[:-1])
+        self.downs = nn.ModuleList(Down(c, 2 * c, 2, stride=2) for c in widths[:-1])
         self.middle = _blocks(widths[-1], middle)
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False))
+            nn.Sequential(Down(2 * c, 4 * c, 1, bias=False))
             for c in widths[-2::-1]  # the shuffle adds the skip
         )
         self.decoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths[-2::-1], decoder, strict=True))
