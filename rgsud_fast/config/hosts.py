@@ -110,7 +110,7 @@ class DCDGANConfig(Contrasted):
     )
 
 
-class NLCLConfig(Host):
+class NLCLConfig(Contrasted):
     """NLCL (Ye et al., CVPR 2022): separators of background and rain, and contrasts at places of like content."""
 
     width: int = Field(32, ge=1, description="Channels of the separators.")
@@ -125,15 +125,16 @@ class NLCLConfig(Host):
     pair: float = Field(
         0.0, ge=0, description="Weight of L1 between a clean image and the background of it under the rain layer."
     )
-    switch: float = Field(4.0, ge=0, description="Weight of the squared error of the rain layer to a reward's.")
-    temperature: float = Field(0.07, gt=0, description="Temperature of both contrasts.")
+    switch: float = Field(
+        4.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of the squared error of the rain layer to a reward's.",
+    )
     patch: int = Field(16, ge=1, description="Side of the patches whose content is compared, in pixels.")
     reach: int = Field(20, ge=1, description="How far from a patch its like are looked for, in pixels each way.")
-    patches: int = Field(256, ge=1, description="Places compared per layer in PatchNCE.")
-    background_patches: int = Field(8, ge=2, description="Places of the background in the supervised contrast.")
+    background_patches: int = Field(8, ge=2, description="Places of the background in the contrast of layers.")
     rain_patches: int = Field(128, ge=2, description="Places of the rain layer in it.")
     judge_layers: int = Field(5, ge=1, le=5, description="Layers of the judge that it compares, from the image on.")
-    projector: int = Field(256, ge=1, description="Channels in which features are compared.")
 
     @model_validator(mode="after")
     def _places(self) -> NLCLConfig:
@@ -162,5 +163,13 @@ class DerainCycleGANConfig(Host):
     rainy_mask: float = Field(
         0.0, ge=0, description="Weight of the squared distance of a rainy image's mask from the mean of noise, 1/4."
     )
-    switch: float = Field(20.0, ge=0, description="Weight of L1 between the reward, made rainy by the mask, and rainy.")
-    switch_mask: float = Field(40.0, ge=0, description="Weight of the mask's squared error to a reward's grey rain.")
+    switch: float = Field(
+        20.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
+    )
+    switch_mask: float = Field(
+        40.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of the squared error of the mask to a reward's grey rain.",
+    )

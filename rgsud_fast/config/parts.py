@@ -8,9 +8,20 @@ MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "dera
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
-    "derainer", "unet", "generator", "discriminator", "painter", "transfer", "projector", "painter_projector",
-    "clean_judge", "rainy_judge", "rain_separator", "background_projector", "rain_projector",
-]  # fmt: skip
+    "derainer",
+    "unet",
+    "generator",
+    "discriminator",
+    "painter",
+    "transfer",
+    "projector",
+    "painter_projector",
+    "clean_judge",
+    "rainy_judge",
+    "rain_separator",
+    "background_projector",
+    "rain_projector",
+]
 
 
 class Part(NamedTuple):
@@ -73,7 +84,7 @@ PARTS: dict[str, dict[str, Part]] = {
     "nlcl": {
         "derainer": _DERAINER,
         "rain_separator": Part("rain separator", "rainy", 3, "rain", "makes the rain layer of a rainy image"),
-        "projector": Part("projector", "features", 3, "vectors", "makes features of patches comparable"),
+        "projector": _PROJECTOR,
         "background_projector": Part(
             "background projector", "features", 3, "vectors", "makes the judge's features of the background comparable"
         ),

@@ -88,7 +88,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
         terms["background_guidance"] = losses.background_guidance(pseudo_rainy, clean)
     terms |= reinforcement(inputs, derained, config, guidance)
     if switched:
-        terms["switch"] = losses.masked_l1(made[6], rainy, inputs["improved"])
+        terms["switch"] = losses.masked_l1(made[6], rainy, inputs["improved"], inputs.get("rewarded"))
     judged = {"rainy_judge": Judged(inputs["reals"], pseudo_rainy)}
     return Step(weigh(weighted(terms, config)), terms, judged)
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Discriminator, init_fan_in
+from ..networks import Discriminator, initialize
 from ..networks.masked_translators import MaskedDerainer, MaskedTranslator
 from ..networks.multi_scale import MultiScaleDiscriminator, least_side
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 
 NAME = "deraincyclegan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter")
@@ -57,9 +57,7 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
     made = MaskedDerainer(*shape, sizes.detector_width, sizes.steps, sizes.blocks)
     painter = MaskedTranslator(*shape)
     nets = Networks(made, painter, _judge(config), _judge(config))
-    if config.network.initialization == "fan_in":
-        for net in (made.detector, made.translator, *nets[1:]):
-            init_fan_in(net)
+    initialize([made.detector, made.translator, *nets[1:]], config.network.initialization)
     made.start_near_identity()
     painter.start_near_identity()
     return nets
@@ -103,12 +101,12 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
         terms["rainy_mask"] = (mask - NOISE).square().mean()
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
-        rewards, improved = inputs["rewards"], inputs["improved"]
+        rewards, taught = inputs["rewards"], (inputs["improved"], inputs.get("rewarded"))
         if weights.switch:
             rained = nets.painter(torch.cat([rewards, mask], 1))
-            terms["switch"] = losses.masked_l1(rained, rainy, improved)
+            terms["switch"] = losses.masked_l1(rained, rainy, *taught)
         if weights.switch_mask:
-            terms["switch_mask"] = losses.masked_l2(mask, (rainy - rewards).mean(1, keepdim=True), improved)
+            terms["switch_mask"] = losses.masked_l2(mask, (rainy - rewards).mean(1, keepdim=True), *taught)
     judged = {
         "clean_judge": Judged(inputs["clean_reals"], derained),
         "rainy_judge": Judged(inputs["reals"], painted),
@@ -118,9 +116,7 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
-    weights = {**config.deraincyclegan.model_dump(), "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    return weighted_by(terms, config.deraincyclegan.model_dump(), config.loss)
 
 
 def judge(nets: Any, judged: Mapping[str, Judged], config: Config) -> Terms:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Discriminator, init_fan_in
+from ..networks import Discriminator, initialize
 from ..networks.projector import Projector
 from ..networks.separators import Separator, compared_layers
 from . import losses
 from .cut import patch_nce
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .non_local import near_places, places_in, supervised_contrast
 
 NAME = "nlcl"
@@ -66,9 +66,8 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
         Projector(channels, sizes.projector),
         Discriminator(sizes.judge_width, sizes.high_pass, sizes.antialias),
     )
-    if config.network.initialization == "fan_in":
-        for net in (background, rain, nets.clean_judge):
-            init_fan_in(net)
+    how = config.network.initialization
+    initialize([nets.clean_judge] if how == "xavier" else [background, rain, nets.clean_judge], how)  # as published
     for separator in (background, rain):
         separator.start_near_identity()
     return nets
@@ -112,7 +111,8 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
         terms["pair"] = F.l1_loss(nets.derainer((clean + rain).detach()), clean)
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch and weights.switch:
-        terms["switch"] = losses.masked_l2(rain, rainy - inputs["rewards"], inputs["improved"])
+        taught = inputs["improved"], inputs.get("rewarded")
+        terms["switch"] = losses.masked_l2(rain, rainy - inputs["rewards"], *taught)
     return Step(weigh(weighted(terms, config)), terms, {"clean_judge": Judged(inputs["clean_reals"], derained)})
 
 
@@ -150,9 +150,7 @@ def layer_contrast(nets: Any, background: Tensor, rain: Tensor, corners: Tensor,
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
-    weights = {**config.nlcl.model_dump(), "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    return weighted_by(terms, config.nlcl.model_dump(), config.loss)
 
 
 def judge(nets: Any, judged: Mapping[str, Judged], config: Config) -> Terms:
