@@ -56,6 +56,16 @@ TINY_METHODS = {
     },
 }
 
+
+def run_of(config, method, **fields):
+    """That run by a method, which need not read RGSUD's networks."""
+    from rgsud_fast.config import merge
+    from rgsud_fast.config.unread import reads
+
+    network = {name: value for name, value in config.get("network", {}).items() if reads(method, f"network.{name}")}
+    return merge(config | {"network": network}, {"method": method, **TINY_METHODS[method], **fields})
+
+
 # What turns that run into one of pasted rain: without a generator, or beside it.
 NO_GENERATOR = dict.fromkeys(("adversarial", "pair", "channel_consistency", "background_guidance"), 0)
 _FIRST = {"reward": {"first": "oriented", "fidelity": 9.0}}

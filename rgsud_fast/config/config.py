@@ -98,6 +98,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _buffer_of_whole_slots(self) -> Config:
+        if self.optim.fake_buffer % self.batch:
+            raise ValueError(
+                f"optim.fake_buffer must be a multiple of batch {self.batch}, got {self.optim.fake_buffer}: each place "
+                "of a batch keeps as many fakes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _first_rain(self) -> Config:
         start = self.network.derainer_start
         if self.loss.pasted and not self.loss.generator and self.reward.first == "none" and start is None:

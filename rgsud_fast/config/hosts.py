@@ -49,6 +49,11 @@ class CUTConfig(Contrasted):
 
     contrast: float = Field(0.5, ge=0, description="Weight of PatchNCE of rainy and derained.")
     contrast_identity: float = Field(0.5, ge=0, description="Weight of PatchNCE of clean and its translation.")
+    mirror: bool = Field(
+        False,
+        description="In half of the steps the translator sees its input mirrored, and features of what it makes are "
+        "mirrored back before they are compared (FastCUT); needs a crop of a multiple of 4.",
+    )
 
 
 class CSUDConfig(HostSection):

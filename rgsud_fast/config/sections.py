@@ -201,6 +201,12 @@ class OptimConfig(Section):
     discriminator_warmup: int = Field(
         0, ge=0, description="Iterations of the discriminator alone, rainy against clean, before the first of stage 1."
     )
+    fake_buffer: int = Field(
+        0,
+        ge=0,
+        description="Earlier fakes that judges are shown half of the time in place of new ones (CycleGAN's 50), a "
+        "multiple of the batch; 0: none.",
+    )
     clip_norm: float = Field(
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )
@@ -226,10 +232,11 @@ class RewardConfig(Section):
     )
     daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
     daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
-    first: Literal["none", "oriented"] = Field(
+    first: Literal["none", "filter", "oriented", "fills"] = Field(
         "none",
-        description="First rewards, before the first iteration: none, or each photograph less the bright streaks of "
-        "its own direction, which needs no training. Later candidates then keep that much of the rain away.",
+        description="First rewards, before the first iteration, which need no training: none; each photograph by a "
+        "filter along its rows; less the bright streaks of its own direction; or with these filled by what lies around "
+        "them. With the last two later candidates keep that much of the rain away.",
     )
     toolbox: Path | None = Field(
         None,

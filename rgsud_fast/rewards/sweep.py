@@ -128,12 +128,12 @@ def _open_toolbox(path: Path, device: torch.device) -> Chain:
 
 
 def offer_first(rainy: Tensor, index: int, scorer: Scorer, pool: Pool, reward: RewardConfig) -> int:
-    """Offer the first reward of an image, [1, 3, H, W], to the pool, through the guards and the score.
+    """Offer the first reward of an image, [1, 3, H, W], of the kind `reward.first`, through the guards and the score.
 
     Returns:
         Its place in OUTCOMES; "nothing removed" where no streak was found.
     """
-    first = first_reward(rainy)
+    first = first_reward(rainy, reward.first)
     judged = judge_candidate(rainy, first, removed_layer(rainy, first), scorer, reward)
     return int(torch.where(_offer(pool, index, judged), 0, judged.outcome))
 
@@ -204,14 +204,15 @@ def candidate(derainer: Network, rainy: Tensor, reward: RewardConfig) -> tuple[T
 
     With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
     part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
-    the same two properties that the plausibility penalties ask for). With first rewards it is `with_first`.
+    the same two properties that the plausibility penalties ask for). With first rewards inside an oriented mask it is
+    `with_first`.
 
     Returns:
         The image, and what the guards ask about the layer that it takes away.
     """
     mirrored = run_tiled(derainer, rainy.flip(3)) if reward.mirror else None
     image, layer = reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
-    if reward.first == "none":
+    if reward.first in ("none", "filter"):
         return image, layer
     image = with_first(rainy, image)
     return image, removed_layer(rainy, image)

@@ -23,6 +23,7 @@ from ..ops._backends import active_backend
 from ..ops._step_weights import StepWeights
 from ..optim.adam import make_capturable, restore_moments, set_rate
 from ..optim.cuda_graph import Graphed, GraphMemory, fixed_shapes
+from ..optim.fake_buffer import FakeBuffer, join
 from ..optim.gradient_norms import gradient_norms, keep_buffers
 from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
@@ -53,6 +54,8 @@ class TrainStep:
         self.optimizer, self._together, self.filter = self._optimiser(method.TOGETHER)
         self.discriminator_optimizer, self._judges, self.discriminator_filter = self._optimiser(method.JUDGES)
         make_capturable(self._optimizers, self._graphed, device)
+        places = config.optim.fake_buffer // config.batch
+        self.buffers = {name: FakeBuffer(places) for name in method.JUDGES} if places else {}
         precision = pick_precision(config.precision, device)
         self.ranks.broadcast_weights(nets)
         self.stage_nets = type(nets)(*(in_precision(net, precision) for net in nets))
@@ -174,7 +177,16 @@ class TrainStep:
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
             "guards": [step_filter.state_dict() for step_filter in self.filters.values()],
+            **({"buffers": self._gather_buffers()} if self.buffers else {}),
         }
+
+    def _gather_buffers(self) -> dict[str, dict[str, Tensor]]:
+        """The buffers of all ranks."""
+        several = self.ranks.count > 1
+        own = {name: buffer.state_dict() for name, buffer in self.buffers.items()}
+        own = {name: {key: v.cpu() if several else v for key, v in state.items()} for name, state in own.items()}
+        found = self.ranks.all_gather(own)
+        return {name: join([states[name] for states in found]) for name in own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; whether steps are recorded may differ from the saved run."""
@@ -185,6 +197,9 @@ class TrainStep:
             self.filters.values(), state.get("guards", ()), strict=False
         ):  # none in older files
             step_filter.load_state_dict(saved)
+        for name, saved in state.get("buffers", {}).items():
+            if name in self.buffers:
+                self.buffers[name].load_state_dict(saved, self.ranks.slots(self.config.batch), self.device)
 
     def _may_record(self) -> bool:
         """Whether the step may become a CUDA graph; where it is asked for and may not, people are told why."""
@@ -224,7 +239,17 @@ class TrainStep:
         norms = self._clip(self.optimizer)
         self.filter.step(norms.values())
         done = {name: value.detach() for name, value in {"loss": step.loss, **step.terms, **norms}.items()}
-        return done | self._discriminator_side(step.judged)
+        return done | self._discriminator_side(self._buffered(step.judged, inputs))
+
+    def _buffered(self, judged: dict[str, Judged], inputs: dict[str, Tensor]) -> dict[str, Judged]:
+        """What judges are shown where they are shown some of the earlier fakes."""
+        if not self.buffers:
+            return judged
+        drawn = dict(zip(self.buffers, inputs["exchanges"], strict=True))
+        return {
+            name: shown._replace(fake=self.buffers[name].exchange(shown.fake.detach(), drawn[name]))
+            for name, shown in judged.items()
+        }
 
     def _clip(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """Scale down the gradient of each network whose norm exceeds the limit; returns the norms before that."""

@@ -92,7 +92,8 @@ class Trainer:
         self.reward_stages = RewardStages(self, scorer, scratch) if isinstance(scorer, FinpercepScorer) else None
         draws = self.method.draws(config) if isinstance(self.method, Drawing) else None
         reads = self.method.reads(config)
-        self.feed = Feed(config, domains, device, self.ranks, reads, draws)  # after what must be on the device
+        judges = len(self.method.JUDGES)
+        self.feed = Feed(config, domains, device, self.ranks, reads, draws, judges)  # after what must be on the device
 
     @property
     def stage(self) -> int:

@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import PASTED, darkness, same_bits, train_and_interrupt
+from tiny import PASTED, darkness, run_of, same_bits, train_and_interrupt
 
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.errors import UserError
@@ -101,6 +101,16 @@ def test_first_rewards_are_given_once(config, tmp_path, monkeypatch):
     train_and_interrupt(config, 2, monkeypatch)
     train(config, scorer=darkness, resume=True, quiet=True)
     assert log.read_text().count('"event": "first"') == 1
+
+
+@pytest.mark.parametrize("method", ["rgsud", "cyclegan"])
+def test_with_first_rewards_a_run_may_be_wholly_in_stage_2(config, method):
+    fields = {"stage1_iterations": 0, "reward": {"first": "filter", "fidelity": 9.0}}
+    result = train(run_of(config, method, **fields), scorer=darkness, quiet=True)
+    rows = [json.loads(line) for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines = [row for row in rows if row["event"] == "train"]
+    assert rows[0]["event"] == "first" and rows[0]["seeded"] == 3
+    assert lines and all(row["stage"] == 2 and row["reward"] > 0 for row in lines)
 
 
 def test_the_learning_rate_rises_where_there_is_a_warm_up():
