@@ -8,9 +8,20 @@ MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "dera
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
-    "derainer", "unet", "generator", "discriminator", "painter", "transfer", "projector", "painter_projector",
-    "clean_judge", "rainy_judge", "rain_separator", "background_projector", "rain_projector",
-]  # fmt: skip
+    "derainer",
+    "unet",
+    "generator",
+    "discriminator",
+    "painter",
+    "transfer",
+    "projector",
+    "painter_projector",
+    "clean_judge",
+    "rainy_judge",
+    "rain_separator",
+    "background_projector",
+    "rain_projector",
+]
 
 
 class Part(NamedTuple):
