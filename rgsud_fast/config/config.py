@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from ..system.device_names import ALLOWED, PATTERN
 from .host_presets import HOSTS, host_preset
-from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig
+from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig, DerainCycleGANConfig, NLCLConfig
 from .parts import MethodName
 from .presets import PRESETS
 from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
@@ -73,6 +73,8 @@ class Config(Section):
     cut: CUTConfig = Field(default_factory=CUTConfig)
     csud: CSUDConfig = Field(default_factory=CSUDConfig)
     dcdgan: DCDGANConfig = Field(default_factory=DCDGANConfig)
+    nlcl: NLCLConfig = Field(default_factory=NLCLConfig)
+    deraincyclegan: DerainCycleGANConfig = Field(default_factory=DerainCycleGANConfig)
 
     def __init__(self, **given: Any) -> None:
         # Not a validator: pydantic runs those again on every assignment, where the preset has nothing to say.

@@ -76,6 +76,41 @@ _SMALL_DCDGAN: dict[str, Any] = _SMALL | {
     "dcdgan": _NARROW | {"projector": 64, "patches": 64, "identity": 10.0, "switch": 4.0},
 }
 
+# 200 epochs and 10 more towards a rate of 0.
+_NLCL: dict[str, Any] = _PAPER | {
+    "network": {"initialization": "xavier"},
+    "optim": _PAPER["optim"] | {"hold": 200 / 210, "clip_norm": 0.0},
+    "stage1_iterations": 42_000,
+}
+_SMALL_NLCL: dict[str, Any] = _SMALL | {
+    "nlcl": _NARROW
+    | {"blocks": 6, "patch": 8, "reach": 12, "patches": 48, "rain_patches": 32, "projector": 64, "judge_layers": 4}
+}
+
+# 400 epochs.
+_DERAINCYCLEGAN: dict[str, Any] = _PAPER | {
+    "crop": 216,
+    "optim": _PAPER["optim"] | {"learning_rate": 1e-4, "weight_decay": 1e-4, "clip_norm": 0.0},
+    "stage1_iterations": 80_000,
+}
+_SMALL_DERAINCYCLEGAN: dict[str, Any] = _SMALL | {
+    "deraincyclegan": {
+        "width": 8,
+        "around": 1,
+        "dilations": [2, 4],
+        "transposed": False,
+        "residual": True,
+        "detector_width": 8,
+        "steps": 3,
+        "blocks": 2,
+        "judge_width": 16,
+        "scales": 0,
+        "high_pass": True,
+        "cycle": 4.0,
+        "switch": 4.0,
+    }
+}
+
 HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its part of `paper`, and of the others
     "cyclegan": (_PAPER, _SMALL | {"cyclegan": _NARROW | {"cycle": 4.0, "identity": 2.0}}),
     "csud": (_CSUD, _SMALL_CSUD),
@@ -84,6 +119,8 @@ HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its pa
         _PAPER | {"network": {"initialization": "xavier"}},
         _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}},
     ),
+    "nlcl": (_NLCL, _SMALL_NLCL),
+    "deraincyclegan": (_DERAINCYCLEGAN, _SMALL_DERAINCYCLEGAN),
 }
 
 

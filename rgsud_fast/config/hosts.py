@@ -5,7 +5,9 @@ Weights are for images in [0, 1]: an L1 weight is twice that of a code whose ima
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class HostSection(BaseModel):
@@ -105,4 +107,69 @@ class DCDGANConfig(Contrasted):
         20.0,
         ge=0,
         description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
+    )
+
+
+class NLCLConfig(Contrasted):
+    """NLCL (Ye et al., CVPR 2022): separators of background and rain, and contrasts at places of like content."""
+
+    width: int = Field(32, ge=1, description="Channels of the separators.")
+    blocks: int = Field(16, ge=1, description="Residual blocks of the separators.")
+    antialias: bool = Field(True, description="The judge halves by a blur in place of strides.")
+    residual: bool = Field(False, description="The background adds to the image: a fresh one is near the identity.")
+    contrast: float = Field(0.5, ge=0, description="Weight of PatchNCE of rainy and derained.")
+    contrast_identity: float = Field(0.5, ge=0, description="Weight of PatchNCE of clean and its background.")
+    layers: float = Field(1.0, ge=0, description="Weight of the supervised contrast of background and rain layer.")
+    sum: float = Field(4.0, ge=0, description="Weight of the squared error of background and rain layer together.")
+    background: float = Field(0.2, ge=0, description="Weight of L1 between the background and the rainy image.")
+    pair: float = Field(
+        0.0, ge=0, description="Weight of L1 between a clean image and the background of it under the rain layer."
+    )
+    switch: float = Field(
+        4.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of the squared error of the rain layer to a reward's.",
+    )
+    patch: int = Field(16, ge=1, description="Side of the patches whose content is compared, in pixels.")
+    reach: int = Field(20, ge=1, description="How far from a patch its like are looked for, in pixels each way.")
+    background_patches: int = Field(8, ge=2, description="Places of the background in the contrast of layers.")
+    rain_patches: int = Field(128, ge=2, description="Places of the rain layer in it.")
+    judge_layers: int = Field(5, ge=1, le=5, description="Layers of the judge that it compares, from the image on.")
+
+    @model_validator(mode="after")
+    def _places(self) -> NLCLConfig:
+        fewest = (self.reach + 1) ** 2  # in a corner of the image
+        if max(self.patches, self.background_patches, self.rain_patches) > fewest:
+            raise ValueError(f"within {self.reach} pixels of a corner lie {fewest} places: compare fewer, or reach on")
+        return self
+
+
+class DerainCycleGANConfig(Host):
+    """DerainCycleGAN (Wei et al., TIP 2021): CycleGAN whose translators are given what a detector of rain finds."""
+
+    blocks: int = Field(5, ge=1, description="Pairs of convolutions in each look of the detector.")
+    antialias: bool = Field(False, description="Judges of one scale halve by a blur in place of strides.")
+    around: int = Field(2, ge=0, description="Convolutions before and after the dilated ones of a translator.")
+    dilations: list[Annotated[int, Field(ge=1)]] = Field([2, 4, 8, 16], description="Of a translator, in pixels.")
+    transposed: bool = Field(True, description="Translators double by transposed convolutions, else bilinearly.")
+    detector_width: int = Field(32, ge=1, description="Channels of the detector.")
+    steps: int = Field(6, ge=1, description="Looks of the detector.")
+    scales: int = Field(
+        3, ge=0, le=5, description="Resolutions that a judge sees, without normalisation; 0: the other methods' judge."
+    )
+    cycle: float = Field(20.0, ge=0, description="Weight of L1 between an image and what both translators make of it.")
+    clean_mask: float = Field(40.0, ge=0, description="Weight of the squared mask of a clean image.")
+    layer: float = Field(40.0, ge=0, description="Weight of the squared error of mask and derained image together.")
+    rainy_mask: float = Field(
+        0.0, ge=0, description="Weight of the squared distance of a rainy image's mask from the mean of noise, 1/4."
+    )
+    switch: float = Field(
+        20.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of L1 between a photograph and its painted reward.",
+    )
+    switch_mask: float = Field(
+        40.0,
+        ge=0,
+        description="Weight, in stage 2 with reward.switch, of the squared error of the mask to a reward's grey rain.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan"]
+MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan"]
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
@@ -18,6 +18,9 @@ NetworkName = Literal[
     "painter_projector",
     "clean_judge",
     "rainy_judge",
+    "rain_separator",
+    "background_projector",
+    "rain_projector",
 ]
 
 
@@ -74,6 +77,26 @@ PARTS: dict[str, dict[str, Part]] = {
         "projector": _PROJECTOR,
         "painter_projector": Part(
             "painter's projector", "features", 3, "vectors", "makes the painter's features of patches comparable"
+        ),
+        "clean_judge": _CLEAN_JUDGE,
+        "rainy_judge": _RAINY_JUDGE,
+    },
+    "nlcl": {
+        "derainer": _DERAINER,
+        "rain_separator": Part("rain separator", "rainy", 3, "rain", "makes the rain layer of a rainy image"),
+        "projector": _PROJECTOR,
+        "background_projector": Part(
+            "background projector", "features", 3, "vectors", "makes the judge's features of the background comparable"
+        ),
+        "rain_projector": Part(
+            "rain projector", "features", 3, "vectors", "makes the judge's features of the rain layer comparable"
+        ),
+        "clean_judge": _CLEAN_JUDGE,
+    },
+    "deraincyclegan": {
+        "derainer": _DERAINER,
+        "painter": Part(
+            "painter", "scene", 4, "rainy", "paints rain: clean image and mask of rain [N, 4, H, W] to rainy image"
         ),
         "clean_judge": _CLEAN_JUDGE,
         "rainy_judge": _RAINY_JUDGE,

@@ -11,10 +11,18 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import checkpoint_blocks, evaluating, has_windows
 from ..system.device import memory_layout
-from . import csud, cut, cyclegan, dcdgan, rgsud
+from . import csud, cut, cyclegan, dcdgan, deraincyclegan, nlcl, rgsud
 from .method import NEEDED, Method
 
-METHODS: dict[str, Method] = {"rgsud": rgsud, "cyclegan": cyclegan, "cut": cut, "csud": csud, "dcdgan": dcdgan}
+METHODS: dict[str, Method] = {
+    "rgsud": rgsud,
+    "cyclegan": cyclegan,
+    "cut": cut,
+    "csud": csud,
+    "dcdgan": dcdgan,
+    "nlcl": nlcl,
+    "deraincyclegan": deraincyclegan,
+}
 
 
 def find_method(config: Config, own: Any = None) -> Method:

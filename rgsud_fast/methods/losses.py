@@ -79,10 +79,21 @@ def reward_loss(
     return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
 
 
-def masked_l1(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
-    """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each."""
-    value = (made.float() - wanted).abs().mean(dim=(1, 2, 3))
-    return torch.where(there, value, 0).sum() / there.sum().clamp(min=1)
+def masked_l1(made: Tensor, wanted: Tensor, there: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each.
+
+    `count` is how many the mean is over, by default those that are there; see `rewarded` of `reward_loss`.
+    """
+    return _masked((made.float() - wanted).abs(), there, count)
+
+
+def masked_l2(made: Tensor, wanted: Tensor, there: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared error over the images that count; see `masked_l1`."""
+    return _masked((made.float() - wanted).square(), there, count)
+
+
+def _masked(off: Tensor, there: Tensor, count: Tensor | None) -> Tensor:
+    return torch.where(there, off.mean(dim=(1, 2, 3)), 0).sum() / (there.sum().clamp(min=1) if count is None else count)
 
 
 def reward_gradient(scores: Tensor, rainy: Tensor, derained: Tensor, fidelity: float) -> Tensor:

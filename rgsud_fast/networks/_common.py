@@ -72,6 +72,14 @@ def start_grey(last: nn.Conv2d) -> None:
     last.weight.copy_(0.1 * grey.expand_as(last.weight))
 
 
+@torch.no_grad()
+def make_faint(last: nn.Conv2d) -> None:
+    """Let what a fresh network adds by its last convolution be a tenth, and without a constant."""
+    last.weight.mul_(0.1)
+    if last.bias is not None:
+        last.bias.zero_()
+
+
 class Conv(nn.Conv2d):
     """A convolution that keeps the size, with zero padding, bias, and LeakyReLU of that slope; 1 is none."""
 

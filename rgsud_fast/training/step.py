@@ -18,8 +18,7 @@ from ..methods import rgsud
 from ..methods.build import METHODS
 from ..methods.guidance import Guidance
 from ..methods.method import Judged, Paced, Step
-from ..networks.known import DERAINERS
-from ..networks.translators import Translator
+from ..networks.known import classes_of
 from ..ops._backends import active_backend
 from ..ops._step_weights import StepWeights
 from ..optim.adam import make_capturable, restore_moments, set_rate
@@ -207,7 +206,7 @@ class TrainStep:
         if not self.config.cuda_graph or self.device.type != "cuda":
             return False
         reason = ""
-        known = type(self._nets.derainer) in (*DERAINERS.values(), Translator) and self.method in METHODS.values()
+        known = type(self._nets.derainer) in classes_of("derainer").values() and self.method in METHODS.values()
         if self.ranks.count > 1:
             reason = f"{self.ranks.count} processes train together, and no graph holds what they exchange"
         elif not known:  # a branch that Python takes by chance or by data would be recorded as it went once
