@@ -13,7 +13,11 @@ from .derainers.moe import MoENet
 from .derainers.nerd_rain import NeRDRain
 from .derainers.restormer import Restormer
 from .derainers.transformer import pad_by_reflection
+from .masked_translators import MaskedDerainer, MaskedTranslator
+from .multi_scale import MultiScaleDiscriminator
 from .projector import Projector
+from .separators import Separator
+from .transfer import Transfer
 from .translators import Translator
 
 DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
@@ -29,9 +33,20 @@ KINDS: dict[str, type[nn.Module]] = {
     "generator": RainGenerator,
     "discriminator": Discriminator,
     "painter": Translator,
+    "transfer": Transfer,
     "projector": Projector,
+    "painter_projector": Projector,
     "clean_judge": Discriminator,
     "rainy_judge": Discriminator,
+    "rain_separator": Separator,
+    "background_projector": Projector,
+    "rain_projector": Projector,
+}
+OTHERS: dict[str, tuple[type[nn.Module], ...]] = {  # what a kind may be beside its class of KINDS
+    "derainer": (*DERAINERS.values(), Translator, MaskedDerainer, Separator),
+    "painter": (MaskedTranslator,),
+    "clean_judge": (MultiScaleDiscriminator,),
+    "rainy_judge": (MultiScaleDiscriminator,),
 }
 
 
@@ -47,5 +62,5 @@ def configured_derainer(config: NetworkConfig) -> nn.Module:
 
 def classes_of(kind: str) -> dict[str, type[nn.Module]]:
     """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
-    classes = (*DERAINERS.values(), Translator) if kind == "derainer" else (KINDS[kind],)
+    classes = (KINDS[kind], *OTHERS.get(kind, ()))
     return {network.__name__: network for network in classes}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import TINY_METHODS, darkness, labelled, same_bits, train_and_interrupt, write_pairs
+from tiny import darkness, labelled, same_bits, train_and_interrupt, write_pairs
 from torch import nn
 
 from rgsud_fast.config import Config, load_config
@@ -149,7 +149,7 @@ def test_the_term_beside_rgsuds_is_the_pairs_loss_and_reaches_the_derainer_alone
 
 def test_pairs_and_unpaired_folders_under_unirain_have_rewards(config):
     pairs = write_pairs(Path(config["out"]).parent / "pairs")
-    run = config | {"method": "unirain", "data": config["data"] | {"pairs": pairs}} | TINY_METHODS["unirain"]
+    run = labelled(config) | {"data": config["data"] | {"pairs": pairs}}
     result = train(run | {"reward": {"sweep_every": 2, "fidelity": 9.0}}, scorer=darkness, quiet=True)
     assert log_of(result, "sweep") and log_of(result, "types")
     assert "reward" in log_of(result, "train")[-1]
