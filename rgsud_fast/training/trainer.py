@@ -98,7 +98,7 @@ class Trainer:
         judges = len(self.method.JUDGES)
         self.feed = Feed(config, domains, device, self.ranks, reads, draws, judges)  # after what must be on the device
         pairs = domains.pairs if "labelled" in reads else None
-        self.type_weights = None if pairs is None else TypeWeights(config, pairs, self.ranks)
+        self.type_weights = None if pairs is None else TypeWeights(config, pairs, self.ranks, self.train_step.notices)
 
     @property
     def stage(self) -> int:

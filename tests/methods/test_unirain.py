@@ -11,6 +11,7 @@ import torch
 from tiny import darkness, labelled, same_bits, train_and_interrupt, write_pairs
 from torch import nn
 
+import rgsud_fast
 from rgsud_fast.config import Config, load_config
 from rgsud_fast.data import load_domains
 from rgsud_fast.errors import UserError
@@ -153,6 +154,25 @@ def test_pairs_and_unpaired_folders_under_unirain_have_rewards(config):
     result = train(run | {"reward": {"sweep_every": 2, "fidelity": 9.0}}, scorer=darkness, quiet=True)
     assert log_of(result, "sweep") and log_of(result, "types")
     assert "reward" in log_of(result, "train")[-1]
+
+
+def test_pairs_of_any_layout_are_evaluated_by_type(config, tmp_path, capsys):
+    from rgsud_fast import cli
+
+    result = train(labelled(config), quiet=True)
+    pairs = tmp_path / "pairs"
+    figures = rgsud_fast.evaluate(result.run_dir, pairs=pairs, device="cpu")
+    assert {"psnr_rgb_drs", "psnr_rgb_nrd", "input_ssim_y_drs", "types_spread"} <= figures.keys()
+    assert figures["input_psnr_rgb_drs"] == pytest.approx(20 * np.log10(255 / 40), abs=1e-6)  # as the pairs are made
+    assert cli.main(["evaluate", str(result.run_dir), "--pairs", str(pairs), "--device", "cpu"]) == 0
+    assert "derained, nrd: drops by night" in capsys.readouterr().out
+    with pytest.raises(UserError, match="or one of pairs in their place"):
+        rgsud_fast.evaluate(result.run_dir, pairs, pairs=pairs)
+
+
+def test_the_printed_form_comes_with_a_warning(config, capsys):
+    train(labelled(config, reweight={"form": "printed", "every": 2}))
+    assert "reweight.form printed is there to compare" in capsys.readouterr().out
 
 
 def test_the_demo_renders_pairs_of_all_types():
