@@ -1,0 +1,121 @@
+"""Specialists: three judges that each know one side of good pairs, and reject what is a stranger to them.
+
+Each is a one-class Gaussian, fitted per type of rain to pairs that are trusted. Each sees other faults, so one is
+enough to reject; how strict they are together is measured on trusted pairs that the fit did not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .measures import SPECIALISTS
+
+CLIP, SHRINKAGE = 6.0, 0.2  # of scaled measures; of their covariance towards the identity
+FOLDS = 5  # each trusted pair is judged by a fit to the others, as an unknown pair is
+LEAST = 20  # trusted pairs of a type: fewer say nothing of one in twenty
+
+Measures = Mapping[str, np.ndarray]  # of a pair, for each specialist
+
+
+class Verdict(NamedTuple):
+    """What the specialists say of a pair."""
+
+    p: float  # share of trusted pairs that are stranger, of all three together
+    each: dict[str, float]  # the same of each alone
+    reason: str  # the specialist and the measure that are farthest out
+
+
+class Specialist:
+    """One side of good pairs as a Gaussian: medians and deviations of the measures, and how they go together."""
+
+    def __init__(self, middle: np.ndarray, spread: np.ndarray, precision: np.ndarray) -> None:
+        self.middle, self.spread, self.precision = middle, spread, precision
+
+    @classmethod
+    def fit(cls, rows: np.ndarray) -> Specialist:
+        """Fit to the measures of trusted pairs, [pairs, measures]."""
+        middle = np.median(rows, 0)
+        spread = 1.4826 * np.median(np.abs(rows - middle), 0)
+        spread = np.maximum(spread, 0.1 * rows.std(0) + 1e-6)  # where most are equal, such as a share of 0
+        scaled = np.clip((rows - middle) / spread, -CLIP, CLIP)
+        covariance = scaled.T @ scaled / len(scaled)
+        mixed = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.eye(len(covariance))
+        return cls(middle, spread, np.linalg.inv(mixed))
+
+    def scaled(self, row: np.ndarray) -> np.ndarray:
+        """Measures in deviations from the median, within six."""
+        return np.clip((row - self.middle) / self.spread, -CLIP, CLIP)
+
+    def distance(self, row: np.ndarray) -> float:
+        """How strange measures [n] are: the squared Mahalanobis distance."""
+        scaled = self.scaled(row)
+        return float(scaled @ self.precision @ scaled)
+
+
+class Panel:
+    """The specialists of one type of rain, and how strange trusted pairs are to them."""
+
+    def __init__(self, specialists: Mapping[str, Specialist], trusted: Mapping[str, np.ndarray], least: np.ndarray):
+        self.specialists, self.trusted, self.least = specialists, trusted, least
+
+    @classmethod
+    def fit(cls, pairs: Sequence[Measures], scenes: Sequence[int]) -> Panel:
+        """Fit to trusted pairs.
+
+        Args:
+            pairs: their measures.
+            scenes: a number for each; those of one scene are never on both sides of a fold.
+        """
+        rows = {name: np.array([pair[name] for pair in pairs]) for name in SPECIALISTS}
+        order = {scene: place for place, scene in enumerate(dict.fromkeys(scenes))}
+        fold = np.array([order[scene] % FOLDS for scene in scenes])
+        distances = {name: np.empty(len(pairs)) for name in SPECIALISTS}
+        for name, own in rows.items():
+            for held in range(FOLDS):
+                if (fold == held).any():
+                    judge = Specialist.fit(own[fold != held])
+                    distances[name][fold == held] = [judge.distance(row) for row in own[fold == held]]
+        ranks = [_share_stranger(distances[name], distances[name], itself=True) for name in SPECIALISTS]
+        trusted = {name: np.sort(values) for name, values in distances.items()}
+        whole = {name: Specialist.fit(own) for name, own in rows.items()}
+        return cls(whole, trusted, np.sort(np.min(ranks, 0)))
+
+    def judge(self, pair: Measures) -> Verdict:
+        """Say how many trusted pairs are stranger.
+
+        The strictest of the three counts, and is measured against the strictest verdicts on trusted pairs: so `p` below
+        .05 rejects one in twenty of those, and not three.
+        """
+        strange = {name: one.distance(pair[name]) for name, one in self.specialists.items()}
+        each = {name: float(_share_stranger(self.trusted[name], np.array([d]))[0]) for name, d in strange.items()}
+        # Beyond all trusted pairs the shares are equal: there the distance, in units of the usual, tells who is worst.
+        worst = min(each, key=lambda name: (each[name], -strange[name] / (np.median(self.trusted[name]) + 1e-9)))
+        together = (1 + np.searchsorted(self.least, each[worst], "left")) / (1 + len(self.least))
+        scaled = self.specialists[worst].scaled(pair[worst])
+        place = int(np.abs(scaled).argmax())
+        return Verdict(float(together), each, f"{worst}: {SPECIALISTS[worst][place]} {scaled[place]:+.1f}")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that was fitted, by name."""
+        found = {"least": self.least}
+        for name, one in self.specialists.items():
+            parts = {"middle": one.middle, "spread": one.spread, "precision": one.precision}
+            found |= {f"{name}.{part}": value for part, value in parts.items()}
+            found[f"{name}.trusted"] = self.trusted[name]
+        return found
+
+    @classmethod
+    def from_arrays(cls, found: Mapping[str, Any]) -> Panel:
+        """What `arrays` was taken of."""
+        parts = ("middle", "spread", "precision")
+        own = {name: Specialist(*(found[f"{name}.{part}"] for part in parts)) for name in SPECIALISTS}
+        return cls(own, {name: found[f"{name}.trusted"] for name in SPECIALISTS}, found["least"])
+
+
+def _share_stranger(trusted: np.ndarray, distances: np.ndarray, itself: bool = False) -> np.ndarray:
+    """The share of trusted distances that are at least as large, the pair in question counted among them."""
+    behind = len(trusted) - np.searchsorted(np.sort(trusted), distances, "left")
+    return (behind + (0 if itself else 1)) / (len(trusted) + (0 if itself else 1))
