@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .inference.fit_finpercep import fit_finpercep
     from .inference.publish import publish
     from .inference.rain import rain
+    from .inference.render import render_pairs
     from .iqa import score
     from .ops import use_backend
     from .ops.installation import info
@@ -31,6 +32,7 @@ _HOMES = {
     "export": "inference.export",
     "fit_finpercep": "inference.fit_finpercep",
     "publish": "inference.publish",
+    "render_pairs": "inference.render",
     "score": "iqa",
     "info": "ops.installation",
     "use_backend": "ops",
@@ -47,6 +49,7 @@ __all__ = [
     "load_config",
     "publish",
     "rain",
+    "render_pairs",
     "score",
     "train",
     "use_backend",

@@ -15,6 +15,7 @@ from ..system import threads
 from .arguments import later, parse
 from .image_commands import demo, derain, evaluate, rain, score
 from .network_commands import convert_daclip, export, fit_finpercep, fit_niqe, publish, train
+from .pair_commands import render
 from .toolbox_commands import offered, toolbox
 
 
@@ -51,7 +52,7 @@ def completion(shell: Annotated[Literal["bash", "zsh"], arg(metavar="bash|zsh")]
     print(completion_script({"train": Config, "toolbox": offered, **_TYPED}, shell), end="")
 
 
-_ABOUT_IMAGES = (derain, evaluate, rain, score, demo)
+_ABOUT_IMAGES = (derain, evaluate, rain, render, score, demo)
 _ABOUT_NETWORKS = (export, publish, fit_niqe, fit_finpercep, convert_daclip)
 _TYPED: dict[str, Callable[..., None]] = {
     command.__name__.replace("_", "-"): command

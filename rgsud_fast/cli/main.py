@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..system.names import print_anything, with_home
 
 COMMANDS = (
-    *("train", "derain", "evaluate", "rain", "export", "score"),
+    *("train", "derain", "evaluate", "rain", "render", "export", "score"),
     *("toolbox", "publish", "fit-niqe", "fit-finpercep", "convert-daclip", "demo", "schema", "info", "completion"),
 )
 
@@ -27,6 +27,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   evaluate WEIGHTS --rainy DIR --clean DIR
                                  measure PSNR and SSIM against clean versions
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with the rain that a run has learned
+  render CLEAN OUT               render streaks and drops, by day and by night, onto clean images
   export WEIGHTS [OUT] --to FORMAT
                                  write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth
