@@ -99,6 +99,11 @@ class Store:
         row = self._all.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
+    @staticmethod
+    def notes_of(connection: sqlite3.Connection) -> dict[str, Any]:
+        """Everything that `note` kept in a file that is open, and what its rows were made of as "made of"."""
+        return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM notes")}
+
     def fill(self, rows: Iterator[Mapping[str, Any]]) -> int:
         """Write rows numbered from 0 into the file of all, in one transaction; rank 0 alone.
 
