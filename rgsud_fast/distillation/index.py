@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..config.rain_types import RAIN_TYPES
 from ..data import list_images, read_image
 from ..data.folder_set import digest
+from ..data.layouts import type_of
 from ..errors import UserError
 from ..system.distributed import Ranks, process_group
 from ..system.names import name_bytes, takes_home
@@ -20,8 +21,15 @@ from ..system.watch import Watch, nobody
 from .embeddings import embed
 from .index_files import COLUMNS, DATABASE, LEAST, NETWORK, Catalogue, create_arrays, open_arrays
 from .store import Store
-from .type_network import ITERATIONS, clean_scenes, counts_of, fit_type_network, load_type_network, save_type_network
-from .type_network import sure_type as type_of
+from .type_network import (
+    ITERATIONS,
+    clean_scenes,
+    counts_of,
+    fit_type_network,
+    load_type_network,
+    save_type_network,
+    sure_type,
+)
 
 BLOCK = 4096  # photographs whose captions are read at once
 LOST = "another process of this index was lost, and its own message says why: start again, it goes on where it was"
@@ -45,8 +53,8 @@ def index(
     started share the work.
 
     Args:
-        references: folder of photographs, searched recursively, 20 at least. One in a folder named drs, drd, nrs or nrd
-            has that type of rain; of any other a network says it, where it is sure enough.
+        references: folder of photographs, searched recursively, 20 at least. Of one whose folders tell
+            no type (drs, drd, nrs, nrd; streak, raindrop, night) a network says it, where it is sure enough.
         output: folder of the index.
         clean: folder of clean photographs, on which rain is rendered to fit that network; default: embedded ones.
         iterations: of that network's fit.
@@ -119,8 +127,7 @@ def _describe(folder: Path, paths: list[Path], out: Path, store: Store, ranks: R
             seen = embed(image, network, ranks.device)
             for name, array in arrays.items():
                 array[number] = getattr(seen, {"captions": "caption", "thumbs": "thumb"}.get(name, name))
-            named = next((part for part in Path(row["path"]).parts[:-1] if part in RAIN_TYPES), None)
-            kind = type_of(seen.probabilities.tolist()) if named is None else named
+            kind = type_of(PurePosixPath(row["path"]).parent.as_posix()) or sure_type(seen.probabilities.tolist())
             row |= {"height": image.shape[0], "width": image.shape[1], "digest": digest(image), "type": kind}
         store.add(number, row)
         watch(count, len(own))

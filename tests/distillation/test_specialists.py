@@ -4,29 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scenes import pair
 
-from rgsud_fast.data import RainStyle, render_rain
 from rgsud_fast.distillation.faults import FAULTS, OTHER, plant
 from rgsud_fast.distillation.measures import SPECIALISTS, detail, measure, window
 from rgsud_fast.distillation.specialists import Panel, Specialist
-
-
-def scene(seed: int, height: int = 100, width: int = 120) -> np.ndarray:
-    """Blobs at several scales, and a little noise."""
-    rng = np.random.default_rng(seed)
-    image = np.full((height, width, 3), 110.0)
-    for scale in (2, 8, 32):
-        coarse = rng.normal(0, 7 * scale**0.5, (height // scale + 1, width // scale + 1, 3))
-        coarse = 0.3 * coarse + 0.7 * coarse.mean(2, keepdims=True)
-        image += coarse.repeat(scale, 0).repeat(scale, 1)[:height, :width]
-    return np.rint(np.clip(image + rng.normal(0, 1.5, image.shape), 0, 255)).astype(np.uint8)
-
-
-def pair(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng([seed, 1])
-    style = RainStyle(rng.uniform(-30, 30), rng.uniform(20, 40), rng.uniform(1.5, 2.5), 0.05, rng.uniform(0.3, 0.5))
-    clean = scene(seed)
-    return render_rain(clean, style, seed), clean
 
 
 @pytest.fixture(scope="module")
