@@ -77,7 +77,7 @@ def _looks(x: Tensor, luma: Tensor) -> list[Tensor]:
 
 
 def _weather(luma: Tensor) -> list[Tensor]:
-    """Main angle of edges from the vertical, share of thin bright pixels, share of cells that are softer than beside."""
+    """Main angle of edges from the vertical, share of thin bright pixels, share of softer cells."""
     down, right = _gradient(luma)
     angle = 0.5 * torch.atan2(2 * (down * right).mean(), right.square().mean() - down.square().mean())
     beside = F.avg_pool2d(luma, (1, 9), 1, (0, 4), count_include_pad=False)

@@ -1,4 +1,4 @@
-"""Indexing real rainy photographs, so that those like a pair's rainy image are found; it goes on where it was killed."""
+"""Indexing real rainy photographs, so that those like a rainy image are found; it goes on where it was killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config.rain_types import RAIN_TYPES
+from ..config.rain_types import FIT_ITERATIONS, RAIN_TYPES
 from ..data import list_images, read_image
 from ..data.folder_set import digest
 from ..data.layouts import type_of
@@ -22,7 +22,6 @@ from .embeddings import embed
 from .index_files import COLUMNS, DATABASE, LEAST, NETWORK, Catalogue, create_arrays, open_arrays
 from .store import Store
 from .type_network import (
-    ITERATIONS,
     clean_scenes,
     counts_of,
     fit_type_network,
@@ -41,7 +40,7 @@ def index(
     output: str | Path,
     *,
     clean: str | Path | None = None,
-    iterations: int = ITERATIONS,
+    iterations: int = FIT_ITERATIONS,
     seed: int = 0,
     device: str = "auto",
     watch: Watch = nobody,

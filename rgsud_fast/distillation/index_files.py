@@ -14,7 +14,11 @@ from .store import Store, given
 from .type_network import TYPES
 
 DATABASE, NETWORK = "index.sqlite", "types.safetensors"
-COLUMNS = {"path": "TEXT", "height": "INTEGER", "width": "INTEGER", "digest": "TEXT", "type": "TEXT", "left_out": "TEXT"}
+COLUMNS = {
+    **{"path": "TEXT", "height": "INTEGER", "width": "INTEGER", "digest": "TEXT"},
+    "type": "TEXT",  # of its folder, or of the network where that is sure; "" of no known one
+    "left_out": "TEXT",  # why it could not be read
+}
 ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "captions": ((len(CAPTION),), np.float32),
     "visual": ((VISUAL,), np.float32),
@@ -80,7 +84,7 @@ class Catalogue:
 
 
 def _number(kind: str, left_out: bool) -> int:
-    return -2 if left_out else list(TYPES).index(kind) if kind in TYPES else -1  # type: ignore[arg-type]
+    return -2 if left_out else list(TYPES).index(kind) if kind in TYPES else -1
 
 
 def _mapped(path: Path, mode: str) -> np.ndarray:

@@ -50,8 +50,9 @@ def measure(
         For each specialist its measures as `SPECIALISTS` names them, float64 [n].
     """
     x, t = (to_batch(window(image), device) for image in (rainy, target))
-    found = {"target": _of_target(t), "rain": [*_of_rain(x, t), distance], "pair": _of_pair(x, t)}
-    return {name: np.array([float(value) for value in values], np.float64) for name, values in found.items()}
+    found = {"target": _of_target(t), "rain": _of_rain(x, t), "pair": _of_pair(x, t)}
+    measured = {name: torch.stack(values).double().cpu().numpy() for name, values in found.items()}
+    return measured | {"rain": np.append(measured["rain"], distance)}
 
 
 @torch.no_grad()

@@ -44,6 +44,11 @@ class References:
         self._among = {kind: self._places(kind) for kind in ("", *TYPES)}
         self._graphs: dict[str, Graph] = {}
 
+    @property
+    def digest(self) -> str:
+        """Of the captions: another index has another."""
+        return self._catalogue.digest
+
     def __len__(self) -> int:
         return int((self.types > -2).sum())
 
@@ -110,5 +115,5 @@ class References:
         return torch.from_numpy(np.array(thumb)).to(self.device)[None, None].float() / 255
 
     def _places(self, kind: str) -> np.ndarray:
-        wanted = self.types > -2 if not kind else self.types == list(TYPES).index(kind)
+        wanted = self.types > -2 if not kind else self.types == [*map(str, TYPES)].index(kind)
         return np.flatnonzero(wanted)

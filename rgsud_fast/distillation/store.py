@@ -89,6 +89,16 @@ class Store:
         ((count,),) = self._all.execute(f"SELECT count(*) FROM rows WHERE {where}", values)
         return int(count)
 
+    def groups(self, *columns: str) -> list[tuple[Any, ...]]:
+        """The values that columns take together in the file of all, in order, each with how many rows have them."""
+        names = ", ".join(columns)
+        return self._all.execute(f"SELECT {names}, count(*) FROM rows GROUP BY {names} ORDER BY {names}").fetchall()
+
+    def change(self, what: str, where: str, values: Sequence[Any] = ()) -> None:
+        """Change rows of the file of all, `what` and `where` in SQL; rank 0 alone."""
+        with self._all:
+            self._all.execute(f"UPDATE rows SET {what} WHERE {where}", values)
+
     def note(self, key: str, value: Any) -> None:
         """Keep a plain value beside the rows; rank 0 alone."""
         with self._all:
@@ -105,13 +115,14 @@ class Store:
         return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM notes")}
 
     def fill(self, rows: Iterator[Mapping[str, Any]]) -> int:
-        """Write rows numbered from 0 into the file of all, in one transaction; rank 0 alone.
+        """Make these the rows of the file of all, numbered from 0, in one transaction; rank 0 alone.
 
         Returns:
             How many.
         """
         marks, number = ", ".join("?" * (1 + len(self._columns))), -1
         with self._all:
+            self._all.execute("DELETE FROM rows")
             for number, row in enumerate(rows):
                 found = (number, *(stored(row.get(name)) for name in self._columns))
                 self._all.execute(f"INSERT INTO rows VALUES ({marks})", found)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config.rain_types import RAIN_TYPES, RainType
+from ..config.rain_types import FIT_ITERATIONS, RAIN_TYPES, RainType
 from ..data import list_images, read_image
 from ..data.demo import photograph
 from ..data.sampler import evenly
@@ -32,7 +32,6 @@ TYPES: tuple[RainType, ...] = tuple(RAIN_TYPES)
 NIGHT, DUSK = 67 / 255, 6 / 255
 SURE = 0.6  # probability from which on a photograph has a type
 SCENES, SIDE = 48, 256  # clean photographs that rain is rendered on, and the pixels of their middle that are used
-ITERATIONS = 1000  # on 34 scenes 400 named 64 % of 136 unseen ones, 1,000 named 87 %
 EMBEDDED = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "motorcycle_right.png")
 
 
@@ -75,7 +74,7 @@ def sure_type(probabilities: Sequence[float]) -> str:
 def fit_type_network(
     clean: Sequence[np.ndarray],
     seed: int = 0,
-    iterations: int = ITERATIONS,
+    iterations: int = FIT_ITERATIONS,
     device: torch.device | str = "cpu",
     watch: Watch = nobody,
 ) -> TypeNetwork:
@@ -84,7 +83,7 @@ def fit_type_network(
     Args:
         clean: uint8 [H, W, 3] each.
         seed: of everything drawn; the same seed gives the same network.
-        iterations: steps of 8 crops of each type.
+        iterations: steps of 8 crops of each type: on 34 scenes 400 named 64 % of 136 unseen images, 1,000 named 87 %.
         device: where to train.
         watch: told how far it is: a share of the work each scene and each step.
     """
