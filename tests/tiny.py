@@ -2,9 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 TINY_NETWORKS = {
     "derainer_width": 4,
@@ -48,6 +51,7 @@ TINY_METHODS = {
     "rgsud": {},
     "cyclegan": {"cyclegan": TINY_HOST},
     "cut": {"cut": TINY_HOST | {"projector": 8, "patches": 8}},
+    "unirain": {"reweight": {"every": 2}},
 }
 
 # What turns that run into one of pasted rain: without a generator, or beside it.
@@ -58,6 +62,25 @@ PASTED = {
     "pasted": {"loss": NO_GENERATOR | {"pasted": 1, "pasted_on_rewards": 0.5}, **_FIRST},
     "both": {"loss": {"pasted": 1, "pasted_share": 0.5}, **_FIRST},
 }
+
+
+def write_pairs(folder, types=("drs", "nrd"), scenes=3):
+    """Labelled pairs of noise in the layout of UniRain's own set; returns the folder's name."""
+    generator = np.random.default_rng(1)
+    for kind in types:
+        for scene in range(scenes):
+            clean = generator.integers(0, 200, (44, 52, 3), dtype=np.uint8)
+            for side, image in (("input", clean + 40), ("target", clean)):
+                (folder / kind / side).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image.astype(np.uint8)).save(folder / kind / side / f"{scene}.png")
+    return str(folder)
+
+
+def labelled(config, **fields):
+    """The tiny run on labelled pairs, which lie beside its other images, and those alone."""
+    data = {"pairs": write_pairs(Path(config["out"]).parent / "pairs"), "held_out": 0.4}
+    data |= {name: config["data"][name] for name in ("val_rainy", "val_clean")}
+    return config | {"method": "unirain", "data": data} | TINY_METHODS["unirain"] | fields
 
 
 def darkness(images):

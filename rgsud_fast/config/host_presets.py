@@ -40,8 +40,30 @@ _PAPER: dict[str, Any] = {
     "stage2_iterations": 10_000,
 }
 
+# UniRain's training, on this package's derainers; its epochs are of a set that nobody has.
+UNIRAIN: dict[str, Any] = {
+    "method": "unirain",
+    "batch": 8,
+    "crop": 128,
+    "network": {"derainer_middle": 8},
+    "optim": {"learning_rate": 2e-4, "final_learning_rate": 1e-6, "algorithm": "adamw", "weight_decay": 0.01},
+    "reweight": {"every": 5000},
+    "stage1_iterations": 300_000,
+    "stage2_iterations": 0,
+}
+UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
+    "crop": 64,
+    "network": {"derainer_width": 12, "derainer_encoder": [1, 1], "derainer_middle": 1, "derainer_decoder": [1, 1]},
+    "optim": UNIRAIN["optim"] | {"learning_rate": 5e-4, "ema_decay": 0.995},
+    "reweight": {"every": 100},
+    "stage1_iterations": 4000,
+    "val_every": 1000,
+    "save_every": 500,
+}
+
 HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its part of `paper`, and of the others
     "cyclegan": (_PAPER, _SMALL | {"cyclegan": _NARROW | {"cycle": 4.0, "identity": 2.0}}),
+    "unirain": (UNIRAIN, UNIRAIN_SMALL),
     "cut": (_PAPER, _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}}),
 }
 
@@ -49,7 +71,7 @@ HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its pa
 def host_preset(preset: str, method: str) -> dict[str, Any]:
     """The base values of a method that is not RGSUD, for a preset that exists."""
     whole, small = HOSTS[method]
-    if preset == "paper":
+    if preset in ("paper", "unirain"):
         return whole
     more: dict[str, dict[str, Any]] = {"demo": {"data": {"demo": True}}, "medium": {"stage1_iterations": 20_000}}
     return small | more.get(preset, {})

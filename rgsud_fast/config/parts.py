@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-MethodName = Literal["rgsud", "cyclegan", "cut"]
+MethodName = Literal["rgsud", "cyclegan", "cut", "unirain"]
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
@@ -49,6 +49,7 @@ PARTS: dict[str, dict[str, Part]] = {
         "projector": Part("projector", "features", 3, "vectors", "makes features of patches comparable"),
         "clean_judge": _CLEAN_JUDGE,
     },
+    "unirain": {"derainer": _DERAINER},
 }  # fmt: skip
 
 

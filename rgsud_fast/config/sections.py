@@ -46,12 +46,39 @@ class DataConfig(Section):
         None,
         description="Folder or shards of their clean versions, matched by file name (901_1, 901_2 with 901, too).",
     )
+    pairs: tuple[Path, ...] = Field(
+        (),
+        description="Folders of labelled pairs to train on, each in the layout of a public set or with what distil kept"
+        " (docs/unirain.md); beside rainy and clean folders, or with the method unirain alone.",
+    )
+    pairs_type: Literal["none", "drs", "drd", "nrs", "nrd"] = Field(
+        "none", description="Type of rain of the labelled pairs whose layout and names tell none."
+    )
+    held_out: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of each type's labelled pairs that no step sees, at most 64: they weigh types.",
+    )
+    balance: Literal["natural", "equal"] = Field(
+        "natural", description="Labelled pairs come each as often, or their types take turns."
+    )
     cache_dir: Path | None = Field(
         None, description="Folder of the decoded-image cache and of the shards' indices; default: RUN/cache."
     )
     cache_gib: float = Field(
         4.0, ge=0, description="Most memory for decoded images of one set of shards, GiB; the rest decode at each use."
     )
+
+    @field_validator("pairs", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, (str, Path)) else () if value is None else value
+
+    @field_validator("pairs", mode="after")
+    @classmethod
+    def _from_home(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(with_home(folder) for folder in value)
 
     @field_validator("rainy", "clean", "val_rainy", "val_clean")
     @classmethod
@@ -157,6 +184,9 @@ class LossConfig(Section):
     channel_consistency: float = Field(0.0, ge=0, description="Weight of the grey-rain term on (clean, pseudo rainy).")
     background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term on the same pair.")
     self_reconstruction: float = Field(0.0, ge=0, description="Weight of L1(G(clean, 0), clean).")
+    labelled: float = Field(
+        1.0, ge=0, description="Weight of the labelled pairs of data.pairs: their only term, or beside those of RGSUD."
+    )
     discriminator_fakes: Literal["first", "all"] = Field(
         "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
     )
@@ -202,7 +232,10 @@ class OptimConfig(Section):
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decays of its two moments.")
-    weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay, as an L2 term of the gradient.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="Weight decay: with adam an L2 term of the gradient, with adamw apart from it."
+    )
+    algorithm: Literal["adam", "adamw"] = Field("adam", description="How weight decay is applied.")
     # Single skipped steps are a batch's fault. They leave the weights alone, so where 20 batches fail one after another
     # the weights are at fault, and no further batch can mend them.
     skip_limit: int = Field(
@@ -211,6 +244,22 @@ class OptimConfig(Section):
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="Decay of the derainer's moving average, which then derains; 0 switches it off."
     )
+
+
+class ReweightConfig(Section):
+    """Weights of types of rain among labelled pairs, from how the loss of each converges."""
+
+    form: Literal["steady", "released", "printed", "off"] = Field(
+        "steady",
+        description="steady: how much is left to learn, cut where it gets worse; released and printed: UniRain's code "
+        "and paper, to compare; off: all alike.",
+    )
+    every: int = Field(
+        1000, ge=1, description="Iterations between evaluations on held-out pairs; the first ten only look."
+    )
+    window: int = Field(10, ge=2, description="Evaluations of which means and slopes are taken.")
+    floor: float = Field(0.1, ge=0, le=1, description="Least share of a type, for steady.")
+    average: float = Field(0.7, ge=0, lt=1, description="Of earlier weights in their moving average, for steady.")
 
 
 class RewardConfig(Section):

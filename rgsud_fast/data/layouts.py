@@ -42,6 +42,7 @@ _RAINY = ("input", "rain", "rainy", "lq", "data", "rainy_image", "rainy_images",
 _CLEAN = ("target", "norain", "gt", "clean", "ground_truth", "groundtruth", "norain_img", "clear")
 _MARKS = re.compile(r"(?<![a-z])(norain|rain|rainy|clean|gt|rd|pie|input|target)(?![a-z])", re.IGNORECASE)
 _STREAKS = ("streak", "rain100", "rain200", "rain800", "rain13k", "rain1400", "rain12", "ddn", "spa-data", "gt-rain")
+_DROPS = re.compile(r"raindrop|(?<![a-z])drops?(?![a-z])")
 _WIDE = 1.6  # width over height beyond which one file may hold two images
 _LOOKED_AT = 20  # files of a folder whose sizes tell that
 
@@ -57,9 +58,9 @@ def type_of(name: str) -> RainType | None:
         if part in RAIN_TYPES:
             return part
     night = "night" in lower
-    if "raindrop" in lower or "drop" in lower:
+    if _DROPS.search(lower):
         return "nrd" if night else "drd"
-    if night:
+    if night and "rain" in lower:
         return "nrs"
     return "drs" if any(word in lower for word in _STREAKS) else None
 
@@ -129,8 +130,8 @@ def _match(rainy: Sequence[str], clean: Sequence[str], where: tuple[str, str]) -
     if len(by_key) == len(clean) and all(_key(name) in by_key for name in rainy):
         yield from ((name, by_key[_key(name)]) for name in rainy)
         return
-    keys = [[f"{_key(name)}.png" for name in names] for names in (rainy, clean)]
-    yield from ((rainy[i], clean[place]) for i, place in enumerate(match_names(*keys, *where)))
+    wet, dry = ([f"{_key(name)}.png" for name in names] for names in (rainy, clean))
+    yield from ((rainy[i], clean[place]) for i, place in enumerate(match_names(wet, dry, *where)))
 
 
 def _folders(root: Path, names: Sequence[str]) -> list[Found]:
@@ -149,11 +150,8 @@ def _folders(root: Path, names: Sequence[str]) -> list[Found]:
         if len(rainy) != 1 or len(clean) != 1:
             continue
         where = (f"{parent}/{rainy[0]}".lstrip("/"), f"{parent}/{clean[0]}".lstrip("/"))
-        own = (
-            "drd"
-            if rainy[0].lower() == "data" and clean[0].lower() == "gt" and _is_raindrop(children[rainy[0]])
-            else None
-        )
+        raindrop = rainy[0].lower() == "data" and clean[0].lower() == "gt" and _is_raindrop(children[rainy[0]])
+        own: RainType | None = "drd" if raindrop else None
         found += [Found(*pair, own) for pair in _match(children[rainy[0]], children[clean[0]], where)]
     return found
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..config.figures import FILTER, INPUT
 from ..config.tiling import OVERLAP, TILE, Tiling
+from ..data.layouts import type_of
 from ..errors import UserError
 from ..iqa.distances import Distance
-from ..iqa.metrics import BEST_PSNR, average, evaluate_pair, fixed_filter
+from ..iqa.metrics import BEST_PSNR, average, by_type, evaluate_pair, fixed_filter
 from ..system.names import takes_home
 from .inputs import Images, ImageWatch, Source, gather, partners, size_of
 from .left_out import LeftOut
@@ -47,7 +49,8 @@ def evaluate(
 
     Returns:
         Means over the pairs that can be read, a warning naming the others: `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y`
-        (see `iqa.metrics`) and those of `metrics`; the same of the rainy input as `input_*` and of the filter without
+        (see `iqa.metrics`) and those of `metrics`; where names tell types of rain the same as `*_TYPE`, and
+        `types_spread`; the same of the rainy input as `input_*` and of the filter without
         learning as `filter_*`; and `images`, a list of these per image, with its `name`.
 
     Raises:
@@ -58,6 +61,8 @@ def evaluate(
     truths = partners(inputs, gather(clean))
     rows: list[dict[str, float]] = []
     names: list[str] = []
+    labels: list[str] = []  # what tells the type of rain
+    root = Path(rainy).name if isinstance(rainy, (str, Path)) else ""
     left_out = LeftOut()
     how = weights, device, Tiling(tile, overlap, tile_batch), local_statistics, mirror, grey_layer, strength
     with tiled_network(*how) as network:
@@ -70,6 +75,7 @@ def evaluate(
                 _check_sizes(source, truth, *pair)
                 rows.append(_figures(network, distances, *pair))
                 names.append(source.name)
+                labels.append(f"{root}/{source.name}")
             if watch is not None:
                 watch(i + 1, len(inputs), source.name)
     if any(row[f"{INPUT}psnr_rgb"] == BEST_PSNR for row in rows):
@@ -78,7 +84,12 @@ def evaluate(
         left_out.tell("no pair is measured")
     if left_out.reasons:
         warnings.warn(f"{len(rows)} pairs are measured, {left_out}", stacklevel=2)
-    return {**average(rows), "images": [{"name": name, **row} for name, row in zip(names, rows, strict=True)]}
+    kinds = [type_of(name) for name in labels]
+    return {
+        **average(rows),
+        **by_type(rows, kinds),
+        "images": [{"name": name, **row} for name, row in zip(names, rows, strict=True)],
+    }
 
 
 def _figures(network: TiledNetwork, distances: list[Distance], rainy: Tensor, clean: Tensor) -> dict[str, float]:

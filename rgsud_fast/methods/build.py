@@ -11,10 +11,10 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import NAFNet, checkpoint_blocks, evaluating
 from ..system.device import memory_layout
-from . import cut, cyclegan, rgsud
+from . import cut, cyclegan, rgsud, unirain
 from .method import NEEDED, Method
 
-METHODS: dict[str, Method] = {"rgsud": rgsud, "cyclegan": cyclegan, "cut": cut}
+METHODS: dict[str, Method] = {"rgsud": rgsud, "cyclegan": cyclegan, "cut": cut, "unirain": unirain}
 
 
 def find_method(config: Config, own: Any = None) -> Method:

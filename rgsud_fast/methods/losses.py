@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import ssim
 from ..ops.derain_loss import psnr_loss, squared_error
 
 GUIDANCE = ((3, 0.01), (9, 0.1), (15, 1.0))  # box side in pixels and weight of each blur, from CSUD (CVPR 2025)
@@ -62,6 +63,18 @@ def reward_loss(
         scale = reward[0].numel() if form == "sum" else 1
         value = psnr_loss(mse) if form == "psnr" else scale * mse
     return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
+
+
+def labelled_terms(derained: Tensor, clean: Tensor, weights: Tensor, floor: float) -> dict[str, Tensor]:
+    """L_PSNR, weighed by pair, and L_SSIM of labelled pairs, on the scale of the pseudo pair's loss.
+
+    Args:
+        derained, clean: [N, 3, H, W].
+        weights: of the pairs, [N].
+        floor: squared error below which L_PSNR asks for no more.
+    """
+    decibels = psnr_loss(squared_error(derained, clean), floor)
+    return {"labelled_psnr": (weights * decibels).mean(), "labelled_ssim": 1 - ssim(derained, clean)}
 
 
 def masked_l1(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:

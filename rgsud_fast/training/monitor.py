@@ -47,7 +47,7 @@ class Monitor:
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
         judged = trainer.domains, trainer.scorer.name, trainer.device, progress.of("preparing the score's check")
-        self.held_out = HeldOutMetric(*judged) if trainer.ranks.first else None
+        self.held_out = HeldOutMetric(*judged) if trainer.ranks.first and trainer.recycles else None
         self.shows = trainer.ranks.first and trainer.config.live_gallery
         self.began, self.swept, self.told_costly = time.perf_counter(), 0.0, False
         self.shown_until, self.showing_took = float("-inf"), 0.0
@@ -117,6 +117,11 @@ class Monitor:
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
         self.show()
         return held_out
+
+    def log_types(self, figures: dict[str, float]) -> None:
+        """Log the loss of each type of rain on held-out pairs, and its weight from now on."""
+        self._note({"step": self.trainer.step, "event": "types", **figures})
+        self._plot("types", figures)
 
     def _tell_costly_sweeps(self, seconds: float) -> None:
         """Say once where sweeps take more of the time than iterations do."""
@@ -207,10 +212,11 @@ class Monitor:
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
         names = {"adv": "adversarial", "pair": "pair_psnr", "pasted": "pasted_psnr", "D": self.judges}
-        names["reward"] = "reward"
+        names |= {"reward": "reward", "L1": "labelled", "labelled": "labelled_psnr"}
         shown: dict[str, Any] = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
-        shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
+        if trainer.recycles:
+            shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
         self.shown = shown
 
     def _read_gradients(self) -> dict[str, float | None]:

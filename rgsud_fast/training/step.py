@@ -82,7 +82,8 @@ class TrainStep:
         groups = groups or [{"name": "none", "params": []}]  # a method without judges
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
         optim = self.config.optim
-        optimizer = torch.optim.Adam(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
+        kind = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
         return optimizer, trained, StepFilter(optimizer, self.device, networks)
 
     def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
