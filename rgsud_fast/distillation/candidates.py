@@ -72,9 +72,10 @@ def _rows(roots: Sequence[Path], layout: str | None, kind: RainType | None) -> I
 
 
 def _below(path: Path, root: Path) -> str:
-    if not path.is_relative_to(root):
+    name, above = path.as_posix(), f"{root.as_posix().rstrip('/')}/"  # strings: a tenth of the time, of millions
+    if not name.startswith(above):
         raise UserError(f"{path} lies outside {root}: give the folder that the manifest was made of")
-    return path.relative_to(root).as_posix()
+    return name[len(above) :]
 
 
 def _refuse_other_sizes(pairs: Sequence[PairFiles]) -> None:
