@@ -16,6 +16,7 @@ from ..config.rain_types import FIT_ITERATIONS, RAIN_TYPES, RainType
 from ..errors import UserError
 from ..system.device_names import check_device
 from ..system.given import check_images
+from ..system.watch import Watch, nobody
 from .options import Device, MaybeFolder
 from .tables import count_of
 
@@ -45,9 +46,10 @@ def index(
     from ..distillation.index import index
     from ..system.progress import counting
 
-    with counting("indexed") as watch:
-        options: dict[str, Any] = {"iterations": iterations, "seed": seed, "device": device, "say": _say}
-        figures = index(references, output, clean=clean, watch=lambda n, of: watch(n, of, "photographs"), **options)
+    options: dict[str, Any] = {"clean": clean, "iterations": iterations, "seed": seed, "device": device, "say": _say}
+    with counting("done:") as watch:
+        options |= {"watch": _named(watch, "photographs"), "watch_fit": _named(watch, "steps of the fit")}
+        figures = index(references, output, **options)
     if _first():
         for name, why in figures["left_out"]:
             print(f"left out: {name}: {why}", file=sys.stderr)
@@ -96,9 +98,9 @@ def distil(
 
     options: dict[str, Any] = {"clean": clean, "trusted": trusted, "budget": budget, "per_type": per_type}
     options |= {"strictness": strictness, "judges": judge, "layout": layout, "type": type, "seed": seed}
-    with counting("judged") as watch:
-        told: dict[str, Any] = {"device": device, "watch": lambda n, of: watch(n, of, "pairs"), "say": _say}
-        figures = distil(place, pairs, output, **options, **told)
+    with counting("done:") as watch:
+        options |= {"watch": _named(watch, "pairs judged"), "watch_trusted": _named(watch, "trusted pairs measured")}
+        figures = distil(place, pairs, output, device=device, say=_say, **options)
     if _first():
         print(_table(figures))
         print(f"wrote {output / 'kept.jsonl'}: rgsud-fast train --data.pairs {output}; why: {output / 'report.html'}")
@@ -107,6 +109,11 @@ def distil(
 def _say(line: str) -> None:
     if _first():
         print(line, flush=True)
+
+
+def _named(watch: Any, name: str) -> Watch:
+    """Show how far something is, of the first process."""
+    return (lambda done, total: watch(done, total, name)) if _first() else nobody
 
 
 def _first() -> bool:

@@ -26,7 +26,7 @@ from .references import References
 from .report import write_report
 from .selection import COLUMNS, KEPT, select, write_kept
 from .specialists import Panel
-from .store import Store
+from .store import Store, alone
 from .type_network import TYPES, sure_type
 
 CHUNK = 1024  # names of pairs in memory at once
@@ -51,6 +51,7 @@ def distil(
     seed: int = 0,
     device: str = "auto",
     watch: Watch = nobody,
+    watch_trusted: Watch = nobody,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Judge labelled pairs and keep the good ones.
@@ -72,7 +73,7 @@ def distil(
         type: of the pairs, in place of what names or the network tell.
         seed: of the rendered pairs.
         device: auto, cpu, cuda or cuda:N.
-        watch: told how many of this process's pairs are judged.
+        watch, watch_trusted: told how many of this process's pairs are judged, and of the trusted ones measured.
         say: told what is done, a line each.
 
     Returns:
@@ -85,7 +86,7 @@ def distil(
     _check(roots, strictness, budget, per_type, type)
     out, began = Path(output), time.perf_counter()
     items = trust.list_trusted(Path(clean) if clean else None, Path(trusted) if trusted else None, type)
-    with process_group(device, LOST) as ranks:
+    with process_group(device, LOST) as ranks, alone(out, ranks):
         references = References(Path(index), ranks.device)
         generalists = load_generalists(judges, ranks.device)
         made_of: dict[str, Any] = {"index": references.digest, "seed": seed}
@@ -99,7 +100,7 @@ def distil(
             count = list_candidates(named, roots, layout, type)
             say(f"{count:,} pairs, {len(references):,} photographs to compare with, {len(items)} trusted pairs")
         ranks.wait()
-        trust.measure_trusted(items, told, references, seed, ranks, watch)
+        trust.measure_trusted(items, told, references, seed, ranks, watch_trusted)
         _together(told, ranks)
         panels = trust.fit_panels(told)
         bench = _Bench(roots, references, panels, generalists, strictness, ranks)
@@ -169,7 +170,7 @@ def _open(path: Path, columns: dict[str, str], made_of: dict[str, Any], ranks: R
 
 def _together(store: Store, ranks: Ranks) -> None:
     """Bring together what all processes did."""
-    store.commit()
+    store.settle()
     ranks.wait()
     if ranks.first:
         store.merge()

@@ -20,7 +20,7 @@ from ..system.names import name_bytes, takes_home
 from ..system.watch import Watch, nobody
 from .embeddings import embed
 from .index_files import COLUMNS, DATABASE, LEAST, NETWORK, Catalogue, create_arrays, open_arrays
-from .store import Store
+from .store import Store, alone
 from .type_network import (
     clean_scenes,
     counts_of,
@@ -44,6 +44,7 @@ def index(
     seed: int = 0,
     device: str = "auto",
     watch: Watch = nobody,
+    watch_fit: Watch = nobody,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Index real rainy photographs, which need neither labels nor clean versions.
@@ -59,7 +60,7 @@ def index(
         iterations: of that network's fit.
         seed: of the same.
         device: auto, cpu, cuda or cuda:N.
-        watch: told how many of this process's photographs are done.
+        watch, watch_fit: told how many of this process's photographs are done, and how far that fit is.
         say: told what is done, a line each.
 
     Returns:
@@ -77,19 +78,18 @@ def index(
         "photographs": _digest([path.relative_to(folder).as_posix() for path in paths]),
         **{"clean": str(Path(clean).resolve()) if clean else "embedded", "iterations": iterations, "seed": seed},
     }
-    with process_group(device, LOST) as ranks:
+    with process_group(device, LOST) as ranks, alone(out, ranks):
         if ranks.first:
-            out.mkdir(parents=True, exist_ok=True)
             store = Store(out / DATABASE, COLUMNS, made_of)
             create_arrays(out, len(paths))
-            _fit(out / NETWORK, Path(clean) if clean else None, iterations, seed, ranks, watch, say)
+            _fit(out / NETWORK, Path(clean) if clean else None, iterations, seed, ranks, watch_fit, say)
             store.merge()
         ranks.wait()
         if not ranks.first:
             store = Store(out / DATABASE, COLUMNS, made_of, ranks.rank)
         began, before = time.perf_counter(), store.count()
         _describe(folder, paths, out, store, ranks, watch)
-        store.commit()
+        store.settle()
         ranks.wait()
         if ranks.first:
             store.merge()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, reason
+from ..runs.lock import FolderLock
+from ..system.distributed import Ranks
 
 COMMIT = 1.0  # seconds of work that a kill may lose
 
@@ -78,6 +81,13 @@ class Store:
             self._part.commit()
         self._committed = time.monotonic()
 
+    def settle(self) -> None:
+        """Commit, and let go of this process's own file, which `merge` may then take; `add` begins another."""
+        self.commit()
+        if self._part is not None:
+            self._part.close()
+        self._part = None
+
     def rows(self, where: str = "1", values: Sequence[Any] = (), order: str = "number") -> Iterator[dict[str, Any]]:
         """Rows of the file of all as dicts; `where` and `order` are SQL."""
         cursor = self._all.cursor()  # of its own, so that rows may be read while others are
@@ -130,11 +140,8 @@ class Store:
 
     def close(self) -> None:
         """Commit, and let go of the files."""
-        self.commit()
-        for connection in (self._part, self._all):
-            if connection is not None:
-                connection.close()
-        self._part = None
+        self.settle()
+        self._all.close()
 
     def _connect(self, path: Path, create: bool = True) -> sqlite3.Connection:
         try:
@@ -160,6 +167,20 @@ class Store:
             raise UserError(
                 f"{self.path} was made with other values of: {changed}; give the same ones to go on, or another folder"
             )
+
+
+@contextlib.contextmanager
+def alone(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Keep others out of the folder meanwhile."""
+    if not ranks.first:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(out, "give another folder")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def stored(value: Any) -> Any:

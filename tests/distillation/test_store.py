@@ -6,9 +6,11 @@ import os
 import sqlite3
 
 import pytest
+import torch
 
-from rgsud_fast.distillation.store import Store
+from rgsud_fast.distillation.store import Store, alone
 from rgsud_fast.errors import UserError
+from rgsud_fast.system.distributed import Ranks
 
 COLUMNS = {"name": "TEXT", "value": "REAL"}
 
@@ -72,3 +74,21 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
     other.close()
     with pytest.raises(UserError, match="not this version's"):
         open_store(tmp_path / "other.sqlite")
+
+
+def test_what_is_added_after_a_merge_is_kept_as_well(tmp_path):
+    store = open_store(tmp_path / "all.sqlite")
+    for number in range(2):
+        store.add(number, {"name": "a"})
+        store.settle()
+        store.merge()
+    assert store.done(2).all()
+
+
+def test_a_folder_has_one_owner_at_a_time(tmp_path):
+    ranks = Ranks(torch.device("cpu"))
+    told = "wait for its end, or give another folder"
+    with alone(tmp_path, ranks), pytest.raises(UserError, match=told), alone(tmp_path, ranks):
+        pass
+    with alone(tmp_path, ranks):
+        pass
