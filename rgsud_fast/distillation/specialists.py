@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .measures import SPECIALISTS
+from .measures import PAIR, SPECIALISTS
 
 CLIP, SHRINKAGE = 6.0, 0.2  # of scaled measures; of their covariance towards the identity
+ALIGNMENT, APART = ("likeness where it is dry", "phase at 0", "phase elsewhere", "gradients"), 4.0  # deviations
 FOLDS = 5  # each trusted pair is judged by a fit to the others, as an unknown pair is
 LEAST = 20  # trusted pairs of a type: fewer say nothing of one in twenty
 
@@ -94,9 +95,17 @@ class Panel:
         # Beyond all trusted pairs the shares are equal: there the distance, in units of the usual, tells who is worst.
         worst = min(each, key=lambda name: (each[name], -strange[name] / (np.median(self.trusted[name]) + 1e-9)))
         together = (1 + np.searchsorted(self.least, each[worst], "left")) / (1 + len(self.least))
-        scaled = self.specialists[worst].scaled(pair[worst])
-        place = int(np.abs(scaled).argmax())
-        return Verdict(float(together), each, f"{worst}: {SPECIALISTS[worst][place]} {scaled[place]:+.1f}")
+        return Verdict(float(together), each, self._reason(pair, worst, each["pair"] <= each[worst]))
+
+    def _reason(self, pair: Measures, worst: str, apart: bool) -> str:
+        """The measure that is farthest out; of images that do not lie on each other that, for all else follows."""
+        out = {name: (pair[name] - one.middle) / one.spread for name, one in self.specialists.items()}
+        places = [PAIR.index(name) for name in ALIGNMENT if abs(out["pair"][PAIR.index(name)]) >= APART]
+        if apart and places:
+            worst, place = "pair", max(places, key=lambda place: abs(out["pair"][place]))
+        else:
+            place = int(np.abs(out[worst]).argmax())
+        return f"{worst}: {SPECIALISTS[worst][place]} {out[worst][place]:+.1f}"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that was fitted, by name."""

@@ -8,7 +8,7 @@ from scenes import pair
 
 from rgsud_fast.distillation.faults import FAULTS, OTHER, plant
 from rgsud_fast.distillation.measures import SPECIALISTS, detail, measure, window
-from rgsud_fast.distillation.specialists import Panel, Specialist
+from rgsud_fast.distillation.specialists import ALIGNMENT, Panel, Specialist
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,10 @@ def test_three_judges_together_are_no_stricter_than_told(trusted, panel):
 def test_the_reason_names_the_specialist_and_what_it_saw(panel):
     rainy, target = pair(100)
     far = panel.judge(measure(rainy, target, 50.0))
-    assert far.reason.startswith("rain: distance to the references +6")
+    assert far.reason.startswith("rain: distance to the references +")
+    shifted = panel.judge(measure(rainy, np.roll(target, (3, 3), (0, 1)), 0.0))
+    assert shifted.reason.startswith("pair: ") and shifted.reason.split()[-1].startswith(("+", "-"))
+    assert shifted.reason.split(": ")[1].rsplit(" ", 1)[0] in ALIGNMENT
 
 
 def test_a_panel_comes_back_from_its_arrays(trusted, panel):
