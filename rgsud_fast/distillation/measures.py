@@ -19,12 +19,23 @@ TINY = 1e-4
 
 TARGET = ("sharpness", "sharp tail", "blocks of 8", "contrast of detail", "kurtosis of detail", "flat share")
 RAIN = (
-    *("chroma", "dark share", "low-frequency share", "repetition", "strength", "peaks", "sharpness", "saturation"),
+    *(
+        "chroma",
+        "red over green",
+        "blue over green",
+        "dark share",
+        "low-frequency share",
+        "repetition",
+        "strength",
+        "peaks",
+        "sharpness",
+        "saturation",
+    ),
     "distance to the references",
 )
 PAIR = (
     *("detail of the target in the rain", "likeness where it is dry", "phase at 0", "phase elsewhere", "gradients"),
-    *("low-frequency change", "its colour"),
+    *("low-frequency change", "its colour", "fine rain in the target", "coarse rain in the target"),
 )
 SPECIALISTS = {"target": TARGET, "rain": RAIN, "pair": PAIR}
 
@@ -109,8 +120,11 @@ def _of_rain(rainy: Tensor, target: Tensor) -> list[Tensor]:
     rain = rainy - target
     luma = grey(rain)
     size = rain.abs().mean() + TINY
+    red, green, blue = _log(rain.square().mean((0, 2, 3)).sqrt())
     return [
         (rain - rain.mean(1, keepdim=True)).abs().mean() / size,
+        red - green,
+        blue - green,
         (-rain).clamp_min(0).mean() / size,
         _low(luma).abs().mean() / size,
         _repetition(luma),
@@ -137,7 +151,19 @@ def _of_pair(rainy: Tensor, target: Tensor) -> list[Tensor]:
         sum(gradients, x.new_zeros(())) / 2,
         _log(low.abs().mean()),
         _log((low - low.mean(1, keepdim=True)).abs().mean()),
+        *(_left(rain, t, side) for side in (5, 31)),
     ]
+
+
+def _left(rain: Tensor, target: Tensor, side: int) -> Tensor:
+    """How much of the rain the target has: the slope of its detail over the rain's, by weighted least squares.
+
+    A target with a share a of the rain left in it has a slope of a / (1 - a), whatever the scene; where the scene has
+    little detail of its own, most can be told, and such places weigh most.
+    """
+    high_rain, high_target = rain - _box(rain, side), target - _box(target, side)
+    weight = 1 / (_box(high_target.square(), 2 * side + 1) + (2 / 255) ** 2)
+    return (weight * high_rain * high_target).sum() / ((weight * high_rain.square()).sum() + TINY)
 
 
 def _phase(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,9 +36,8 @@ def nearest(base: np.ndarray, query: np.ndarray, count: int, among: np.ndarray |
         rows = base[start:stop] if among is None else base[places]
         block = torch.from_numpy(np.array(rows, np.float32))
         distances = (block - asked).square().sum(1)
-        few = min(count, stop - start)
-        # Not topk: of equals it takes any.
-        order = torch.sort(distances, stable=True).indices[:few].numpy()
+        far = distances.kthvalue(min(count, stop - start)).values  # not topk: of equals it takes any
+        order = (distances <= far).nonzero()[:, 0].numpy()
         found = np.concatenate([best[0], distances.numpy()[order]]), np.concatenate([best[1], places[order]])
         kept = np.argsort(found[0], kind="stable")[:count]
         best = found[0][kept], found[1][kept]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import gammaincc
 
 from .measures import PAIR, SPECIALISTS
 
@@ -59,8 +60,8 @@ class Specialist:
 class Panel:
     """The specialists of one type of rain, and how strange trusted pairs are to them."""
 
-    def __init__(self, specialists: Mapping[str, Specialist], trusted: Mapping[str, np.ndarray], least: np.ndarray):
-        self.specialists, self.trusted, self.least = specialists, trusted, least
+    def __init__(self, specialists: Mapping[str, Specialist], tails: Mapping[str, np.ndarray], least: np.ndarray):
+        self.specialists, self.tails, self.least = specialists, tails, least
 
     @classmethod
     def fit(cls, pairs: Sequence[Measures], scenes: Sequence[int]) -> Panel:
@@ -79,10 +80,10 @@ class Panel:
                 if (fold == held).any():
                     judge = Specialist.fit(own[fold != held])
                     distances[name][fold == held] = [judge.distance(row) for row in own[fold == held]]
-        ranks = [_share_stranger(distances[name], distances[name], itself=True) for name in SPECIALISTS]
-        trusted = {name: np.sort(values) for name, values in distances.items()}
+        tails = {name: _tail(values) for name, values in distances.items()}
+        shares = [_stranger(distances[name], tails[name]) for name in SPECIALISTS]
         whole = {name: Specialist.fit(own) for name, own in rows.items()}
-        return cls(whole, trusted, np.sort(np.min(ranks, 0)))
+        return cls(whole, tails, np.sort(np.min(shares, 0)))
 
     def judge(self, pair: Measures) -> Verdict:
         """Say how many trusted pairs are stranger.
@@ -90,12 +91,13 @@ class Panel:
         The strictest of the three counts, and is measured against the strictest verdicts on trusted pairs: so `p` below
         .05 rejects one in twenty of those, and not three.
         """
-        strange = {name: one.distance(pair[name]) for name, one in self.specialists.items()}
-        each = {name: float(_share_stranger(self.trusted[name], np.array([d]))[0]) for name, d in strange.items()}
-        # Beyond all trusted pairs the shares are equal: there the distance, in units of the usual, tells who is worst.
-        worst = min(each, key=lambda name: (each[name], -strange[name] / (np.median(self.trusted[name]) + 1e-9)))
-        together = (1 + np.searchsorted(self.least, each[worst], "left")) / (1 + len(self.least))
-        return Verdict(float(together), each, self._reason(pair, worst, each["pair"] <= each[worst]))
+        each = {
+            name: float(_stranger(one.distance(pair[name]), self.tails[name])) for name, one in self.specialists.items()
+        }
+        worst = min(each, key=lambda name: each[name])
+        together = (1 + np.searchsorted(self.least, each[worst], "right")) / (1 + len(self.least))
+        together *= min(each[worst] / self.least[0], 1.0)  # beyond all trusted pairs it falls on
+        return Verdict(float(together), each, self._reason(pair, worst, each["pair"] < self.least[0]))
 
     def _reason(self, pair: Measures, worst: str, apart: bool) -> str:
         """The measure that is farthest out; of images that do not lie on each other that, for all else follows."""
@@ -113,7 +115,7 @@ class Panel:
         for name, one in self.specialists.items():
             parts = {"middle": one.middle, "spread": one.spread, "precision": one.precision}
             found |= {f"{name}.{part}": value for part, value in parts.items()}
-            found[f"{name}.trusted"] = self.trusted[name]
+            found[f"{name}.tail"] = self.tails[name]
         return found
 
     @classmethod
@@ -121,10 +123,15 @@ class Panel:
         """What `arrays` was taken of."""
         parts = ("middle", "spread", "precision")
         own = {name: Specialist(*(found[f"{name}.{part}"] for part in parts)) for name in SPECIALISTS}
-        return cls(own, {name: found[f"{name}.trusted"] for name in SPECIALISTS}, found["least"])
+        return cls(own, {name: found[f"{name}.tail"] for name in SPECIALISTS}, found["least"])
 
 
-def _share_stranger(trusted: np.ndarray, distances: np.ndarray, itself: bool = False) -> np.ndarray:
-    """The share of trusted distances that are at least as large, the pair in question counted among them."""
-    behind = len(trusted) - np.searchsorted(np.sort(trusted), distances, "left")
-    return (behind + (0 if itself else 1)) / (len(trusted) + (0 if itself else 1))
+def _tail(distances: np.ndarray) -> np.ndarray:
+    """Shape and scale of the gamma distribution with the mean and the deviation of trusted distances."""
+    mean, variance = distances.mean() + 1e-9, distances.var() + 1e-9
+    return np.array([mean * mean / variance, variance / mean])
+
+
+def _stranger(distances: np.ndarray | float, tail: np.ndarray) -> np.ndarray:
+    """The share of trusted pairs that are farther out; never 0, so that pairs can be told apart far out as well."""
+    return np.maximum(gammaincc(tail[0], np.asarray(distances) / tail[1]), 1e-300)

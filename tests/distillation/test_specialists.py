@@ -39,15 +39,18 @@ def test_planted_faults_are_stranger_than_good_pairs(panel, name):
     assert wins.mean() > 0.9
 
 
-def test_strictness_is_the_share_of_trusted_pairs_that_is_lost(panel):
-    verdicts = [panel.judge(measure(*pair(seed), 0.0)).p for seed in range(200, 280)]
-    for strictness in (0.05, 0.2):
-        assert abs(np.mean(np.array(verdicts) < strictness) - strictness) < 0.09  # two deviations of 80 draws
+def test_strictness_is_the_share_of_trusted_pairs_that_is_lost(trusted, panel):
+    """Of two halves each judged by the other, so that one that happens to be odd counts both ways."""
+    others = [measure(*pair(seed), 0.0) for seed in range(200, 280)]
+    back = Panel.fit(others, range(80))
+    verdicts = np.array([*(panel.judge(one).p for one in others), *(back.judge(one).p for one in trusted)])
+    for strictness in (0.05, 0.1, 0.2):
+        assert abs(np.mean(verdicts < strictness) - strictness) < 0.06
 
 
 def test_three_judges_together_are_no_stricter_than_told(trusted, panel):
     """Each of the three rejects some that the others let pass: untamed, their losses would add up."""
-    assert np.mean(panel.least < 0.05) > 0.07
+    assert np.mean(panel.least < 0.05) > 0.06
     verdicts = np.array([panel.judge(one).p for one in trusted])
     assert np.mean(verdicts < 0.05) <= 0.06
 
@@ -71,7 +74,7 @@ def test_scenes_do_not_stand_on_both_sides_of_a_fold(trusted):
     twice = [one for one in trusted[:30] for _ in range(2)]
     apart = Panel.fit(twice, [i // 2 for i in range(60)])
     together = Panel.fit(twice, [i + 30 * (i % 2) for i in range(60)])
-    assert np.median(apart.trusted["pair"]) >= np.median(together.trusted["pair"])
+    assert np.prod(apart.tails["pair"]) >= np.prod(together.tails["pair"])  # the mean distance
 
 
 def test_a_measure_that_never_changes_divides_by_nothing():
