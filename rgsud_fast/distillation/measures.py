@@ -1,4 +1,4 @@
-"""Measures of a pair that specialists judge by: of its target, of its rain, and of how the two images belong together.
+"""Measures of a pair that specialists judge by: of target, of rain, of how they belong together, of rain that remains.
 
 All are taken on one window of at most 256 x 256 pixels in the middle, so that pairs of any size cost the same.
 """
@@ -34,10 +34,11 @@ RAIN = (
     "distance to the references",
 )
 PAIR = (
-    *("detail of the target in the rain", "likeness where it is dry", "phase at 0", "phase elsewhere", "gradients"),
-    *("low-frequency change", "its colour", "fine rain in the target", "coarse rain in the target"),
+    *("likeness where it is dry", "phase at 0", "phase elsewhere", "gradients"),
+    *("low-frequency change", "its colour"),
 )
-SPECIALISTS = {"target": TARGET, "rain": RAIN, "pair": PAIR}
+REMAINS = ("detail of the target in the rain", "fine rain in the target", "coarse rain in the target")
+SPECIALISTS = {"target": TARGET, "rain": RAIN, "pair": PAIR, "remains": REMAINS}
 
 
 def window(image: np.ndarray, side: int = SIDE) -> np.ndarray:
@@ -61,7 +62,7 @@ def measure(
         For each specialist its measures as `SPECIALISTS` names them, float64 [n].
     """
     x, t = (to_batch(window(image), device) for image in (rainy, target))
-    found = {"target": _of_target(t), "rain": _of_rain(x, t), "pair": _of_pair(x, t)}
+    found = {"target": _of_target(t), "rain": _of_rain(x, t), "pair": _of_pair(x, t), "remains": _of_remains(x, t)}
     measured = {name: torch.stack(values).double().cpu().numpy() for name, values in found.items()}
     return measured | {"rain": np.append(measured["rain"], distance)}
 
@@ -138,21 +139,25 @@ def _of_rain(rainy: Tensor, target: Tensor) -> list[Tensor]:
 def _of_pair(rainy: Tensor, target: Tensor) -> list[Tensor]:
     x, t = grey(rainy), grey(target)
     rain = x - t
-    high_x, high_t = x - _box(x, 5), t - _box(t, 5)
     dry = rain.abs() <= rain.abs().median()
     at_zero, elsewhere = _phase(x, t)
     low = _low(rainy - target)
     gradients = [_correlation(_along(x, *way), _along(t, *way)) for way in ((0, 1), (1, 0))]
     return [
-        _correlation(high_x - high_t, high_t),
         _log(1 - _correlation(x[dry], t[dry])),
         at_zero,
         elsewhere,
         sum(gradients, x.new_zeros(())) / 2,
         _log(low.abs().mean()),
         _log((low - low.mean(1, keepdim=True)).abs().mean()),
-        *(_left(rain, t, side) for side in (5, 31)),
     ]
+
+
+def _of_remains(rainy: Tensor, target: Tensor) -> list[Tensor]:
+    t = grey(target)
+    rain = grey(rainy) - t
+    alike = _correlation(rain - _box(rain, 5), t - _box(t, 5))
+    return [alike, *(_left(rain, t, side) for side in (5, 31))]
 
 
 def _left(rain: Tensor, target: Tensor, side: int) -> Tensor:

@@ -12,6 +12,7 @@ from PIL import Image
 from ..config.rain_types import RAIN_TYPES
 from ..runs.html.page import Panel, Row, facts, figures, rows, write_gallery
 from .candidates import UnusablePair, read_pair
+from .measures import SPECIALISTS
 from .references import References
 from .selection import KEPT
 from .store import Store
@@ -21,7 +22,7 @@ SHOWN = 12  # outcomes with pictures, the most frequent ones
 SIDE = 320  # pixels of a picture's longer side
 BESIDE = 2  # references shown with a pair
 BINS = 10  # of p
-JUDGED = ("target", "rain", "pair")
+JUDGED = tuple(SPECIALISTS)
 
 
 def write_report(
@@ -96,7 +97,7 @@ def _name(roots: Sequence[Path], number: int) -> str:
 def _histogram(manifest: Store) -> dict[str, dict[str, float]]:
     """Counts of p in tenths, for all together and for each specialist."""
     table: dict[str, dict[str, Any]] = {}
-    for column, name in (("target", "target"), ("rain", "rain"), ("pair", "pair"), ("p", "together")):
+    for column, name in (*((name, name) for name in JUDGED), ("p", "together")):
         counts = dict.fromkeys(range(BINS), 0)
         for place, count in manifest.groups(f"min(CAST({column} * {BINS} AS INTEGER), {BINS - 1})"):
             if place is not None:

@@ -16,7 +16,13 @@ COLUMNS = {
     **{"root": "INTEGER", "rainy": "TEXT", "clean": "TEXT", "halves": "INTEGER"},
     "type": "TEXT",  # of its folder, or of the network where that is sure; "" of no known one
     "judged_as": "TEXT",  # the type whose specialists judged it
-    **{"p": "REAL", "target": "REAL", "rain": "REAL", "pair": "REAL"},  # shares of trusted pairs that are stranger
+    **{
+        "p": "REAL",
+        "target": "REAL",
+        "rain": "REAL",
+        "pair": "REAL",
+        "remains": "REAL",
+    },  # shares of trusted pairs that are stranger
     "worst": "TEXT",  # specialist and measure that are farthest out
     "votes": "TEXT",  # of generalists by name: P(yes)
     "weight": "REAL",
@@ -25,7 +31,7 @@ COLUMNS = {
     "outcome": "TEXT",  # "kept", or why not
 }
 KEPT, BUDGET, VOTED = "kept", "beyond the budget", "generalists"
-BEST = "weight DESC, p DESC, target + rain + pair DESC, number"
+BEST = "weight DESC, p DESC, target + rain + pair + remains DESC, number"
 
 
 def select(

@@ -1,4 +1,4 @@
-"""Specialists: three judges that each know one side of good pairs, and reject what is a stranger to them.
+"""Specialists: four judges that each know one side of good pairs, and reject what is a stranger to them.
 
 Each is a one-class Gaussian, fitted per type of rain to pairs that are trusted. Each sees other faults, so one is
 enough to reject; how strict they are together is measured on trusted pairs that the fit did not see.
@@ -25,7 +25,7 @@ Measures = Mapping[str, np.ndarray]  # of a pair, for each specialist
 class Verdict(NamedTuple):
     """What the specialists say of a pair."""
 
-    p: float  # share of trusted pairs that are stranger, of all three together
+    p: float  # share of trusted pairs that are stranger, of all four together
     each: dict[str, float]  # the same of each alone
     reason: str  # the specialist and the measure that are farthest out
 
@@ -88,8 +88,8 @@ class Panel:
     def judge(self, pair: Measures) -> Verdict:
         """Say how many trusted pairs are stranger.
 
-        The strictest of the three counts, and is measured against the strictest verdicts on trusted pairs: so `p` below
-        .05 rejects one in twenty of those, and not three.
+        The strictest of the four counts, and is measured against the strictest verdicts on trusted pairs: so `p` below
+        .05 rejects one in twenty of those, and not four.
         """
         each = {
             name: float(_stranger(one.distance(pair[name]), self.tails[name])) for name, one in self.specialists.items()

@@ -48,8 +48,8 @@ def test_strictness_is_the_share_of_trusted_pairs_that_is_lost(trusted, panel):
         assert abs(np.mean(verdicts < strictness) - strictness) < 0.06
 
 
-def test_three_judges_together_are_no_stricter_than_told(trusted, panel):
-    """Each of the three rejects some that the others let pass: untamed, their losses would add up."""
+def test_all_judges_together_are_no_stricter_than_told(trusted, panel):
+    """Each of them rejects some that the others let pass: untamed, their losses would add up."""
     assert np.mean(panel.least < 0.05) > 0.06
     verdicts = np.array([panel.judge(one).p for one in trusted])
     assert np.mean(verdicts < 0.05) <= 0.06
