@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 
@@ -49,26 +46,10 @@ def trace_step(stage: int, backend: str = "auto", **fields: Any) -> Trace:
             images = {name: torch.empty(shape, device=DEVICE, memory_format=torch.channels_last) for name in names}
             if stage == 2:
                 images["improved"] = torch.empty(config.batch, dtype=torch.bool, device=DEVICE)
-            with _without_the_discriminators(step):
-                step.generator_side(stage, images)  # the first makes Adam's moments
-                recorder.record.calls.clear()
-                recorder.record.waits.clear()
-                kernels.clear()
+            for _ in range(2):  # the first makes Adam's moments, and the second knows which weights are rounded
                 step.generator_side(stage, images)
+            recorder.record.calls.clear()
+            recorder.record.waits.clear()
+            kernels.clear()
+            step.generator_side(stage, images)
     return Trace(recorder.record, kernels)
-
-
-@contextlib.contextmanager
-def _without_the_discriminators(step: TrainStep) -> Iterator[None]:
-    """Take the discriminator's weights from the loss of a stage, as autograd's `backward(inputs=...)` does."""
-    losses, discriminator = step.method.step, step._nets.discriminator
-
-    def frozen(*args: Any) -> Any:
-        discriminator.requires_grad_(False)
-        try:
-            return losses(*args)
-        finally:
-            discriminator.requires_grad_(True)
-
-    with mock.patch.object(step.method, "step", frozen):
-        yield

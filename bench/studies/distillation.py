@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 import rgsud_fast
-from rgsud_fast.config.rain_types import FIT_ITERATIONS
 from rgsud_fast.data import list_images, read_image
 from rgsud_fast.data.layouts import read_layout
 from rgsud_fast.data.weather import render_pair
@@ -140,15 +139,16 @@ def distilled(args: argparse.Namespace) -> dict[str, Any]:
     trusted = args.out / "clean_0"
     _references(args)
     rgsud_fast.distil(args.out / "index", folder / "merged", folder / "distilled", clean=trusted, device=args.device)
-    steps = args.iterations or 2000
     figures: dict[str, Any] = {}
     for name in ("good", "merged", "distilled"):
         figures[name] = []
         for seed in args.seeds:
             out = args.out / "trained" / f"{name}-{seed}"
             fields = {"preset": "unirain-small", "data": {"pairs": [str(folder / name)]}, "out": str(out), "seed": seed}
-            rgsud_fast.train(fields | {"stage1_iterations": steps, "device": args.device})
-            figures[name].append(_psnr(out, folder / "measured"))
+            fields |= {"stage1_iterations": args.iterations, "device": args.device, "threads": args.threads}
+            fields |= {"val_every": 0, "log_gradients": False, "live_gallery": False}
+            result = rgsud_fast.train(fields, quiet=True)
+            figures[name].append(_psnr(result.run_dir, folder / "measured"))
             print(name, seed, figures[name][-1], flush=True)
     return figures
 
@@ -184,8 +184,7 @@ def _references(args: argparse.Namespace) -> References:
     """The index of the real photographs, whose network is fitted to the first half of the clean ones."""
     for half in (0, 1):
         _half(args, half)
-    iterations = FIT_ITERATIONS if args.what == "distilled" else args.iterations or FIT_ITERATIONS
-    options = {"clean": args.out / "clean_0", "iterations": iterations, "device": args.device}
+    options = {"clean": args.out / "clean_0", "iterations": args.fit, "device": args.device}
     rgsud_fast.index(args.data / "real_rain", args.out / "index", say=print, **options)
     return References(args.out / "index")
 
@@ -253,7 +252,7 @@ def _write(folder: Path, name: str, pair: Pair) -> None:
 
 def _psnr(run: Path, measured: Path) -> float:
     found = [rgsud_fast.evaluate(run, measured / kind / "input", measured / kind / "target") for kind in TYPES]
-    return float(np.mean([one["psnr"] for one in found]))
+    return float(np.mean([one["psnr_rgb"] for one in found]))
 
 
 def _seconds_of_cpu(references: References, pairs: list[Pair]) -> dict[str, float]:

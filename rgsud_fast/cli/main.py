@@ -26,7 +26,7 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
   derain [WEIGHTS] INPUT OUTPUT  remove rain from an image, a folder or a video
   evaluate WEIGHTS --rainy DIR --clean DIR
-                                 measure PSNR and SSIM against clean versions
+                                 measure PSNR and SSIM against clean versions; or with --pairs DIR, by type
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with the rain that a run has learned
   render CLEAN OUT               render streaks and drops, by day and by night, onto clean images
   index REFERENCES OUT           index real photographs of rain, which distil compares labelled pairs with

@@ -8,11 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from ..system.device_names import ALLOWED, PATTERN
+from .data_sections import DataConfig, ReweightConfig, Section
 from .host_presets import HOSTS, host_preset
-from .hosts import CUTConfig, CycleGANConfig
+from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig, DerainCycleGANConfig, NLCLConfig
 from .parts import MethodName
 from .presets import PRESETS
-from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, ReweightConfig, Section
+from .sections import LossConfig, NetworkConfig, OptimConfig, RewardConfig
 
 MOST_NUMBERS = 2**28  # of the crops of an iteration, as the ops take them (ops/_check.py)
 
@@ -72,6 +73,10 @@ class Config(Section):
     reweight: ReweightConfig = Field(default_factory=ReweightConfig)
     cyclegan: CycleGANConfig = Field(default_factory=CycleGANConfig)
     cut: CUTConfig = Field(default_factory=CUTConfig)
+    csud: CSUDConfig = Field(default_factory=CSUDConfig)
+    dcdgan: DCDGANConfig = Field(default_factory=DCDGANConfig)
+    nlcl: NLCLConfig = Field(default_factory=NLCLConfig)
+    deraincyclegan: DerainCycleGANConfig = Field(default_factory=DerainCycleGANConfig)
 
     def __init__(self, **given: Any) -> None:
         # Not a validator: pydantic runs those again on every assignment, where the preset has nothing to say.
@@ -103,6 +108,15 @@ class Config(Section):
     def _crops_of_bounded_size(self) -> Config:
         if 3 * self.batch * self.crop**2 > MOST_NUMBERS:
             raise ValueError(f"batch {self.batch} of crops of {self.crop} pixels is more than an op takes: lower one")
+        return self
+
+    @model_validator(mode="after")
+    def _buffer_of_whole_slots(self) -> Config:
+        if self.optim.fake_buffer % self.batch:
+            raise ValueError(
+                f"optim.fake_buffer must be a multiple of batch {self.batch}, got {self.optim.fake_buffer}: each place "
+                "of a batch keeps as many fakes"
+            )
         return self
 
     @model_validator(mode="after")

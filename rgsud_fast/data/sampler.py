@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals", "places", "pairs"]
+Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals", "places", "pairs", "buffers"]
 
 # Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
 _STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4, "clean_reals": 5, "places": 6}
-_STREAMS |= {"pairs": 7}
+_STREAMS |= {"pairs": 7, "buffers": 8}
 _ORDER, _WINDOW, _NUMBER = 0, 1, 2
 
 
@@ -95,10 +95,11 @@ def draw_uniform(
     return [low + (high - low) * share for share in shares]
 
 
-def draw_places(seed: int, step: int, count: int, bounds: Sequence[int]) -> Tensor:
+def draw_places(seed: int, step: int, count: int, bounds: Sequence[int], first: int = 0) -> Tensor:
     """Distinct places of a step, the same for all images and ranks: int64 [bounds, count], each row below its bound.
 
-    A row holds the places of the smallest of so many Philox words, as a random permutation would begin.
+    A row holds the places of the smallest of so many Philox words, as a random permutation would begin. `first` numbers
+    the rows: those of different numbers are independent.
 
     Raises:
         ValueError: a bound below the count.
@@ -106,10 +107,19 @@ def draw_places(seed: int, step: int, count: int, bounds: Sequence[int]) -> Tens
     if min(bounds) < count:
         raise ValueError(f"{count} distinct places below {min(bounds)}")
     rows = []
-    for row, bound in enumerate(bounds):
+    for row, bound in enumerate(bounds, first):
         words = _words(seed, "places", row, step, bound)
         rows.append(torch.from_numpy(np.argsort(words, kind="stable")[:count].astype(np.int64)))
     return torch.stack(rows)
+
+
+def draw_exchanges(seed: int, step: int, batch: int, judges: int, places: int, slots: Sequence[int]) -> Tensor:
+    """What `optim.fake_buffer.FakeBuffer` needs of each judge and slot, int64 [judges, slots, 2]: of 2, of places."""
+    rows = []
+    for judge in range(judges):
+        words = [_words(seed, "buffers", judge, step * batch + slot, 2) for slot in slots]
+        rows.append([(int(use) >> 63, _below(int(place), places)) for use, place in words])
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def offsets_of(sizes: Sequence[tuple[int, int]]) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, LossConfig
-from ..networks import Discriminator, RainGenerator, UNet, init_fan_in
+from ..networks import Discriminator, RainGenerator, UNet, initialize
 from ..networks.known import configured_derainer
 from ..ops import derain_loss, rain_residual
 from . import losses
@@ -197,9 +197,8 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
         RainGenerator(sizes.generator_width, sizes.generator_blocks),
         Discriminator(sizes.discriminator_width),
     )
+    initialize(nets[1:], sizes.initialization)
     if sizes.initialization == "fan_in":
-        for net in nets[1:]:
-            init_fan_in(net)
         cast(RainGenerator, nets.generator).start_grey()
     return nets
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data import Crop, Domains, ImageSet, Stream, draw, draw_places, draw_uniform, windows_of
+from ..data import Crop, Domains, ImageSet, Stream, draw, draw_exchanges, draw_places, draw_uniform, windows_of
 from ..errors import UserError
 from ..methods import rgsud
 from ..methods.pasting import paste
@@ -35,6 +35,7 @@ class Feed:
         ranks: the processes that share the crops of an iteration; default: this one alone.
         reads: which crops the method reads (`methods.method.READS`); default: RGSUD's.
         draws: which places are drawn for it (`methods.method.Drawing`).
+        judges: how many of its judges have a buffer of earlier fakes.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Feed:
         ranks: Ranks | None = None,
         reads: frozenset[str] | None = None,
         draws: Mapping[str, tuple[int, Sequence[int]]] | None = None,
+        judges: int = 0,
     ) -> None:
-        self.config, self.domains, self.device = config, domains, device
+        self.config, self.domains, self.device, self.judges = config, domains, device, judges
         self.reads = rgsud.reads(config) if reads is None else reads
         self.draws = draws or {}
         self.ranks = ranks or Ranks(device)
@@ -106,8 +108,7 @@ class Feed:
             images |= self._paste(step, images["clean"], layers)
         more = self.config.optim.discriminator_reals - 1
         self._announce(step, more, "rainy" in images, layers is not None)
-        for name, (count, bounds) in self.draws.items():
-            images[name] = to_device(draw_places(self.config.seed, step, count, bounds), self.device)
+        images |= self._numbers(step)
         if "clean_reals" in self.reads:
             images["clean_reals"] = self._cut("clean_reals", self._draw("clean_reals", step, more + 1))
         if "reals" not in self.reads:
@@ -133,6 +134,18 @@ class Feed:
             sides[name] = self._to_layout(torch.stack(turned))
         weights = [pairs.weights[c.pair] * self.type_weights.get(pairs.kinds[c.pair], 1.0) for c in drawn]
         return sides | {"labelled_weights": to_device(torch.tensor(weights), self.device)}
+
+    def _numbers(self, step: int) -> dict[str, Tensor]:
+        """What a method and the buffers of its judges draw."""
+        config, numbers, row = self.config, {}, 0
+        for name, (count, bounds) in self.draws.items():
+            numbers[name] = to_device(draw_places(config.seed, step, count, bounds, row), self.device)
+            row += len(bounds)
+        if places := config.optim.fake_buffer // config.batch * bool(self.judges):
+            slots = self.ranks.slots(config.batch)
+            drawn = draw_exchanges(config.seed, step, config.batch, self.judges, places, slots)
+            numbers["exchanges"] = to_device(drawn, self.device)
+        return numbers
 
     def _paste(self, step: int, clean: Tensor, pool: RewardPool | ShardedPool) -> dict[str, Tensor]:
         """Pasted pairs: the rain of rainy crops on some of the clean ones, a part of which are rewards instead."""

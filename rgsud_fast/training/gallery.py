@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from ..data.image_files import to_bytes
 from ..iqa.judge import knows_where
 from ..iqa.metrics import psnr
 from ..methods.method import Painter
-from ..networks import evaluating
+from ..networks import evaluating, local_statistics
 from ..networks.tiles import run_tiled
 from ..networks.weights import NO_RAIN, PASTED
 from ..rewards.sweep import OUTCOMES, judge
@@ -25,8 +26,8 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
-from .gallery_pairs import labelled_images, type_figures
-from .validation import derain_whole, window_of
+from .gallery_pairs import labelled_images, routing, type_figures
+from .validation import derain_whole, sweep_window_of, window_of
 
 if TYPE_CHECKING:
     from ..runs.folder import RunFolder
@@ -59,6 +60,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
         f"RGSUD run {folder.path.name}",
         _figures(metrics),
         type_figures(metrics),
+        routing(trainer),
         *_images(trainer, SHOWN),
         _outcomes(trainer, folder) if trainer.recycles else "",
         curves("Curves", folder.read_log(), _stages(trainer), references, _UPRIGHT, _bands(folder.read_log())),
@@ -211,7 +213,8 @@ def _rewards(trainer: Trainer) -> list[Row]:
     for place in range(len(OUTCOMES)):
         for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
             rainy = to_batch(trainer.domains.rainy[index], trainer.device)
-            with evaluating(trainer.derainer) as network:
+            window = sweep_window_of(trainer.config)
+            with evaluating(trainer.derainer) as network, local_statistics(network, window):
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
             stored, score = _reward(trainer, index, "nothing")
@@ -271,7 +274,10 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     method = trainer.method
     assert isinstance(method, Painter)
     nets = {kind: getattr(trainer.nets, kind) for kind in method.PAINTERS if kind in method.trained(trainer.config)}
-    return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+    with contextlib.ExitStack() as modes:  # in training a call may move what a network keeps, such as spectral norm's
+        for net in nets.values():
+            modes.enter_context(evaluating(net))
+        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
 
 
 def rain_from(trainer: Trainer) -> str:

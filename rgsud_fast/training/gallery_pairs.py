@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,8 +12,12 @@ from ..config.figures import FIGURES
 from ..config.rain_types import RAIN_TYPES
 from ..data import evenly, to_batch
 from ..iqa.metrics import psnr
-from ..runs.html.page import Panel, Row, figures, rows
+from ..networks import evaluating
+from ..networks.derainers.moe import MoENet
+from ..runs.html.page import Panel, Row, figures, rows, section
 from .validation import derain_whole
+
+LARGEST = 512  # pixels each way of an image that the routing table looks at
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -41,7 +46,28 @@ def _rows(trainer: Trainer, most: int) -> Iterator[Row]:
                 derained = derain_whole(trainer.derainer, rainy, trainer.device)
                 panels.append(Panel("derained", derained[0], f"{psnr(derained, clean).item():.2f} dB"))
             panels.append(Panel("clean", clean[0]))
-            yield Row(pairs.rainy.names[place], panels, outcome=pairs.kind_of(pair) or "unknown type")
+            yield Row(f"{pairs.rainy.names[place]} ({pairs.kind_of(pair) or 'unknown type'})", panels)
+
+
+def routing(trainer: Trainer) -> str:
+    """The section of what experts see which type: mean shares over validation images; nothing without experts."""
+    derainer = trainer.derainer
+    if not isinstance(derainer, MoENet) or not trainer.step or not trainer.domains.val:
+        return ""
+    by_type: dict[str, list[dict[str, list[float]]]] = {}
+    with evaluating(derainer):
+        for pair in trainer.domains.val:
+            image = to_batch(pair.rainy, trainer.device)[..., :LARGEST, :LARGEST]
+            by_type.setdefault(pair.kind or "all", []).append(derainer.shares_of(image))
+    heads = [(level, i) for level, shares in next(iter(by_type.values()))[0].items() for i in range(len(shares))]
+    lines = ["".join(f"<th>{escape(level)}, {i + 1}</th>" for level, i in heads)]
+    for kind, some in by_type.items():
+        means = [sum(shares[level][i] for shares in some) / len(some) for level, i in heads]
+        cells = (f'<td style="background:rgba(230,120,0,{share:.2f})">{100 * share:.0f} %</td>' for share in means)
+        lines.append(f"<td>{escape(kind)}</td>{''.join(cells)}")
+    table = "".join(f"<tr>{line if i else '<th></th>' + line}</tr>" for i, line in enumerate(lines))
+    text = "Mean share that the router gives each expert, by type of rain. Equal rows: it tells no types apart."
+    return section("Experts", text, f'<div style="overflow-x:auto"><table>{table}</table></div>')
 
 
 def type_figures(metrics: dict[str, Any]) -> str:

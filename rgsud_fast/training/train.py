@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import Config, load_config, save_config
 from ..config.changes import check_changes
 from ..config.load import with_preset
+from ..config.unread import refuse_unread
 from ..data import load_domains
 from ..iqa import Scorer
 from ..methods.method import Method
@@ -74,6 +75,8 @@ def train(
     """
     given, line = with_preset(config)
     config = load_config(given)
+    if method is None and not resume:
+        refuse_unread(config)
     with process_group(config.device) as ranks:
         return _train(config, line, derainer, scorer, method, resume, quiet or not ranks.first, ranks)
 

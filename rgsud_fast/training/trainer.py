@@ -26,6 +26,7 @@ from .feed import Feed
 from .reward_stages import RewardStages
 from .step import TrainStep
 from .type_weights import TypeWeights
+from .validation import sweep_window_of
 
 
 class Iteration(NamedTuple):
@@ -94,9 +95,10 @@ class Trainer:
         self.reward_stages = RewardStages(self, scorer, scratch) if isinstance(scorer, FinpercepScorer) else None
         draws = self.method.draws(config) if isinstance(self.method, Drawing) else None
         reads = self.method.reads(config)
-        self.feed = Feed(config, domains, device, self.ranks, reads, draws)  # after what must be on the device
+        judges = len(self.method.JUDGES)
+        self.feed = Feed(config, domains, device, self.ranks, reads, draws, judges)  # after what must be on the device
         pairs = domains.pairs if "labelled" in reads else None
-        self.type_weights = None if pairs is None else TypeWeights(config, pairs, self.ranks)
+        self.type_weights = None if pairs is None else TypeWeights(config, pairs, self.ranks, self.train_step.notices)
 
     @property
     def stage(self) -> int:
@@ -191,7 +193,7 @@ class Trainer:
         self.sweeps += 1
         own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
-        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch)
+        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch, sweep_window_of(self.config))
         for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
         done = summary_of([self.outcomes[index] for index in indices], self.pool)

@@ -26,9 +26,12 @@ class TypeWeights:
         config: the run.
         pairs: its labelled pairs. Types of which none is held out keep weight 1, as unknown ones do.
         ranks: the processes that measure, each its share.
+        notices: gets what people should know of the form.
     """
 
-    def __init__(self, config: Config, pairs: PairSet, ranks: Ranks) -> None:
+    def __init__(self, config: Config, pairs: PairSet, ranks: Ranks, notices: list[str] | None = None) -> None:
+        if notices is not None and config.reweight.form == "printed":
+            notices.append("reweight.form printed is there to compare: it may weigh most what gets worse")
         self.config, self.pairs, self.ranks = config, pairs, ranks
         held = {pairs.kinds[pair] for pair in pairs.held_out} & set(pairs.by_type)
         self.kinds = sorted(held - {UNKNOWN})

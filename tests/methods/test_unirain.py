@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import TINY_METHODS, darkness, labelled, same_bits, train_and_interrupt, write_pairs
+from tiny import darkness, labelled, same_bits, train_and_interrupt, write_pairs
 from torch import nn
 
+import rgsud_fast
 from rgsud_fast.config import Config, load_config
 from rgsud_fast.data import load_domains
 from rgsud_fast.errors import UserError
+from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.methods import losses, rgsud, unirain
 from rgsud_fast.methods.reweighting import type_weights
 from rgsud_fast.methods.unirain import weighed_error
@@ -106,7 +108,12 @@ def test_a_run_on_pairs_alone_validates_by_type_and_has_no_rewards(config):
     assert len(log_of(result, "types")) == 4
     assert {"loss_drs", "weight_nrd"} <= log_of(result, "types")[0].keys()
     page = (result.run_dir / "gallery.html").read_text()
-    assert "Figures by type of rain" in page and "Labelled pairs" in page and "What became of rewards" not in page
+    assert (
+        "Figures by type of rain" in page
+        and "<h2>Experts</h2>" in page
+        and "Labelled pairs" in page
+        and "What became of rewards" not in page
+    )
     card = (result.run_dir / "README.md").read_text()
     assert "Trained on labelled pairs" in card and "pairs" in card
     assert (result.run_dir / "derainer.safetensors").is_file() and not (result.run_dir / "scorer.safetensors").exists()
@@ -143,10 +150,29 @@ def test_the_term_beside_rgsuds_is_the_pairs_loss_and_reaches_the_derainer_alone
 
 def test_pairs_and_unpaired_folders_under_unirain_have_rewards(config):
     pairs = write_pairs(Path(config["out"]).parent / "pairs")
-    run = config | {"method": "unirain", "data": config["data"] | {"pairs": pairs}} | TINY_METHODS["unirain"]
+    run = labelled(config) | {"data": config["data"] | {"pairs": pairs}}
     result = train(run | {"reward": {"sweep_every": 2, "fidelity": 9.0}}, scorer=darkness, quiet=True)
     assert log_of(result, "sweep") and log_of(result, "types")
     assert "reward" in log_of(result, "train")[-1]
+
+
+def test_pairs_of_any_layout_are_evaluated_by_type(config, tmp_path, capsys):
+    from rgsud_fast import cli
+
+    result = train(labelled(config), quiet=True)
+    pairs = tmp_path / "pairs"
+    figures = rgsud_fast.evaluate(result.run_dir, pairs=pairs, device="cpu")
+    assert {"psnr_rgb_drs", "psnr_rgb_nrd", "input_ssim_y_drs", "types_spread"} <= figures.keys()
+    assert figures["input_psnr_rgb_drs"] == pytest.approx(20 * np.log10(255 / 40), abs=1e-6)  # as the pairs are made
+    assert cli.main(["evaluate", str(result.run_dir), "--pairs", str(pairs), "--device", "cpu"]) == 0
+    assert "derained, nrd: drops by night" in capsys.readouterr().out
+    with pytest.raises(UserError, match="or one of pairs in their place"):
+        rgsud_fast.evaluate(result.run_dir, pairs, pairs=pairs)
+
+
+def test_the_printed_form_comes_with_a_warning(config, capsys):
+    train(labelled(config, reweight={"form": "printed", "every": 2}))
+    assert "reweight.form printed is there to compare" in capsys.readouterr().out
 
 
 def test_the_demo_renders_pairs_of_all_types():
@@ -185,4 +211,36 @@ def test_presets_follow_what_is_given():
         given, line = with_preset({"data": data, "device": device})
         assert given["preset"] == preset and preset in line
     assert load_config({"preset": "unirain", "data": {"pairs": ["a", "b"]}}).method == "unirain"
-    assert load_config({"preset": "unirain"}).optim.algorithm == "adamw"
+    whole = load_config({"preset": "unirain"})
+    assert whole.optim.algorithm == "adamw" and whole.network.derainer == "moe"
+
+
+def test_experts_add_their_balance_to_any_method_and_dead_ones_are_told(config, monkeypatch, capsys):
+    from rgsud_fast.training import monitor
+
+    monkeypatch.setattr(monitor, "DEAD_AFTER", 3)
+    monkeypatch.setattr(monitor, "DEAD", 0.99)
+    result = train(labelled(config), quiet=False)
+    assert "balance" in log_of(result, "train")[0]
+    shares = log_of(result, "experts")[0]["shares"]
+    assert list(shares) == ["encoder 1", "decoder 1"] and all(sum(some) == pytest.approx(1) for some in shares.values())
+    assert "raise network.moe.balance or network.moe.noise" in capsys.readouterr().out
+    network = config["network"] | {"derainer": "moe"}
+    run = config | {"network": network, "out": config["out"] + "2", "preset": "small-gan"}
+    result = train(run, scorer=darkness, quiet=True)
+    assert all("balance" in row for row in log_of(result, "train"))
+
+
+@pytest.mark.parametrize("method, softly", [("unirain", [False, False]), ("rgsud", [True, False])])
+def test_hard_experts_are_soft_in_stage_1_of_methods_without_pairs(config, tmp_path, method, softly):
+    from rgsud_fast.training.trainer import Trainer
+
+    run = labelled(config) if method == "unirain" else config
+    run = load_config(run | {"network": run["network"] | {"derainer": "moe"}})
+    domains = load_domains(run.data, tmp_path / "cache", lambda line: None, labelled=method == "unirain")
+    trainer = Trainer(run, domains, CallableScorer(darkness), torch.device("cpu"))
+    found = []
+    for _ in range(7):
+        trainer.iterate()
+        found.append(bool(trainer.nets.derainer.softly))
+    assert [found[0], found[-1]] == softly

@@ -107,6 +107,34 @@ def test_its_backward_pass_gives_autograds_bits(monkeypatch):
     assert all(torch.equal(weight.grad, wanted) for weight, wanted in zip(net.parameters(), expected, strict=True))
 
 
+def test_its_gradients_are_copied_where_autograds_are(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
+    from counting.engine import backward
+
+    class Give(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, weight):
+            return weight.sum()
+
+        @staticmethod
+        def backward(ctx, v):
+            grad = torch.ones(shape)
+            given.append(grad.data_ptr())
+            return grad
+
+    taken = {}
+    for shape in ((4, 5, 1, 1), (4, 1, 3, 3), (4, 5, 3, 3), (4,)):
+        for run in (torch.Tensor.backward, backward):
+            given = []
+            leaf = torch.ones(shape)
+            leaf = leaf.to(memory_format=torch.channels_last) if len(shape) == 4 else leaf
+            leaf.requires_grad_()
+            run(Give.apply(leaf))
+            taken[shape, run] = leaf.grad.data_ptr() == given[0]
+        assert taken[shape, torch.Tensor.backward] == taken[shape, backward], shape
+    assert taken[(4, 5, 1, 1), backward] and not taken[(4, 5, 3, 3), backward]
+
+
 LISTING = """
         /*0000*/                   MOV R1, c[0x0][0x28] ;
         /*0010*/               @P0 BRA `(.L_x_3) ;
