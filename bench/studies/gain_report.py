@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from seeds import paired_difference
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgsud_fast.data import Pair, to_batch
 from rgsud_fast.data.image_files import to_bytes, write_image
 from rgsud_fast.iqa.metrics import fixed_filter, psnr
 from rgsud_fast.methods.method import Painter
-from rgsud_fast.networks import evaluating
+from rgsud_fast.networks import evaluating, local_statistics
 from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.rewards.first import first_reward
 from rgsud_fast.training.gallery import rain_from
@@ -35,18 +35,21 @@ def references(pairs: Sequence[Pair]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def disagreement(trainer: Trainer) -> float:
-    """Mean |G(crop) - crop of G(image)| over the middle training-sized crops of the validation images, in grey levels.
+def disagreement(network: nn.Module, pairs: Sequence[Pair], crop: int, device: torch.device, side: int = 0) -> float:
+    """Mean |G(crop) - crop of G(image)| over the middle training-sized crops of the rainy images, in grey levels.
 
-    Training sees crops, sweeps and users see whole images: where G looks at global statistics the two differ.
+    Training sees crops, sweeps and users see whole images: where G looks at global statistics the two differ. `side` is
+    that of the windows of local statistics of whole images, 0 for none.
     """
-    side, found = trainer.config.crop, []
-    with evaluating(trainer.derainer) as derainer:
-        for pair in trainer.domains.val or []:
-            rainy = to_batch(pair.rainy, trainer.device)
-            top, left = ((length - side) // 2 for length in rainy.shape[-2:])
-            window = (..., slice(top, top + side), slice(left, left + side))
-            found.append((derainer(rainy[window]) - run_tiled(derainer, rainy)[window]).abs().mean())
+    found = []
+    with evaluating(network) as derainer:
+        for pair in pairs:
+            rainy = to_batch(pair.rainy, device)
+            top, left = ((length - crop) // 2 for length in rainy.shape[-2:])
+            window = (..., slice(top, top + crop), slice(left, left + crop))
+            with local_statistics(derainer, side):
+                whole = run_tiled(derainer, rainy)
+            found.append((derainer(rainy[window]) - whole[window]).abs().mean())
     return 255 * float(torch.stack(found).mean())
 
 
@@ -114,9 +117,12 @@ def _table(about: tuple[str, ...], runs: list[dict[str, Any]]) -> str:
         difference = paired_difference(psnrs, against) if len(against) == len(psnrs) else ""
         before, after = ([rows[name].get(key) for rows in having] for key in ("rewarded before", "rewarded"))
         shares = f"{_mean(before, '.0%')}, then {_mean(after, '.0%')}" if None not in before else _mean(after, ".0%")
+        apart = _mean([rows[name]["disagreement"] for rows in having], ".2f")
+        if windowed := _mean([rows[name].get("with windows") for rows in having], ".2f"):
+            apart += f", by windows {windowed}"
         lines.append(
             f"| {name} | {', '.join(f'{value:.2f}' for value in psnrs)} | {sum(psnrs) / len(psnrs):.2f} | {difference} "
-            f"| {shares} | {_mean([rows[name]['disagreement'] for rows in having], '.2f')} "
+            f"| {shares} | {apart} "
             f"| {_mean([rows[name]['cpu seconds'] for rows in having], '.3f')} |"
         )
     return "\n".join(lines)

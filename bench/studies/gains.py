@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,12 @@ from rgsud_fast.config.unread import reads, refuse_unread
 from rgsud_fast.data import Domains
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import Scorer
+from rgsud_fast.networks import PER_CROP, has_windows
 from rgsud_fast.rewards.sweep import sweep
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import replacing, write_text
 from rgsud_fast.training.trainer import Trainer
-from rgsud_fast.training.validation import validate
+from rgsud_fast.training.validation import sweep_window_of, validate
 
 BRANCHES: dict[str, dict[str, Any]] = {
     "without": {"loss": {"reward": 0.0}, "reward": {"switch": False}},
@@ -35,6 +37,8 @@ BRANCHES: dict[str, dict[str, Any]] = {
     "no-mirror": {"reward": {"mirror": False}},
     "no-grey": {"reward": {"grey_layer": False}},
     "plain": {"reward": {"mirror": False, "grey_layer": False}},  # rewards as the derainer leaves them
+    "local": {"reward": {"local_statistics": True}},
+    "global": {"reward": {"local_statistics": False}},
 }
 LABELS = {
     "without": "without rewards",
@@ -43,8 +47,10 @@ LABELS = {
     "no-mirror": "rewards without `reward.mirror`",
     "no-grey": "rewards without `reward.grey_layer`",
     "plain": "rewards without both",
+    "local": "rewards by local statistics",
+    "global": "rewards by whole images' statistics",
 }
-SWEPT = ("mirror", "grey_layer")  # fields of a branch that sweeps go by
+SWEPT = ("mirror", "grey_layer", "local_statistics")  # fields of a branch that sweeps go by
 Load = Callable[[Config, Path], Domains]
 Judge = Callable[[Domains, Config], Scorer]
 
@@ -177,7 +183,9 @@ class Study:
             for weights in sorted((self.folder / "derainers").glob("*.pt")):
                 trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
                 judged = trainer.scorer, trainer.pool, trainer.device, reward
-                sweep(trainer.derainer, trainer.domains.rainy, range(len(trainer.domains.rainy)), *judged)
+                everything = range(len(trainer.domains.rainy))
+                window = sweep_window_of(like.config)
+                sweep(trainer.derainer, trainer.domains.rainy, everything, *judged, window=window)
             save_state(file, trainer.pool.state_dict())
             print(f"seed {self.seed}, {file.stem}: {seeded:.0%} seeded, {share(trainer):.0%} rewarded", flush=True)
         state: dict[str, Any] = torch.load(file, weights_only=True)
@@ -186,9 +194,12 @@ class Study:
     def _note(self, row: str, trainer: Trainer, seconds: float | None, more: dict[str, Any] | None = None) -> None:
         figures: dict[str, Any] = dict(more or {})
         figures["psnr"] = validate(trainer.derainer, self.domains.val or [], trainer.device)["psnr_rgb"]
-        figures["disagreement"] = disagreement(trainer)
+        given = trainer.derainer, self.domains.val or [], trainer.config.crop, trainer.device
+        figures["disagreement"] = disagreement(*given)
+        if has_windows(trainer.derainer):
+            figures["with windows"] = disagreement(*given, int(PER_CROP * trainer.config.crop))
         figures |= {"rewarded": share(trainer), "cpu seconds": seconds}
-        write_sheet(trainer, self.folder / f"{row.replace(' ', '-').replace('`', '').replace(',', '')}.png")
+        write_sheet(trainer, self.folder / f"{re.sub('[^A-Za-z0-9_.-]+', '-', row)}.png")
         self.figures["rows"][row] = figures
         self._write()
         told = "" if seconds is None else f", {seconds:.3f} CPU s an iteration"

@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
 _LATER = {
     "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards", "pasted_floor"),
     "optim": ("warmup", "betas", "weight_decay", "halve_every", "fake_buffer"),
-    "reward": ("first", "newest", "toolbox"),
+    "reward": ("first", "newest", "toolbox", "local_statistics"),
 }
 
 

@@ -250,6 +250,11 @@ class RewardConfig(Section):
     )
     sweep_images: int = Field(1000, ge=1, description="Most rainy images per sweep; larger sets roll over.")
     margin: float = Field(0.0, ge=0, description="A new version must beat the stored score by more than this.")
+    local_statistics: bool = Field(
+        False,
+        description="Sweeps derain with local statistics, in windows of 1.5 crops: what a derainer with instance "
+        "normalisation makes of a whole photograph is then nearer to what it makes of crops.",
+    )
     mirror: bool = Field(
         False, description="A reward is the mean of the derained image and of its mirror image's, mirrored back."
     )

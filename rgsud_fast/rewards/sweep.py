@@ -16,7 +16,7 @@ from ..data import ImageSet, to_batch
 from ..iqa import Plausibility, Scorer
 from ..iqa.judge import knows_where
 from ..methods.pasting import rain_light
-from ..networks import evaluating
+from ..networks import evaluating, local_statistics
 from ..networks.tiles import Network, run_tiled, window_of
 from ..networks.toolbox import Chain, load_box
 from ..ops import RemovedLayer, removed_layer, reward_candidate
@@ -65,6 +65,7 @@ def sweep(
     device: torch.device,
     reward: RewardConfig,
     watch: Watch = nobody,
+    window: int = 0,
 ) -> tuple[Sweep, list[int]]:
     """Offer the derainer's present output on whole images to the pool, and after it the toolbox's where there is one.
 
@@ -81,6 +82,7 @@ def sweep(
         device: where networks and pool live.
         reward: the guards, what is done to a candidate, and what becomes of older versions.
         watch: told how many images are done.
+        window: side of the windows of local statistics, in pixels; 0: none.
 
     Returns:
         What it did, and the place in OUTCOMES of each image.
@@ -89,7 +91,7 @@ def sweep(
     box = open_toolbox(reward, device)
     if reward.decay:
         pool.decay(reward.decay * getattr(scorer, "unit", 1.0))
-    with evaluating(derainer):
+    with evaluating(derainer), local_statistics(derainer, window):
         for index in watched(indices, watch):
             image = to_device(to_batch(rainy[index]), device)
             if reward.rescore:

@@ -26,7 +26,7 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
-from .validation import window_of
+from .validation import sweep_window_of, window_of
 
 if TYPE_CHECKING:
     from ..runs.folder import RunFolder
@@ -198,7 +198,8 @@ def _rewards(trainer: Trainer) -> list[Row]:
     for place in range(len(OUTCOMES)):
         for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
             rainy = to_batch(trainer.domains.rainy[index], trainer.device)
-            with evaluating(trainer.derainer) as network:
+            window = sweep_window_of(trainer.config)
+            with evaluating(trainer.derainer) as network, local_statistics(network, window):
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
             stored, score = _reward(trainer, index, "nothing")

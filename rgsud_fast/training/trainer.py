@@ -25,6 +25,7 @@ from ..system.watch import Watch, nobody, watched
 from .feed import Feed
 from .reward_stages import RewardStages
 from .step import TrainStep
+from .validation import sweep_window_of
 
 
 class Iteration(NamedTuple):
@@ -186,7 +187,7 @@ class Trainer:
         self.sweeps += 1
         own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
-        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch)
+        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch, sweep_window_of(self.config))
         for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
         done = summary_of([self.outcomes[index] for index in indices], self.pool)

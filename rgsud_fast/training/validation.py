@@ -41,3 +41,8 @@ def validate(
 def window_of(config: Config) -> int:
     """Side of the windows of local statistics in validations; 0 where they are off."""
     return int(PER_CROP * config.crop) if config.val_local_statistics else 0
+
+
+def sweep_window_of(config: Config) -> int:
+    """The same in sweeps."""
+    return int(PER_CROP * config.crop) if config.reward.local_statistics else 0
