@@ -38,7 +38,7 @@ class NetworkConfig(Section):
         0.1,
         ge=0,
         description="Factor on the first weights of the last convolution of a derainer other than NAFNet, so that it "
-        "begins near the photograph.",
+        "begins near the photograph; with csud.residual of NAFNet too.",
     )
     checkpoint: Literal["none", "block"] = Field(
         "none",
