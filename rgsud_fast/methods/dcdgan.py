@@ -17,12 +17,15 @@ from ..config import Config
 from ..networks.projector import Projector
 from . import losses
 from .cut import layered_nce
-from .cyclegan import PAINTERS, paint, rain_from, reads, warm
+from .cyclegan import PAINTERS as PAINTERS
+from .cyclegan import paint as paint
+from .cyclegan import rain_from as rain_from
+from .cyclegan import reads as reads
+from .cyclegan import warm as warm
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Pace, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .translation import feature_channels, feature_places, translators_and_judges
 
-__all__ = ["PAINTERS", "paint", "rain_from", "reads", "warm"]  # as CycleGAN's
 NAME = "dcdgan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter", "projector", "painter_projector")
 JUDGES: tuple[str, ...] = ("clean_judge", "rainy_judge")
@@ -47,10 +50,10 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
         UserError: the user's own derainer has no place here, whose features are compared.
     """
     sizes = config.dcdgan
-    *translators, clean_judge, rainy_judge = translators_and_judges(config, sizes, 2, derainer)
+    translator, painter, clean_judge, rainy_judge = translators_and_judges(config, sizes, 2, derainer)
     channels = feature_channels(sizes)[FIRST_LAYER:]
-    projectors = [Projector(channels, sizes.projector) for _ in translators]
-    return Networks(*translators, *projectors, clean_judge, rainy_judge)
+    projector, painter_projector = (Projector(channels, sizes.projector) for _ in range(2))
+    return Networks(translator, painter, projector, painter_projector, clean_judge, rainy_judge)
 
 
 def trained(config: Config) -> tuple[str, ...]:
