@@ -38,12 +38,15 @@ class Networks(NamedTuple):
 
 
 def build(config: Config, derainer: nn.Module | None = None) -> Networks:
-    """The three networks, their weights drawn in this order."""
+    """The three networks, their weights drawn in this order.
+
+    T keeps PyTorch's first weights, as published: scaled by fan-in its first step of Adam changes images fivefold.
+    """
     sizes = config.csud
     transfer = Transfer(sizes.width, sizes.blocks, sizes.residual)
     own = configured_derainer(config.network) if derainer is None else derainer
     nets = Networks(own, transfer, Discriminator(sizes.judge_width))
-    initialize(nets[1:], config.network.initialization)
+    initialize([nets.rainy_judge], config.network.initialization)
     transfer.start_near_identity()
     return nets
 
@@ -85,7 +88,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
         terms["background_guidance"] = losses.background_guidance(pseudo_rainy, clean)
     terms |= reinforcement(inputs, derained, config, guidance)
     if switched:
-        terms["switch"] = losses.masked_l1(made[6], rainy, inputs["improved"])
+        terms["switch"] = losses.masked_l1(made[6], rainy, inputs["improved"], inputs.get("rewarded"))
     judged = {"rainy_judge": Judged(inputs["reals"], pseudo_rainy)}
     return Step(weigh(weighted(terms, config)), terms, judged)
 

@@ -64,7 +64,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
         terms["identity"] = F.l1_loss(nets.derainer(clean), clean) + F.l1_loss(nets.painter(rainy), rainy)
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
-        terms["switch"] = losses.masked_l1(nets.painter(inputs["rewards"]), rainy, inputs["improved"])
+        again = nets.painter(inputs["rewards"])
+        terms["switch"] = losses.masked_l1(again, rainy, inputs["improved"], inputs.get("rewarded"))
     judged = {
         "clean_judge": Judged(inputs["clean_reals"], derained),
         "rainy_judge": Judged(inputs["reals"], painted),

@@ -93,7 +93,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
         terms["frequency"] = frequency(derained, clean) + frequency(painted, rainy)
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch and weights.switch:
-        terms["switch"] = losses.masked_l1(nets.painter(inputs["rewards"]), rainy, inputs["improved"])
+        again = nets.painter(inputs["rewards"])
+        terms["switch"] = losses.masked_l1(again, rainy, inputs["improved"], inputs.get("rewarded"))
     judged = {
         "clean_judge": Judged(inputs["clean_reals"], derained),
         "rainy_judge": Judged(inputs["reals"], painted),

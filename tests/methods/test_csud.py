@@ -125,6 +125,13 @@ def test_each_term_reaches_the_networks_that_it_should(setting):
         assert got == (*wanted, False), name
 
 
+def test_reward_and_switch_are_means_over_the_rewards_of_all_ranks(setting):
+    config, nets, inputs = setting
+    alone, shared = (csud.step(nets, 2, inputs | more, config).terms for more in ({}, {"rewarded": torch.tensor(2.0)}))
+    for name in ("reward", "switch"):
+        torch.testing.assert_close(shared[name], alone[name] / 2)
+
+
 def test_unused_terms_and_the_switch_are_fields(setting):
     config, nets, inputs = setting
     quiet = config.model_copy(update={"csud": config.csud.model_copy(update={"background_guidance": 0, "switch": 0})})
@@ -149,7 +156,7 @@ def trainer_of(seed: int = 0) -> Trainer:
     torch.manual_seed(seed)
     arrays = [torch.randint(0, 256, (40, 40, 3), dtype=torch.uint8).numpy() for _ in range(3)]
     images = FolderSet.from_arrays(["a", "b", "c"], arrays)
-    optim = {"discriminator_warmup": 0, "ema_decay": 0.9}
+    optim = {"discriminator_warmup": 0, "warmup": 0, "ema_decay": 0.9}  # else skipped steps raise the rate
     config = Config(preset="small", method="csud", batch=2, crop=32, csud=TINY, network=TINY_NETWORKS, optim=optim)
     return Trainer(config, Domains(images, images), make_scorer(darkness, images, images), torch.device("cpu"))
 

@@ -182,6 +182,15 @@ def test_permuted_batches_permute_the_contrast(setting):
     torch.testing.assert_close(whole, sum(each) / 2)
 
 
+def test_reward_and_switch_are_means_over_the_rewards_of_all_ranks(setting):
+    config, nets, inputs = setting
+    alone, shared = (
+        dcdgan.step(nets, 2, inputs | more, config).terms for more in ({}, {"rewarded": torch.tensor(2.0)})
+    )
+    for name in ("reward", "switch"):
+        torch.testing.assert_close(shared[name], alone[name] / 2)
+
+
 def test_unused_terms_and_the_switch_are_fields_of_weight_0(setting):
     config, nets, inputs = setting
     assert {name: getattr(Config(method="dcdgan").dcdgan, name) for name in UNUSED} == dict.fromkeys(UNUSED, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sweeps import CPU, PAPER, Darken
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
@@ -16,34 +17,6 @@ from rgsud_fast.ops import removed_layer
 from rgsud_fast.rewards.first import first_reward, oriented_layer
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.rewards.sweep import OUTCOMES, candidate, judge, offer_first, sweep, verdict
-
-SIZES = [(40, 50), (64, 48), (40, 50)]
-CPU = torch.device("cpu")
-PAPER = RewardConfig()
-
-
-class Darken(nn.Module):
-    """A derainer whose output is its input times a factor."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(factor))
-
-    def forward(self, image):
-        assert not self.training
-        return image * self.factor
-
-
-@pytest.fixture
-def rainy():
-    generator = np.random.default_rng(0)
-    arrays = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    return FolderSet.from_arrays(["a", "b", "c"], arrays)
-
-
-@pytest.fixture
-def darkness(rainy):
-    return make_scorer(lambda images: -images.mean(dim=(1, 2, 3)), rainy, rainy)
 
 
 def test_a_sweep_fills_the_pool_and_a_better_derainer_replaces_the_entries(rainy, darkness):
