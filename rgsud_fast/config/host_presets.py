@@ -49,8 +49,8 @@ _CSUD: dict[str, Any] = {
     "stage1_iterations": 100_000,
     "stage2_iterations": 25_000,
 }
-# The transfer network has no normalisation, so it rises to its rate. First rewards are better than what two cores derain
-# by these two methods in minutes: the better score stays, where the newest would replace it at the first sweep.
+# The transfer network has no normalisation, so it rises to its rate. First rewards are better than what two cores
+# derain by these two methods in minutes: the better score stays, where the newest would replace it at the first sweep.
 _SMALL_CSUD: dict[str, Any] = _SMALL | {
     "network": {
         "derainer_width": 12,
