@@ -5,8 +5,8 @@
 
 DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered
 rain and the other half of the clean images, so that the truth behind every training image is known; no validation scene
-is there. `gain` trains stage 1 once per seed, and two stages 2 of equal length from it. Stage 1 is kept in --out and
-not trained again. Prints Markdown tables; --json also writes the figures.
+is there; `finpercep`, without a file, is fitted as in a run. `gain` trains stage 1 once per seed, and stages 2 of equal
+length from it. Stage 1 is kept in --out and not trained again. Prints Markdown tables; --json also writes the figures.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from seeds import paired_difference, parse_arguments, snapshot
+from seeds import paired_difference, parse_arguments
+from stages import scorer_of, stage1, stages2
 from torch import Tensor
 
-from rgsud_fast.config import Config, load_config, merge
-from rgsud_fast.data import Domains, FolderSet, Pair, load_domains, read_image, to_batch, to_tensor
+from rgsud_fast.config import load_config
+from rgsud_fast.data import Domains, FolderSet, Pair, read_image, to_batch, to_tensor
 from rgsud_fast.data.demo import near_rain
 from rgsud_fast.data.listing import list_images
 from rgsud_fast.data.rain import render_rain
-from rgsud_fast.iqa import Scorer, make_scorer, validity
+from rgsud_fast.iqa import FinpercepScorer, validity
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.networks import evaluating
+from rgsud_fast.rewards.own_faults import OwnFaults, fit_in_run, painted_pairs
 from rgsud_fast.rewards.pool import RewardPool
-from rgsud_fast.rewards.sweep import candidate, sweep
+from rgsud_fast.rewards.sweep import candidate
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import write_text
 from rgsud_fast.training.trainer import Trainer
-from rgsud_fast.training.validation import validate
 
 WITHOUT: dict[str, Any] = {"loss": {"reward": 0.0}, "reward": {"switch": False}}
 PLAIN: dict[str, Any] = {"reward": {"mirror": False, "grey_layer": False}}  # rewards as the derainer leaves them
@@ -62,6 +63,9 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
     scorers = {name: scorer_of(name, domains, config) for name in args.scorers}
+    for scorer in scorers.values():
+        if isinstance(scorer, FinpercepScorer) and not scorer.networks:
+            _fit_as_in_a_run(scorer, trainer, snapshots)
     pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
@@ -92,6 +96,16 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
         found[-1] |= ranking(scores[name], psnrs) | {"keep": config.reward.keep, "plain": plain.mean().item()}
         found[-1] |= {"rewards": rewards.mean().item(), "chosen": best.mean().item()}
     return found
+
+
+def _fit_as_in_a_run(scorer: FinpercepScorer, trainer: Trainer, snapshots: list[Path]) -> None:
+    """Fit FinPercep-RM as a run does: to the clean domain, whose rain is not scored, and to the snapshots' faults."""
+    own = OwnFaults(trainer.domains.clean, trainer.config.seed, None)
+    for step, weights in enumerate(snapshots):
+        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
+        own.keep(trainer.derainer, step, trainer.device)
+    painted = painted_pairs(trainer.nets, trainer.domains.rainy, trainer.domains.clean, True, trainer.device)
+    fit_in_run(scorer, own, painted, trainer.config.seed, 0, trainer.device)
 
 
 def reward_of(pool: RewardPool, index: int) -> Tensor:
@@ -136,62 +150,9 @@ def mean_ranks(values: Tensor) -> Tensor:
 
 def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Validation PSNR after stage 2 with rewards, with plain ones, and without, from the same stage 1."""
-    data = {
-        "rainy": args.data / "rain100l/train_rainy",
-        "clean": args.data / "clean",
-        "val_rainy": args.data / "rain100l/val/rainy",
-        "val_clean": args.data / "rain100l/val/clean",
-    }
-    base = {"preset": "small-gan", "seed": seed, "data": data}
-    config = load_config(base)
-    domains = load_domains(config.data, args.out / f"cache-{seed}", print)
-    first = Trainer(config, domains, scorer_of(args.scorer, domains, config), pick_device(config.device))
-    folder = args.out / f"gain-{seed}"
-    snapshots = stage1(first, folder)
-    state = torch.load(folder / "state.pt", weights_only=True)
-    figures: dict[str, Any] = {"seed": seed}
-    for name, change in {"with rewards": {}, "with plain rewards": PLAIN, "without": WITHOUT}.items():
-        if name not in args.branches:
-            continue
-        config = load_config(merge(base, change))
-        trainer = Trainer(config, domains, scorer_of(args.scorer, domains, config), pick_device(config.device))
-        trainer.load_state_dict(snapshot(state) | {"pool": trainer.pool.state_dict()})
-        if "end of stage 1" not in figures:
-            figures["end of stage 1"] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
-        if config.loss.reward:
-            replay(trainer, snapshots)
-            figures[f"{name}: images"] = int(trainer.pool.filled.sum()) / len(domains.rainy)
-        while trainer.step < config.iterations:
-            if trainer.sweep_due() and config.loss.reward:
-                trainer.sweep()
-            trainer.iterate()
-        figures[name] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
-        print(f"seed {seed}, {name}: {figures[name]:.3f} dB", flush=True)
-    return figures
-
-
-def stage1(trainer: Trainer, folder: Path) -> list[Path]:
-    """Train stage 1 and keep the derainer of every sweep and of the end; the sweeps themselves change no weight."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "state.pt").exists():
-        while trainer.step < trainer.config.stage1_iterations:
-            if trainer.sweep_due():
-                torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
-            trainer.iterate()
-        torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
-        torch.save(trainer.state_dict(), folder / "state.pt")
-    return sorted(folder.glob("step-*.pt"))
-
-
-def replay(trainer: Trainer, snapshots: list[Path]) -> None:
-    """Do the sweeps of stage 1 by the derainers they were done by."""
-    now = snapshot(trainer.derainer.state_dict())
-    for weights in snapshots[:-1]:  # the last is the end of stage 1, where no sweep is due
-        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
-        everything = range(len(trainer.domains.rainy))
-        judged = trainer.scorer, trainer.pool, trainer.device, trainer.config.reward
-        sweep(trainer.derainer, trainer.domains.rainy, everything, *judged)
-    trainer.derainer.load_state_dict(now)
+    changes: dict[str, dict[str, Any]] = {"with rewards": {}, "with plain rewards": PLAIN, "without": WITHOUT}
+    branches = {name: (args.scorer, change) for name, change in changes.items() if name in args.branches}
+    return stages2(args, seed, branches)
 
 
 def render_data(data: Path) -> Domains:
@@ -205,11 +166,6 @@ def render_data(data: Path) -> Domains:
     names = [str(i) for i in range(len(images))]
     pairs = [Pair(name, one, other) for name, one, other in zip(names[::2], rainy, wet, strict=True)]
     return Domains(FolderSet.from_arrays(names[::2], rainy), FolderSet.from_arrays(names[1::2], dry), pairs)
-
-
-def scorer_of(name: str, domains: Domains, config: Config) -> Scorer:
-    """The scorer of that name, fitted to the domains where it is a fitted one."""
-    return make_scorer(name, domains.rainy, domains.clean, config.seed, pick_device(config.device))
 
 
 def choice_table(figures: list[dict[str, Any]]) -> str:
@@ -263,6 +219,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
     parser.add_argument("--scorer", default="domain", help="of the rewards of gain, such as finpercep:FILE")
+    parser.add_argument("--stage1", type=int, help="iterations of gain; default: the preset's")
+    parser.add_argument("--stage2", type=int, help="iterations of gain; default: the preset's")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)
