@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from seeds import paired_difference, parse_arguments
 from stages import scorer_of, stage1, stages2
-from torch import Tensor
+from torch import Tensor, nn
 
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Domains, FolderSet, Pair, read_image, to_batch, to_tensor
@@ -28,6 +28,9 @@ from rgsud_fast.data.demo import near_rain
 from rgsud_fast.data.listing import list_images
 from rgsud_fast.data.rain import render_rain
 from rgsud_fast.iqa import FinpercepScorer, validity
+from rgsud_fast.iqa.finpercep.figures import SPOILED
+from rgsud_fast.iqa.finpercep.fit import auc
+from rgsud_fast.iqa.finpercep.generated import spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.networks import evaluating
 from rgsud_fast.rewards.own_faults import OwnFaults, fit_in_run, painted_pairs
@@ -59,13 +62,13 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Per score: validity, rank correlation with PSNR over snapshots, PSNR of its choice beside last, mean, oracle."""
     domains = render_data(args.data)
     truths = [pair.clean for pair in domains.val or []]
-    config = load_config({"preset": "small-gan"})
+    config = load_config({"preset": "small-gan"} | _shorter(args))
     trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
     scorers = {name: scorer_of(name, domains, config) for name in args.scorers}
     for scorer in scorers.values():
         if isinstance(scorer, FinpercepScorer) and not scorer.networks:
-            _fit_as_in_a_run(scorer, trainer, snapshots)
+            _fit_as_in_a_run(scorer, trainer, snapshots, args.fit)
     pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
@@ -93,19 +96,42 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
         pool, clean = pools[name], [to_batch(truth) for truth in truths]
         rewards = torch.cat([psnr(reward_of(pool, i), truth) for i, truth in enumerate(clean)])
         best = torch.cat([psnr(to_tensor(pool.best(i)[0].cpu().numpy())[None], t) for i, t in enumerate(clean)])
+        if isinstance(scorer, FinpercepScorer):
+            found[-1] |= _map_quality(scorer, trainer.derainer, domains)
         found[-1] |= ranking(scores[name], psnrs) | {"keep": config.reward.keep, "plain": plain.mean().item()}
         found[-1] |= {"rewards": rewards.mean().item(), "chosen": best.mean().item()}
     return found
 
 
-def _fit_as_in_a_run(scorer: FinpercepScorer, trainer: Trainer, snapshots: list[Path]) -> None:
+def _shorter(args: argparse.Namespace) -> dict[str, Any]:
+    """Fewer iterations of stage 1, with a sweep each sixth of them; nothing where none are asked for."""
+    if not args.stage1:
+        return {}
+    return {"stage1_iterations": args.stage1, "reward": {"sweep_every": max(args.stage1 // 6, 1)}}
+
+
+def _fit_as_in_a_run(scorer: FinpercepScorer, trainer: Trainer, snapshots: list[Path], iterations: int) -> None:
     """Fit FinPercep-RM as a run does: to the clean domain, whose rain is not scored, and to the snapshots' faults."""
     own = OwnFaults(trainer.domains.clean, trainer.config.seed, None)
     for step, weights in enumerate(snapshots):
         trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
         own.keep(trainer.derainer, step, trainer.device)
     painted = painted_pairs(trainer.nets, trainer.domains.rainy, trainer.domains.clean, True, trainer.device)
-    fit_in_run(scorer, own, painted, trainer.config.seed, 0, trainer.device)
+    fit_in_run(scorer, own, painted, trainer.config.seed, iterations, trainer.device)
+
+
+def _map_quality(scorer: FinpercepScorer, derainer: nn.Module, domains: Domains) -> dict[str, float]:
+    """AUC of the map and its correlation with the truth, on what the last snapshot makes of the rainy images."""
+    maps, truths = [], []
+    for i, pair in enumerate(domains.val or []):
+        rainy, clean = to_batch(domains.rainy[i]), to_batch(pair.clean)
+        with evaluating(derainer):
+            derained = derainer(rainy).clamp(0, 1)
+        maps.append(scorer.map(derained, rainy).flatten())
+        truths.append(spoiled_truth(derained, clean).flatten())
+    found, truth = torch.cat(maps), torch.cat(truths)
+    correlation = float(torch.corrcoef(torch.stack([found, truth]))[0, 1])
+    return {"map AUC": auc(found, truth > SPOILED), "map correlation": correlation}
 
 
 def reward_of(pool: RewardPool, index: int) -> Tensor:
@@ -219,8 +245,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
     parser.add_argument("--scorer", default="domain", help="of the rewards of gain, such as finpercep:FILE")
-    parser.add_argument("--stage1", type=int, help="iterations of gain; default: the preset's")
-    parser.add_argument("--stage2", type=int, help="iterations of gain; default: the preset's")
+    parser.add_argument("--stage1", type=int, help="iterations of stage 1; default: the preset's")
+    parser.add_argument("--stage2", type=int, help="iterations of gain's stage 2; default: the preset's")
+    parser.add_argument("--fit", type=int, default=0, help="iterations of the fit of finpercep; 0: 1,500")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)

@@ -15,7 +15,7 @@ from .generated import Batch, Material, draw_batch
 from .scorer import FinpercepScorer
 
 SPOILED = 0.15  # of the truth, above which a pixel counts as spoiled
-SAMPLES = 32
+SAMPLES = 96
 BLOCK = 64  # side of a faulty block, in pixels
 
 
@@ -24,7 +24,7 @@ class Figures(NamedTuple):
 
     auc_swapped: float  # of the map against the truth, swapped regions
     auc_whole: float  # the same on whole weak results: far less means that the seams of a swap were learned
-    clean_over_swapped: float  # share of samples whose scores are in this order
+    clean_over_swapped: float  # share of samples whose S are in this order
     swapped_over_weak: float
     mean_clean: float  # mean of the map; of nearly clean images it should be small
     mean_weak: float
@@ -54,9 +54,9 @@ def figures_of(scorer: FinpercepScorer, material: Material, seed: int = 1, sampl
 
 
 def scores_and_maps(scorer: FinpercepScorer, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Scores [N] and maps [N, 1, H, W] of images of a batch, on the CPU."""
+    """S [N] and maps [N, 1, H, W] of images of a batch, on the CPU; the penalties know nothing of the order asked."""
     device = scorer.reference.device
-    scores, spoiled = scorer.score_and_map(images.to(device), batch.rainy.to(device))
+    scores, spoiled = scorer.parts(images.to(device), batch.rainy.to(device))
     return scores.cpu(), spoiled.cpu()
 
 

@@ -21,7 +21,8 @@ from .network import ScoreNet
 
 VERSION = 1
 WEIGHTS = ((1.0, 0.0), (0.85, 0.15), (0.65, 0.35), (0.5, 0.5))  # of score and map, by stage; stage 0 is the base score
-PENALTY = 0.05  # of the plausibility's weights: scores span 1 here, logits 20
+SPAN = 0.05  # of the scores here, 1, over that of logits, 20
+PENALTY = 0.01  # of the plausibility's weights: with SPAN it ranks results worse than S and M alone (docs/finpercep.md)
 LARGEST, WINDOW = 1024**2, 512  # pixels of an image that is done whole, and the side of the windows of larger ones
 OVERLAP = 32
 ANCHORS = (0.5, 0.95)  # of the lowest and the highest rank of the base score: below them there is room for faults
@@ -29,7 +30,7 @@ TOP = 0.01  # share of the most spoiled pixels that the reward's gradient acts o
 
 
 class FinpercepScorer:
-    """R_k = l1 S + l2 (1 - P(M)) - 0.05 penalty(rainy - image), with the score S and the map M of stage k's network.
+    """R_k = l1 S + l2 (1 - P(M)) - 0.01 penalty(rainy - image), with the score S and the map M of stage k's network.
 
     P is the mean of the highest share `map_top` of the map's pixels. Stage 0 is the base score, which knows no map. A
     score of one stage says nothing beside a score of another.
@@ -84,7 +85,7 @@ class FinpercepScorer:
     @property
     def unit(self) -> float:
         """What is as much here as 1 is of the base score's logits: `reward.decay` is taken times this."""
-        return PENALTY if self.maps else 1.0
+        return SPAN if self.maps else 1.0
 
     def score(self, images: Tensor, rainy: Tensor | None = None, layer: RemovedLayer | None = None) -> Tensor:
         """Score each image by itself; see `Scorer.score`.
