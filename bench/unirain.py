@@ -1,11 +1,15 @@
-"""UniRain: experts, weights of types, and costs.
+"""UniRain: experts, weights of types, judges, retrieval, distilled data, and costs.
 
     python bench/unirain.py moe --seeds 0 1 2      # soft and hard levels, beside NAFNets of equal blocks and size
     python bench/unirain.py reweight --seeds 0 1   # off, released, steady, printed: PSNR by type, and their spread
-    python bench/unirain.py cost                   # a step with experts against NAFNet's
+    python bench/unirain.py judges                 # planted faults by specialist, trusted loss, a foreign set
+    python bench/unirain.py retrieval              # share of the query's type among what is found, level by level
+    python bench/unirain.py distilled --seeds 0 1  # trained on good, merged and distilled pairs: one budget
+    python bench/unirain.py cost                   # a step with experts against NAFNet's; an index, a pair, a search
 
 DIR (--data, $RGSUD_DATA) holds clean: half of its scenes are rendered in all four types to train on, the others to
-measure. All take the preset unirain-small with --iterations.
+measure. All that train take the preset unirain-small with --iterations. Judges and retrieval also take real_rain and
+rain100l, and keep their index in --out.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,9 +27,12 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent / "studies"))
+import distillation
+
 import rgsud_fast
 from rgsud_fast.config import load_config
-from rgsud_fast.config.rain_types import RAIN_TYPES
+from rgsud_fast.config.rain_types import FIT_ITERATIONS, RAIN_TYPES
 from rgsud_fast.data import list_images
 from rgsud_fast.methods.reweighting import type_weights
 from rgsud_fast.networks.known import configured_derainer
@@ -156,12 +164,28 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--derainer", choices=["moe", "nafnet"], default="nafnet", help="Of reweight.")
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=Path("runs/unirain"), help="Where indices and sets go.")
+    parser.add_argument("--fit", type=int, default=FIT_ITERATIONS, help="Iterations of what tells types apart.")
+    parser.add_argument("--spoiled", type=int, default=8, help="Pairs of each type that get each fault.")
+    parser.add_argument("--device", default="cpu", help="Of judges and retrieval.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {"moe": moe, "reweight": reweight, "cost": cost}
+def costs(args: argparse.Namespace) -> dict[str, Any]:
+    """Of a step, and of distillation."""
+    return cost(args) | distillation.cost(args)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "moe": moe,
+    "reweight": reweight,
+    "judges": distillation.judges,
+    "retrieval": distillation.retrieval,
+    "distilled": distillation.distilled,
+    "cost": costs,
+}
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import Config, load_config
+    from .distillation.distil import distil
+    from .distillation.index import index
     from .inference.derain import derain
     from .inference.evaluate import evaluate
     from .inference.export import export
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "config",
     "load_config": "config",
+    "index": "distillation.index",
+    "distil": "distillation.distil",
     "train": "training",
     "derain": "inference.derain",
     "evaluate": "inference.evaluate",
@@ -42,9 +46,11 @@ __all__ = [
     "Config",
     "__version__",
     "derain",
+    "distil",
     "evaluate",
     "export",
     "fit_finpercep",
+    "index",
     "info",
     "load_config",
     "publish",

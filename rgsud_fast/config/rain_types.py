@@ -13,6 +13,7 @@ RAIN_TYPES: dict[RainType, str] = {
     "nrs": "streaks by night",
     "nrd": "drops by night",
 }
+FIT_ITERATIONS = 1000  # of what tells the types of photographs apart
 UNKNOWN = -1  # in place of a type's number, its place in RAIN_TYPES
 
 

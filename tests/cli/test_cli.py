@@ -190,6 +190,7 @@ def test_a_flag_for_what_is_told_by_its_place_and_for_an_open_page(capsys):
         ("rain", "RUN, CLEAN, RAINY, OUT"),
         ("rain a b", "RAINY, OUT"),
         ("render a", "OUT"),
+        ("index a", "OUT"),
         ("score", "IMAGES, --metric METRIC"),
         ("score x", "--metric METRIC"),
         ("publish a", "OWNER/REPO"),
