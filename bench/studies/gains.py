@@ -95,9 +95,18 @@ class Study:
             base["network"] = {"derainer": args.derainer}
         if args.iterations:
             base |= dict(zip(("stage1_iterations", "stage2_iterations"), args.iterations, strict=True))
-        for change in (*args.set, *changes):
+        for change in (self._scaled(), *args.set, *changes):
             base = merge(base, change)
         return load_config(base)
+
+    def _scaled(self) -> dict[str, Any]:
+        """What follows the length of stage 1 where rain is pasted: sweeps as often and a rise as long as the preset's."""
+        preset = load_config({"method": self.args.method, "preset": self.preset})
+        if not (self.args.iterations and preset.loss.pasted and preset.reward.sweep_every):
+            return {}
+        share = self.args.iterations[0] / preset.stage1_iterations
+        every = max(round(share * preset.reward.sweep_every), 1)
+        return {"reward": {"sweep_every": every}, "optim": {"warmup": round(share * preset.optim.warmup)}}
 
     def run(self) -> dict[str, Any]:
         """Train what is not trained yet; returns all figures."""
