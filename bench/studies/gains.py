@@ -100,7 +100,7 @@ class Study:
         return load_config(base)
 
     def _scaled(self) -> dict[str, Any]:
-        """What follows the length of stage 1 where rain is pasted: sweeps as often and a rise as long as the preset's."""
+        """What follows the length of stage 1 where rain is pasted: as many sweeps and as long a rise as by it."""
         preset = load_config({"method": self.args.method, "preset": self.preset})
         if not (self.args.iterations and preset.loss.pasted and preset.reward.sweep_every):
             return {}
