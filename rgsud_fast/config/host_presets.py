@@ -50,7 +50,7 @@ _CSUD: dict[str, Any] = {
     "stage2_iterations": 25_000,
 }
 # The transfer network has no normalisation, so it rises to its rate. First rewards are better than what two cores
-# derain by these two methods in minutes: the better score stays, where the newest would replace it at the first sweep.
+# derain by CSUD, DCD-GAN and NLCL in minutes: the better one stays, where the newest would replace it at a sweep.
 _SMALL_CSUD: dict[str, Any] = _SMALL | {
     "network": {
         "derainer_width": 12,
@@ -88,8 +88,9 @@ _NLCL: dict[str, Any] = _PAPER | {
     "stage1_iterations": 42_000,
 }
 _SMALL_NLCL: dict[str, Any] = _SMALL | {
+    "reward": _SMALL_CSUD["reward"],
     "nlcl": _NARROW
-    | {"blocks": 6, "patch": 8, "reach": 12, "patches": 48, "rain_patches": 32, "projector": 64, "judge_layers": 4}
+    | {"blocks": 6, "patch": 8, "reach": 12, "patches": 48, "rain_patches": 32, "projector": 64, "judge_layers": 4},
 }
 
 # 400 epochs.
@@ -116,6 +117,33 @@ _SMALL_DERAINCYCLEGAN: dict[str, Any] = _SMALL | {
     }
 }
 
+# UniRain's training, on this package's derainers; its epochs are of a set that nobody has.
+UNIRAIN: dict[str, Any] = {
+    "method": "unirain",
+    "batch": 8,
+    "crop": 128,
+    "network": {"derainer": "moe", "derainer_middle": 8},
+    "optim": {"learning_rate": 2e-4, "final_learning_rate": 1e-6, "algorithm": "adamw", "weight_decay": 0.01},
+    "reweight": {"every": 5000},
+    "stage1_iterations": 300_000,
+    "stage2_iterations": 0,
+}
+UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
+    "crop": 64,
+    "network": {
+        "derainer": "moe",
+        "derainer_width": 12,
+        "derainer_encoder": [1, 1],
+        "derainer_middle": 1,
+        "derainer_decoder": [1, 1],
+    },
+    "optim": UNIRAIN["optim"] | {"learning_rate": 5e-4, "ema_decay": 0.995},
+    "reweight": {"every": 100},
+    "stage1_iterations": 4000,
+    "val_every": 1000,
+    "save_every": 500,
+}
+
 HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its part of `paper`, and of the others
     "cyclegan": (_PAPER, _SMALL | {"cyclegan": _NARROW | {"cycle": 4.0, "identity": 2.0}}),
     "csud": (_CSUD, _SMALL_CSUD),
@@ -125,6 +153,7 @@ HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its pa
         _SMALL | {"cut": _NARROW | {"projector": 64, "patches": 64}},
     ),
     "nlcl": (_NLCL, _SMALL_NLCL),
+    "unirain": (UNIRAIN, UNIRAIN_SMALL),
     "deraincyclegan": (_DERAINCYCLEGAN, _SMALL_DERAINCYCLEGAN),
 }
 
@@ -132,7 +161,7 @@ HOSTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # by method: its pa
 def host_preset(preset: str, method: str) -> dict[str, Any]:
     """The base values of a method that is not RGSUD, for a preset that exists."""
     whole, small = HOSTS[method]
-    if preset == "paper":
+    if preset in ("paper", "unirain"):
         return whole
     more: dict[str, dict[str, Any]] = {"demo": {"data": {"demo": True}}, "medium": {"stage1_iterations": 20_000}}
     return small | more.get(preset, {})

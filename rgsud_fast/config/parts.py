@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan"]
+MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan", "unirain"]
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
@@ -63,6 +63,7 @@ PARTS: dict[str, dict[str, Part]] = {
         "projector": _PROJECTOR,
         "clean_judge": _CLEAN_JUDGE,
     },
+    "unirain": {"derainer": _DERAINER},
     "csud": {
         "derainer": _DERAINER,
         "transfer": Part(

@@ -10,6 +10,10 @@ from .load import flatten_fields
 from .parts import MethodName
 
 _REWARD_LOSS = ("loss.reward", "loss.reward_form", "loss.reward_gradient")  # of every method
+_DERAINERS = (
+    *("network.derainer", "network.restormer", "network.drsformer", "network.nerd_rain", "network.moe"),
+    *("network.last_gain", "network.checkpoint"),
+)
 _TRANSLATORS = ("network.initialization", *_REWARD_LOSS)
 # Of `network` and `loss`, which are RGSUD's, what other methods read, by the beginnings of names; a method that is not
 # here reads all. Each reads the section of its own name and none of another's.
@@ -19,10 +23,8 @@ _READ: dict[str, tuple[str, ...]] = {
     "dcdgan": _TRANSLATORS,
     "nlcl": _TRANSLATORS,
     "deraincyclegan": _TRANSLATORS,
-    "csud": (
-        *("network.derainer", "network.restormer", "network.drsformer", "network.nerd_rain", "network.last_gain"),
-        *("network.checkpoint", *_TRANSLATORS),
-    ),
+    "unirain": (*_DERAINERS, "loss.labelled", *_REWARD_LOSS),
+    "csud": (*_DERAINERS, *_TRANSLATORS),
 }
 _NO_SWITCH = ("cut",)  # a reward is a target there and nothing else
 MOST_NAMED = 5  # fields in a message

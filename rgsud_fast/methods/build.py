@@ -11,7 +11,7 @@ from ..config import Config
 from ..errors import UserError
 from ..networks import checkpoint_blocks, evaluating, has_windows
 from ..system.device import memory_layout
-from . import csud, cut, cyclegan, dcdgan, deraincyclegan, nlcl, rgsud
+from . import csud, cut, cyclegan, dcdgan, deraincyclegan, nlcl, rgsud, unirain
 from .method import NEEDED, Method
 
 METHODS: dict[str, Method] = {
@@ -22,6 +22,7 @@ METHODS: dict[str, Method] = {
     "dcdgan": dcdgan,
     "nlcl": nlcl,
     "deraincyclegan": deraincyclegan,
+    "unirain": unirain,
 }
 
 

@@ -19,7 +19,7 @@ from .guidance import NO_GUIDANCE, Guidance, reward_terms
 Inputs: TypeAlias = dict[str, Tensor]
 Terms: TypeAlias = dict[str, Tensor]
 # What a method may read of an iteration, beside `rewards`, `improved` and `rewarded`, which stage 2 has.
-READS = ("rainy", "clean", "reals", "clean_reals", "pasted")
+READS = ("rainy", "clean", "reals", "clean_reals", "pasted", "labelled")
 
 
 class Judged(NamedTuple):

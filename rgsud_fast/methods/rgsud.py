@@ -227,11 +227,22 @@ def trained(config: Config) -> tuple[str, ...]:
 def reads(config: Config) -> frozenset[str]:
     """The inputs of `step` in stage 1."""
     pasted = {"pasted"} if config.loss.pasted else set()
+    pasted |= {"labelled"} if config.data.pairs and config.loss.labelled else set()
     return frozenset({"clean"} | pasted | ({"rainy", "reals"} if config.loss.generator else set()))
 
 
 def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
-    """`stage1` or `stage2`, or `without_generator`, on the crops of an iteration."""
+    """`stage1` or `stage2`, or `without_generator`, on the crops of an iteration, and on labelled pairs."""
+    done = _unpaired_step(nets, stage, inputs, config, guidance)
+    if "labelled" not in inputs:
+        return done
+    derained = nets.derainer(inputs["labelled"])
+    floor, known = config.loss.pasted_floor, (inputs["labelled_clean"], inputs["labelled_weights"])
+    terms = losses.labelled_terms(derained, *known, floor)
+    return Step(done.loss + weigh(terms, config.loss), done.terms | terms, done.judged)
+
+
+def _unpaired_step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance) -> Step:
     weights = config.loss
     pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
     if not weights.generator:

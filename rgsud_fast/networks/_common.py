@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -123,8 +123,8 @@ class Blocks(nn.Sequential, Checkpointed):
         return x
 
 
-def recomputed(module: nn.Module, *given: Tensor) -> Tensor:
-    """What a module makes of tensors; its backward pass computes it once more. Nothing in it may be drawn."""
+def recomputed(module: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """What a module or function makes of tensors; its backward pass computes it once more. Nothing may be drawn."""
     made: Tensor = checkpoint(module, *given, use_reentrant=False, preserve_rng_state=False)
     return made
 

@@ -9,6 +9,7 @@ from torch import nn
 from ..config import NetworkConfig
 from . import Discriminator, NAFNet, RainGenerator, UNet
 from .derainers.drsformer import DRSformer
+from .derainers.moe import MoENet
 from .derainers.nerd_rain import NeRDRain
 from .derainers.restormer import Restormer
 from .derainers.transformer import pad_by_reflection
@@ -24,6 +25,7 @@ DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
     "restormer": Restormer,
     "drsformer": DRSformer,
     "nerd_rain": NeRDRain,
+    "moe": MoENet,
 }
 KINDS: dict[str, type[nn.Module]] = {
     "derainer": NAFNet,
@@ -51,7 +53,7 @@ OTHERS: dict[str, tuple[type[nn.Module], ...]] = {  # what a kind may be beside 
 def configured_derainer(config: NetworkConfig) -> nn.Module:
     """The configured derainer; it pads as one that has started from a file does where a run once began so."""
     derainer: Any = DERAINERS[config.derainer](**config.derainer_sizes)
-    if config.derainer != "nafnet":
+    if config.derainer not in ("nafnet", "moe"):  # which begin at the photograph
         derainer.last.weight.data.mul_(config.last_gain)
     if config.derainer_start is not None:
         pad_by_reflection(derainer)

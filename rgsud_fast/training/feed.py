@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..config import Config
 from ..data import Crop, Domains, ImageSet, Stream, draw, draw_exchanges, draw_places, draw_uniform, windows_of
+from ..errors import UserError
 from ..methods import rgsud
 from ..methods.pasting import paste
 from ..ops import take_crops
@@ -51,7 +52,10 @@ class Feed:
         self.reads = rgsud.reads(config) if reads is None else reads
         self.draws = draws or {}
         self.ranks = ranks or Ranks(device)
+        self.type_weights: dict[int, float] = {}  # of labelled pairs by their type; 1 of every other
         sets = {"rainy": domains.rainy, "clean": domains.clean}
+        if domains.pairs is not None and domains.unpaired:
+            sets |= {"labelled": domains.pairs.rainy, "labelled_clean": domains.pairs.clean}
         self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -59,6 +63,9 @@ class Feed:
                 if len(pixels) <= room:
                     self._pixels[name] = pixels.to(device)
                     room -= len(pixels)
+        if not domains.unpaired:
+            aliases = {"labelled": "rainy", "labelled_clean": "clean"}
+            self._pixels |= {name: self._pixels[of] for name, of in aliases.items() if of in self._pixels}
 
     def pair(self, step: int) -> dict[str, Tensor]:
         """This rank's `rainy` and `clean` crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
@@ -81,7 +88,8 @@ class Feed:
             then, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many exist on
             each on average, a scalar (see `losses.reward_loss`), and where the pool keeps maps `spoiled`, those of the
             rewards, [N, 1, crop, crop]; with `layers` also `pasted` and `backgrounds`, the pasted pairs,
-            [M, 3, crop, crop].
+            [M, 3, crop, crop]; of labelled pairs `labelled` and `labelled_clean`, [N, 3, crop, crop], and
+            `labelled_weights`, [N]. Where these are all there is, nothing else is cut.
         """
         if pool is None and "rainy" not in self.reads:
             images = {}  # nobody looks at the rainy crops themselves
@@ -91,6 +99,10 @@ class Feed:
             images = self._with_shared_rewards(step, pool)
         else:
             images = self._with_rewards(self._draw("rainy", step), pool)
+        if "labelled" in self.reads:
+            images |= self._labelled(step)
+        if not self.domains.unpaired:
+            return images
         images["clean"] = self._cut("clean", self._draw("clean", step))
         if layers is not None:
             images |= self._paste(step, images["clean"], layers)
@@ -103,6 +115,25 @@ class Feed:
             return images
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
+
+    def _labelled(self, step: int) -> dict[str, Tensor]:
+        """Labelled pairs, both images cut, mirrored and turned alike, and their weights by pair and type."""
+        config, pairs = self.config, self.domains.pairs
+        if pairs is None:
+            raise UserError("the method learns from labelled pairs: give --data.pairs DIR")
+        batch = config.batch
+        drawn = pairs.draw(config.seed, step, batch, config.crop, config.data.balance, self.ranks.slots(batch))
+        turns = [crop.turn for crop in drawn]
+        sides = {}
+        for name, images, crops in (
+            ("labelled", pairs.rainy, [crop.rainy for crop in drawn]),
+            ("labelled_clean", pairs.clean, [crop.clean for crop in drawn]),
+        ):
+            cut = self._cut_from(images, self._pixels.get(name), crops)
+            turned = [image.rot90(turn, (1, 2)) for image, turn in zip(cut, turns, strict=True)]
+            sides[name] = self._to_layout(torch.stack(turned))
+        weights = [pairs.weights[c.pair] * self.type_weights.get(pairs.kinds[c.pair], 1.0) for c in drawn]
+        return sides | {"labelled_weights": to_device(torch.tensor(weights), self.device)}
 
     def _numbers(self, step: int) -> dict[str, Tensor]:
         """What a method and the buffers of its judges draw."""
@@ -168,7 +199,9 @@ class Feed:
         return self.domains.clean if stream in OF_CLEAN else self.domains.rainy
 
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
-        images, pixels = self._set(stream), self._pixels.get("clean" if stream in OF_CLEAN else "rainy")
+        return self._cut_from(self._set(stream), self._pixels.get("clean" if stream in OF_CLEAN else "rainy"), crops)
+
+    def _cut_from(self, images: ImageSet, pixels: Tensor | None, crops: list[Crop]) -> Tensor:
         if pixels is None:
             pixels, windows = images.cut(crops, self.config.crop)
         else:

@@ -18,6 +18,7 @@ from ..methods import rgsud
 from ..methods.build import METHODS
 from ..methods.guidance import Guidance
 from ..methods.method import Judged, Paced, Step
+from ..networks.derainers.moe import MoENet
 from ..networks.known import classes_of
 from ..ops._backends import active_backend
 from ..ops._step_weights import StepWeights
@@ -29,6 +30,8 @@ from ..optim.learning_rate import learning_rate
 from ..optim.precision import in_precision, pick_precision
 from ..optim.skipping import StepFilter
 from ..system.distributed import Ranks
+
+BALANCE = "balance"  # the term that a derainer with experts adds to those of any method
 
 
 class TrainStep:
@@ -50,6 +53,7 @@ class TrainStep:
         self._nets = nets
         self.notices: list[str] = []  # for people: why the step runs otherwise than asked for
         self._measures = True
+        self._moe = nets.derainer if isinstance(nets.derainer, MoENet) else None
         self._graphed = self._may_record()
         self.optimizer, self._together, self.filter = self._optimiser(method.TOGETHER)
         self.discriminator_optimizer, self._judges, self.discriminator_filter = self._optimiser(method.JUDGES)
@@ -79,9 +83,16 @@ class TrainStep:
 
     def _losses(self, stage: int, inputs: dict[str, Tensor]) -> Step:
         guidance = self._guidance._replace(spoiled=inputs.get("spoiled"))
+        moe = self._moe
+        if moe is not None:  # UniRain's own training is mature enough from the start
+            moe.route(softly=stage == 1 and self.method.NAME != "unirain")
         with _frozen(getattr(self._nets, name) for name in self.method.JUDGES):  # what they learn is another loss
             step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
-        return step
+        if moe is None:
+            return step
+        balance = moe.balance()
+        weight = self.config.network.moe.balance
+        return step._replace(loss=step.loss + weight * balance, terms={**step.terms, BALANCE: balance})
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
@@ -95,7 +106,8 @@ class TrainStep:
         groups = groups or [{"name": "none", "params": []}]  # a method without judges
         trained = [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
         optim = self.config.optim
-        optimizer = torch.optim.Adam(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
+        kind = torch.optim.AdamW if optim.algorithm == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
         return optimizer, trained, StepFilter(optimizer, self.device, networks)
 
     def generator_side(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -128,7 +140,8 @@ class TrainStep:
         with random, keep_buffers(self._nets):
             step = self._losses(stage, inputs)
             trained = {name: getattr(self._nets, name) for name in self.method.TOGETHER}
-            return gradient_norms(self.method.weighted(step.terms, self.config), trained)
+            terms = {name: term for name, term in step.terms.items() if name != BALANCE}
+            return gradient_norms(self.method.weighted(terms, self.config), trained)
 
     def discriminator_side(self, judged: dict[str, Judged]) -> dict[str, Tensor]:
         """One step of the judges that are shown something; returns their losses and gradient norms."""

@@ -119,7 +119,8 @@ def _train(
         if not resume and config.network.derainer_start is not None:
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
-            domains = load_domains(config.data, folder.cache, progress.say, progress.of("reading images"))
+            reading, labelled = progress.of("reading images"), config.method == "unirain"
+            domains = load_domains(config.data, folder.cache, progress.say, reading, labelled)
         closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
@@ -127,7 +128,7 @@ def _train(
         scorer = choose_scorer(config, domains, scorer, saved, ranks, progress.of("preparing the score"))
         trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks, method)
         reports.prove_weights(trainer)
-        if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
+        if any(tier.kind != "device" for tier in trainer.pool.tiers):
             progress.say(trainer.pool.where())
         if saved is not None:
             trainer.load_state_dict(saved)

@@ -35,7 +35,7 @@ class NAFNet(nn.Module):
         decoder: Sequence[int] = (2, 2, 2, 2),
     ) -> None:
         super().__init__()
-        self.sizes: dict[str, int | list[int]] = {"width": width, "encoder": list(encoder)}
+        self.sizes: dict[str, Any] = {"width": width, "encoder": list(encoder)}
         self.sizes |= {"middle": middle, "decoder": list(decoder)}
         widths = [width << level for level in range(len(encoder) + 1)]
         self.first = Conv(3, width, 3)
