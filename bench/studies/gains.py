@@ -23,6 +23,7 @@ from rgsud_fast.config.unread import reads, refuse_unread
 from rgsud_fast.data import Domains
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import Scorer
+from rgsud_fast.methods.build import METHODS
 from rgsud_fast.networks import PER_CROP, has_windows
 from rgsud_fast.rewards.sweep import sweep
 from rgsud_fast.system.device import pick_device
@@ -30,6 +31,7 @@ from rgsud_fast.system.files import replacing, write_text
 from rgsud_fast.training.trainer import Trainer
 from rgsud_fast.training.validation import sweep_window_of, validate
 
+UNPAIRED = [name for name in METHODS if name != "unirain"]  # that one learns from labelled pairs
 BRANCHES: dict[str, dict[str, Any]] = {
     "without": {"loss": {"reward": 0.0}, "reward": {"switch": False}},
     "loss": {"reward": {"switch": False}},
