@@ -6,10 +6,11 @@
 
 DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small-gan` on the
 rendered rain and the other half of the clean images, so that the truth behind every training image is known; no
-validation scene is there. `gain` trains stage 1 of a method once per seed, and stages 2 of equal length from it:
-without rewards, with the reward loss, with the method's switch too. Everything is kept in --out, finished stages are
-not trained again, and one that was killed goes on. Prints Markdown tables; --json also writes the figures, after every
-seed; beside each stage in --out lies a sheet of what it derains and paints.
+validation scene is there; `finpercep`, without a file, is fitted as in a run. `gain` trains stage 1 of a method once
+per seed, and stages 2 of equal length from it: without rewards, with the reward loss, with the method's switch too.
+Everything is kept in --out, finished stages are not trained again, and one that was killed goes on. Prints Markdown
+tables; --json also writes the figures, after every seed; beside each stage in --out lies a sheet of what it derains and
+paints.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ import yaml
 from gain_report import gain_tables
 from gains import BRANCHES, Study
 from seeds import parse_arguments
-from torch import Tensor
+from stages import scorer_of, stage1
+from torch import Tensor, nn
 
 from rgsud_fast.config import Config, load_config
 from rgsud_fast.data import Domains, FolderSet, Pair, load_domains, read_image, to_batch, to_tensor
 from rgsud_fast.data.demo import near_rain
 from rgsud_fast.data.listing import list_images
 from rgsud_fast.data.rain import render_rain
-from rgsud_fast.iqa import Scorer, make_scorer, validity
+from rgsud_fast.iqa import FinpercepScorer, Scorer, validity
+from rgsud_fast.iqa.finpercep.figures import SPOILED
+from rgsud_fast.iqa.finpercep.fit import auc
+from rgsud_fast.iqa.finpercep.generated import spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.methods.build import METHODS
 from rgsud_fast.networks import evaluating
 from rgsud_fast.networks.known import DERAINERS
+from rgsud_fast.rewards.own_faults import OwnFaults, fit_in_run, painted_pairs
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.rewards.sweep import candidate
 from rgsud_fast.system.device import pick_device
@@ -80,10 +86,13 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Per score: validity, rank correlation with PSNR over snapshots, PSNR of its choice beside last, mean, oracle."""
     domains = render_data(args.data)
     truths = [pair.clean for pair in domains.val or []]
-    config = load_config({"preset": "small-gan"})
+    config = load_config({"preset": "small-gan"} | _shorter(args))
     trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
     scorers = {name: scorer_of(name, domains, config) for name in args.scorers}
+    for scorer in scorers.values():
+        if isinstance(scorer, FinpercepScorer) and not scorer.networks:
+            _fit_as_in_a_run(scorer, trainer, snapshots, args.fit)
     pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
@@ -111,9 +120,42 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
         pool, clean = pools[name], [to_batch(truth) for truth in truths]
         rewards = torch.cat([psnr(reward_of(pool, i), truth) for i, truth in enumerate(clean)])
         best = torch.cat([psnr(to_tensor(pool.best(i)[0].cpu().numpy())[None], t) for i, t in enumerate(clean)])
+        if isinstance(scorer, FinpercepScorer):
+            found[-1] |= _map_quality(scorer, trainer.derainer, domains)
         found[-1] |= ranking(scores[name], psnrs) | {"keep": config.reward.keep, "plain": plain.mean().item()}
         found[-1] |= {"rewards": rewards.mean().item(), "chosen": best.mean().item()}
     return found
+
+
+def _shorter(args: argparse.Namespace) -> dict[str, Any]:
+    """Fewer iterations of stage 1, with a sweep each sixth of them; nothing where none are asked for."""
+    if not args.stage1:
+        return {}
+    return {"stage1_iterations": args.stage1, "reward": {"sweep_every": max(args.stage1 // 6, 1)}}
+
+
+def _fit_as_in_a_run(scorer: FinpercepScorer, trainer: Trainer, snapshots: list[Path], iterations: int) -> None:
+    """Fit FinPercep-RM as a run does: to the clean domain, whose rain is not scored, and to the snapshots' faults."""
+    own = OwnFaults(trainer.domains.clean, trainer.config.seed, None)
+    for step, weights in enumerate(snapshots):
+        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
+        own.keep(trainer.derainer, step, trainer.device)
+    painted = painted_pairs(trainer.nets, trainer.domains.rainy, trainer.domains.clean, True, trainer.device)
+    fit_in_run(scorer, own, painted, trainer.config.seed, iterations, trainer.device)
+
+
+def _map_quality(scorer: FinpercepScorer, derainer: nn.Module, domains: Domains) -> dict[str, float]:
+    """AUC of the map and its correlation with the truth, on what the last snapshot makes of the rainy images."""
+    maps, truths = [], []
+    for i, pair in enumerate(domains.val or []):
+        rainy, clean = to_batch(domains.rainy[i]), to_batch(pair.clean)
+        with evaluating(derainer):
+            derained = derainer(rainy).clamp(0, 1)
+        maps.append(scorer.map(derained, rainy).flatten())
+        truths.append(spoiled_truth(derained, clean).flatten())
+    found, truth = torch.cat(maps), torch.cat(truths)
+    correlation = float(torch.corrcoef(torch.stack([found, truth]))[0, 1])
+    return {"map AUC": auc(found, truth > SPOILED), "map correlation": correlation}
 
 
 def reward_of(pool: RewardPool, index: int) -> Tensor:
@@ -156,19 +198,6 @@ def mean_ranks(values: Tensor) -> Tensor:
     return (below + up_to + 1).double() / 2
 
 
-def stage1(trainer: Trainer, folder: Path) -> list[Path]:
-    """Train stage 1 and keep the derainer of every sweep and of the end; the sweeps themselves change no weight."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "state.pt").exists():
-        while trainer.step < trainer.config.stage1_iterations:
-            if trainer.sweep_due():
-                torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
-            trainer.iterate()
-        torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
-        torch.save(trainer.state_dict(), folder / "state.pt")
-    return sorted(folder.glob("step-*.pt"))
-
-
 def render_data(data: Path) -> Domains:
     """Rain over every second clean image, the other half as the clean domain, and the pairs of both."""
     images = [read_image(path) for path in list_images(data / "clean")]
@@ -180,11 +209,6 @@ def render_data(data: Path) -> Domains:
     names = [str(i) for i in range(len(images))]
     pairs = [Pair(name, one, other) for name, one, other in zip(names[::2], rainy, wet, strict=True)]
     return Domains(FolderSet.from_arrays(names[::2], rainy), FolderSet.from_arrays(names[1::2], dry), pairs)
-
-
-def scorer_of(name: str, domains: Domains, config: Config) -> Scorer:
-    """The scorer of that name, fitted to the domains where it is a fitted one."""
-    return make_scorer(name, domains.rainy, domains.clean, config.seed, pick_device(config.device))
 
 
 def choice_table(figures: list[dict[str, Any]]) -> str:
@@ -228,6 +252,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", nargs="+", type=field, default=[], metavar="FIELD=VALUE", help="of gain's runs")
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
     parser.add_argument("--scorer", help="of the rewards of gain, such as finpercep:FILE; default: the preset's")
+    parser.add_argument("--stage1", type=int, help="iterations of stage 1 of choice; default: the preset's")
+    parser.add_argument("--fit", type=int, default=0, help="iterations of choice's fit of finpercep; 0: 1,500")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)

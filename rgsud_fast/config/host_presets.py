@@ -50,7 +50,7 @@ _CSUD: dict[str, Any] = {
     "stage2_iterations": 25_000,
 }
 # The transfer network has no normalisation, so it rises to its rate. First rewards are better than what two cores
-# derain by these two methods in minutes: the better score stays, where the newest would replace it at the first sweep.
+# derain by CSUD, DCD-GAN and NLCL in minutes: the better one stays, where the newest would replace it at a sweep.
 _SMALL_CSUD: dict[str, Any] = _SMALL | {
     "network": {
         "derainer_width": 12,
@@ -88,8 +88,9 @@ _NLCL: dict[str, Any] = _PAPER | {
     "stage1_iterations": 42_000,
 }
 _SMALL_NLCL: dict[str, Any] = _SMALL | {
+    "reward": _SMALL_CSUD["reward"],
     "nlcl": _NARROW
-    | {"blocks": 6, "patch": 8, "reach": 12, "patches": 48, "rain_patches": 32, "projector": 64, "judge_layers": 4}
+    | {"blocks": 6, "patch": 8, "reach": 12, "patches": 48, "rain_patches": 32, "projector": 64, "judge_layers": 4},
 }
 
 # 400 epochs.

@@ -61,7 +61,10 @@ class CSUDConfig(HostSection):
 
     width: int = Field(64, ge=1, description="Channels of the transfer network.")
     blocks: int = Field(6, ge=0, description="Residual blocks of the transfer network.")
-    residual: bool = Field(False, description="The transfer network adds to the clean image, at first next to nothing.")
+    residual: bool = Field(
+        False,
+        description="The transfer network adds to the clean image, and it and the derainer begin near the identity.",
+    )
     channel_consistency: float = Field(10.0, ge=0, description="Weight of the grey-rain term.")
     clean_guides: float = Field(
         5.0,

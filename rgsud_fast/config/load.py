@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
 
 # Fields that files of before had not: a run folder of then, which names every other field, had their defaults.
 _LATER = {
-    "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards", "pasted_floor", "labelled"),
+    "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards", "pasted_floor", "labelled", "deep"),
     "optim": ("warmup", "betas", "weight_decay", "halve_every", "fake_buffer", "algorithm"),
     "reward": ("first", "newest", "toolbox", "local_statistics"),
 }

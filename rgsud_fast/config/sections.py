@@ -38,7 +38,7 @@ class NetworkConfig(Section):
         0.1,
         ge=0,
         description="Factor on the first weights of the last convolution of a derainer other than NAFNet, so that it "
-        "begins near the photograph.",
+        "begins near the photograph; with csud.residual of NAFNet too.",
     )
     checkpoint: Literal["none", "block"] = Field(
         "none",
@@ -100,6 +100,12 @@ class LossConfig(Section):
         le=1,
         description="Squared error below which L_PSNR asks a pasted pair for no more. At 1e-8 crops with hardly any "
         "rain, which the identity solves, outweigh all others, and of faint rain nothing is learned.",
+    )
+    deep: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of L_PSNR + L_SSIM on the same pairs at half and a quarter of the size, of a derainer that "
+        "makes the image there too: nerd_rain.",
     )
     reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
     reward_gradient: float = Field(

@@ -98,8 +98,8 @@ class JointConfig(Section):
 
     steps: int = Field(200_000, ge=0, description="Most steps; 0: no joint tuning.")
     batch: int = Field(64, ge=1, description="Images per step.")
-    learning_rate: float = Field(1e-4, gt=0, description="First one of Adam.")
-    final_learning_rate: float = Field(1e-4, gt=0, description="Last one; it falls evenly, in logarithms.")
+    learning_rate: float = Field(1e-4, gt=0, description="Of Adam.")
+    one_cycle: bool = Field(False, description="It rises to that and falls to 0, once; otherwise it stays.")
     clip_norm: float = Field(0.5, ge=0, description="Largest norm of a tool's gradient; 0: not clipped.")
     look_every: int = Field(2_000, ge=1, description="Steps between looks at other episodes.")
     look_episodes: int = Field(96, ge=3, description="Episodes of a look, of all severities.")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
-from ..networks import Discriminator, initialize
+from ..networks import Discriminator, NAFNet, initialize
 from ..networks.known import configured_derainer
 from ..networks.transfer import Transfer
 from . import losses
@@ -45,6 +45,8 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
     sizes = config.csud
     transfer = Transfer(sizes.width, sizes.blocks, sizes.residual)
     own = configured_derainer(config.network) if derainer is None else derainer
+    if sizes.residual and derainer is None and isinstance(own, NAFNet):  # others begin so anyhow
+        own.last.weight.data.mul_(config.network.last_gain)
     nets = Networks(own, transfer, Discriminator(sizes.judge_width))
     initialize([nets.rainy_judge], config.network.initialization)
     transfer.start_near_identity()

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..networks.projector import Projector
-from . import losses
+from . import cyclegan, losses
 from .cut import layered_nce
-from .cyclegan import PAINTERS, paint, rain_from, reads, warm
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Pace, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .translation import feature_channels, feature_places, translators_and_judges
 
-__all__ = ["PAINTERS", "paint", "rain_from", "reads", "warm"]  # as CycleGAN's
 NAME = "dcdgan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter", "projector", "painter_projector")
 JUDGES: tuple[str, ...] = ("clean_judge", "rainy_judge")
+PAINTERS = cyclegan.PAINTERS
+reads, warm, rain_from, paint = cyclegan.reads, cyclegan.warm, cyclegan.rain_from, cyclegan.paint
 FIRST_LAYER = 1  # of `Translator.features`: the image itself is not compared
 
 
@@ -47,10 +47,10 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
         UserError: the user's own derainer has no place here, whose features are compared.
     """
     sizes = config.dcdgan
-    *translators, clean_judge, rainy_judge = translators_and_judges(config, sizes, 2, derainer)
+    translator, painter, *judges = translators_and_judges(config, sizes, 2, derainer)
     channels = feature_channels(sizes)[FIRST_LAYER:]
-    projectors = [Projector(channels, sizes.projector) for _ in translators]
-    return Networks(*translators, *projectors, clean_judge, rainy_judge)
+    projectors = [Projector(channels, sizes.projector) for _ in judges]
+    return Networks(translator, painter, *projectors, *judges)
 
 
 def trained(config: Config) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ..ops import instance_norm_lrelu
 from ._common import check_image, make_faint
+from .windows import InstanceNorm
 
 LAYERS = (
     0,
@@ -86,10 +86,10 @@ class NormedConv(nn.Module):
     def __init__(self, width: int, slope: float) -> None:
         super().__init__()
         self.conv = _conv(width, width)
-        self.slope = slope
+        self.norm = InstanceNorm(slope)
 
     def forward(self, x: Tensor) -> Tensor:
-        return instance_norm_lrelu(self.conv(x), self.slope)
+        return self.norm(self.conv(x))
 
 
 class Tail(nn.Module):
@@ -98,9 +98,10 @@ class Tail(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.ModuleDict({"0": _conv(width, width), "3": _conv(width, width)})
+        self.norm = InstanceNorm(0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv["3"](instance_norm_lrelu(self.conv["0"](x), 0.0))
+        return self.conv["3"](self.norm(self.conv["0"](x)))
 
 
 def _conv(channels_in: int, channels: int) -> nn.Conv2d:

@@ -155,10 +155,10 @@ def judge(derainer: Network, rainy: Tensor, scorer: Scorer, reward: RewardConfig
 def judge_candidate(rainy: Tensor, image: Tensor, layer: RemovedLayer, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Score a candidate and ask the guards about the layer that it takes away."""
     spoiled = None
+    known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
     if (reward.map_weights or reward.regions) and knows_where(scorer):
-        score, spoiled = scorer.score_and_map(image, rainy)
+        score, spoiled = scorer.score_and_map(image, rainy, **known)
     else:
-        known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
         score = scorer.score(image, rainy=rainy, **known)
     outcome = verdict(layer, score, reward)
     return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome, spoiled)

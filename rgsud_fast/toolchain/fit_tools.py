@@ -82,10 +82,7 @@ class FitTools(Phase):
         fit = self.config.fit
         if fit.optimizer == "sgd":
             return fit.learning_rate * 0.1 ** (self.step // fit.decay_every)
-        share = self.step / fit.steps
-        if share < WARM_UP:
-            return fit.learning_rate * (0.04 + 0.96 * share / WARM_UP)
-        return fit.learning_rate * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+        return one_cycle(self.step / fit.steps, fit.learning_rate)
 
     def _look(self, place: int) -> float:
         numbers = range(LATER, LATER + self.config.fit.look_patches)  # held-out photographs choose nothing
@@ -122,6 +119,13 @@ class FitTools(Phase):
             self.weights = {name: value.to(self.workshop.device) for name, value in saved["weights"].items()}
             self.tool.load_state_dict(saved["tool"])
             self.optimizer.load_state_dict(saved["optimizer"])
+
+
+def one_cycle(share: float, largest: float) -> float:
+    """The learning rate after that share of a training: it rises over the first tenth, and falls to 0 as a cosine."""
+    if share < WARM_UP:
+        return largest * (0.04 + 0.96 * share / WARM_UP)
+    return largest * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
 
 
 @torch.no_grad()

@@ -15,9 +15,8 @@ from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
-from .dqn import falling_rate
 from .environment import apply_tools, errors, play
-from .fit_tools import gain_matrix
+from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
 from .workshop import Workshop
@@ -85,8 +84,8 @@ class TuneJointly(Phase):
                     parameter.grad /= max(uses, 1)
             if uses and joint.clip_norm:
                 clip_grad_norm_(parameters, joint.clip_norm)
-        rate = falling_rate(self.done, self.total, joint.learning_rate, joint.final_learning_rate, halve_every=0)
-        set_rate(self.optimizer, rate)
+        if joint.one_cycle:
+            set_rate(self.optimizer, one_cycle(self.done / self.total, joint.learning_rate))
         self.optimizer.step()
 
     def _look(self) -> float:

@@ -7,7 +7,7 @@ import torch
 from mapped import untrained
 
 from rgsud_fast.data import load_demo
-from rgsud_fast.iqa.finpercep.figures import HACKS, figures_of, found, gridded
+from rgsud_fast.iqa.finpercep.figures import HACKS, detection_rate, figures_of, grid
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe
 from rgsud_fast.iqa.finpercep.generated import Material, draw_batch
 from rgsud_fast.iqa.finpercep.network import blank
@@ -69,8 +69,8 @@ def test_score_of_a_whole_image_is_that_of_its_crops(whole, clean):
     for image in clean[HELD]:
         whole_image = torch.tensor(image)[None].permute(0, 3, 1, 2) / 255
         rainy = (whole_image + 0.1).clamp(max=1)
-        scores = [whole._look(i, r)[0] for i, r in zip(_crops(whole_image), _crops(rainy), strict=True)]
-        assert abs(float(whole._look(whole_image, rainy)[0] - torch.cat(scores).mean())) < 0.05
+        scores = [whole.parts(i, r)[0] for i, r in zip(_crops(whole_image), _crops(rainy), strict=True)]
+        assert abs(float(whole.parts(whole_image, rainy)[0] - torch.cat(scores).mean())) < 0.05
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -79,13 +79,13 @@ def test_a_fault_that_the_data_lacks_is_rewarded_and_the_alarm_rings(clean, know
     families = ("rainy_itself", "leftover", "smooth", "ghost", *(["grid"] if known else []))
     scorer = stage_of(narrow(Material(clean[:6], families=families), Recipe(56, 4, 150, 3e-3)), 1)
     images = draw_batch(Material(clean[HELD]), 1, 0, 12, 96).clean
-    worse = [images + strength * (gridded(images) - images) for strength in (0, 0.5, 1, 1.5)]
+    worse = [images + strength * (grid(images) - images) for strength in (0, 0.5, 1, 1.5)]
     held_out = [float(psnr(one, images).clamp(max=60).mean()) for one in worse]
     readings = [Reading(float(scorer.score(one).mean()), metric) for one, metric in zip(worse, held_out, strict=True)]
     assert drifting(readings) == (not known)
     if known:
         ones = [*images.split(1)]
-        assert found(lambda image, rainy: scorer.score(image), ones, ones, HACKS["gridded"]) > 0.5
+        assert detection_rate(lambda image, rainy: scorer.score(image), ones, ones, HACKS["grid"]) > 0.5
 
 
 def _crops(image):

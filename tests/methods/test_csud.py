@@ -189,6 +189,15 @@ def test_measured_gradients_leave_the_vectors_alone():
     assert same_bits(before, dict(trainer.nets.transfer.named_buffers()))
 
 
+def test_small_networks_begin_near_the_identity_and_the_published_do_not():
+    image = torch.rand(2, 3, 32, 32)
+    for residual in (True, False):
+        torch.manual_seed(0)
+        nets = csud.build(Config(preset="small", method="csud", csud={"residual": residual}))
+        far = [(nets.derainer(image) - image).std(), (nets.transfer(torch.cat([image, image], 1)) - image).std()]
+        assert all(bool(one < 0.03) == residual for one in far), far
+
+
 def test_a_derainer_of_ones_own_is_taken():
     config = Config(preset="small", method="csud", csud=TINY)
     own = NAFNet(4, (1,), 1, (1,))

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rgsud_fast.networks import local_statistics
 from rgsud_fast.networks.separators import Separator, compared_layers
+from rgsud_fast.networks.windows import InstanceNorm
 
 
 def test_it_has_the_published_number_of_parameters_under_the_published_names():
@@ -55,3 +57,15 @@ def test_fresh_residual_separators_leave_the_image_and_see_no_rain():
         network = Separator(4, 2, True, rain)
         network.start_near_identity()
         assert (network(image) - wanted).abs().max() < 0.1
+
+
+@torch.no_grad()
+def test_it_has_local_statistics_at_full_resolution():
+    network, image = Separator(4, 2), torch.rand(1, 3, 20, 24)
+    whole = network(image)
+    with local_statistics(network, 24):
+        torch.testing.assert_close(network(image), whole, atol=1e-5, rtol=0)
+    with local_statistics(network, 9):
+        assert {part.window for part in network.modules() if isinstance(part, InstanceNorm)} == {9}
+        assert not torch.allclose(network(image), whole, atol=1e-3)
+    assert torch.equal(network(image), whole)
