@@ -99,7 +99,8 @@ def kernels(codes: Sequence[Code], launches: Mapping[tuple[int, str], int]) -> l
         tile = f"{code.per_tile:.0f}" if code.per_tile else ""
         cells = [
             f"`{code.name}`", launches.get((code.architecture, code.name), ""), code.architecture,
-            f"{code.shared / 1024:.0f}", code.registers, code.spills or "", code.calls_in_loops or "", tile, "; ".join(code.faults),
+            f"{code.shared / 1024:.0f}", code.registers, code.spills or "", code.calls_in_loops or "", tile,
+            "; ".join(code.faults),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines

@@ -49,7 +49,7 @@ def tail(
     """The block's output and y."""
     pixels, block_p, constants = len(rows) // len(mixer), _rows(rows), _constants(rows)
     if rows.shape[1] <= 32:
-        block_p, constants["num_warps"] = 128, 8
+        block_p, constants["num_warps"] = 256, 8
     y, out, blocks = torch.empty_like(rows), torch.empty_like(rows), triton.cdiv(pixels, block_p)
     with on_device(rows):
         tail_kernel[(len(mixer) * blocks,)](
