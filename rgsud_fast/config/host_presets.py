@@ -49,8 +49,9 @@ _CSUD: dict[str, Any] = {
     "stage1_iterations": 100_000,
     "stage2_iterations": 25_000,
 }
-# The transfer network has no normalisation, so it rises to its rate. First rewards are better than what two cores
-# derain by CSUD, DCD-GAN and NLCL in minutes: the better one stays, where the newest would replace it at a sweep.
+# The transfer network has no normalisation, so it rises to its rate; a judge that knows little rain by then lets the
+# grey-rain term silence it. First rewards are better than what two cores derain by CSUD, DCD-GAN and NLCL in minutes:
+# the better one stays, where the newest would replace it at a sweep.
 _SMALL_CSUD: dict[str, Any] = _SMALL | {
     "network": {
         "derainer_width": 12,
@@ -59,7 +60,7 @@ _SMALL_CSUD: dict[str, Any] = _SMALL | {
         "derainer_decoder": [1, 1],
         "initialization": "fan_in",
     },
-    "optim": _SMALL["optim"] | {"warmup": 100},
+    "optim": _SMALL["optim"] | {"warmup": 100, "discriminator_reals": 2, "discriminator_warmup": 500},
     "reward": _SMALL["reward"] | {"newest": False},
     "stage1_iterations": 1000,
     "stage2_iterations": 300,
