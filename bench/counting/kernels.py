@@ -68,6 +68,8 @@ def recorded_kernels(recorder: Recorder, found: dict[Specialisation, int], capab
         )
         found[key] = found.get(key, 0) + 1
         tensors = [value for value in bound.values() if isinstance(value, torch.Tensor)]
+        for value in list(tensors):  # a table of addresses says whose they are
+            tensors += getattr(value, "sources", [])
         name = f"{kernel.module.rpartition('.')[2]}.{kernel.fn.__name__}"
         recorder.note(name, "triton", 1, tensors, kernel.fn.__name__ in CONVOLUTIONS)
 

@@ -1,47 +1,53 @@
 """The quality of rewards: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
 
     python bench/studies/reward_quality.py choice --data DIR  # each score, on rain over half of the clean images
-    python bench/studies/reward_quality.py gain --data DIR    # stage 2 of `small` with rewards and without, on Rain100L
+    python bench/studies/reward_quality.py gain --data DIR --method cyclegan --iterations 2000 600 --first none oriented
+    python bench/studies/reward_quality.py gain --data DIR --preset small --derainer restormer --iterations 2400 0
 
-DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered
-rain and the other half of the clean images, so that the truth behind every training image is known; no validation scene
-is there; `finpercep`, without a file, is fitted as in a run. `gain` trains stage 1 once per seed, and stages 2 of equal
-length from it. Stage 1 is kept in --out and not trained again. Prints Markdown tables; --json also writes the figures.
+DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small-gan` on the
+rendered rain and the other half of the clean images, so that the truth behind every training image is known; no
+validation scene is there; `finpercep`, without a file, is fitted as in a run. `gain` trains stage 1 of a method once
+per seed, and stages 2 of equal length from it: without rewards, with the reward loss, with the method's switch too.
+Everything is kept in --out, finished stages are not trained again, and one that was killed goes on. Prints Markdown
+tables; --json also writes the figures, after every seed; beside each stage in --out lies a sheet of what it derains and
+paints.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from seeds import paired_difference, parse_arguments
-from stages import scorer_of, stage1, stages2
+import yaml
+from gain_report import gain_tables
+from gains import BRANCHES, UNPAIRED, Study
+from seeds import parse_arguments
+from stages import scorer_of, stage1
 from torch import Tensor, nn
 
-from rgsud_fast.config import load_config
-from rgsud_fast.data import Domains, FolderSet, Pair, read_image, to_batch, to_tensor
+from rgsud_fast.config import Config, load_config
+from rgsud_fast.data import Domains, FolderSet, Pair, load_domains, read_image, to_batch, to_tensor
 from rgsud_fast.data.demo import near_rain
 from rgsud_fast.data.listing import list_images
 from rgsud_fast.data.rain import render_rain
-from rgsud_fast.iqa import FinpercepScorer, validity
+from rgsud_fast.iqa import FinpercepScorer, Scorer, validity
 from rgsud_fast.iqa.finpercep.figures import SPOILED
 from rgsud_fast.iqa.finpercep.fit import auc
 from rgsud_fast.iqa.finpercep.generated import spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.networks import evaluating
+from rgsud_fast.networks.known import DERAINERS
 from rgsud_fast.rewards.own_faults import OwnFaults, fit_in_run, painted_pairs
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.rewards.sweep import candidate
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import write_text
 from rgsud_fast.training.trainer import Trainer
-
-WITHOUT: dict[str, Any] = {"loss": {"reward": 0.0}, "reward": {"switch": False}}
-PLAIN: dict[str, Any] = {"reward": {"mirror": False, "grey_layer": False}}  # rewards as the derainer leaves them
 
 
 def main() -> None:
@@ -51,11 +57,28 @@ def main() -> None:
         figures = [figure for path in args.read for figure in json.loads(path.read_text(encoding="utf-8"))]
     elif args.what == "choice":
         figures = choice(args)
+        _write(args, figures)
     else:
-        figures = [gain(args, seed) for seed in args.seeds]
+        figures = []
+        for seed in args.seeds:
+            figures.append(Study(args, seed, lambda config, cache: load(args, config, cache), judge(args)).run())
+            _write(args, figures)
+    print((choice_table if args.what == "choice" else gain_tables)(figures))
+
+
+def _write(args: argparse.Namespace, figures: list[dict[str, Any]]) -> None:
     if args.json:
         write_text(args.json, json.dumps(figures, indent=2) + "\n")
-    print((choice_table if args.what == "choice" else gain_table)(figures))
+
+
+def load(args: argparse.Namespace, config: Config, cache: Path) -> Domains:
+    """The images of `gain`: Rain100L's, or rendered rain, on which schedules may be chosen."""
+    return render_data(args.data) if args.rain == "rendered" else load_domains(config.data, cache, print)
+
+
+def judge(args: argparse.Namespace) -> Callable[[Domains, Config], Scorer]:
+    """The score of `gain`, once there are images."""
+    return lambda domains, config: scorer_of(args.scorer or config.reward.scorer, domains, config)
 
 
 def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -174,13 +197,6 @@ def mean_ranks(values: Tensor) -> Tensor:
     return (below + up_to + 1).double() / 2
 
 
-def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Validation PSNR after stage 2 with rewards, with plain ones, and without, from the same stage 1."""
-    changes: dict[str, dict[str, Any]] = {"with rewards": {}, "with plain rewards": PLAIN, "without": WITHOUT}
-    branches = {name: (args.scorer, change) for name, change in changes.items() if name in args.branches}
-    return stages2(args, seed, branches)
-
-
 def render_data(data: Path) -> Domains:
     """Rain over every second clean image, the other half as the clean domain, and the pairs of both."""
     images = [read_image(path) for path in list_images(data / "clean")]
@@ -213,41 +229,30 @@ def choice_table(figures: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def gain_table(figures: list[dict[str, Any]]) -> str:
-    """One line per branch, with its paired difference to the same iterations without rewards."""
-    by_seed: dict[int, dict[str, Any]] = {}
-    for run in figures:  # branches may have been trained apart
-        by_seed.setdefault(run["seed"], {}).update(run)
-    figures = [by_seed[seed] for seed in sorted(by_seed)]
-    lines = [
-        f"Preset small-gan, Rain100L, seeds {', '.join(str(run['seed']) for run in figures)}, validation PSNR-RGB, dB.",
-        "",
-        "| stage 2 | per seed | mean | against without |",
-        "|---|---|---|---|",
-    ]
-    against = [run.get("without", float("nan")) for run in figures]
-    for name in ("end of stage 1", "without", "with plain rewards", "with rewards"):
-        values = [run[name] for run in figures if name in run]
-        if len(values) == len(figures):
-            seeds = ", ".join(f"{value:.2f}" for value in values)
-            lines.append(
-                f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired_difference(values, against)} |"
-            )
-    shares = [run["with rewards: images"] for run in figures if "with rewards: images" in run]
-    if shares:
-        lines += ["", f"Of the rainy images {min(shares):.0%} or more had a reward when stage 2 began."]
-    return "\n".join(lines)
+def field(text: str) -> dict[str, Any]:
+    """A field of a configuration and its value, such as loss.reward=4."""
+    name, _, value = text.partition("=")
+    given = yaml.safe_load(value)
+    for part in reversed(name.split(".")):
+        given = {part: given}
+    return given
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["choice", "gain"])
-    parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
+    parser.add_argument("--method", choices=UNPAIRED, default="rgsud", help="of gain")
+    parser.add_argument("--preset", help="of gain; default: small, of rgsud small-gan")
+    parser.add_argument("--derainer", choices=list(DERAINERS), help="of gain with rgsud")
+    parser.add_argument("--iterations", type=int, nargs=2, metavar=("STAGE1", "STAGE2"), help="default: the preset's")
+    parser.add_argument("--first", nargs="+", help="reward.first of gain, each in turn; default: the preset's")
+    parser.add_argument("--branches", nargs="+", choices=list(BRANCHES), default=["without", "loss", "switch"])
+    parser.add_argument("--rain", choices=["rain100l", "rendered"], default="rain100l", help="what gain trains on")
+    parser.add_argument("--set", nargs="+", type=field, default=[], metavar="FIELD=VALUE", help="of gain's runs")
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
-    parser.add_argument("--scorer", default="domain", help="of the rewards of gain, such as finpercep:FILE")
-    parser.add_argument("--stage1", type=int, help="iterations of stage 1; default: the preset's")
-    parser.add_argument("--stage2", type=int, help="iterations of gain's stage 2; default: the preset's")
-    parser.add_argument("--fit", type=int, default=0, help="iterations of the fit of finpercep; 0: 1,500")
+    parser.add_argument("--scorer", help="of the rewards of gain, such as finpercep:FILE; default: the preset's")
+    parser.add_argument("--stage1", type=int, help="iterations of stage 1 of choice; default: the preset's")
+    parser.add_argument("--fit", type=int, default=0, help="iterations of choice's fit of finpercep; 0: 1,500")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)
