@@ -121,7 +121,9 @@ def cut(image: Tensor, height: int, width: int) -> Tensor:
 
 def _pad(image: Tensor, across: int, down: int) -> Tensor:
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or type(across) is not int
-    return F.pad(image, (0, across, 0, down)) if traced or across or down else image
+    if image.is_cuda and not (traced or across or down):  # on the CPU gradients would be added in another order
+        return image
+    return F.pad(image, (0, across, 0, down))
 
 
 @contextlib.contextmanager
