@@ -58,7 +58,7 @@ def study(monkeypatch, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "unirain"])
 def test_every_method_has_its_branches(study, method):
     made = study(method, first=["none", "oriented"])
     figures = made.run()
@@ -112,6 +112,15 @@ def test_pasted_rain_sweeps_in_its_stage_1(study, monkeypatch):
     monkeypatch.setattr(Trainer, "sweep", lambda self: swept.append(self.step) or sweep(self))
     rows = study(preset="small", iterations=(6, 0), derainer="nafnet").run()["rows"]
     assert set(rows) == {"end of stage 1"} and swept and max(swept) < 6
+
+
+def test_a_shorter_run_of_pasted_rain_sweeps_as_often(study):
+    whole = study(preset="small", iterations=None, set=[]).config({})
+    short = study(preset="small", iterations=(2400, 0), set=[]).config({})
+    assert (whole.reward.sweep_every, whole.optim.warmup) == (2000, 250)
+    assert (short.reward.sweep_every, short.optim.warmup) == (480, 60)
+    fixed = study(preset="small", iterations=(2400, 0), out="fixed", set=[{"reward": {"sweep_every": 7}}])
+    assert fixed.config({}).reward.sweep_every == 7
 
 
 def test_stages_of_other_settings_are_not_taken_for_these(study):

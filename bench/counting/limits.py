@@ -19,6 +19,10 @@ STEP = {  # of either stage
     "mixes": Limit(0, 0, "calls that mix layouts above 1 MB"),
     "waits": Limit(0, 0, "waits for the device"),
 }
+BESIDE = {  # of an iteration whose step is a CUDA graph
+    "beside": Limit(40, 40, "launches through Python, the graph's own among them"),
+    "waits beside": Limit(0, 0, "waits for the device"),
+}
 CODE = {  # over all kernels and architectures
     "shared": Limit(0, 0, "kernels with more shared memory than a block may have"),
     "spills": Limit(0, 0, "kernels that spill"),

@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from .fake_gpu import SHARED_KIB
 from .kernels import Specialisation
 
-ARCHITECTURES = (80, 89, 90)
-SHARED_KIB = {80: 163, 89: 99, 90: 227}  # that a block may have
+ARCHITECTURES = tuple(SHARED_KIB)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TILE = 64**3  # multiplications of the tile that instructions are counted per
 
@@ -51,12 +51,10 @@ class Code:
         return found
 
 
-def compile_all(
-    kernels: Sequence[Specialisation], architectures: Sequence[int] = ARCHITECTURES, processes: int = 2
-) -> list[Code]:
-    """Compile each kernel for each architecture; some seconds each, unless Triton's cache has them."""
+def compile_all(kernels: Mapping[int, Iterable[Specialisation]], processes: int = 2) -> list[Code]:
+    """Compile the kernels of each architecture; some seconds each, unless Triton's cache has them."""
     global _todo
-    _todo = [(kernel, architecture) for architecture in architectures for kernel in kernels]
+    _todo = [(kernel, architecture) for architecture, some in kernels.items() for kernel in some]
     if processes == 1:
         return [_compile(place) for place in range(len(_todo))]
     with multiprocessing.get_context("fork").Pool(processes) as pool:

@@ -23,6 +23,7 @@ from rgsud_fast.config.unread import reads, refuse_unread
 from rgsud_fast.data import Domains
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import Scorer
+from rgsud_fast.methods.build import METHODS
 from rgsud_fast.networks import PER_CROP, has_windows
 from rgsud_fast.rewards.sweep import sweep
 from rgsud_fast.system.device import pick_device
@@ -30,6 +31,7 @@ from rgsud_fast.system.files import replacing, write_text
 from rgsud_fast.training.trainer import Trainer
 from rgsud_fast.training.validation import sweep_window_of, validate
 
+UNPAIRED = [name for name in METHODS if name != "unirain"]  # that one learns from labelled pairs
 BRANCHES: dict[str, dict[str, Any]] = {
     "without": {"loss": {"reward": 0.0}, "reward": {"switch": False}},
     "loss": {"reward": {"switch": False}},
@@ -95,9 +97,18 @@ class Study:
             base["network"] = {"derainer": args.derainer}
         if args.iterations:
             base |= dict(zip(("stage1_iterations", "stage2_iterations"), args.iterations, strict=True))
-        for change in (*args.set, *changes):
+        for change in (self._scaled(), *args.set, *changes):
             base = merge(base, change)
         return load_config(base)
+
+    def _scaled(self) -> dict[str, Any]:
+        """What follows the length of stage 1 where rain is pasted: as many sweeps and as long a rise as by it."""
+        preset = load_config({"method": self.args.method, "preset": self.preset})
+        if not (self.args.iterations and preset.loss.pasted and preset.reward.sweep_every):
+            return {}
+        share = self.args.iterations[0] / preset.stage1_iterations
+        every = max(round(share * preset.reward.sweep_every), 1)
+        return {"reward": {"sweep_every": every}, "optim": {"warmup": round(share * preset.optim.warmup)}}
 
     def run(self) -> dict[str, Any]:
         """Train what is not trained yet; returns all figures."""

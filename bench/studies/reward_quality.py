@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import yaml
 from gain_report import gain_tables
-from gains import BRANCHES, Study
+from gains import BRANCHES, UNPAIRED, Study
 from seeds import parse_arguments
 from stages import scorer_of, stage1
 from torch import Tensor, nn
@@ -40,7 +40,6 @@ from rgsud_fast.iqa.finpercep.figures import SPOILED
 from rgsud_fast.iqa.finpercep.fit import auc
 from rgsud_fast.iqa.finpercep.generated import spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
-from rgsud_fast.methods.build import METHODS
 from rgsud_fast.networks import evaluating
 from rgsud_fast.networks.known import DERAINERS
 from rgsud_fast.rewards.own_faults import OwnFaults, fit_in_run, painted_pairs
@@ -242,7 +241,7 @@ def field(text: str) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["choice", "gain"])
-    parser.add_argument("--method", choices=list(METHODS), default="rgsud", help="of gain")
+    parser.add_argument("--method", choices=UNPAIRED, default="rgsud", help="of gain")
     parser.add_argument("--preset", help="of gain; default: small, of rgsud small-gan")
     parser.add_argument("--derainer", choices=list(DERAINERS), help="of gain with rgsud")
     parser.add_argument("--iterations", type=int, nargs=2, metavar=("STAGE1", "STAGE2"), help="default: the preset's")

@@ -21,7 +21,7 @@ from . import nafblock_wide as wide
 from ._launch import on_device
 from .nafblock_kernels import depthwise_back_kernel, gate_back_kernel, gate_kernel
 from .nafblock_mix import mix_back_kernel, mix_kernel
-from .nafblock_sums import SECTIONS, sums_kernel
+from .nafblock_sums import SECTIONS, weights_kernel
 
 _PIXELS = 64  # per program of the depthwise kernels
 
@@ -84,16 +84,16 @@ def _sums(
     channels = mean.shape[1]
     out = w.beta.new_empty(sum(weight.numel() for weight in w))
     product2, expand2, expand1 = matrices
-    block_t, block_f = 8, min(128, triton.next_power_of_2(channels))
+    block_t, block_f = 8, min(64, triton.next_power_of_2(channels))
     with on_device(out):
-        sums_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
+        weights_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
             out, product2, tail.sums, expand2, tail.norm, products, sums, *scales, mean, depthwise,
             head.sums, expand1, head.norm, w.gamma, w.project2, w.project2_bias, w.beta, w.project1, w.project1_bias,
             w.expand2, w.norm2_weight, w.norm2_bias, w.expand1, w.norm1_weight, w.norm1_bias, len(mean),
             len(product2), product2.stride(0), len(tail.sums), tail.sums.stride(0),
             len(expand2), expand2.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
             len(depthwise), len(head.sums), len(expand1), expand1.stride(0), head.norm.shape[1],
-            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32,
+            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=8,
         )  # fmt: skip
     pieces = out.split([weight.numel() for weight in w])
     return [piece.view_as(weight) for piece, weight in zip(pieces, w, strict=True)]

@@ -7,6 +7,7 @@ come out of the matrices' own. Gradients of matrices are summed in float32, by p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -31,11 +32,13 @@ _PROGRAMS = 132  # that walk all rows backward, one for each multiprocessor of a
 def norm_expand(rows: Tensor, w: NafWeights, eps: float, low: Sequence[Tensor]) -> Tensor:
     """expand1(norm1(x)), [rows, 2C]; `low` are `nafblock_wide.Low`'s matrices, or none."""
     count, channels = rows.shape
-    t, block_p = rows.new_empty(count, 2 * channels), _rows(rows)
+    t, block_p, constants = rows.new_empty(count, 2 * channels), _rows(rows), _constants(rows)
+    if channels <= 64:
+        block_p, constants["num_warps"] = 8192 // constants["BLOCK_C"], 8
     with on_device(rows):
         norm_expand_kernel[(triton.cdiv(count, block_p),)](
             rows, w.norm1_weight, w.norm1_bias, low[0] if low else w.expand1, w.expand1_bias, t, count,
-            EPS=eps, BLOCK_P=block_p, **_constants(rows),
+            EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
     return t
 
@@ -44,13 +47,15 @@ def tail(
     rows: Tensor, u: Tensor, mixer: Tensor, w: NafWeights, eps: float, low: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The block's output and y."""
-    pixels, block_p = len(rows) // len(mixer), _rows(rows)
+    pixels, block_p, constants = len(rows) // len(mixer), _rows(rows), _constants(rows)
+    if rows.shape[1] <= 32:
+        block_p, constants["num_warps"] = 256, 8
     y, out, blocks = torch.empty_like(rows), torch.empty_like(rows), triton.cdiv(pixels, block_p)
     with on_device(rows):
         tail_kernel[(len(mixer) * blocks,)](
             rows, u, mixer, w.beta, w.project1_bias, w.norm2_weight, w.norm2_bias, low[2] if low else w.expand2,
             w.expand2_bias, w.gamma, w.project2, w.project2_bias, y, out, pixels, blocks,
-            EPS=eps, BLOCK_P=block_p, **_constants(rows),
+            EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
     return out, y
 
@@ -79,7 +84,7 @@ def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, 
 def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
     """Of every image v_y^T u and the sums of v_y, [N, (C + 1) C]."""
     count, channels = u.shape
-    pixels, block_p = count // images, _rows(u)
+    pixels, block_p = count // images, max(_rows(u), 8192 // triton.next_power_of_2(channels))
     parts = max(1, min(2 * _PROGRAMS // images, triton.cdiv(pixels, block_p)))
     partials = u.new_empty(images, parts, (channels + 1) * channels, dtype=wide)
     with on_device(u):
@@ -107,7 +112,7 @@ def _rows(rows: Tensor) -> int:
     return 64 if warps(rows) == 4 else 32
 
 
-def _constants(rows: Tensor) -> dict[str, object]:
+def _constants(rows: Tensor) -> dict[str, Any]:
     channels = rows.shape[1]
     return {
         "CHANNELS": channels, "ACC": accumulator(rows), "WIDEN": not rows.is_cuda,
@@ -115,5 +120,5 @@ def _constants(rows: Tensor) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _walking(rows: Tensor) -> dict[str, object]:
+def _walking(rows: Tensor) -> dict[str, Any]:
     return _constants(rows) | {"num_warps": 8, "num_stages": 2 if warps(rows) == 4 else 1}

@@ -35,7 +35,7 @@ def products(first: Pair, second: Pair, third: Pair, wide: torch.dtype) -> list[
     partials = b0.new_empty(triton.cdiv(count, part), 5 * channels, channels, dtype=wide)
     stages = shared_memory(b0) // (block_p * (block_k + block_d) * b0.element_size())
     with on_device(b0):
-        products_kernel[(len(partials), tiles, across)](
+        matrices_kernel[(len(partials), tiles, across)](
             a0, b0, a1, b1, a2, b2, partials, count, part, CHANNELS=channels, WIDEN=not b0.is_cuda,
             BLOCK_P=block_p, BLOCK_K=block_k, BLOCK_D=block_d, num_warps=warps(b0), num_stages=max(1, min(4, stages)),
         )  # fmt: skip
@@ -43,7 +43,7 @@ def products(first: Pair, second: Pair, third: Pair, wide: torch.dtype) -> list[
 
 
 @triton.jit
-def products_kernel(
+def matrices_kernel(
     a0_ptr,  # [rows, C]
     b0_ptr,  # [rows, C]
     a1_ptr,  # [rows, 2C]
@@ -61,43 +61,31 @@ def products_kernel(
 ):
     SINGLE: tl.constexpr = (CHANNELS + BLOCK_K - 1) // BLOCK_K
     DOUBLE: tl.constexpr = (2 * CHANNELS + BLOCK_K - 1) // BLOCK_K
-    tile = tl.program_id(1)
-    if tile < SINGLE:
-        _sum(a0_ptr, b0_ptr, partials_ptr, tile, rows, part, CHANNELS, CHANNELS, WIDEN, BLOCK_P, BLOCK_K, BLOCK_D)
-    else:
-        a_ptr, b_ptr = a1_ptr, b1_ptr
-        to_ptr, place = partials_ptr + CHANNELS * CHANNELS, tile - SINGLE
-        if place >= DOUBLE:
-            a_ptr, b_ptr = a2_ptr, b2_ptr
-            to_ptr, place = to_ptr + 2 * CHANNELS * CHANNELS, place - DOUBLE
-        _sum(a_ptr, b_ptr, to_ptr, place, rows, part, 2 * CHANNELS, CHANNELS, WIDEN, BLOCK_P, BLOCK_K, BLOCK_D)
-
-
-@triton.jit
-def _sum(
-    a_ptr, b_ptr, to_ptr, tile, rows, part, WIDTH: tl.constexpr, CHANNELS: tl.constexpr, WIDEN: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    # A tile of a^T b over the rows of this program's part.
-    acc_type: tl.constexpr = to_ptr.dtype.element_ty
+    tile, width = tl.program_id(1), tl.full((), CHANNELS, tl.int32)
+    a_ptr, b_ptr, to_ptr = a0_ptr, b0_ptr, partials_ptr
+    if tile >= SINGLE:  # one loop for all three, which has the shared memory of one
+        a_ptr, b_ptr, width, to_ptr = a1_ptr, b1_ptr, 2 * width, to_ptr + CHANNELS * CHANNELS
+        tile -= SINGLE
+        if tile >= DOUBLE:
+            a_ptr, b_ptr, to_ptr = a2_ptr, b2_ptr, to_ptr + 2 * CHANNELS * CHANNELS
+            tile -= DOUBLE
+    acc_type: tl.constexpr = partials_ptr.dtype.element_ty
     row, k = tl.arange(0, BLOCK_P), tile * BLOCK_K + tl.arange(0, BLOCK_K)
     d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
     start = tl.program_id(0) * part
-    a_ptr += start.to(tl.int64) * WIDTH
+    a_ptr += start.to(tl.int64) * width
     b_ptr += start.to(tl.int64) * CHANNELS
     acc = tl.zeros((BLOCK_K, BLOCK_D), dtype=acc_type)
     for begin in range(0, part, BLOCK_P):
         here = (row < rows - start - begin)[:, None]
-        a = tl.load(
-            a_ptr + begin * WIDTH + row[:, None] * WIDTH + k[None, :], mask=here & (k < WIDTH)[None, :], other=0.0
-        )
-        b = tl.load(
-            b_ptr + begin * CHANNELS + row[:, None] * CHANNELS + d[None, :],
-            mask=here & (d < CHANNELS)[None, :],
-            other=0.0,
-        )
+        a_at, b_at = begin * width + row[:, None] * width + k[None, :], (begin + row[:, None]) * CHANNELS + d[None, :]
+        if CHANNELS % BLOCK_K == 0:
+            a, b = tl.load(a_ptr + a_at, mask=here, other=0.0), tl.load(b_ptr + b_at, mask=here, other=0.0)
+        else:
+            a = tl.load(a_ptr + a_at, mask=here & (k < width)[None, :], other=0.0)
+            b = tl.load(b_ptr + b_at, mask=here & (d < CHANNELS)[None, :], other=0.0)
         if WIDEN:
             a, b = a.to(acc_type), b.to(acc_type)
         acc = tl.dot(tl.trans(a), b, acc, input_precision="ieee", out_dtype=acc_type)
     at = tl.program_id(0).to(tl.int64) * (5 * CHANNELS * CHANNELS) + k[:, None] * CHANNELS + d[None, :]
-    tl.store(to_ptr + at, acc, mask=(k < WIDTH)[:, None] & (d < CHANNELS)[None, :])
+    tl.store(to_ptr + at, acc, mask=(k < width)[:, None] & (d < CHANNELS)[None, :])

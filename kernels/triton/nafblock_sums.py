@@ -18,7 +18,7 @@ _COUNTS = [
 
 
 @triton.jit(do_not_specialize=_COUNTS)
-def sums_kernel(
+def weights_kernel(
     out_ptr,  # the gradients, one after another, in the order of NafWeights
     products2_ptr,  # [parts, C, C]: v_out^T v
     sums2_ptr,  # [parts, 3C]: of v_out, and of the gradient at expand2's output
@@ -176,10 +176,10 @@ def _expand(
             at, inside = f[:, None] * C + r[None, :], (f < 2 * C)[:, None] & there[None, :]
             moments = tl.load(products_ptr + at, mask=inside, other=0.0)
             matrix = tl.load(matrix_ptr + at, mask=inside, other=0.0)
-            sums = tl.load(sums_ptr + f, mask=f < 2 * C, other=0.0)[:, None]
+            column = tl.load(sums_ptr + f, mask=f < 2 * C, other=0.0)[:, None]
             v_weight += tl.sum(matrix * moments, axis=0)
-            v_shift += tl.sum(matrix * sums, axis=0)
-            tl.store(to_matrix + at, moments * weight[None, :] + sums * shift[None, :], mask=inside)
+            v_shift += tl.sum(matrix * column, axis=0)
+            tl.store(to_matrix + at, moments * weight[None, :] + column * shift[None, :], mask=inside)
         tl.store(to + r, v_weight, mask=there)
         tl.store(to + C + r, v_shift, mask=there)
     else:

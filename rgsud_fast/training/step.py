@@ -54,6 +54,9 @@ class TrainStep:
         self.notices: list[str] = []  # for people: why the step runs otherwise than asked for
         self._measures = True
         self._moe = nets.derainer if isinstance(nets.derainer, MoENet) else None
+        self._alone = False  # while gradients are measured, which each process does by itself
+        for layer in self._moe.layers.values() if self._moe is not None else ():
+            layer.rank = self.ranks.rank
         self._graphed = self._may_record()
         self.optimizer, self._together, self.filter = self._optimiser(method.TOGETHER)
         self.discriminator_optimizer, self._judges, self.discriminator_filter = self._optimiser(method.JUDGES)
@@ -90,9 +93,12 @@ class TrainStep:
             step: Step = self.method.step(self.stage_nets, stage, inputs, self.config, guidance)
         if moe is None:
             return step
-        balance = moe.balance()
+        balance = moe.balance(self._over_ranks if self.ranks.count > 1 and not self._alone else None)
         weight = self.config.network.moe.balance
         return step._replace(loss=step.loss + weight * balance, terms={**step.terms, BALANCE: balance})
+
+    def _over_ranks(self, share: Tensor) -> Tensor:
+        return self.ranks.all_reduce(share) / self.ranks.count
 
     def _optimiser(self, names: Sequence[str]) -> tuple[torch.optim.Adam, list[nn.Parameter], StepFilter]:
         """Adam with a group for each network, the parameters that it trains, and its filter of steps."""
@@ -138,7 +144,11 @@ class TrainStep:
     def _term_gradients(self, stage: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         random = torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
         with random, keep_buffers(self._nets):
-            step = self._losses(stage, inputs)
+            self._alone = True
+            try:
+                step = self._losses(stage, inputs)
+            finally:
+                self._alone = False
             trained = {name: getattr(self._nets, name) for name in self.method.TOGETHER}
             terms = {name: term for name, term in step.terms.items() if name != BALANCE}
             return gradient_norms(self.method.weighted(terms, self.config), trained)

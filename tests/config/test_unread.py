@@ -21,6 +21,8 @@ HOST_FIELDS = {"network.unet_width": 8, "loss.pair": 2.0, "loss.pasted": 1.0, "n
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("method", get_args(MethodName))
 def test_what_a_preset_holds_is_not_refused_nor_is_what_its_run_writes(preset, method):
+    if PRESETS[preset].get("method", method) != method:
+        pytest.skip("a preset of another method")
     config = load_config({"preset": preset, "method": method})
     refuse_unread(config)
     refuse_unread(load_config(config.model_dump(mode="json")))

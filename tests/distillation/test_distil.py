@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scenes import pair, scene, write_all, write_pairs
 
 import rgsud_fast
 from rgsud_fast.data.manifest import read_manifest
+from rgsud_fast.distillation import candidates, selection
 from rgsud_fast.distillation import distil as distil_module
 from rgsud_fast.distillation.distil import distil
 from rgsud_fast.distillation.faults import plant
 from rgsud_fast.distillation.index import index
+from rgsud_fast.distillation.store import Store
 from rgsud_fast.errors import UserError
+from rgsud_fast.system.distributed import Ranks
 
 GOOD, BAD = 12, 8
 
@@ -185,3 +190,31 @@ def test_generalists_vote_on_what_specialists_pass(made, tmp_path, monkeypatch):
 
 def test_the_face_of_the_package_has_it():
     assert rgsud_fast.distil is distil
+
+
+def test_memory_grows_by_few_bytes_a_pair(tmp_path):
+    """Names are read in chunks and rows written as they come: what is held of each pair is a flag and its number."""
+    ranks = Ranks(torch.device("cpu"))
+
+    class Nobody:
+        def __init__(self):
+            self.ranks = ranks
+
+        def judge(self, row):
+            return {"root": row["root"], "rainy": row["rainy"], "p": 0.5}
+
+    def peak(count):
+        names = ({"root": 0, "rainy": f"input/{i:07d}.png", "clean": f"target/{i:07d}.png"} for i in range(count))
+        named = Store(tmp_path / f"pairs-{count}.sqlite", candidates.COLUMNS, {})
+        manifest = Store(tmp_path / f"manifest-{count}.sqlite", selection.COLUMNS, {})
+        tracemalloc.start()
+        named.fill(names)
+        distil_module._judge_all(Nobody(), named, manifest, lambda done, total: None)
+        _, held = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        manifest.settle()
+        manifest.merge()
+        assert manifest.count() == count
+        return held
+
+    assert peak(20_000) - peak(2_000) < 18_000 * 32

@@ -109,6 +109,7 @@ def test_noise_is_on_the_logits_in_training_alone_and_goes_by_a_counted_step():
     assert torch.equal(drawn, normal_noise(torch.zeros(1000, 30), torch.tensor(5)))
     other = normal_noise(torch.zeros(1000, 30), torch.tensor(6))
     assert abs(torch.corrcoef(torch.stack([drawn.flatten(), other.flatten()]))[0, 1]) < 0.02
+    assert torch.equal(drawn[600:], normal_noise(torch.zeros(400, 30), torch.tensor(5), 600))  # another rank's share
     network, image = tiny(noise=0.5), torch.rand(1, 3, 24, 24)
     with torch.no_grad():
         assert torch.equal(network(image), network(image))

@@ -62,6 +62,7 @@ class MoELayer(nn.Module, Checkpointed):
         self.register_buffer("used", torch.zeros(experts))  # sum of shares since somebody looked
         self.seen: list[Tensor] | None = None  # logits by call, where somebody asks for them
         self.fixed: Tensor | None = None  # logits in place of the image's own, [1, experts]
+        self.rank = 0  # of the process, whose share of a batch this is
         self.importance: list[Tensor] = []  # mean R of the training batches since the last balance
 
     def forward(self, x: Tensor, softly: Tensor) -> Tensor:
@@ -71,7 +72,8 @@ class MoELayer(nn.Module, Checkpointed):
         if self.seen is not None:
             self.seen.append(logits.detach())
         if self.training and self.noise:
-            logits = logits + self.noise * normal_noise(logits, self.steps.long() * _LAYER_STRIDE + self.place)
+            place = self.steps.long() * _LAYER_STRIDE + self.place
+            logits = logits + self.noise * normal_noise(logits, place, self.rank * len(logits))
             self.steps.add_(1)
         shares = logits.softmax(1)
         kept = self._kept(shares, softly)
@@ -207,14 +209,19 @@ class MoENet(NAFNet):
         """Let hard layers be soft from now on, or no longer: an immature router under other gradients collapses."""
         self.softly.fill_(softly)
 
-    def balance(self) -> Tensor:
-        """Mean over the layers of CV^2 of the experts' mean shares in the batches since the last call; scalar."""
-        found = []
+    def balance(self, mean: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Mean over the layers of CV^2 of the experts' mean shares in the batches since the last call; scalar.
+
+        Args:
+            mean: over processes that share a batch; the gradient of each is then that of its own share.
+        """
+        importance = torch.stack([torch.stack(layer.importance).mean(0) for layer in self.layers.values()])
         for layer in self.layers.values():
-            importance = torch.stack(layer.importance).mean(0)
-            found.append(importance.var(unbiased=False) / importance.mean().square())
-            layer.importance.clear()
-        return torch.stack(found).mean()
+            layer.importance = []
+        if mean is not None:
+            own = importance.detach()
+            importance = importance + (mean(own) - own)
+        return (importance.var(1, unbiased=False) / importance.mean(1).square()).mean()
 
     def shares_used(self) -> dict[str, list[float]]:
         """Each expert's share of what its layer was used for in training since the last call; waits for the device."""
