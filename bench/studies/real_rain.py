@@ -1,4 +1,4 @@
-"""Real rainy photographs before and after a run derains them, with no-reference scores.
+"""Real rainy photographs before and after a run, or a toolbox, derains them, with no-reference scores.
 
 NIQE (lower is better) uses the natural-image model of --niqe, an .npz file; the domain score
 (higher is better) is the run's own, without the plausibility terms.
@@ -25,7 +25,8 @@ def main() -> None:
     args = _arguments()
     photos = list_images(args.photos)
     derained = rgsud_fast.derain(args.run, photos, args.out / "derained", device=args.device)
-    scorers: dict[str, Scorer] = {"domain": load_scorer(args.run / "scorer.safetensors")}
+    own = args.run / "scorer.safetensors"  # a toolbox has none
+    scorers: dict[str, Scorer] = {"domain": load_scorer(own)} if own.is_file() else {}
     scorers["NIQE"] = load_scorer(args.niqe)
     shown, table = [], {}
     for photo, result in zip(photos, derained, strict=True):
@@ -55,7 +56,7 @@ def _score(scorer: Scorer, image) -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = os.environ.get("RGSUD_DATA")
-    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("run", type=Path, help="run folder, or a toolbox")
     parser.add_argument("--photos", type=Path, default=data and Path(data) / "real_rain", required=not data)
     parser.add_argument(
         "--niqe", type=Path, default=data and Path(data) / "iqa/niqe_pris_params.npz", required=not data

@@ -11,12 +11,13 @@ from pydantic import Field, ValidationError, model_validator
 from ..errors import UserError
 from ..system.device_names import ALLOWED, PATTERN
 from .config import merge
+from .data_sections import Section
 from .load import explain, read_yaml
-from .sections import Section
 from .toolbox_presets import TOOLBOX_PRESETS
 
 Net = Literal["small", "large"]
 Kind = Literal["blur", "noise", "jpeg", "streaks", "drops", "night", "given"]
+Loss = Literal["mse", "decibels"]
 Severity = Literal["mild", "moderate", "severe"]
 SEVERITIES: tuple[Severity, ...] = ("mild", "moderate", "severe")
 
@@ -46,7 +47,7 @@ class DamageConfig(Section):
 
     rain: bool = Field(False, description="Rain first, by day or night, then each of the camera's with that share.")
     share: float = Field(0.6, ge=0, le=1, description="With rain: how often blur, noise and JPEG each occur.")
-    severity: Severity = Field("moderate", description="What the agent is trained on.")
+    severity: Severity | Literal["all"] = Field("moderate", description="What the agent is trained on.")
 
 
 class FitConfig(Section):
@@ -57,10 +58,11 @@ class FitConfig(Section):
     optimizer: Literal["sgd", "adam"] = Field(
         "sgd", description="SGD with momentum 0.9 and weight decay 1e-4, or Adam."
     )
+    loss: Loss = Field("mse", description="What tools minimise, alone and in chains; decibels: log(mse + 0.001).")
     learning_rate: float = Field(0.1, gt=0, description="First (SGD) or largest (Adam, one cycle) learning rate.")
     decay_every: int = Field(1250, ge=1, description="SGD: steps after which the learning rate is a tenth.")
     clip_norm: float = Field(0.4, ge=0, description="Largest norm of a gradient; 0: not clipped.")
-    look_every: int = Field(250, ge=1, description="Steps between looks at held-out patches.")
+    look_every: int = Field(250, ge=1, description="Steps between looks at other patches.")
     look_patches: int = Field(64, ge=1, description="Patches of a look.")
     least_gain: float = Field(0.02, ge=0, description="Decibels that count as progress.")
     patience: int = Field(4, ge=1, description="Looks without progress after which a tool is done.")
@@ -97,8 +99,9 @@ class JointConfig(Section):
     steps: int = Field(200_000, ge=0, description="Most steps; 0: no joint tuning.")
     batch: int = Field(64, ge=1, description="Images per step.")
     learning_rate: float = Field(1e-4, gt=0, description="Of Adam.")
+    one_cycle: bool = Field(False, description="It rises to that and falls to 0, once; otherwise it stays.")
     clip_norm: float = Field(0.5, ge=0, description="Largest norm of a tool's gradient; 0: not clipped.")
-    look_every: int = Field(2_000, ge=1, description="Steps between looks at held-out episodes.")
+    look_every: int = Field(2_000, ge=1, description="Steps between looks at other episodes.")
     look_episodes: int = Field(96, ge=3, description="Episodes of a look, of all severities.")
     least_gain: float = Field(0.02, ge=0, description="Decibels that count as progress.")
     patience: int = Field(6, ge=1, description="Looks without progress after which it ends.")

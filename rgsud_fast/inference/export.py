@@ -21,7 +21,7 @@ from ..errors import UserError, install, reason
 from ..networks.derainers.layouts import LAYOUTS
 from ..networks.derainers.start import read_derainer
 from ..networks.known import DERAINERS
-from ..networks.toolbox import Chain
+from ..networks.toolbox import Agent, Chain
 from ..networks.weights import (
     CHECKPOINT,
     METHOD,
@@ -37,6 +37,7 @@ from ..runs.model_card import write_card
 from ..system.files import replacing
 from ..system.hub import is_hub_name
 from ..system.names import takes_home
+from .export_agent import difference, write_onnx
 from .tiled_network import Weights
 
 Run: TypeAlias = Callable[[Tensor], Tensor]  # what a written file computes
@@ -80,10 +81,12 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         raise UserError(f"no export to {to!r}: choose one of {', '.join(SUFFIXES)}")
     source = None if isinstance(weights, nn.Module) else find_weights(weights, network)
     module = copy.deepcopy(weights).cpu().eval() if isinstance(weights, nn.Module) else load_network(weights, network)
+    if isinstance(module, Chain) and to == "onnx" and source is not None and source == Path(str(weights)):
+        return _export_agent(module.agent, source, output)
     if isinstance(module, Chain):
         raise UserError(
             f"{source or 'a chain'}: a chain of tools decides as it goes, which no file of {to} can: export its tools, "
-            "each a file in the toolbox's folder tools"
+            "each a file in the toolbox's folder tools, and, to onnx, its agent.safetensors"
         )
     passing = source is None or is_hub_name(str(weights)) or source.name == CHECKPOINT
     home = None if passing else source  # beside a cache or a checkpoint nothing is written that nobody asked for there
@@ -93,6 +96,22 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         run = _WRITERS[to](module, network, temporary, text)
         difference = _difference(module, run, part_of(network, text.get(METHOD, "rgsud")).channels, target.name)
     return Exported(target, difference, _card(source, target, output))
+
+
+def _export_agent(agent: Agent, source: Path, output: str | Path | None) -> Exported:
+    """Write one step of an agent, which keeps its memory with the caller."""
+    _demand_onnx()
+    target = source.with_suffix(".onnx") if output is None else Path(output)
+    target = target / "agent.onnx" if target.is_dir() or not target.suffix else target
+    if target.suffix != ".onnx":
+        raise UserError(f"{target} must end in .onnx for --to onnx, or be a folder")
+    with replacing(target) as temporary:
+        with _tracing("onnx"):
+            run = write_onnx(agent, temporary, OPSET)
+        differs = difference(agent, run)
+        if not differs <= BOUND:
+            raise UserError(f"{target.name} is not kept: it differs from the agent by {differs:.2g}")
+    return Exported(target, differs, None)
 
 
 def _target(output: str | Path | None, source: Path | None, to: Format, kind: Kind) -> Path:
@@ -121,13 +140,20 @@ def _card(source: Path | None, target: Path, output: str | Path | None) -> Path 
     return write_card(target.parent, source.parent)
 
 
-def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
+def _demand_onnx() -> None:
     try:
-        import onnx
-        import onnxruntime
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401  # torch's exporter asks for it
     except ImportError as error:
         raise UserError(f"ONNX needs more packages ({error}): {install('export')}") from None
+
+
+def _write_onnx(module: nn.Module, kind: Kind, path: Path, text: dict[str, str]) -> Run:
+    _demand_onnx()
+    import onnx
+    import onnxruntime
+
     part = part_of(kind, text.get(METHOD, "rgsud"))
     given, channels, made = part.takes, part.channels, part.gives
     example = (torch.zeros(TRACED[0], channels, *TRACED[1:]),)

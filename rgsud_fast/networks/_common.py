@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,6 +46,38 @@ def init_fan_in(network: nn.Module) -> None:
     last = getattr(network, "last", None)
     if isinstance(last, nn.Conv2d):
         last.weight.data.div_(GAIN)
+
+
+def init_xavier(network: nn.Module) -> None:
+    """Draw convolution weights from N(0, 0.02^2 * 2 / (fan-in + fan-out)) and set biases to 0, as in CUT's family."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.xavier_normal_(module.weight, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialize(networks: Iterable[nn.Module], how: str) -> None:
+    """Draw first weights as `network.initialization` says; "normal" leaves those that the networks begin with."""
+    draw = {"fan_in": init_fan_in, "xavier": init_xavier}.get(how)
+    for network in networks:
+        if draw is not None:
+            draw(network)
+
+
+@torch.no_grad()
+def start_grey(last: nn.Conv2d) -> None:
+    """Make what a last convolution adds to an image faint, grey and free of low frequencies."""
+    grey = last.weight[:1] - last.weight[:1].mean(dim=(2, 3), keepdim=True)
+    last.weight.copy_(0.1 * grey.expand_as(last.weight))
+
+
+@torch.no_grad()
+def make_faint(last: nn.Conv2d) -> None:
+    """Let what a fresh network adds by its last convolution be a tenth, and without a constant."""
+    last.weight.mul_(0.1)
+    if last.bias is not None:
+        last.bias.zero_()
 
 
 class Conv(nn.Conv2d):
@@ -91,8 +123,8 @@ class Blocks(nn.Sequential, Checkpointed):
         return x
 
 
-def recomputed(module: nn.Module, *given: Tensor) -> Tensor:
-    """What a module makes of tensors; its backward pass computes it once more. Nothing in it may be drawn."""
+def recomputed(module: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """What a module or function makes of tensors; its backward pass computes it once more. Nothing may be drawn."""
     made: Tensor = checkpoint(module, *given, use_reentrant=False, preserve_rng_state=False)
     return made
 
@@ -121,9 +153,8 @@ def cut(image: Tensor, height: int, width: int) -> Tensor:
 
 def _pad(image: Tensor, across: int, down: int) -> Tensor:
     traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or type(across) is not int
-    if image.is_cuda and not (traced or across or down):  # on the CPU gradients would be added in another order
-        return image
-    return F.pad(image, (0, across, 0, down))
+    always = traced or not image.is_cuda  # the CPU's convolutions of the copy keep the bits of earlier runs
+    return F.pad(image, (0, across, 0, down)) if always or across or down else image
 
 
 @contextlib.contextmanager

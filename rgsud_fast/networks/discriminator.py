@@ -40,7 +40,23 @@ class Discriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, about H/8, about W/8] scores, towards 1 for real images; 256 x 256 gives 30 x 30."""
         check_image(image)
-        return self.layers(with_high_pass(image) if self.high_pass else 2 * image - 1)
+        return self.layers(self._input(image))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """What contrastive losses compare (NLCL's image and layers 0, 3, 7 and 11).
+
+        2 image - 1, then every convolution but the last, before its activation or normalisation.
+        """
+        check_image(image)
+        x, features = self._input(image), [2 * image - 1]
+        for layer in self.layers[:-1]:
+            x = layer(x)
+            if isinstance(layer, nn.Conv2d):
+                features.append(x)
+        return features
+
+    def _input(self, image: Tensor) -> Tensor:
+        return with_high_pass(image) if self.high_pass else 2 * image - 1
 
 
 def _normalise(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:

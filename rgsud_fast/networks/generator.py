@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import residual_block
-from ._common import SLOPE, Conv, check_image, init_normal
+from ._common import SLOPE, Conv, check_image, init_normal, start_grey
 
 
 class RainGenerator(nn.Module):
@@ -31,15 +31,13 @@ class RainGenerator(nn.Module):
         self.last = Conv(width, 3, 7)
         init_normal(self)
 
-    @torch.no_grad()
     def start_grey(self) -> None:
         """Make the rain of a fresh generator faint, grey and free of low frequencies.
 
         Coloured or broad first rain is what channel consistency and background guidance punish: they would switch the
         rain information off before the discriminator has learned what rain is.
         """
-        grey = self.last.weight[:1] - self.last.weight[:1].mean(dim=(2, 3), keepdim=True)
-        self.last.weight.copy_(0.1 * grey.expand_as(self.last.weight))
+        start_grey(self.last)
 
     def forward(self, scene: Tensor) -> Tensor:
         """Paint rain.

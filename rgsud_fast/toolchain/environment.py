@@ -8,12 +8,14 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ..config.toolbox import Loss
 from ..networks.toolbox import Agent
 from ..networks.toolbox.agent import NONE, Hidden
 from .episodes import LEAST
 
 # Which actions to take: (worth of each [N, A + 1], step) -> [N] int64.
 Decide: TypeAlias = Callable[[Tensor, int], Tensor]
+SOFT = 1e-3  # a mean squared error of 30 dB; of 1e-6 a tool learns to leave everything as it is
 
 
 class Round(NamedTuple):
@@ -49,6 +51,16 @@ def apply_tools(tools: Sequence[nn.Module], images: Tensor, actions: Tensor) -> 
 def decibels(images: Tensor, clean: Tensor) -> Tensor:
     """PSNR of each image [N, 3, S, S], as it is: neither clipped nor rounded, as tools see it. [N] float32."""
     return -10 * ((images - clean).square().mean((1, 2, 3)) + LEAST).log10()
+
+
+def errors(images: Tensor, clean: Tensor, loss: Loss) -> Tensor:
+    """What tools minimise, of each image [N, 3, S, S]: [N]; differentiable.
+
+    mse is the paper's. By its mean the worst images decide, and a tool for blur from none to weak harms the sharp ones.
+    decibels is log(mse + `SOFT`): each counts by how many decibels it can gain, nearly clean ones less.
+    """
+    squared = (images - clean).square().mean((1, 2, 3))
+    return squared if loss == "mse" else (squared + SOFT).log()
 
 
 def greedy(worth: Tensor, step: int) -> Tensor:

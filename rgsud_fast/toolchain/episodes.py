@@ -60,17 +60,19 @@ class Episodes:
         """The same of another stream."""
         return replace(self, stream=stream)
 
-    def batch(self, numbers: Iterable[int], severity: Severity | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, numbers: Iterable[int], severity: Severity | Literal["all"] | None = None) -> tuple[Tensor, Tensor]:
         """The episodes of these numbers.
 
         Args:
             numbers: which.
-            severity: None takes the configuration's.
+            severity: None takes the configuration's; where that is all, they take turns.
 
         Returns:
             Damaged and clean patches, float32 [N, 3, side, side] each, in [0, 1].
         """
         severity = severity or self.config.severity
+        if severity == "all":
+            return self.mixed(numbers)
         pairs = [self._episode(number, severity) for number in numbers]
         return stack([damaged for damaged, _ in pairs]), stack([clean for _, clean in pairs])
 

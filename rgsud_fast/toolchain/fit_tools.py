@@ -13,9 +13,9 @@ from ..networks.toolbox import Tool
 from ..networks.toolbox.box import save_tool
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
-from .environment import decibels
+from .environment import decibels, errors
 from .phase import Phase, copy_state
-from .workshop import Workshop
+from .workshop import LATER, Workshop
 
 WARM_UP = 0.1  # share of a cycle in which Adam's rate rises
 MATRIX_PATCHES = 48  # per band
@@ -53,12 +53,12 @@ class FitTools(Phase):
         self.best, self.weights, self.misses = -math.inf, copy_state(self.tool), 0
 
     def advance(self) -> dict[str, Any]:
-        """One step of the present tool, and at times a look at held-out patches."""
+        """One step of the present tool, and at times a look at patches that it does not train on."""
         fit, place = self.config.fit, self.places[self.turn]
         tool = self.config.tools[place]
         numbers = range(self.step * fit.batch, (self.step + 1) * fit.batch)
         damaged, clean = self.workshop.patches(place, numbers)
-        loss = (self.tool(damaged) - clean).square().mean()
+        loss = errors(self.tool(damaged), clean, fit.loss).mean()
         self.demand_finite(loss, f"tool {tool.name}")
         self.optimizer.zero_grad()
         loss.backward()
@@ -82,14 +82,11 @@ class FitTools(Phase):
         fit = self.config.fit
         if fit.optimizer == "sgd":
             return fit.learning_rate * 0.1 ** (self.step // fit.decay_every)
-        share = self.step / fit.steps
-        if share < WARM_UP:
-            return fit.learning_rate * (0.04 + 0.96 * share / WARM_UP)
-        return fit.learning_rate * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+        return one_cycle(self.step / fit.steps, fit.learning_rate)
 
     def _look(self, place: int) -> float:
-        pairs = self.workshop.patches(place, range(self.config.fit.look_patches), held_out=True)
-        return gain_of(self.tool, *pairs)
+        numbers = range(LATER, LATER + self.config.fit.look_patches)  # held-out photographs choose nothing
+        return gain_of(self.tool, *self.workshop.patches(place, numbers))
 
     def _end(self, place: int) -> None:
         """Keep the best weights, and go to the next tool."""
@@ -122,6 +119,13 @@ class FitTools(Phase):
             self.weights = {name: value.to(self.workshop.device) for name, value in saved["weights"].items()}
             self.tool.load_state_dict(saved["tool"])
             self.optimizer.load_state_dict(saved["optimizer"])
+
+
+def one_cycle(share: float, largest: float) -> float:
+    """The learning rate after that share of a training: it rises over the first tenth, and falls to 0 as a cosine."""
+    if share < WARM_UP:
+        return largest * (0.04 + 0.96 * share / WARM_UP)
+    return largest * 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
 
 
 @torch.no_grad()

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from ..config.toolbox import Loss
 from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
+from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
-from .environment import apply_tools, play
-from .fit_tools import gain_matrix
+from .environment import apply_tools, errors, play
+from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
 from .workshop import Workshop
@@ -49,7 +51,7 @@ class TuneJointly(Phase):
         return self.optimizer is None or super().ended or self.misses >= self.config.joint.patience
 
     def advance(self) -> dict[str, Any]:
-        """One step, and at times a look at held-out episodes; the first one before it."""
+        """One step, and at times a look at other episodes; the first one before it."""
         joint = self.config.joint
         if self.done == 0:
             self.before = self.best = self._look()
@@ -57,7 +59,7 @@ class TuneJointly(Phase):
         damaged, clean = self.workshop.on_device(self.workshop.episodes("joint").mixed(numbers))
         actions = play(self.agent, self.tools, damaged, clean, self.config.agent.steps).actions
         if any(bool((actions == i).any()) for i in self.tuned):
-            loss = chain_loss(self.tools, self.agent, damaged, clean, actions)
+            loss = chain_loss(self.tools, self.agent, damaged, clean, actions, self.config.fit.loss)
             self.demand_finite(loss.detach(), "joint tuning")
             self._step(loss, actions)
         self.done += 1
@@ -71,6 +73,7 @@ class TuneJointly(Phase):
 
     def _step(self, loss: Tensor, actions: Tensor) -> None:
         assert self.optimizer is not None  # or it had ended
+        joint = self.config.joint
         self.optimizer.zero_grad()
         loss.backward()
         for i in self.tuned:
@@ -79,13 +82,15 @@ class TuneJointly(Phase):
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad /= max(uses, 1)
-            if uses and self.config.joint.clip_norm:
-                clip_grad_norm_(parameters, self.config.joint.clip_norm)
+            if uses and joint.clip_norm:
+                clip_grad_norm_(parameters, joint.clip_norm)
+        if joint.one_cycle:
+            set_rate(self.optimizer, one_cycle(self.done / self.total, joint.learning_rate))
         self.optimizer.step()
 
     def _look(self) -> float:
-        """Mean decibels that the agent gains on held-out episodes of all severities."""
-        episodes = self.workshop.episodes("looks", held_out=True)
+        """Mean decibels that the agent gains on training photographs, damage of all severities."""
+        episodes = self.workshop.episodes("looks")
         pairs = self.workshop.on_device(episodes.mixed(range(self.config.joint.look_episodes)))
         steps = self.config.agent.steps
         gains = in_parts(lambda d, c: play(self.agent, self.tools, d, c, steps).rewards.sum(1), *pairs)
@@ -126,17 +131,20 @@ class TuneJointly(Phase):
             self.optimizer.load_state_dict(saved["optimizer"])
 
 
-def chain_loss(tools: Sequence[nn.Module], agent: Agent, damaged: Tensor, clean: Tensor, actions: Tensor) -> Tensor:
-    """Sum over the images that used a tool of the mean squared error after their chains; differentiable in the tools.
+def chain_loss(
+    tools: Sequence[nn.Module], agent: Agent, damaged: Tensor, clean: Tensor, actions: Tensor, loss: Loss = "mse"
+) -> Tensor:
+    """Sum over the images that used a tool of the error after their chains; differentiable in the tools.
 
     Args:
         tools: of the actions.
         agent: says which action is a stop.
         damaged, clean: [N, 3, S, S].
         actions: of each image, [N, T].
+        loss: which error, see `errors`.
     """
     images = damaged
     for step in range(actions.shape[1]):
         images = apply_tools(tools, images, actions[:, step])
     used = actions[:, 0] < agent.stop
-    return (images - clean).square().mean((1, 2, 3))[used].sum()
+    return errors(images, clean, loss)[used].sum()

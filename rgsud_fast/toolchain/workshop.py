@@ -63,9 +63,8 @@ class Workshop:
         return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream)
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
-        """Patches with the damage of the tool at that place, [N, 3, S, S] each; held-out ones are for looks."""
+        """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""
         photographs = self.held_out if held_out else self.training
-        numbers = (LATER + number for number in numbers) if held_out else numbers
         pairs = tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
         return self.on_device(pairs)
 

@@ -36,6 +36,14 @@ def test_a_step_stays_within_its_limits():
     assert counted["steps"].keys() == {"1", "2"}
 
 
+@pytest.mark.slow
+def test_what_kernels_of_other_derainers_could_save_is_counted():
+    pytest.importorskip("triton")
+    table = run(str(BENCH / "count_derainers.py"), "--batch", "1", "--crop", "64")
+    saves = [int(line.split("|")[-2].strip(" %")) for line in table.splitlines() if line.startswith("| `")]
+    assert len(saves) == 2 and min(saves) > 20 and sum(saves) < 100
+
+
 FAULTS = """
 import torch
 from counting.fake_gpu import DEVICE, fake_gpu

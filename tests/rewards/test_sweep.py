@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sweeps import CPU, PAPER, Darken
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
@@ -16,34 +17,6 @@ from rgsud_fast.ops import removed_layer
 from rgsud_fast.rewards.first import first_reward, oriented_layer
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.rewards.sweep import OUTCOMES, candidate, judge, offer_first, sweep, verdict
-
-SIZES = [(40, 50), (64, 48), (40, 50)]
-CPU = torch.device("cpu")
-PAPER = RewardConfig()
-
-
-class Darken(nn.Module):
-    """A derainer whose output is its input times a factor."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(factor))
-
-    def forward(self, image):
-        assert not self.training
-        return image * self.factor
-
-
-@pytest.fixture
-def rainy():
-    generator = np.random.default_rng(0)
-    arrays = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    return FolderSet.from_arrays(["a", "b", "c"], arrays)
-
-
-@pytest.fixture
-def darkness(rainy):
-    return make_scorer(lambda images: -images.mean(dim=(1, 2, 3)), rainy, rainy)
 
 
 def test_a_sweep_fills_the_pool_and_a_better_derainer_replaces_the_entries(rainy, darkness):
@@ -249,17 +222,37 @@ def test_a_candidate_keeps_away_what_the_first_reward_does_where_the_derainer_se
     assert (rainy - timid).mean() > (rainy - plain).mean()
 
 
-def test_a_first_reward_goes_through_the_guards_and_the_score():
+@pytest.mark.parametrize("first", ["filter", "oriented", "fills"])
+def test_a_first_reward_goes_through_the_guards_and_the_score(first):
     rainy, _ = streaks()
     scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), (), ())
-    pool = RewardPool([(64, 80)] * 2)
-    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, RewardConfig())] == "entered"
-    assert torch.equal(pool.best(0)[0].permute(2, 0, 1), quantise(first_reward(rainy)[0]))
+    pool, reward = RewardPool([(64, 80)] * 2), RewardConfig(first=first)
+    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, reward)] == "entered"
+    assert torch.equal(pool.best(0)[0].permute(2, 0, 1), quantise(first_reward(rainy, first)[0]))
     still = torch.full_like(rainy, 0.4) + 0.1 * torch.rand(1, 3, 1, 1)
     still[..., :32, :] += 0.2
-    assert OUTCOMES[offer_first(still, 1, scorer, pool, RewardConfig())] == "nothing removed"
-    assert OUTCOMES[offer_first(rainy, 1, scorer, pool, RewardConfig(fidelity=1e-6))] == "another picture"
+    assert OUTCOMES[offer_first(still, 1, scorer, pool, reward)] == "nothing removed"
+    assert OUTCOMES[offer_first(rainy, 1, scorer, pool, RewardConfig(first=first, fidelity=1e-6))] == "another picture"
     assert pool.filled.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("first", ["filter", "oriented", "fills"])
+@pytest.mark.parametrize("stored, outcome", [(-1.0, "entered"), (9.0, "no better")])
+def test_a_first_reward_never_lowers_a_stored_score(first, stored, outcome):
+    rainy, _ = streaks()
+    scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), (), ())
+    pool = RewardPool([(64, 80)], keep=2)
+    pool.update([0, 0], torch.cat([rainy, rainy]), torch.full((2,), stored))
+    before = pool.scores.sort(1).values.clone()
+    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, RewardConfig(first=first))] == outcome
+    assert bool((pool.scores.sort(1).values >= before).all()) and float(pool.scores.max()) >= stored
+
+
+@pytest.mark.parametrize("first, keeps", [("none", False), ("filter", False), ("oriented", True), ("fills", True)])
+def test_first_rewards_inside_an_oriented_mask_keep_later_candidates_from_fading(first, keeps):
+    rainy, rain = streaks()
+    idle, _ = candidate(Fixed(0 * rain).eval(), rainy, RewardConfig(first=first))
+    assert bool((idle < rainy - 1e-3).any()) == keeps
 
 
 @pytest.mark.parametrize("newest", [False, True])

@@ -4,44 +4,15 @@ from __future__ import annotations
 
 import types
 
-import numpy as np
 import pytest
 import torch
+from sweeps import CPU, PAPER, Darken
 from torch import nn
 
 from rgsud_fast.config import RewardConfig
-from rgsud_fast.data import FolderSet
 from rgsud_fast.errors import UserError
-from rgsud_fast.iqa import make_scorer
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.rewards.sweep import open_toolbox, sweep
-
-SIZES = [(40, 50), (64, 48), (40, 50)]
-CPU = torch.device("cpu")
-PAPER = RewardConfig()
-
-
-class Darken(nn.Module):
-    """A derainer whose output is its input times a factor."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, image):
-        return image * self.factor
-
-
-@pytest.fixture
-def rainy():
-    generator = np.random.default_rng(0)
-    arrays = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
-    return FolderSet.from_arrays(["a", "b", "c"], arrays)
-
-
-@pytest.fixture
-def darkness(rainy):
-    return make_scorer(lambda images: -images.mean(dim=(1, 2, 3)), rainy, rainy)
 
 
 class Box(nn.Module):

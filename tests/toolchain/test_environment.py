@@ -5,7 +5,7 @@ from boxes import Shift, Wishes, patches
 
 from rgsud_fast.networks.toolbox import Agent, Tool
 from rgsud_fast.networks.toolbox.agent import NONE
-from rgsud_fast.toolchain.environment import apply_tools, decibels, play, states_of
+from rgsud_fast.toolchain.environment import apply_tools, decibels, errors, play, states_of
 from rgsud_fast.toolchain.oracles import (
     fixed_chain,
     forward_selection,
@@ -24,6 +24,22 @@ def test_each_image_gets_its_own_tool_and_a_stop_leaves_it():
     done = apply_tools(TOOLS, images, torch.tensor([0, 1, 2, NONE, 0]))
     torch.testing.assert_close((done - images).mean((1, 2, 3)), torch.tensor([0.1, -0.1, 0, 0, 0.1]))
     assert torch.equal(done[2:4], images[2:4])
+
+
+def test_by_squared_errors_the_worst_image_decides_and_in_decibels_none_does():
+    clean = torch.zeros(2, 3, 8, 8)
+    images = torch.stack([torch.full((3, 8, 8), value) for value in (0.02, 0.3)]).requires_grad_(True)
+
+    def pull(loss):
+        (gradient,) = torch.autograd.grad(errors(images, clean, loss).sum(), images)
+        return gradient.abs().mean((1, 2, 3)).tolist()
+
+    weak, strong = pull("mse")
+    assert strong / weak > 14
+    weak, strong = pull("decibels")
+    assert 1 < weak / strong < 5
+    torch.testing.assert_close(errors(images, clean, "mse"), torch.tensor([0.0004, 0.09]))
+    torch.testing.assert_close(errors(images, clean, "decibels"), torch.tensor([0.0014, 0.091]).log())
 
 
 def test_rewards_are_decibels_gained_and_unclipped():

@@ -27,6 +27,14 @@ def test_an_episode_depends_on_its_number_alone(rain):
     assert not torch.equal(one.batch([2], "severe")[0], damaged[2:3])
 
 
+def test_severities_take_turns_where_all_are_asked_for():
+    every = Episodes(PHOTOGRAPHS, 5, 32, DamageConfig(severity="all"))
+    damaged, clean = every.batch(range(5))
+    for number, severity in zip(range(5), [*SEVERITIES, *SEVERITIES[:2]], strict=True):
+        one = every.batch([number], severity)
+        assert torch.equal(one[0], damaged[number : number + 1]) and torch.equal(one[1], clean[number : number + 1])
+
+
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_every_triple_of_levels_comes_once(severity):
     low, high = SUMS[severity]

@@ -15,14 +15,20 @@ from tiny import same_bits
 from torch import nn
 
 from rgsud_fast.config import merge
+from rgsud_fast.config.toolbox import load_toolbox_config
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
 from rgsud_fast.networks.weights import load_network, save_network
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.system.watch import nobody
 from rgsud_fast.toolchain import train as module
 from rgsud_fast.toolchain.environment import play
-from rgsud_fast.toolchain.joint import chain_loss
+from rgsud_fast.toolchain.fit_agent import FitAgent
+from rgsud_fast.toolchain.fit_tools import FitTools
+from rgsud_fast.toolchain.joint import TuneJointly, chain_loss
 from rgsud_fast.toolchain.train import PHASES, train
+from rgsud_fast.toolchain.workshop import Workshop, open_photographs
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +141,19 @@ def test_joint_tuning_leaves_the_agents_bits_and_the_originals_alone(box, scenes
     assert not (without / "tools-joint").exists() and (box / "tools-joint").is_dir()
     for name in ("agent.safetensors", "tools/soft.safetensors", "tools/sharp.safetensors"):
         assert same_bits(load_file(without / name), load_file(box / name))
+
+
+def test_held_out_photographs_choose_nothing(box, scenes, tmp_path):
+    config = load_toolbox_config({**TINY_BOX, "clean": scenes})
+    training, _ = open_photographs(scenes, tmp_path / "cache", nobody)
+    workshop = Workshop(config, RunFolder(tmp_path), training, [], torch.device("cpu"))
+    for kind in (FitTools, FitAgent, TuneJointly):
+        shutil.copytree(box, tmp_path, dirs_exist_ok=True)
+        phase = kind(workshop)
+        while not phase.ended:
+            phase.advance()
+        state = phase.state_dict()
+        assert state.get("gains", {"soft": 0}) and state.get("best", 0) > -99
 
 
 def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():

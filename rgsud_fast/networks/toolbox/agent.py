@@ -13,6 +13,7 @@ from ...errors import UserError
 Hidden: TypeAlias = tuple[Tensor, Tensor]  # of the LSTM, [1, N, 50] each
 NONE = -1  # in place of an action: there was none, or the episode is over
 FEATURES, MEMORY = 32, 50
+GAIN = 4  # of pixels less 0.5: contrast as layers like it
 _CONVOLUTIONS = ((3, 32, 9), (32, 24, 5), (24, 24, 5), (24, 24, 5))  # channels in, out, taps; each halves the side
 
 
@@ -22,6 +23,10 @@ class Agent(nn.Module):
     Four convolutions of stride 2 and ReLU, a layer of 32, the previous action as one-hot beside it, an LSTM of 50, a
     linear layer. With 12 tools and side 63 it has 87,863 parameters that learn: PyTorch's second bias of the LSTM stays
     0. The last output is the worth of stopping; a stop has no place among previous actions.
+
+    Pixels are centred, and layers begin as He has them, ours: trained to tell how strong blur, noise and JPEG are, the
+    network left 0.18, 0.06 and 0.27 of a squared error of 0.33 after 1,000 steps of 32 patches, and 0.31, 0.18 and 0.30
+    with pixels in [0, 1] and PyTorch's first weights. What it can express is the same.
 
     Args:
         tools: how many there are, A.
@@ -39,6 +44,9 @@ class Agent(nn.Module):
         self.features = nn.Linear(_CONVOLUTIONS[-1][1] * side * side, FEATURES)
         self.memory = nn.LSTM(FEATURES + tools, MEMORY, batch_first=True)
         self.head = nn.Linear(MEMORY, tools + 1)
+        for layer in (*self.convolutions, self.features):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.memory.get_parameter("bias_hh_l0").requires_grad_(False))
 
     @property
@@ -63,12 +71,16 @@ class Agent(nn.Module):
         if images.shape[-2:] != (self.side, self.side):
             got = f"{images.shape[-1]} x {images.shape[-2]}"
             raise UserError(f"this agent looks at {self.side} x {self.side} pixels, got {got}")
-        x = images.flatten(0, 1)
-        for convolution in self.convolutions:
-            x = F.relu(convolution(x))
-        x = F.relu(self.features(x.flatten(1))).unflatten(0, images.shape[:2])
+        x = self.look(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         x, hidden = self.memory(torch.cat([x, one_hot(previous, self.tools)], 2), hidden)
         return self.head(x), hidden
+
+    def look(self, images: Tensor) -> Tensor:
+        """What it sees in images, without memory: [N, 3, side, side] -> [N, 32]."""
+        x = GAIN * (images - 0.5)
+        for convolution in self.convolutions:
+            x = F.relu(convolution(x))
+        return F.relu(self.features(x.flatten(1)))
 
 
 def one_hot(actions: Tensor, tools: int) -> Tensor:
