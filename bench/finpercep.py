@@ -1,14 +1,15 @@
 """FinPercep-RM: what it sees, what it chooses, how it can be gamed, and what a curriculum is worth.
 
-    python bench/finpercep.py map                           # fit on the clean images: maps, order, hacks, traps
+    python bench/finpercep.py map [--runs RUN]              # fit on the clean images: maps, order, hacks, traps
     python bench/finpercep.py real --runs RUN ...           # maps of real derainers' results on unseen scenes
+    python bench/finpercep.py rank --runs RUN ...           # scores among these results, against PSNR
     python bench/finpercep.py hacks --runs RUN ...          # blocks made worse in derained images, beside `domain`
     python bench/finpercep.py dynamic --runs RUN            # the gradient of the reward alone: score, PSNR, NIQE
-    python bench/finpercep.py curriculum --seeds 0 1 2      # stage 2 with it off, whole from the start, by schedule
+    python bench/finpercep.py curriculum --seeds 0 1 2      # stage 2 by domain, by the last stage alone, by schedule
     python bench/finpercep.py cost                          # fit, score with map, sweep against its forward passes
 
-DIR (--data, $RGSUD_DATA) holds clean, iqa and rain100l. All but `map` and `curriculum` take the score that `map` left
-in --out. The choice among snapshots and the gain in stage 2 are those of every score:
+DIR (--data, $RGSUD_DATA) holds clean, iqa and rain100l. All but `map` take the score that `map` left in
+--out. The choice among snapshots and the gain in stage 2 are those of every score:
 
     python bench/studies/reward_quality.py choice --scorers domain finpercep:runs/finpercep/fin.safetensors
     python bench/studies/reward_quality.py gain --scorer finpercep:runs/finpercep/fin.safetensors
@@ -29,21 +30,24 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent / "studies"))
+from reward_quality import ranking
 from seeds import paired_difference, parse_arguments
+from stages import stages2
 
 import rgsud_fast
 from rgsud_fast.config import RewardConfig
 from rgsud_fast.data import FolderSet, list_images, read_image, render_rain, to_batch
 from rgsud_fast.iqa import FinpercepScorer, load_niqe_model, load_scorer, niqe
-from rgsud_fast.iqa.finpercep.figures import HACKS, SPOILED, found
-from rgsud_fast.iqa.finpercep.fit import auc, held_apart
+from rgsud_fast.iqa.finpercep.figures import HACKS, SPOILED, detection_rate
+from rgsud_fast.iqa.finpercep.fit import auc, hold_apart
 from rgsud_fast.iqa.finpercep.generated import broad_style, spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
+from rgsud_fast.methods.losses import reward_gradient
 from rgsud_fast.networks import evaluating
 from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.networks.weights import load_network
 from rgsud_fast.rewards.pool import RewardPool
-from rgsud_fast.rewards.sweep import sweep
+from rgsud_fast.rewards.sweep import candidate, sweep
 from rgsud_fast.system.files import write_text
 
 ITERATIONS, EVERY, CROP, BATCH, RATE = 300, 50, 96, 4, 1e-4  # of the dynamic hack
@@ -60,10 +64,11 @@ def main() -> None:
 
 def fit_map(args: argparse.Namespace) -> dict[str, Any]:
     """Fit `small` and say what it sees of held-out photographs, and how long it took."""
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     data = {"val_clean": args.data / "rain100l/val/clean", "iterations": args.iterations, "seed": args.seeds[0]}
+    data["run"] = args.runs[0] if args.runs else None  # whose faults are learned, too
     figures = rgsud_fast.fit_finpercep(args.data / "clean", args.score, device=args.device, say=print, **data)
-    figures["seconds"] = time.perf_counter() - began
+    figures["seconds"], figures["cpu_seconds"] = time.perf_counter() - began, time.process_time() - used
     figures["weak_over_clean"] = figures["mean_weak"] / figures["mean_clean"]  # trap 2: 3 or more
     return figures
 
@@ -82,6 +87,29 @@ def real(args: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def rank(args: argparse.Namespace) -> dict[str, Any]:
+    """How scores rank what runs make of unseen scenes, bare and as a reward would be: correlation with PSNR, chosen."""
+    scorer = _scorer(args)
+    scores = {"finpercep": scorer.score, "domain": scorer.base.score}
+    scores |= {"its S": lambda image, rainy: scorer.parts(image, rainy)[0]}
+    scores |= {"its map": lambda image, rainy: -scorer.map(image, rainy).mean((1, 2, 3))}
+    rewarded, rows, psnrs = RewardConfig(mirror=True, grey_layer=True), {name: [] for name in scores}, []
+    for run in args.runs:
+        network = load_network(run, "derainer")
+        for reward in (RewardConfig(), rewarded):
+            with evaluating(network):
+                found = [(clean, rainy, candidate(network, rainy, reward)[0]) for clean, rainy in _pairs(args)]
+            psnrs.append(torch.cat([psnr(derained, clean) for clean, _, derained in found]))
+            for name, score in scores.items():
+                rows[name].append(torch.cat([score(derained, rainy) for _, rainy, derained in found]))
+    truth = torch.stack(psnrs)
+    figures: dict[str, Any] = {}
+    for name, row in rows.items():
+        best = torch.stack(row).argmax(0, keepdim=True)
+        figures[name] = ranking(torch.stack(row), truth) | {"chosen": truth.gather(0, best).mean().item()}
+    return figures
+
+
 def hacks(args: argparse.Namespace) -> dict[str, Any]:
     """In how many derained images the score falls where a block is made worse; of `domain` beside it."""
     scorer = _scorer(args)
@@ -89,7 +117,7 @@ def hacks(args: argparse.Namespace) -> dict[str, Any]:
     triplets = [triplet for run in args.runs for triplet in _derained(args, run)]
     rainy, derained = ([triplet[place] for triplet in triplets] for place in (1, 2))
     return {
-        name: {hack: found(score, derained, rainy, change) for hack, change in HACKS.items()}
+        name: {hack: detection_rate(score, derained, rainy, change) for hack, change in HACKS.items()}
         for name, score in scores.items()
     }
 
@@ -116,7 +144,8 @@ def _follow(args: argparse.Namespace, scorer: FinpercepScorer, reward: Callable[
             rows.append({"step": step, **_standing(network, held_out, reward, model)})
             print(rows[-1], flush=True)
         crops = torch.cat([_crop(rainy[int(rng.integers(len(rainy)))], rng) for _ in range(BATCH)])
-        loss = torch.relu(1 - reward(network(crops).clamp(0, 1), crops)).mean()
+        derained = network(crops).clamp(0, 1)
+        loss = reward_gradient(reward(derained, crops), crops, derained, RewardConfig().fidelity)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -134,26 +163,22 @@ def _standing(network: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], reward
 
 
 def curriculum(args: argparse.Namespace) -> dict[str, Any]:
-    """Train with each curriculum from the same seeds; validation PSNR, and its paired difference to `off`."""
-    branches = {
-        "domain": {"scorer": "domain"},
-        "off": {"scorer": "finpercep"},
-        "schedule": {"scorer": "finpercep", "curriculum": "schedule"},
-        "plateau": {"scorer": "finpercep", "curriculum": "plateau"},
+    """Stages 2 of the same stages 1 with each curriculum: validation PSNR, and its paired difference to `whole`."""
+    score = f"finpercep:{args.score}"
+    branches: dict[str, tuple[str, dict[str, Any]]] = {
+        "domain": ("domain", {}),
+        "whole": (score, {}),
+        "schedule": (score, {"reward": {"curriculum": "schedule"}}),
+        "plateau": (score, {"reward": {"curriculum": "plateau"}}),
     }
-    folders = {"rainy": "train_rainy", "val_rainy": "val/rainy", "val_clean": "val/clean"}
-    data = {name: args.data / "rain100l" / folder for name, folder in folders.items()}
-    data["clean"] = args.data / "clean"
-    found: dict[str, list[float]] = {name: [] for name in branches if name in args.branches}
-    for name in found:
-        for seed in args.seeds:
-            config = {"preset": args.preset, "seed": seed, "data": data, "reward": branches[name]}
-            config["out"] = args.out / f"curriculum-{name}-{seed}"
-            done = (config["out"] / "metrics.json").is_file()
-            result = rgsud_fast.train(config, resume=done or (config["out"] / "checkpoint.pt").is_file())
-            found[name].append(result.metrics["psnr_rgb"])
-    against = found.get("off") or next(iter(found.values()))
-    return {name: {"psnr": values, "against": paired_difference(values, against)} for name, values in found.items()}
+    wanted = {name: branches[name] for name in args.branches}
+    runs = [stages2(args, seed, wanted) for seed in args.seeds]
+    found: dict[str, Any] = {"runs": runs}
+    against = [run[args.branches[0]] for run in runs]
+    for name in wanted:
+        values = [run[name] for run in runs]
+        found[name] = {"psnr": values, f"against {args.branches[0]}": paired_difference(values, against)}
+    return found
 
 
 def cost(args: argparse.Namespace) -> dict[str, Any]:
@@ -169,15 +194,15 @@ def cost(args: argparse.Namespace) -> dict[str, Any]:
     return figures | {"sweep_over_forward": whole / forward}
 
 
-def _time(work: Callable[[], Any], times: int = 5) -> float:
-    """The median of a few, after one that is not counted."""
+def _time(work: Callable[[], Any], times: int = 7) -> float:
+    """The least of a few, after one that is not counted, in seconds of the CPU: other processes stretch a clock."""
     work()
     seconds = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds))
+        seconds.append(time.process_time() - began)
+    return min(seconds)
 
 
 def _scorer(args: argparse.Namespace) -> FinpercepScorer:
@@ -190,7 +215,7 @@ def _pairs(args: argparse.Namespace) -> list[tuple[Tensor, Tensor]]:
     """Scenes that `map` held apart, with rain of any kind, [1, 3, H, W] each."""
     images = [read_image(path) for path in list_images(args.data / "clean")]
     rng = np.random.default_rng(7)
-    clean = [images[i] for i in held_apart(len(images))[1]]
+    clean = [images[i] for i in hold_apart(len(images))[1]]
     return [(to_batch(one), to_batch(render_rain(one, broad_style(rng), int(rng.integers(2**62))))) for one in clean]
 
 
@@ -208,7 +233,7 @@ def _crop(image: np.ndarray, rng: np.random.Generator) -> Tensor:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "map": fit_map,
-    **{command.__name__: command for command in (real, hacks, dynamic, curriculum, cost)},
+    **{command.__name__: command for command in (real, rank, hacks, dynamic, curriculum, cost)},
 }
 
 
@@ -218,14 +243,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, nargs="+", default=[], help="run folders or files of derainers")
     parser.add_argument("--out", type=Path, default=Path("runs/finpercep"))
     parser.add_argument("--iterations", type=int, help="of the fit; default: 1,500")
-    parser.add_argument("--preset", default="small-gan", help="of the curriculum's runs")
-    parser.add_argument("--branches", nargs="+", default=["domain", "off", "schedule"], help="of the curriculum")
+    parser.add_argument("--stage1", type=int, help="iterations of the curriculum's stages 1; default: the preset's")
+    parser.add_argument("--stage2", type=int, help="of its stages 2; default: the preset's")
+    parser.add_argument("--branches", nargs="+", default=["whole", "domain", "schedule"], help="of the curriculum")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     args = parse_arguments(parser)
     args.out.mkdir(parents=True, exist_ok=True)
     args.score = args.out / "fin.safetensors"
-    if args.what in ("real", "hacks", "dynamic", "cost") and not args.runs:
+    if args.what in ("real", "rank", "hacks", "dynamic", "cost") and not args.runs:
         parser.error(f"{args.what} needs --runs")
     return args
 

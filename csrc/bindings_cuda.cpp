@@ -10,10 +10,10 @@ namespace rgsud {
 namespace {
 
 void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, int64_t planes, int64_t height,
-                        int64_t width, bool adjoint, int64_t beside, uintptr_t stream) {
+                        int64_t width, int64_t last, bool adjoint, int64_t beside, uintptr_t stream) {
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width}, adjoint, beside, at<void>(stream));
+    high_pass_cuda<T>(at<T>(in), at<T>(out), {planes, height, width, last}, adjoint, beside, at<void>(stream));
   };
   if (dtype == "bfloat16")
     run(__nv_bfloat16{});
@@ -23,11 +23,11 @@ void high_pass_cuda_any(const std::string& dtype, uintptr_t in, uintptr_t out, i
 
 void ssim_cuda_any(const std::string& dtype, uintptr_t x, uintptr_t y, uintptr_t value, uintptr_t v_x, uintptr_t v_y,
                    uintptr_t moments, uintptr_t partials, uintptr_t squares, int64_t planes, int64_t height,
-                   int64_t width, uintptr_t stream) {
+                   int64_t width, int64_t last, uintptr_t stream) {
   with_dtype(dtype, [&](auto zero) {
     using T = decltype(zero);
     ssim_cuda<T>(at<T>(x), at<T>(y), at<T>(value), at<T>(v_x), at<T>(v_y), at<T>(moments), at<double>(partials),
-                 at<double>(squares), {planes, height, width}, at<void>(stream));
+                 at<double>(squares), {planes, height, width, last}, at<void>(stream));
   });
 }
 

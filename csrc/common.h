@@ -18,9 +18,10 @@
 
 namespace rgsud {
 
-// Sizes of a stack of image planes, N * C of them.
+// Sizes of a stack of image planes, N * C of them, one after another in memory; or, on the GPU, with the channels last:
+// `last` of them, or none.
 struct Planes {
-  int64_t planes, height, width;
+  int64_t planes, height, width, last = 0;
 
   int64_t pixels() const { return planes * height * width; }
 };
@@ -30,6 +31,15 @@ inline namespace RGSUD_ISA {
 // A stack of planes beside one of twice as many, in which the `channels` of each image come twice: the image itself,
 // then what was made of it. Where plane p's result lies; its image lies `channels` planes before. 0: not doubled.
 RGSUD_HD int64_t beside_plane(int64_t p, int64_t channels) { return channels ? p + (p / channels + 1) * channels : p; }
+
+// Where a plane's pixels lie: pixel i at first + i * step. `last` as in Planes.
+struct Place {
+  int64_t first, step;
+};
+
+RGSUD_HD Place place_of(int64_t plane, int64_t pixels, int64_t last) {
+  return last ? Place{plane / last * last * pixels + plane % last, last} : Place{plane * pixels, 1};
+}
 
 // Normalised Gaussian window, its centre at tap[Taps / 2].
 template <typename T, int Taps>

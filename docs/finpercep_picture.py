@@ -15,7 +15,7 @@ from rgsud_fast.runs.html.heat import heat
 
 PICTURE = Path(__file__).resolve().parent / "img" / "finpercep-data.jpg"
 SIDE, SEED = 160, 4
-FAMILIES = ("leftover", "ghost", "smooth", "overdone")  # a row each
+FAMILIES = ("leftover", "ghost", "smooth", "excess")  # a row each
 
 
 def main() -> None:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .config import Config, load_config
+    from .distillation.distil import distil
+    from .distillation.index import index
     from .inference.derain import derain
     from .inference.evaluate import evaluate
     from .inference.export import export
     from .inference.fit_finpercep import fit_finpercep
     from .inference.publish import publish
     from .inference.rain import rain
+    from .inference.render import render_pairs
     from .iqa import score
     from .ops import use_backend
     from .ops.installation import info
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Config": "config",
     "load_config": "config",
+    "index": "distillation.index",
+    "distil": "distillation.distil",
     "train": "training",
     "derain": "inference.derain",
     "evaluate": "inference.evaluate",
@@ -31,6 +36,7 @@ _HOMES = {
     "export": "inference.export",
     "fit_finpercep": "inference.fit_finpercep",
     "publish": "inference.publish",
+    "render_pairs": "inference.render",
     "score": "iqa",
     "info": "ops.installation",
     "use_backend": "ops",
@@ -40,13 +46,16 @@ __all__ = [
     "Config",
     "__version__",
     "derain",
+    "distil",
     "evaluate",
     "export",
     "fit_finpercep",
+    "index",
     "info",
     "load_config",
     "publish",
     "rain",
+    "render_pairs",
     "score",
     "train",
     "use_backend",

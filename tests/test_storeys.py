@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STOREYS = (
     {"errors", "version", "_C"}, {"system"}, {"config"}, {"ops"}, {"data", "networks", "optim"},
-    {"iqa", "methods", "runs"}, {"rewards", "inference", "toolchain"}, {"training", "demo_page"}, {"cli", "toolbox"},
+    {"iqa", "methods", "runs"}, {"rewards", "inference", "toolchain", "distillation"}, {"training", "demo_page"},
+    {"cli", "toolbox"},
 )  # fmt: skip
 STOREY = {package: storey for storey, packages in enumerate(STOREYS) for package in packages}
 STOREY["kernels"] = STOREY["ops"]

@@ -2,9 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 TINY_NETWORKS = {
     "derainer_width": 4,
@@ -24,6 +27,7 @@ TINY_DERAINERS: dict[str, dict] = {
     "restormer": {"restormer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "refinement": 1}},
     "drsformer": {"drsformer": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "experts": True}},
     "nerd_rain": {"nerd_rain": {"dim": 4, "blocks": [1, 1], "heads": [1, 2], "hidden": 8}},
+    "moe": {"moe": {"noise": 0.2}},
 }
 
 # A whole run of ten iterations, beside its images and `out`.
@@ -47,8 +51,27 @@ TINY_HOST = {"width": 4, "blocks": 1, "judge_width": 4}
 TINY_METHODS = {
     "rgsud": {},
     "cyclegan": {"cyclegan": TINY_HOST},
+    "csud": {"csud": {"width": 4, "blocks": 1, "judge_width": 4}},
+    "dcdgan": {"dcdgan": TINY_HOST | {"projector": 8, "patches": 8}},
     "cut": {"cut": TINY_HOST | {"projector": 8, "patches": 8}},
+    "unirain": {"reweight": {"every": 2}},
+    "nlcl": {"nlcl": TINY_HOST | {"projector": 8, "patch": 4, "reach": 4, "patches": 8, "rain_patches": 6}},
+    "deraincyclegan": {
+        "deraincyclegan": TINY_HOST | {"around": 0, "dilations": [2], "detector_width": 4, "steps": 2, "scales": 2}
+    },
 }
+
+
+def run_of(config, method, **fields):
+    """That run by a method, which need not read RGSUD's networks."""
+    from rgsud_fast.config import merge
+    from rgsud_fast.config.unread import reads
+
+    if method == "unirain":
+        config = config | {"data": labelled_data(config)}
+    network = {name: value for name, value in config.get("network", {}).items() if reads(method, f"network.{name}")}
+    return merge(config | {"network": network}, {"method": method, **TINY_METHODS[method], **fields})
+
 
 # What turns that run into one of pasted rain: without a generator, or beside it.
 NO_GENERATOR = dict.fromkeys(("adversarial", "pair", "channel_consistency", "background_guidance"), 0)
@@ -58,6 +81,29 @@ PASTED = {
     "pasted": {"loss": NO_GENERATOR | {"pasted": 1, "pasted_on_rewards": 0.5}, **_FIRST},
     "both": {"loss": {"pasted": 1, "pasted_share": 0.5}, **_FIRST},
 }
+
+
+def write_pairs(folder, types=("drs", "nrd"), scenes=3):
+    """Labelled pairs of noise in the layout of UniRain's own set; returns the folder's name."""
+    generator = np.random.default_rng(1)
+    for kind in types:
+        for scene in range(scenes):
+            clean = generator.integers(0, 200, (44, 52, 3), dtype=np.uint8)
+            for side, image in (("input", clean + 40), ("target", clean)):
+                (folder / kind / side).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image.astype(np.uint8)).save(folder / kind / side / f"{scene}.png")
+    return str(folder)
+
+
+def labelled_data(config):
+    """The data of the tiny run on labelled pairs alone, which lie beside its other images."""
+    data = {"pairs": write_pairs(Path(config["out"]).parent / "pairs"), "held_out": 0.4}
+    return data | {name: config["data"][name] for name in ("val_rainy", "val_clean")}
+
+
+def labelled(config, **fields):
+    """The tiny run by UniRain's method."""
+    return run_of(config, "unirain", **fields)
 
 
 def darkness(images):

@@ -106,7 +106,12 @@ def _accumulate(leaf: Tensor, grad: Tensor | None) -> None:
         return
     if leaf.grad is not None:
         leaf.grad += grad
-    elif grad.stride() == leaf.stride():
+    elif _lies_as(grad, leaf):
         leaf.grad = grad
     else:
         leaf.grad = torch.empty_like(leaf).copy_(grad)
+
+
+def _lies_as(grad: Tensor, leaf: Tensor) -> bool:
+    """Whether autograd takes a gradient as it is: its strides are the leaf's, but where a side is 1."""
+    return all(size == 1 or a == b for size, a, b in zip(leaf.shape, grad.stride(), leaf.stride(), strict=True))

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from .engine import backward
 
+SHARED_KIB = {80: 163, 89: 99, 90: 227}  # that a block may have
 DEVICE = torch.device("cuda:0")
 STREAM = SimpleNamespace(cuda_stream=0, device=DEVICE)
 
@@ -22,11 +23,13 @@ def fake_gpu(capability: tuple[int, int] = (9, 0)) -> Iterator[FakeTensorMode]:
 
     Triton must not be interpreted: start Python without TRITON_INTERPRET.
     """
+    properties = SimpleNamespace(shared_memory_per_block_optin=SHARED_KIB[10 * capability[0] + capability[1]] << 10)
     changes = {
         "torch.cuda.device": lambda device: contextlib.nullcontext(),
         "torch.cuda.current_device": lambda: 0,
         "torch.cuda.current_stream": lambda device=None: STREAM,
         "torch.cuda.get_device_capability": lambda device=None: capability,
+        "torch.cuda.get_device_properties": lambda device=None: properties,
         "torch.cuda.is_bf16_supported": lambda *given, **named: True,
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
         "torch.nn.utils.clip_grad._has_foreach_support": lambda tensors, device: True,  # it asks for plain tensors

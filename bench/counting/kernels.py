@@ -25,7 +25,8 @@ from .fake_gpu import STREAM
 from .recorder import Recorder
 
 CUDA_SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cuda"
-CONVOLUTIONS = {"conv_kernel", "correlate_kernel"}  # Triton's; their bytes are counted with PyTorch's convolutions
+# Triton's products; their bytes are counted with PyTorch's convolutions.
+CONVOLUTIONS = {"conv_kernel", "correlate_kernel", "matrices_kernel"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def recorded_kernels(recorder: Recorder, found: dict[Specialisation, int], capab
         )
         found[key] = found.get(key, 0) + 1
         tensors = [value for value in bound.values() if isinstance(value, torch.Tensor)]
+        for value in list(tensors):  # a table of addresses says whose they are
+            tensors += getattr(value, "sources", [])
         name = f"{kernel.module.rpartition('.')[2]}.{kernel.fn.__name__}"
         recorder.note(name, "triton", 1, tensors, kernel.fn.__name__ in CONVOLUTIONS)
 

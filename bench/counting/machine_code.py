@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from .fake_gpu import SHARED_KIB
 from .kernels import Specialisation
 
-ARCHITECTURES = (80, 89, 90)
-SHARED_KIB = {80: 163, 89: 99, 90: 227}  # that a block may have
+ARCHITECTURES = tuple(SHARED_KIB)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TILE = 64**3  # multiplications of the tile that instructions are counted per
 
@@ -34,7 +34,7 @@ class Code:
     calls_in_loops: int
     products: int  # HMMA and HGMMA instructions
     dots: bool  # whether the kernel multiplies matrices of half precision
-    per_tile: float | None  # a warp's instructions per 64^3 products of its block, in its loop
+    per_tile: float | None  # what four warps issue, one at each scheduler, per 64^3 products, in the loop
 
     @property
     def faults(self) -> list[str]:
@@ -51,12 +51,10 @@ class Code:
         return found
 
 
-def compile_all(
-    kernels: Sequence[Specialisation], architectures: Sequence[int] = ARCHITECTURES, processes: int = 2
-) -> list[Code]:
-    """Compile each kernel for each architecture; some seconds each, unless Triton's cache has them."""
+def compile_all(kernels: Mapping[int, Iterable[Specialisation]], processes: int = 2) -> list[Code]:
+    """Compile the kernels of each architecture; some seconds each, unless Triton's cache has them."""
     global _todo
-    _todo = [(kernel, architecture) for architecture in architectures for kernel in kernels]
+    _todo = [(kernel, architecture) for architecture, some in kernels.items() for kernel in some]
     if processes == 1:
         return [_compile(place) for place in range(len(_todo))]
     with multiprocessing.get_context("fork").Pool(processes) as pool:
@@ -175,8 +173,9 @@ def _loops(after: list[list[int]]) -> list[set[int]]:
 def per_tile(
     instructions: Sequence[str], loops: Sequence[set[int]], multiply: Sequence[int], warps: int
 ) -> float | None:
-    """A warp's instructions per 64^3 products of its block, in the outermost loop that multiplies.
+    """Instructions of four warps, of each one's scheduler, per 64^3 products, in the outermost loop that multiplies.
 
+    Of eight warps each scheduler issues two warps' instructions, for the products of all eight.
     Loops within it count once: where few channels make a tap's loop one trip, that is what a tap costs.
     """
     if not multiply:
@@ -185,7 +184,7 @@ def per_tile(
     if not loop.intersection(multiply):
         loop = set(range(len(instructions)))
     products = sum(_products(instructions[at], warps) for at in multiply if at in loop)
-    return len(loop) / (products / TILE)
+    return len(loop) * (warps / 4) / (products / TILE)
 
 
 def _products(text: str, warps: int) -> int:

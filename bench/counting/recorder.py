@@ -21,10 +21,10 @@ aten = torch.ops.aten
 LARGE = 1 << 20  # bytes from which a layout matters
 _FREE = {  # allocate or describe, and launch nothing
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "alias", "_reshape_alias",
-    "lift_fresh", "_unsafe_view", "set_", "resize_", "is_pinned", "record_stream",
+    "lift_fresh", "_unsafe_view", "set_", "resize_", "is_pinned", "record_stream", "squeeze_", "unsqueeze_", "t_",
 }  # fmt: skip
 _LAUNCHES = {"_local_scalar_dense": 0, "convolution_backward": 0, "nonzero": 3, "sort": 3, "native_batch_norm": 2}
-_PRODUCTS = {"convolution", "convolution_backward", "mm", "bmm", "addmm", "baddbmm"}
+_PRODUCTS = {"convolution", "convolution_backward", "mm", "bmm", "addmm", "baddbmm", "addmm_"}
 _WAITS = {"_local_scalar_dense", "nonzero", "item", "equal", "masked_select", "_unique2", "unique_dim"}
 # Tensors and chunks of one launch over a list, by how many lists it walks (ATen's MultiTensorApply.cuh).
 _TENSORS, _CHUNKS, _CHUNK = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}, 320, 65536

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import torch
 
 from rgsud_fast.config import Config
 from rgsud_fast.methods.build import build_networks
-from rgsud_fast.ops import use_backend
+from rgsud_fast.ops import take_crops, use_backend
+from rgsud_fast.optim.adam import make_capturable
+from rgsud_fast.optim.moving_average import MovingAverage
+from rgsud_fast.training.log_means import Means
 from rgsud_fast.training.step import TrainStep
 
 from .fake_gpu import DEVICE, fake_gpu, to_fake_gpu
@@ -28,47 +28,69 @@ class Trace:
     kernels: dict[Specialisation, int]  # compilations of Triton kernels, and their launches
 
 
-def trace_step(stage: int, backend: str = "auto", **fields: Any) -> Trace:
+def trace_step(stage: int, backend: str = "auto", architecture: int = 90, **fields: Any) -> Trace:
     """Trace one step of preset `paper` in bfloat16, of both optimisers, as it would run without a CUDA graph.
 
     Args:
         stage: 1 or 2; in 2 every image has a reward.
         backend: of the ops; `reference` is eager PyTorch.
+        architecture: of the GPU that is not there.
         fields: of the configuration, over the preset's.
     """
     config = Config(**{"preset": "paper", "precision": "bfloat16", "cuda_graph": False, **fields})
     nets = build_networks(config, torch.device("meta"))
     recorder, kernels = Recorder(), {}
-    with fake_gpu(), use_backend(backend):
+    with fake_gpu(divmod(architecture, 10)), use_backend(backend):
         for net in nets:
             to_fake_gpu(net)
-        with recorder, recorded_kernels(recorder, kernels):
+        with recorder, recorded_kernels(recorder, kernels, architecture):
             step = TrainStep(config, nets, DEVICE)
             names = ["rainy", "clean", "reals", *(["rewards"] if stage == 2 else [])]
             shape = config.batch, 3, config.crop, config.crop
             images = {name: torch.empty(shape, device=DEVICE, memory_format=torch.channels_last) for name in names}
             if stage == 2:
                 images["improved"] = torch.empty(config.batch, dtype=torch.bool, device=DEVICE)
-            with _without_the_discriminators(step):
-                step.generator_side(stage, images)  # the first makes Adam's moments
-                recorder.record.calls.clear()
-                recorder.record.waits.clear()
-                kernels.clear()
+            for _ in range(2):  # the first makes Adam's moments, and the second knows which weights are rounded
                 step.generator_side(stage, images)
+            recorder.record.calls.clear()
+            recorder.record.waits.clear()
+            kernels.clear()
+            step.generator_side(stage, images)
     return Trace(recorder.record, kernels)
 
 
-@contextlib.contextmanager
-def _without_the_discriminators(step: TrainStep) -> Iterator[None]:
-    """Take the discriminator's weights from the loss of a stage, as autograd's `backward(inputs=...)` does."""
-    losses, discriminator = step.method.step, step._nets.discriminator
+def trace_beside(stage: int) -> Trace:
+    """Trace what an iteration launches through Python where the step is a graph: all that is not in it.
 
-    def frozen(*args: Any) -> Any:
-        discriminator.requires_grad_(False)
-        try:
-            return losses(*args)
-        finally:
-            discriminator.requires_grad_(True)
-
-    with mock.patch.object(step.method, "step", frozen):
-        yield
+    That is the learning rates, the crops of both sets from the GPU's memory, the graph's inputs and its one launch, the
+    moving average, and the sums of a log line.
+    """
+    config = Config(preset="paper", precision="bfloat16", cuda_graph=False)
+    nets = build_networks(config, torch.device("meta"))
+    average = MovingAverage(nets.derainer, config.optim.ema_decay)  # copies a network that is not yet fake
+    recorder, kernels = Recorder(), {}
+    with fake_gpu():
+        for net in (*nets, average):
+            to_fake_gpu(net)
+        with recorder, recorded_kernels(recorder, kernels):
+            step, means = TrainStep(config, nets, DEVICE), Means()
+            make_capturable([step.optimizer, step.discriminator_optimizer], True, DEVICE)
+            images = [name for name in ("rainy", "clean", "reals", "rewards") if stage == 2 or name != "rewards"]
+            shape = config.batch, 3, config.crop, config.crop
+            kept = {name: torch.empty(shape, device=DEVICE, memory_format=torch.channels_last) for name in images}
+            kept |= {"improved": torch.empty(config.batch, dtype=torch.bool, device=DEVICE)} if stage == 2 else {}
+            pixels = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE)
+            terms = {f"term {i}": torch.empty((), device=DEVICE) for i in range(12)}
+            for _ in range(2):  # the second is counted: tables of addresses lie on the GPU then
+                recorder.record.calls.clear()
+                recorder.record.waits.clear()
+                step.set_rates(0)
+                for _ in kept:
+                    windows = torch.empty(config.batch, 6, dtype=torch.int64).to(DEVICE, non_blocking=True)
+                    take_crops(pixels, windows, config.crop)
+                for value in kept.values():
+                    value.copy_(torch.empty_like(value), non_blocking=True)
+                recorder.note("graph", "cuda", 1, [])
+                average.update_parameters(nets.derainer, skip=step.filter.row > 0)
+                means.add(terms)
+    return Trace(recorder.record, kernels)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from .fake_gpu import SHARED_KIB
 from .limits import Limit
-from .machine_code import SHARED_KIB, Code
+from .machine_code import Code
 from .step import Trace
 
 GB, GIB = 1e9, 2**30
@@ -21,6 +22,11 @@ def figures_of(native: Trace, eager: Trace) -> dict[str, float]:
         "mixes": len(native.record.mixes),
         "waits": len(native.record.waits),
     }
+
+
+def figures_beside(trace: Trace) -> dict[str, float]:
+    """What `limits.BESIDE` bounds."""
+    return {"beside": trace.record.launches(), "waits beside": len(trace.record.waits)}
 
 
 def figures_of_code(codes: Iterable[Code]) -> dict[str, float]:
@@ -83,7 +89,7 @@ def largest(trace: Trace, count: int = 20) -> list[str]:
     return lines + [f"| `{name}` | {launches[name]:,} | {size / GB:.2f} |" for name, size in moved.most_common(count)]
 
 
-def kernels(codes: Sequence[Code], launches: Mapping[str, int]) -> list[str]:
+def kernels(codes: Sequence[Code], launches: Mapping[tuple[int, str], int]) -> list[str]:
     """A table of the compiled kernels, an architecture in each column where they differ."""
     lines = [
         "| kernel | launches | sm | shared KiB | registers | spills | calls in loops | per 64³ tile | |",
@@ -92,8 +98,9 @@ def kernels(codes: Sequence[Code], launches: Mapping[str, int]) -> list[str]:
     for code in codes:
         tile = f"{code.per_tile:.0f}" if code.per_tile else ""
         cells = [
-            f"`{code.name}`", launches.get(code.name, ""), code.architecture, f"{code.shared / 1024:.0f}",
-            code.registers, code.spills or "", code.calls_in_loops or "", tile, "; ".join(code.faults),
+            f"`{code.name}`", launches.get((code.architecture, code.name), ""), code.architecture,
+            f"{code.shared / 1024:.0f}", code.registers, code.spills or "", code.calls_in_loops or "", tile,
+            "; ".join(code.faults),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines

@@ -1,43 +1,53 @@
 """The quality of rewards: what each score chooses among a run's snapshots, and what the chosen are worth to stage 2.
 
     python bench/studies/reward_quality.py choice --data DIR  # each score, on rain over half of the clean images
-    python bench/studies/reward_quality.py gain --data DIR    # stage 2 of `small` with rewards and without, on Rain100L
+    python bench/studies/reward_quality.py gain --data DIR --method cyclegan --iterations 2000 600 --first none oriented
+    python bench/studies/reward_quality.py gain --data DIR --preset small --derainer restormer --iterations 2400 0
 
-DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small` on the rendered
-rain and the other half of the clean images, so that the truth behind every training image is known; no validation scene
-is there. `gain` trains stage 1 once per seed, and two stages 2 of equal length from it. Stage 1 is kept in --out and
-not trained again. Prints Markdown tables; --json also writes the figures.
+DIR holds clean, iqa and rain100l/{train_rainy,val/{rainy,clean}}. `choice` trains stage 1 of `small-gan` on the
+rendered rain and the other half of the clean images, so that the truth behind every training image is known; no
+validation scene is there; `finpercep`, without a file, is fitted as in a run. `gain` trains stage 1 of a method once
+per seed, and stages 2 of equal length from it: without rewards, with the reward loss, with the method's switch too.
+Everything is kept in --out, finished stages are not trained again, and one that was killed goes on. Prints Markdown
+tables; --json also writes the figures, after every seed; beside each stage in --out lies a sheet of what it derains and
+paints.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from seeds import paired_difference, parse_arguments, snapshot
-from torch import Tensor
+import yaml
+from gain_report import gain_tables
+from gains import BRANCHES, UNPAIRED, Study
+from seeds import parse_arguments
+from stages import scorer_of, stage1
+from torch import Tensor, nn
 
-from rgsud_fast.config import Config, load_config, merge
+from rgsud_fast.config import Config, load_config
 from rgsud_fast.data import Domains, FolderSet, Pair, load_domains, read_image, to_batch, to_tensor
 from rgsud_fast.data.demo import near_rain
 from rgsud_fast.data.listing import list_images
 from rgsud_fast.data.rain import render_rain
-from rgsud_fast.iqa import Scorer, make_scorer, validity
+from rgsud_fast.iqa import FinpercepScorer, Scorer, validity
+from rgsud_fast.iqa.finpercep.figures import SPOILED
+from rgsud_fast.iqa.finpercep.fit import auc
+from rgsud_fast.iqa.finpercep.generated import spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.networks import evaluating
+from rgsud_fast.networks.known import DERAINERS
+from rgsud_fast.rewards.own_faults import OwnFaults, fit_in_run, painted_pairs
 from rgsud_fast.rewards.pool import RewardPool
-from rgsud_fast.rewards.sweep import candidate, sweep
+from rgsud_fast.rewards.sweep import candidate
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import write_text
 from rgsud_fast.training.trainer import Trainer
-from rgsud_fast.training.validation import validate
-
-WITHOUT: dict[str, Any] = {"loss": {"reward": 0.0}, "reward": {"switch": False}}
-PLAIN: dict[str, Any] = {"reward": {"mirror": False, "grey_layer": False}}  # rewards as the derainer leaves them
 
 
 def main() -> None:
@@ -47,21 +57,41 @@ def main() -> None:
         figures = [figure for path in args.read for figure in json.loads(path.read_text(encoding="utf-8"))]
     elif args.what == "choice":
         figures = choice(args)
+        _write(args, figures)
     else:
-        figures = [gain(args, seed) for seed in args.seeds]
+        figures = []
+        for seed in args.seeds:
+            figures.append(Study(args, seed, lambda config, cache: load(args, config, cache), judge(args)).run())
+            _write(args, figures)
+    print((choice_table if args.what == "choice" else gain_tables)(figures))
+
+
+def _write(args: argparse.Namespace, figures: list[dict[str, Any]]) -> None:
     if args.json:
         write_text(args.json, json.dumps(figures, indent=2) + "\n")
-    print((choice_table if args.what == "choice" else gain_table)(figures))
+
+
+def load(args: argparse.Namespace, config: Config, cache: Path) -> Domains:
+    """The images of `gain`: Rain100L's, or rendered rain, on which schedules may be chosen."""
+    return render_data(args.data) if args.rain == "rendered" else load_domains(config.data, cache, print)
+
+
+def judge(args: argparse.Namespace) -> Callable[[Domains, Config], Scorer]:
+    """The score of `gain`, once there are images."""
+    return lambda domains, config: scorer_of(args.scorer or config.reward.scorer, domains, config)
 
 
 def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Per score: validity, rank correlation with PSNR over snapshots, PSNR of its choice beside last, mean, oracle."""
     domains = render_data(args.data)
     truths = [pair.clean for pair in domains.val or []]
-    config = load_config({"preset": "small-gan"})
+    config = load_config({"preset": "small-gan"} | _shorter(args))
     trainer = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
     snapshots = stage1(trainer, args.out / "choice")
     scorers = {name: scorer_of(name, domains, config) for name in args.scorers}
+    for scorer in scorers.values():
+        if isinstance(scorer, FinpercepScorer) and not scorer.networks:
+            _fit_as_in_a_run(scorer, trainer, snapshots, args.fit)
     pools = {name: RewardPool(domains.rainy.sizes, config.reward.keep, device=trainer.device) for name in scorers}
     psnrs = torch.zeros(len(snapshots), len(truths))
     scores = {name: torch.zeros(len(snapshots), len(truths)) for name in scorers}
@@ -89,9 +119,42 @@ def choice(args: argparse.Namespace) -> list[dict[str, Any]]:
         pool, clean = pools[name], [to_batch(truth) for truth in truths]
         rewards = torch.cat([psnr(reward_of(pool, i), truth) for i, truth in enumerate(clean)])
         best = torch.cat([psnr(to_tensor(pool.best(i)[0].cpu().numpy())[None], t) for i, t in enumerate(clean)])
+        if isinstance(scorer, FinpercepScorer):
+            found[-1] |= _map_quality(scorer, trainer.derainer, domains)
         found[-1] |= ranking(scores[name], psnrs) | {"keep": config.reward.keep, "plain": plain.mean().item()}
         found[-1] |= {"rewards": rewards.mean().item(), "chosen": best.mean().item()}
     return found
+
+
+def _shorter(args: argparse.Namespace) -> dict[str, Any]:
+    """Fewer iterations of stage 1, with a sweep each sixth of them; nothing where none are asked for."""
+    if not args.stage1:
+        return {}
+    return {"stage1_iterations": args.stage1, "reward": {"sweep_every": max(args.stage1 // 6, 1)}}
+
+
+def _fit_as_in_a_run(scorer: FinpercepScorer, trainer: Trainer, snapshots: list[Path], iterations: int) -> None:
+    """Fit FinPercep-RM as a run does: to the clean domain, whose rain is not scored, and to the snapshots' faults."""
+    own = OwnFaults(trainer.domains.clean, trainer.config.seed, None)
+    for step, weights in enumerate(snapshots):
+        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
+        own.keep(trainer.derainer, step, trainer.device)
+    painted = painted_pairs(trainer.nets, trainer.domains.rainy, trainer.domains.clean, True, trainer.device)
+    fit_in_run(scorer, own, painted, trainer.config.seed, iterations, trainer.device)
+
+
+def _map_quality(scorer: FinpercepScorer, derainer: nn.Module, domains: Domains) -> dict[str, float]:
+    """AUC of the map and its correlation with the truth, on what the last snapshot makes of the rainy images."""
+    maps, truths = [], []
+    for i, pair in enumerate(domains.val or []):
+        rainy, clean = to_batch(domains.rainy[i]), to_batch(pair.clean)
+        with evaluating(derainer):
+            derained = derainer(rainy).clamp(0, 1)
+        maps.append(scorer.map(derained, rainy).flatten())
+        truths.append(spoiled_truth(derained, clean).flatten())
+    found, truth = torch.cat(maps), torch.cat(truths)
+    correlation = float(torch.corrcoef(torch.stack([found, truth]))[0, 1])
+    return {"map AUC": auc(found, truth > SPOILED), "map correlation": correlation}
 
 
 def reward_of(pool: RewardPool, index: int) -> Tensor:
@@ -134,66 +197,6 @@ def mean_ranks(values: Tensor) -> Tensor:
     return (below + up_to + 1).double() / 2
 
 
-def gain(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Validation PSNR after stage 2 with rewards, with plain ones, and without, from the same stage 1."""
-    data = {
-        "rainy": args.data / "rain100l/train_rainy",
-        "clean": args.data / "clean",
-        "val_rainy": args.data / "rain100l/val/rainy",
-        "val_clean": args.data / "rain100l/val/clean",
-    }
-    base = {"preset": "small-gan", "seed": seed, "data": data}
-    config = load_config(base)
-    domains = load_domains(config.data, args.out / f"cache-{seed}", print)
-    first = Trainer(config, domains, scorer_of(args.scorer, domains, config), pick_device(config.device))
-    folder = args.out / f"gain-{seed}"
-    snapshots = stage1(first, folder)
-    state = torch.load(folder / "state.pt", weights_only=True)
-    figures: dict[str, Any] = {"seed": seed}
-    for name, change in {"with rewards": {}, "with plain rewards": PLAIN, "without": WITHOUT}.items():
-        if name not in args.branches:
-            continue
-        config = load_config(merge(base, change))
-        trainer = Trainer(config, domains, scorer_of(args.scorer, domains, config), pick_device(config.device))
-        trainer.load_state_dict(snapshot(state) | {"pool": trainer.pool.state_dict()})
-        if "end of stage 1" not in figures:
-            figures["end of stage 1"] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
-        if config.loss.reward:
-            replay(trainer, snapshots)
-            figures[f"{name}: images"] = int(trainer.pool.filled.sum()) / len(domains.rainy)
-        while trainer.step < config.iterations:
-            if trainer.sweep_due() and config.loss.reward:
-                trainer.sweep()
-            trainer.iterate()
-        figures[name] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
-        print(f"seed {seed}, {name}: {figures[name]:.3f} dB", flush=True)
-    return figures
-
-
-def stage1(trainer: Trainer, folder: Path) -> list[Path]:
-    """Train stage 1 and keep the derainer of every sweep and of the end; the sweeps themselves change no weight."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "state.pt").exists():
-        while trainer.step < trainer.config.stage1_iterations:
-            if trainer.sweep_due():
-                torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
-            trainer.iterate()
-        torch.save(trainer.derainer.state_dict(), folder / f"step-{trainer.step:06d}.pt")
-        torch.save(trainer.state_dict(), folder / "state.pt")
-    return sorted(folder.glob("step-*.pt"))
-
-
-def replay(trainer: Trainer, snapshots: list[Path]) -> None:
-    """Do the sweeps of stage 1 by the derainers they were done by."""
-    now = snapshot(trainer.derainer.state_dict())
-    for weights in snapshots[:-1]:  # the last is the end of stage 1, where no sweep is due
-        trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
-        everything = range(len(trainer.domains.rainy))
-        judged = trainer.scorer, trainer.pool, trainer.device, trainer.config.reward
-        sweep(trainer.derainer, trainer.domains.rainy, everything, *judged)
-    trainer.derainer.load_state_dict(now)
-
-
 def render_data(data: Path) -> Domains:
     """Rain over every second clean image, the other half as the clean domain, and the pairs of both."""
     images = [read_image(path) for path in list_images(data / "clean")]
@@ -205,11 +208,6 @@ def render_data(data: Path) -> Domains:
     names = [str(i) for i in range(len(images))]
     pairs = [Pair(name, one, other) for name, one, other in zip(names[::2], rainy, wet, strict=True)]
     return Domains(FolderSet.from_arrays(names[::2], rainy), FolderSet.from_arrays(names[1::2], dry), pairs)
-
-
-def scorer_of(name: str, domains: Domains, config: Config) -> Scorer:
-    """The scorer of that name, fitted to the domains where it is a fitted one."""
-    return make_scorer(name, domains.rainy, domains.clean, config.seed, pick_device(config.device))
 
 
 def choice_table(figures: list[dict[str, Any]]) -> str:
@@ -231,38 +229,30 @@ def choice_table(figures: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def gain_table(figures: list[dict[str, Any]]) -> str:
-    """One line per branch, with its paired difference to the same iterations without rewards."""
-    by_seed: dict[int, dict[str, Any]] = {}
-    for run in figures:  # branches may have been trained apart
-        by_seed.setdefault(run["seed"], {}).update(run)
-    figures = [by_seed[seed] for seed in sorted(by_seed)]
-    lines = [
-        f"Preset small-gan, Rain100L, seeds {', '.join(str(run['seed']) for run in figures)}, validation PSNR-RGB, dB.",
-        "",
-        "| stage 2 | per seed | mean | against without |",
-        "|---|---|---|---|",
-    ]
-    against = [run.get("without", float("nan")) for run in figures]
-    for name in ("end of stage 1", "without", "with plain rewards", "with rewards"):
-        values = [run[name] for run in figures if name in run]
-        if len(values) == len(figures):
-            seeds = ", ".join(f"{value:.2f}" for value in values)
-            lines.append(
-                f"| {name} | {seeds} | {sum(values) / len(values):.2f} | {paired_difference(values, against)} |"
-            )
-    shares = [run["with rewards: images"] for run in figures if "with rewards: images" in run]
-    if shares:
-        lines += ["", f"Of the rainy images {min(shares):.0%} or more had a reward when stage 2 began."]
-    return "\n".join(lines)
+def field(text: str) -> dict[str, Any]:
+    """A field of a configuration and its value, such as loss.reward=4."""
+    name, _, value = text.partition("=")
+    given = yaml.safe_load(value)
+    for part in reversed(name.split(".")):
+        given = {part: given}
+    return given
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["choice", "gain"])
-    parser.add_argument("--branches", nargs="+", default=["with rewards", "with plain rewards", "without"])
+    parser.add_argument("--method", choices=UNPAIRED, default="rgsud", help="of gain")
+    parser.add_argument("--preset", help="of gain; default: small, of rgsud small-gan")
+    parser.add_argument("--derainer", choices=list(DERAINERS), help="of gain with rgsud")
+    parser.add_argument("--iterations", type=int, nargs=2, metavar=("STAGE1", "STAGE2"), help="default: the preset's")
+    parser.add_argument("--first", nargs="+", help="reward.first of gain, each in turn; default: the preset's")
+    parser.add_argument("--branches", nargs="+", choices=list(BRANCHES), default=["without", "loss", "switch"])
+    parser.add_argument("--rain", choices=["rain100l", "rendered"], default="rain100l", help="what gain trains on")
+    parser.add_argument("--set", nargs="+", type=field, default=[], metavar="FIELD=VALUE", help="of gain's runs")
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
-    parser.add_argument("--scorer", default="domain", help="of the rewards of gain, such as finpercep:FILE")
+    parser.add_argument("--scorer", help="of the rewards of gain, such as finpercep:FILE; default: the preset's")
+    parser.add_argument("--stage1", type=int, help="iterations of stage 1 of choice; default: the preset's")
+    parser.add_argument("--fit", type=int, default=0, help="iterations of choice's fit of finpercep; 0: 1,500")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)

@@ -37,11 +37,13 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
   // One tile per block: blockIdx.x counts them all, as planes may outnumber the grid's other axes.
   const int64_t tile = blockIdx.x;
   const int64_t left = tile % tiles_x * kTileX, top = tile / tiles_x % tiles_y * kTileY;
-  const int64_t pixels = size.height * size.width, image = beside * pixels;
-  const int64_t single = tile / (tiles_x * tiles_y) * pixels,
-                doubled = beside_plane(tile / (tiles_x * tiles_y), beside) * pixels;
-  const T* from = in + (adjoint ? doubled : single);
-  T* to = out + (adjoint ? single : doubled);
+  const int64_t pixels = size.height * size.width, image = beside * (size.last ? 1 : pixels);
+  const int64_t plane = tile / (tiles_x * tiles_y);
+  const Place single = place_of(plane, pixels, size.last),
+              doubled = place_of(beside_plane(plane, beside), pixels, beside ? 2 * size.last : size.last),
+              read = adjoint ? doubled : single, written = adjoint ? single : doubled;
+  const T* from = in + read.first;
+  T* to = out + written.first;
   const int thread = threadIdx.y * kTileX + threadIdx.x;
 
   // Load the tile with its halo; what lies outside the image is 0 and its reflection is in the weights.
@@ -49,7 +51,7 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
     const int r = i / kTileColumns, c = i % kTileColumns;
     const int64_t y = top + r - kBlurRadius, x = left + c - kBlurRadius;
     const bool inside = y >= 0 && y < size.height && x >= 0 && x < size.width;
-    pixel[r][c] = inside ? static_cast<W>(from[y * size.width + x]) : W(0);
+    pixel[r][c] = inside ? static_cast<W>(from[(y * size.width + x) * read.step]) : W(0);
   }
   for (int i = thread; i < kBlurTaps * kTileX; i += kTileX * kThreadsY)
     weight_x[i / kTileX][i % kTileX] = band_weight(window, left + i % kTileX, i / kTileX, size.width, adjoint);
@@ -81,9 +83,9 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
     for (int k = 0; k < kBlurTaps; ++k) sum += (plain_y ? window.tap[k] : weight_y[first + i][k]) * column[i + k];
     const int64_t y = top + first + i, x = left + threadIdx.x;
     if (y >= size.height || x >= size.width) continue;
-    const int64_t at = y * size.width + x;
+    const int64_t pixel_at = y * size.width + x, at = pixel_at * written.step;
     const W here = pixel[first + i + kBlurRadius][threadIdx.x + kBlurRadius];
-    to[at] = static_cast<T>(here - sum + (adjoint && image ? static_cast<W>((from - image)[at]) : W(0)));
+    to[at] = static_cast<T>(here - sum + (adjoint && image ? static_cast<W>((from - image)[pixel_at * read.step]) : W(0)));
     if (!adjoint && image) (to - image)[at] = static_cast<T>(here);
   }
 }

@@ -56,7 +56,7 @@ __device__ Moments<T> blur_down(const SsimWindow<T>& window, const T (&along)[4]
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    fwd_kernel(const T* __restrict__ x,        // [planes, height, width]
+    fwd_kernel(const T* __restrict__ x,        // [planes, height, width], as `size.last` says
                const T* __restrict__ y,        // the same
                T* __restrict__ moments,        // [4, planes, height - 10, width - 10] derivatives, or null
                double* __restrict__ partials,  // [tiles] sums of the score
@@ -66,12 +66,13 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ T along[4][kTileRows][kTileX];
   __shared__ double sums[kThreads];
   const Tile tile(blockIdx.x, tiles_x, tiles_y);
+  const Place place = place_of(tile.plane, size.height * size.width, size.last);
   const int thread = threadIdx.y * kTileX + threadIdx.x;
 
   for (int i = thread; i < kTileRows * kTileColumns; i += kThreads) {
     const int64_t row = tile.top + i / kTileColumns, column = tile.left + i % kTileColumns;
     const bool inside = row < size.height && column < size.width;
-    const int64_t at = (tile.plane * size.height + row) * size.width + column;
+    const int64_t at = place.first + (row * size.width + column) * place.step;
     pixel[0][i / kTileColumns][i % kTileColumns] = inside ? x[at] : T(0);
     pixel[1][i / kTileColumns][i % kTileColumns] = inside ? y[at] : T(0);
   }
@@ -117,15 +118,16 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    bwd_kernel(const T* __restrict__ x,        // [planes, height, width]
+    bwd_kernel(const T* __restrict__ x,        // [planes, height, width], as `size.last` says
                const T* __restrict__ y,        // the same
                const T* __restrict__ moments,  // [4, planes, height - 10, width - 10]
-               T* __restrict__ v_x,            // [planes, height, width] or null
+               T* __restrict__ v_x,            // as x, or null
                T* __restrict__ v_y,            // the same
                Planes size, int64_t tiles_x, int64_t tiles_y, SsimWindow<T> window, T share) {
   __shared__ T derivative[kTileRows][kTileColumns];
   __shared__ T along[kTileRows][kTileX];
   const Tile tile(blockIdx.x, tiles_x, tiles_y);
+  const Place place = place_of(tile.plane, size.height * size.width, size.last);
   const int64_t rows = size.height - kHalo, columns = size.width - kHalo, field = size.planes * rows * columns;
   T v[4][kRowsPerThread];
 
@@ -163,7 +165,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int i = 0; i < kRowsPerThread; ++i) {
     const int64_t row = tile.top + threadIdx.y + i * kThreadsY, column = tile.left + threadIdx.x;
     if (row >= size.height || column >= size.width) continue;
-    const int64_t at = (tile.plane * size.height + row) * size.width + column;
+    const int64_t at = place.first + (row * size.width + column) * place.step;
     if (v_x) v_x[at] = share * (v[0][i] + 2 * x[at] * v[2][i] + y[at] * v[3][i]);
     if (v_y) v_y[at] = share * (v[1][i] + 2 * y[at] * v[2][i] + x[at] * v[3][i]);
   }

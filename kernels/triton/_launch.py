@@ -15,16 +15,15 @@ def on_device(x: Tensor) -> AbstractContextManager:
 
 
 def shared_memory(x: Tensor) -> int:
-    """Bytes of shared memory that a program may have on the tensor's GPU; sm_89's, the least, where there is none."""
-    if not x.is_cuda or not torch.cuda.is_available():
+    """Bytes of shared memory that a program may have on the tensor's GPU; sm_89's, the least, on the CPU."""
+    if not x.is_cuda:
         return 99 << 10
     return int(torch.cuda.get_device_properties(x.device).shared_memory_per_block_optin)
 
 
 def warps(x: Tensor) -> int:
     """Warps of a program that multiplies 128 x 64: a group of Hopper's, else twice as many, or registers spill."""
-    hopper = x.is_cuda and torch.cuda.is_available() and torch.cuda.get_device_capability(x.device) >= (9, 0)
-    return 4 if hopper else 8
+    return 4 if x.is_cuda and torch.cuda.get_device_capability(x.device) >= (9, 0) else 8
 
 
 def accumulator(x: Tensor) -> tl.dtype:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rgsud_fast.ops._convolutions import takes_own
 from rgsud_fast.ops._layout import in_layout_of, last, without_autocast
+from rgsud_fast.ops._step_weights import owe, owe_sum, rounded
 
 from . import implicit_gemm
 from ._launch import accumulator, on_device
@@ -45,16 +46,21 @@ def backward(
     slope: float,
     wants_x: bool = True,
     v_residual: Tensor | None = None,
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients at x (None unless asked for; v_residual is added to it), weight and bias."""
+    bias: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients at x (None unless asked for; v_residual is added to it), weight and bias.
+
+    Of a training step's weights, and of `bias` where given, they may be None: owed, see ops/_step_weights.py.
+    """
     own_x, own_weight = wants_x and takes_own("at_x", x, weight), takes_own("at_weight", x, weight)
     if own_weight and (own_x or not wants_x):  # these go through the activation as they load
-        v_bias = _through_activation(v_out, sign, slope, weight.dtype, write=False)[1]
+        parts = _through_activation(v_out, sign, slope, weight.dtype, write=False)[1]
         v_before, more = v_out, None if slope == 1 else sign
     else:
-        v_before, v_bias = _through_activation(v_out, sign, slope, weight.dtype)
+        v_before, parts = _through_activation(v_out, sign, slope, weight.dtype)
         more = None
-    return *at_inputs(v_before, more, x, weight, slope, wants_x, True, v_residual), v_bias
+    v_x, v_weight = at_inputs(v_before, more, x, weight, slope, wants_x, True, v_residual)
+    return v_x, owe(weight, v_weight), owe_sum(bias, parts)
 
 
 def at_inputs(
@@ -67,7 +73,7 @@ def at_inputs(
     wants_weight: bool,
     v_residual: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of the gradient before the activation those at x, with v_residual added to it, and at the weights.
+    """Of the gradient before the activation those at x, with v_residual added to it, and at the weights, of any dtype.
 
     With sign it is the one after the activation, which only our own convolution takes.
     """
@@ -85,7 +91,7 @@ def at_inputs(
         if rest[0]:
             v_x = in_layout_of(x, found_x if v_residual is None else found_x.add_(v_residual))
         if rest[1]:
-            v_weight = found_weight.to(weight.dtype).contiguous()
+            v_weight = found_weight
     return v_x, v_weight
 
 
@@ -163,7 +169,7 @@ def _epilogue(out: Tensor, bias: Tensor, slope: float, residual: Tensor | None, 
 def _through_activation(
     v_out: Tensor, sign: Tensor, slope: float, wide: torch.dtype, write: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The gradient before the activation, channels last and written where there is one, and its sum over pixels."""
+    """The gradient before the activation, channels last and written where there is one, and its sums, [parts, D]."""
     write = write and slope != 1
     v_out, sign = last(v_out), last(sign)
     channels = v_out.shape[1]
@@ -177,9 +183,9 @@ def _through_activation(
             v_out, sign, v_before, partials, pixels, ROWS=_ROWS, CHANNELS=channels, SLOPE=slope, WRITE=write,
             BLOCK_P=2048 // block_d, BLOCK_D=block_d,
         )  # fmt: skip
-    return v_before, partials.sum(0)
+    return v_before, partials
 
 
 def _low(weight: Tensor, x: Tensor) -> Tensor:
     """The weights as the library's convolution of x takes them."""
-    return weight.to(x.dtype, memory_format=torch.channels_last)
+    return last(rounded(weight, x.dtype))

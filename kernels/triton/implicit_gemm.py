@@ -47,18 +47,24 @@ def at_x(
 
 def at_weight(v_out: Tensor, sign: Tensor | None, x: Tensor, weight: Tensor, slope: float) -> Tensor:
     """Gradient at the weights, in their dtype."""
-    channels_out, channels, taps, _ = weight.shape
+    channels, taps = weight.shape[1:3]
+    partials = _correlate(v_out, sign, _padded(last(x)), taps, slope, weight.dtype)
+    v_weight = partials.sum(0).view(taps, taps, -1, len(weight))[:, :, :channels]
+    return last(v_weight.permute(3, 2, 0, 1))
+
+
+def _correlate(v_out: Tensor, sign: Tensor | None, x: Tensor, taps: int, slope: float, wide: torch.dtype) -> Tensor:
+    """Sums over pixels of the unfolded x times v_out, in parts, [parts, taps * taps * C, D]."""
     _, _, height, width = x.shape
-    x, v_out = _padded(last(x)), last(v_out)
-    sign = None if sign is None else last(sign)
+    channels_out, v_out, sign = v_out.shape[1], last(v_out), None if sign is None else last(sign)
     rows, pixels = taps * taps * x.shape[1], x.numel() // x.shape[1]
     block_p, block_k, block_d = _blocks(x, 64, 128, channels_out, 64)
     blocks = triton.cdiv(rows, block_k) * triton.cdiv(channels_out, block_d)
     allowed = min(_PARTIALS, (x.nbytes + v_out.nbytes) // 4)  # the sums are written and read: half of what x and v cost
-    most = max(1, min(_PROGRAMS // blocks, allowed // (rows * channels_out * weight.itemsize)))
+    most = max(1, min(_PROGRAMS // blocks, allowed // (rows * channels_out * wide.itemsize)))
     part = triton.cdiv(triton.cdiv(pixels, most), block_p) * block_p
     parts = triton.cdiv(pixels, part)
-    partials = x.new_empty(parts, rows, channels_out, dtype=weight.dtype)
+    partials = x.new_empty(parts, rows, channels_out, dtype=wide)
     with on_device(x):
         correlate_kernel[(parts, triton.cdiv(rows, block_k), triton.cdiv(channels_out, block_d))](
             x, v_out, sign, partials, pixels, part, HEIGHT=height, WIDTH=width, CHANNELS=x.shape[1],
@@ -66,8 +72,7 @@ def at_weight(v_out: Tensor, sign: Tensor | None, x: Tensor, weight: Tensor, slo
             BLOCK_P=block_p, BLOCK_K=block_k, BLOCK_D=block_d, num_warps=warps(x),
             num_stages=_stages(x, block_p * (block_k + (1 + (sign is not None)) * block_d)),
         )  # fmt: skip
-    v_weight = partials.sum(0).view(taps, taps, x.shape[1], channels_out)[:, :, :channels]
-    return v_weight.permute(3, 2, 0, 1).contiguous()
+    return partials
 
 
 @triton.jit

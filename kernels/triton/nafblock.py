@@ -16,123 +16,87 @@ from torch import Tensor
 from rgsud_fast.ops._convolutions import HALVES
 from rgsud_fast.ops._naf_weights import NafWeights
 
-from . import implicit_gemm
 from . import nafblock_fused as fused
+from . import nafblock_wide as wide
 from ._launch import on_device
-from .nafblock_kernels import depthwise_back_kernel, gate_back_kernel, gate_kernel, norm_back_kernel, norm_kernel
+from .nafblock_kernels import depthwise_back_kernel, gate_back_kernel, gate_kernel
+from .nafblock_mix import mix_back_kernel, mix_kernel
+from .nafblock_sums import SECTIONS, weights_kernel
 
 _PIXELS = 64  # per program of the depthwise kernels
-_ELEMENTS = 4096  # per program of the normalisation: 8 pixels of 512 channels
 
 
-def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The block's output; expand1's output, the attention's mean, the residual sum y, and the first gate's output u."""
+def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, ...]:
+    """The block's output; expand1's output, the attention's mean, the residual sum y, and the first gate's output u.
+
+    Of many channels also the matrices in the dtype of x, and of still more what stands around expand2.
+    """
     w = NafWeights(*weights)
-    images, channels, height, width = x.shape
-    rows = _rows(x)
-    if _fits(x, fused.FORWARD):
-        t = fused.norm_expand(rows, w, eps)
+    images, _, height, width = x.shape
+    rows, few = _rows(x), _fits(x, fused.FORWARD)
+    low = () if _fits(x, fused.BACKWARD) else wide.lower(w, x.dtype)
+    if few:
+        t = fused.norm_expand(rows, w, eps, low)
         u, partials = _gate(t, w.depthwise, w.depthwise_bias, images, height, width)
-        out, y, mean = fused.tail(rows, u, partials, images, w, eps)
-        return _image(out, x), t, mean, y, u
-    t = _linear(_normalise(rows, w.norm1_weight, w.norm1_bias, eps), w.expand1, w.expand1_bias)
+        mean, mixer = _mix(partials, images, height * width, w, x.dtype)
+        out, y = fused.tail(rows, u, mixer, w, eps, low)
+        return _image(out, x), t, mean, y, u, *low
+    t, normed1 = wide.norm_expand(rows, w, eps, low)
     u, partials = _gate(t, w.depthwise, w.depthwise_bias, images, height, width)
-    mean = partials.view(images, -1, channels).sum(1) / (height * width)
-    scale = torch.addmm(w.attention_bias, mean, _matrix(w.attention).t())
-    # y = x + beta * (project1 of u * scale), one matrix per image.
-    mixer = (_column(w.beta) * _matrix(w.project1))[None] * scale[:, None, :]  # [N, to, from]
-    y = torch.bmm(_per_image(u, images), mixer.transpose(1, 2).to(x.dtype)).view_as(rows)
-    y += torch.add(rows, (w.beta.flatten() * w.project1_bias).to(x.dtype))
-    e = _linear(_normalise(y, w.norm2_weight, w.norm2_bias, eps), w.expand2, w.expand2_bias)
-    mixer = (_column(w.gamma) * _matrix(w.project2)).t().to(x.dtype)
-    out = torch.addmm((w.gamma.flatten() * w.project2_bias).to(x.dtype), e[:, :channels] * e[:, channels:], mixer)
-    return _image(out.add_(y), x), t, mean, y, u
+    mean, mixer = _mix(partials, images, height * width, w, x.dtype)
+    out, y, *kept = wide.tail(rows, u, mixer, w, eps, low)
+    return _image(out, x), t, mean, y, u, *low, normed1, *kept
 
 
 def backward(
-    v_out: Tensor, x: Tensor, t: Tensor, mean: Tensor, y: Tensor, u: Tensor, weights: Sequence[Tensor], eps: float
+    v_out: Tensor, x: Tensor, t: Tensor, mean: Tensor, y: Tensor, u: Tensor, *more: Tensor | Sequence[Tensor] | float
 ) -> list[Tensor]:
-    """Gradients at x and at every weight."""
+    """Gradients at x and at every weight. After u what else `forward` kept, the weights and eps."""
+    *kept, weights, eps = more
     w = NafWeights(*weights)
-    images, _, height, width = x.shape
+    images, channels, height, width = x.shape
     rows, g, few = _rows(x), _rows(v_out.to(x.dtype)), _fits(x, fused.BACKWARD)
-    v_y, gradients = fused.tail_back(g, y, w, eps) if few else _tail_back(g, y, x, w, eps)
-    v_u = _project_back(v_y, u, mean, height * width, w, gradients)
-    v_a, gradients["depthwise"], gradients["depthwise_bias"] = _gate_back(
-        v_u, t, w.depthwise, w.depthwise_bias, images, height, width
-    )
-    v_t = _depthwise_back(v_a, w.depthwise, height, width)
-    v_rows, more = fused.expand_back(v_t, rows, v_y, w, eps) if few else _expand_back(v_t, rows, v_y, x, w, eps)
-    found = NafWeights(**gradients, **more)
-    return [_image(v_rows, x), *(one.view_as(weight) for one, weight in zip(found, weights, strict=True))]
-
-
-def _tail_back(g: Tensor, y: Tensor, x: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradient at y, and those at the weights of the block's second half, of which e is made again."""
-    channels, wide = x.shape[1], w.beta.dtype
-    normed = _normalise(y, w.norm2_weight, w.norm2_bias, eps)
-    e = _linear(normed, w.expand2, w.expand2_bias)
-    first, second = e[:, :channels], e[:, channels:]
-    # out = y + gamma * (project2 of v): with M = g^T v, the gradient at project2 is gamma M, and the one at gamma is
-    # the row sums of project2 M.
-    product, total = _transposed_product(g, first * second, x, wide), g.sum(0, dtype=wide)
-    v_gated = g @ (_column(w.gamma) * _matrix(w.project2)).to(x.dtype)
-    v_e = torch.empty_like(e)
-    torch.mul(v_gated, second, out=v_e[:, :channels])
-    torch.mul(v_gated, first, out=v_e[:, channels:])
-    v_y, v_norm2_weight, v_norm2_bias = _normalise_back(v_e @ _matrix(w.expand2).to(x.dtype), y, w.norm2_weight, g, eps)
-    return v_y, {
-        "norm2_weight": v_norm2_weight, "norm2_bias": v_norm2_bias,
-        "expand2": _transposed_product(v_e, normed, x, wide), "expand2_bias": v_e.sum(0, dtype=wide),
-        "project2": _column(w.gamma) * product, "project2_bias": w.gamma.flatten() * total,
-        "gamma": (_matrix(w.project2) * product).sum(1) + w.project2_bias * total,
-    }  # fmt: skip
-
-
-def _project_back(
-    v_y: Tensor, u: Tensor, mean: Tensor, pixels: int, w: NafWeights, gradients: dict[str, Tensor]
-) -> Tensor:
-    """The gradient at u; those at project1, the attention and beta join the others."""
-    # y = x + beta * (project1 of u * scale), the same for every image.
-    images, wide = len(mean), w.beta.dtype
+    pixels, low, made = height * width, wide.Low(*kept[:5]) if kept else None, kept[5:]
+    v_y, tail, pairs = fused.tail_back(g, y, w, eps) if few else wide.tail_back(g, y, w, eps, low, made[1:])
     if u.shape[1] <= fused.FORWARD:
-        products, total = fused.products(v_y, u, images, wide)  # [N, to, from]
+        products = fused.products(v_y, u, images, w.beta.dtype)  # [N, to, from] and the sums of v_y
+        sums = products[:, channels * channels :]
     else:
-        products = torch.bmm(_per_image(v_y, images).transpose(1, 2), _per_image(u, images)).to(wide)
-        total = v_y.sum(0, dtype=wide)
-    scale = torch.addmm(w.attention_bias, mean, _matrix(w.attention).t())
-    product, mixer = (products * scale[:, None, :]).sum(0), _column(w.beta) * _matrix(w.project1)
-    v_scale = (products * mixer).sum(1)  # [N, C]
-    gradients |= {
-        "attention": v_scale.t() @ mean, "attention_bias": v_scale.sum(0),
-        "project1": _column(w.beta) * product, "project1_bias": w.beta.flatten() * total,
-        "beta": (_matrix(w.project1) * product).sum(1) + w.project1_bias * total,
-    }  # fmt: skip
-    v_mean = v_scale @ _matrix(w.attention) / pixels
-    v_u = torch.bmm(_per_image(v_y, images), (mixer * scale[:, None, :]).to(u.dtype))
-    return v_u.add_(v_mean[:, None, :].to(u.dtype)).view_as(u)
+        products = torch.bmm(_per_image(v_y, images).transpose(1, 2), _per_image(u, images))
+        sums = tail.norm[2]
+    mixer, *scales = _mix_back(products, mean, pixels, w, u.dtype)
+    v_u = torch.bmm(_per_image(v_y, images), mixer).view_as(u)
+    v_a, depthwise = _gate_back(v_u, scales.pop(), t, w.depthwise, w.depthwise_bias, images, height, width)
+    v_t, sums0 = _depthwise_back(v_a, w.depthwise, height, width, not few)
+    if few:
+        v_rows, head, *pair = fused.expand_back(v_t, rows, v_y, w, eps)
+    else:
+        v_rows, head, *pair = wide.expand_back(v_t, rows, v_y, w, eps, low, made[:1], sums0)
+    matrices = [*pairs, *pair] if few else wide.matrices([*pairs, *pair], w.beta.dtype)
+    return [_image(v_rows, x), *_sums(w, matrices, tail, head, products, sums, scales, mean, depthwise, few)]
 
 
-def _expand_back(
-    v_t: Tensor, rows: Tensor, v_y: Tensor, x: Tensor, w: NafWeights, eps: float
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradient at x, and those at norm1 and expand1."""
-    wide = w.beta.dtype
-    normed = _normalise(rows, w.norm1_weight, w.norm1_bias, eps)
-    v_normed = v_t @ _matrix(w.expand1).to(x.dtype)
-    v_rows, v_norm1_weight, v_norm1_bias = _normalise_back(v_normed, rows, w.norm1_weight, v_y, eps)
-    return v_rows, {
-        "norm1_weight": v_norm1_weight, "norm1_bias": v_norm1_bias,
-        "expand1": _transposed_product(v_t, normed, x, wide), "expand1_bias": v_t.sum(0, dtype=wide),
-    }  # fmt: skip
-
-
-def _transposed_product(a: Tensor, b: Tensor, x: Tensor, wide: torch.dtype) -> Tensor:
-    """a^T b of rows, [C of a, C of b], in the dtype of the weights; of half precision by parts, added in float32."""
-    if x.dtype not in HALVES:
-        return (a.t() @ b).to(wide)
-    weight = torch.empty(a.shape[1], b.shape[1], 1, 1, dtype=wide, device="meta")
-    return implicit_gemm.at_weight(_image(a, x), None, _image(b, x), weight, 1.0).flatten(1)
+def _sums(
+    w: NafWeights, matrices: Sequence[Tensor], tail: wide.Parts, head: wide.Parts, products: Tensor, sums: Tensor,
+    scales: Sequence[Tensor], mean: Tensor, depthwise: Tensor, few: bool,
+) -> list[Tensor]:  # fmt: skip
+    """The gradients at the weights of what the other kernels summed by parts."""
+    channels = mean.shape[1]
+    out = w.beta.new_empty(sum(weight.numel() for weight in w))
+    product2, expand2, expand1 = matrices
+    block_t, block_f = 8, min(64, triton.next_power_of_2(channels))
+    with on_device(out):
+        weights_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
+            out, product2, tail.sums, expand2, tail.norm, products, sums, *scales, mean, depthwise,
+            head.sums, expand1, head.norm, w.gamma, w.project2, w.project2_bias, w.beta, w.project1, w.project1_bias,
+            w.expand2, w.norm2_weight, w.norm2_bias, w.expand1, w.norm1_weight, w.norm1_bias, len(mean),
+            len(product2), product2.stride(0), len(tail.sums), tail.sums.stride(0),
+            len(expand2), expand2.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
+            len(depthwise), len(head.sums), len(expand1), expand1.stride(0), head.norm.shape[1],
+            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=8,
+        )  # fmt: skip
+    pieces = out.split([weight.numel() for weight in w])
+    return [piece.view_as(weight) for piece, weight in zip(pieces, w, strict=True)]
 
 
 def _fits(x: Tensor, channels: int) -> bool:
@@ -140,30 +104,38 @@ def _fits(x: Tensor, channels: int) -> bool:
     return x.shape[1] <= channels and (x.dtype in HALVES or (x.dtype == torch.float64 and not x.is_cuda))
 
 
-def _normalise(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    out = torch.empty_like(rows)
-    count, channels = rows.shape
-    block_p, block_c = _blocks(channels)
-    with on_device(rows):
-        norm_kernel[(triton.cdiv(count, block_p),)](
-            rows, weight, bias, out, count, channels, eps, BLOCK_P=block_p, BLOCK_C=block_c
-        )
-    return out
+def _mix(partials: Tensor, images: int, pixels: int, w: NafWeights, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The mean of u, [N, C], of its sums by blocks; and project1's matrix for every image, [N, to, from]."""
+    channels = partials.shape[1]
+    mean = partials.new_empty(images, channels)
+    mixer = partials.new_empty(images, channels, channels, dtype=dtype)
+    block_t, block_f = _matrix_blocks(channels)
+    with on_device(partials):
+        mix_kernel[(images, triton.cdiv(channels, block_f))](
+            partials, w.attention, w.attention_bias, w.beta, w.project1, mean, mixer, len(partials) // images, pixels,
+            CHANNELS=channels, BLOCK_B=16, BLOCK_T=block_t, BLOCK_F=block_f,
+        )  # fmt: skip
+    return mean, mixer
 
 
-def _normalise_back(
-    v_out: Tensor, rows: Tensor, weight: Tensor, v_skip: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    v_x = torch.empty_like(rows)
-    count, channels = rows.shape
-    block_p, block_c = _blocks(channels)
-    programs = triton.cdiv(count, block_p)
-    partials = weight.new_empty(2, programs, channels)
-    with on_device(rows):
-        norm_back_kernel[(programs,)](
-            v_out, rows, weight, v_skip, v_x, partials, count, channels, eps, BLOCK_P=block_p, BLOCK_C=block_c
-        )
-    return v_x, *partials.sum(1)
+def _mix_back(products: Tensor, mean: Tensor, pixels: int, w: NafWeights, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The matrices again; attention(mean), the gradient at it, and the one at every pixel of u in parts."""
+    images, channels = mean.shape
+    block_t, block_f = _matrix_blocks(channels)
+    tiles = triton.cdiv(channels, block_f)
+    mixer = mean.new_empty(images, channels, channels, dtype=dtype)
+    scale, v_scale, v_mean = torch.empty_like(mean), torch.empty_like(mean), mean.new_empty(images, tiles, channels)
+    with on_device(mean):
+        mix_back_kernel[(images, tiles)](
+            products, mean, w.attention, w.attention_bias, w.beta, w.project1, scale, v_scale, mixer, v_mean,
+            products.stride(0), pixels, CHANNELS=channels, BLOCK_T=block_t, BLOCK_F=block_f,
+        )  # fmt: skip
+    return mixer, scale, v_scale, v_mean
+
+
+def _matrix_blocks(channels: int) -> tuple[int, int]:
+    block = triton.next_power_of_2(channels)
+    return min(32, block), min(64, block)
 
 
 def _gate(t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -178,32 +150,31 @@ def _gate(t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: i
 
 
 def _gate_back(
-    v_u: Tensor, t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    channels = v_u.shape[1]
+    v_u: Tensor, v_mean: Tensor, t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """The gradient at the depthwise convolution's output, and those at its weights in parts, [parts, 10, 2C]."""
+    channels = t.shape[1] // 2
     blocks, block_c = triton.cdiv(height * width, _PIXELS), min(64, triton.next_power_of_2(channels))
     v_a, partials = torch.empty_like(t), dw.new_empty(images * blocks, 10, 2 * channels)
     with on_device(t):
         gate_back_kernel[(images * blocks, triton.cdiv(channels, block_c))](
-            v_u, t, dw, dwb, v_a, partials, height, width, blocks, channels, BLOCK_P=_PIXELS, BLOCK_C=block_c
-        )
-    sums = partials.sum(0)
-    return v_a, sums[:9].t().contiguous(), sums[9]
+            v_u, v_mean, t, dw, dwb, v_a, partials, height, width, blocks, channels,
+            TILES=v_mean.shape[1], BLOCK_P=_PIXELS, BLOCK_C=block_c,
+        )  # fmt: skip
+    return v_a, partials
 
 
-def _depthwise_back(v_a: Tensor, dw: Tensor, height: int, width: int) -> Tensor:
+def _depthwise_back(v_a: Tensor, dw: Tensor, height: int, width: int, sums: bool) -> tuple[Tensor, Tensor]:
+    """The gradient at expand1's output, and where asked for its sums in parts, [parts, 2C]."""
     rows, channels = v_a.shape
     v_t, blocks = torch.empty_like(v_a), triton.cdiv(height * width, _PIXELS)
-    block_c = min(64, triton.next_power_of_2(channels))
+    block_c, programs = min(64, triton.next_power_of_2(channels)), rows // (height * width) * blocks
+    partials = dw.new_empty(programs if sums else 0, channels)
     with on_device(v_a):
-        depthwise_back_kernel[(rows // (height * width) * blocks, triton.cdiv(channels, block_c))](
-            v_a, dw, v_t, height, width, blocks, channels, BLOCK_P=_PIXELS, BLOCK_C=block_c
+        depthwise_back_kernel[(programs, triton.cdiv(channels, block_c))](
+            v_a, dw, v_t, partials, height, width, blocks, channels, SUMS=sums, BLOCK_P=_PIXELS, BLOCK_C=block_c
         )
-    return v_t
-
-
-def _linear(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.addmm(bias.to(rows.dtype), rows, _matrix(weight).t().to(rows.dtype))
+    return v_t, partials
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -216,20 +187,5 @@ def _image(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(images, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _matrix(weight: Tensor) -> Tensor:
-    """The weights of a 1 x 1 convolution as [to, from]."""
-    return weight.flatten(1)
-
-
-def _column(factor: Tensor) -> Tensor:
-    """One factor per channel as [C, 1]."""
-    return factor.view(-1, 1)
-
-
 def _per_image(rows: Tensor, images: int) -> Tensor:
     return rows.view(images, -1, rows.shape[1])
-
-
-def _blocks(channels: int) -> tuple[int, int]:
-    block_c = triton.next_power_of_2(channels)
-    return max(1, _ELEMENTS // block_c), block_c

@@ -6,6 +6,9 @@ come out of the matrices' own. Gradients of matrices are summed in float32, by p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
@@ -15,53 +18,52 @@ from rgsud_fast.ops._naf_weights import NafWeights
 from ._launch import accumulator, on_device, warps
 from .nafblock_rows import (
     expand_back_kernel,
-    fold_kernel,
     norm_expand_kernel,
     products_kernel,
     tail_back_kernel,
     tail_kernel,
 )
+from .nafblock_wide import Parts
 
 FORWARD, BACKWARD = 128, 64  # channels at most; of more, the gradients of the matrices fit no registers
 _PROGRAMS = 132  # that walk all rows backward, one for each multiprocessor of an H200: they take its registers
 
 
-def norm_expand(rows: Tensor, w: NafWeights, eps: float) -> Tensor:
-    """expand1(norm1(x)), [rows, 2C]."""
+def norm_expand(rows: Tensor, w: NafWeights, eps: float, low: Sequence[Tensor]) -> Tensor:
+    """expand1(norm1(x)), [rows, 2C]; `low` are `nafblock_wide.Low`'s matrices, or none."""
     count, channels = rows.shape
-    t, block_p = rows.new_empty(count, 2 * channels), _rows(rows)
+    t, block_p, constants = rows.new_empty(count, 2 * channels), _rows(rows), _constants(rows)
+    if channels <= 64:
+        block_p, constants["num_warps"] = 8192 // constants["BLOCK_C"], 4
     with on_device(rows):
         norm_expand_kernel[(triton.cdiv(count, block_p),)](
-            rows, w.norm1_weight, w.norm1_bias, _matrix(w.expand1, rows), w.expand1_bias, t, count,
-            EPS=eps, BLOCK_P=block_p, **_constants(rows),
+            rows, w.norm1_weight, w.norm1_bias, low[0] if low else w.expand1, w.expand1_bias, t, count,
+            EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
     return t
 
 
 def tail(
-    rows: Tensor, u: Tensor, partials: Tensor, images: int, w: NafWeights, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The block's output, y and the mean of u, of the sums of u by blocks, [N * blocks, C]."""
-    count, channels = rows.shape
-    pixels, block_p = count // images, _rows(rows)
-    mean, mixer = partials.new_empty(images, channels), rows.new_empty(images, channels, channels)
+    rows: Tensor, u: Tensor, mixer: Tensor, w: NafWeights, eps: float, low: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The block's output and y."""
+    pixels, block_p, constants = len(rows) // len(mixer), _rows(rows), _constants(rows)
+    if rows.shape[1] <= 32:
+        block_p, constants["num_warps"] = 128, 4
+    elif rows.shape[1] <= 64 and block_p == 32:
+        constants["num_warps"] = 4
     y, out, blocks = torch.empty_like(rows), torch.empty_like(rows), triton.cdiv(pixels, block_p)
-    constants = _constants(rows)
     with on_device(rows):
-        fold_kernel[(images,)](
-            partials, w.attention, w.attention_bias, w.beta, w.project1, mean, mixer, len(partials) // images, pixels,
-            CHANNELS=channels, BLOCK_B=16, BLOCK_C=constants["BLOCK_C"], num_warps=8,
-        )  # fmt: skip
-        tail_kernel[(images * blocks,)](
-            rows, u, mixer, w.beta, w.project1_bias, w.norm2_weight, w.norm2_bias, _matrix(w.expand2, rows),
+        tail_kernel[(len(mixer) * blocks,)](
+            rows, u, mixer, w.beta, w.project1_bias, w.norm2_weight, w.norm2_bias, low[2] if low else w.expand2,
             w.expand2_bias, w.gamma, w.project2, w.project2_bias, y, out, pixels, blocks,
             EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
-    return out, y, mean
+    return out, y
 
 
-def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradient at y, and those at the weights of the block's second half."""
+def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts, list[Tensor]]:
+    """The gradient at y, and the sums of the block's second half, and its matrices', in one part."""
     count, channels = y.shape
     block_p, v_y, constants = _rows(y), torch.empty_like(y), _walking(y)
     if channels > 32:
@@ -75,58 +77,40 @@ def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, 
             g, y, w.norm2_weight, w.norm2_bias, w.expand2, w.expand2_bias, w.gamma, w.project2, v_y, partials, count,
             EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
-    product, moments, total, sums = partials.sum(0).split(
-        [channels * channels, 2 * channels * channels, channels, 2 * channels]
+    product, moments, sums = partials.sum(0)[None].split(
+        [channels * channels, 2 * channels * channels, 3 * channels], 1
     )
-    product, gamma = product.view(channels, channels), w.gamma.flatten()
-    return v_y, _of_norm_and_expand("2", moments, sums, w.norm2_weight, w.norm2_bias, w.expand2) | {
-        "project2": gamma[:, None] * product, "project2_bias": gamma * total,
-        "gamma": (w.project2.flatten(1) * product).sum(1) + w.project2_bias * total,
-    }  # fmt: skip
+    return v_y, Parts(sums, sums[None]), [product, moments]
 
 
-def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of every image v_y^T u, [N, C, C]; and the sum of v_y over all, [C]."""
+def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
+    """Of every image v_y^T u and the sums of v_y, [N, (C + 1) C]."""
     count, channels = u.shape
-    pixels, block_p = count // images, _rows(u)
+    pixels, block_p, constants = count // images, _rows(u), _walking(u)
+    if channels <= 64:
+        block_p, constants["num_warps"] = 8192 // constants["BLOCK_C"], 4
     parts = max(1, min(2 * _PROGRAMS // images, triton.cdiv(pixels, block_p)))
     partials = u.new_empty(images, parts, (channels + 1) * channels, dtype=wide)
     with on_device(u):
-        products_kernel[(images * parts,)](v_y, u, partials, pixels, parts, BLOCK_P=block_p, **_walking(u))
-    matrices, totals = partials.sum(1).split([channels * channels, channels], 1)
-    return matrices.view(images, channels, channels), totals.sum(0)
+        products_kernel[(images * parts,)](v_y, u, partials, pixels, parts, BLOCK_P=block_p, **constants)
+    return partials.sum(1)
 
 
-def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradient at x, and those at norm1 and expand1."""
+def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts, Tensor]:
+    """The gradient at x, and the sums of v_t, and the matrix', in one part."""
     count, channels = rows.shape
-    block_p, v_x = _rows(rows), torch.empty_like(rows)
+    block_p, v_x, constants = _rows(rows), torch.empty_like(rows), _walking(rows)
+    if channels > 32 and block_p == 32:
+        constants["num_warps"] = 4
     programs = min(_PROGRAMS, triton.cdiv(count, block_p))
     partials = w.beta.new_empty(programs, (2 * channels + 2) * channels)
     with on_device(rows):
         expand_back_kernel[(programs,)](
             v_t, rows, v_y, w.norm1_weight, w.expand1, v_x, partials, count,
-            EPS=eps, BLOCK_P=block_p, **_walking(rows),
+            EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
-    moments, sums = partials.sum(0).split([2 * channels * channels, 2 * channels])
-    return v_x, _of_norm_and_expand("1", moments, sums, w.norm1_weight, w.norm1_bias, w.expand1)
-
-
-def _of_norm_and_expand(
-    which: str, moments: Tensor, sums: Tensor, norm_weight: Tensor, norm_bias: Tensor, expand: Tensor
-) -> dict[str, Tensor]:
-    """The gradients of a normalisation's scale a and shift b and of expand, W.
-
-    With n the normalised rows and v the gradient at W (a n + b): of M = v^T n, the moments, and s, the sums of v, the
-    gradient at W is M a + s b, at a the column sums of W M, and at b W^T s.
-    """
-    matrix = expand.flatten(1)
-    moments = moments.view_as(matrix)
-    return {
-        f"norm{which}_weight": (matrix * moments).sum(0), f"norm{which}_bias": sums @ matrix,
-        f"expand{which}": torch.addcmul(torch.outer(sums, norm_bias), moments, norm_weight),
-        f"expand{which}_bias": sums,
-    }  # fmt: skip
+    moments, sums = partials.sum(0)[None].split([2 * channels * channels, 2 * channels], 1)
+    return v_x, Parts(sums, sums[None]), moments
 
 
 def _rows(rows: Tensor) -> int:
@@ -134,7 +118,7 @@ def _rows(rows: Tensor) -> int:
     return 64 if warps(rows) == 4 else 32
 
 
-def _constants(rows: Tensor) -> dict[str, object]:
+def _constants(rows: Tensor) -> dict[str, Any]:
     channels = rows.shape[1]
     return {
         "CHANNELS": channels, "ACC": accumulator(rows), "WIDEN": not rows.is_cuda,
@@ -142,10 +126,5 @@ def _constants(rows: Tensor) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _walking(rows: Tensor) -> dict[str, object]:
+def _walking(rows: Tensor) -> dict[str, Any]:
     return _constants(rows) | {"num_warps": 8, "num_stages": 2 if warps(rows) == 4 else 1}
-
-
-def _matrix(weight: Tensor, rows: Tensor) -> Tensor:
-    """A matrix as the kernels take it: large ones are read often, and rounded before."""
-    return weight.to(rows.dtype) if weight.shape[1] > 64 else weight

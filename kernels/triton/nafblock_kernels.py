@@ -33,7 +33,7 @@ def norm_back_kernel(
     weight_ptr,  # [C]
     v_skip_ptr,  # [rows, C], added to v_x
     v_x_ptr,  # [rows, C]
-    partials_ptr,  # [2, programs, C]: of v_weight, of v_bias
+    partials_ptr,  # [3, programs, C]: of v_weight, of v_bias; sums of v_x
     rows,
     channels,
     eps,
@@ -50,10 +50,77 @@ def norm_back_kernel(
     along = tl.sum(g * normal, axis=1) / channels
     v_x = (g - mean[:, None] - normal * along[:, None]) * inverse[:, None]
     v_x += tl.load(v_skip_ptr + at, mask=inside, other=0.0).to(acc)
-    tl.store(v_x_ptr + at, v_x.to(v_x_ptr.dtype.element_ty), mask=inside)
+    v_x = v_x.to(v_x_ptr.dtype.element_ty)
+    tl.store(v_x_ptr + at, v_x, mask=inside)
     to = partials_ptr + tl.program_id(0).to(tl.int64) * channels + c
+    apart = tl.num_programs(0).to(tl.int64) * channels
     tl.store(to, tl.sum(v_out * normal, axis=0), mask=c < channels)
-    tl.store(to + tl.num_programs(0).to(tl.int64) * channels, tl.sum(v_out, axis=0), mask=c < channels)
+    tl.store(to + apart, tl.sum(v_out, axis=0), mask=c < channels)
+    tl.store(to + 2 * apart, tl.sum(tl.where(inside, v_x.to(acc), 0.0), axis=0), mask=c < channels)
+
+
+@triton.jit
+def residual_norm_kernel(
+    x_ptr,  # [rows, C]
+    mixed_ptr,  # [rows, C]: project1's product
+    beta_ptr,  # [C]
+    project1_bias_ptr,  # [C]
+    gamma_ptr,  # [C]
+    project2_bias_ptr,  # [C]
+    weight_ptr,  # [C]: of the normalisation
+    bias_ptr,  # [C]
+    y_ptr,  # [rows, C]: x + mixed + beta * project1_bias
+    normed_ptr,  # [rows, C]
+    out_ptr,  # [rows, C]: y + gamma * project2_bias, to which project2's product will be added
+    rows,
+    channels,
+    eps,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    at, c, inside = _place(rows, channels, BLOCK_P, BLOCK_C)
+    there = c < channels
+    acc: tl.constexpr = weight_ptr.dtype.element_ty
+    shift = tl.load(beta_ptr + c, mask=there, other=0.0) * tl.load(project1_bias_ptr + c, mask=there, other=0.0)
+    y = tl.load(x_ptr + at, mask=inside, other=0.0).to(acc) + tl.load(mixed_ptr + at, mask=inside, other=0.0).to(acc)
+    y = (y + shift[None, :]).to(y_ptr.dtype.element_ty)
+    tl.store(y_ptr + at, y, mask=inside)
+    y = y.to(acc)
+    shift = tl.load(gamma_ptr + c, mask=there, other=0.0) * tl.load(project2_bias_ptr + c, mask=there, other=0.0)
+    tl.store(out_ptr + at, (y + shift[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
+    normal, _ = _standardise(y, inside, channels, eps)
+    weight = tl.load(weight_ptr + c, mask=there, other=0.0)
+    normed = normal * weight[None, :] + tl.load(bias_ptr + c, mask=there, other=0.0)[None, :]
+    tl.store(normed_ptr + at, normed.to(normed_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def multiply_back_kernel(
+    g_ptr,  # [rows, C]: at the block's output, of which only the sums are wanted
+    v_ptr,  # [rows, C]: at the product of both halves of e; becomes that product
+    e_ptr,  # [rows, 2C]
+    v_e_ptr,  # [rows, 2C]
+    partials_ptr,  # [programs, 3C]: sums of g and of v_e
+    rows,
+    channels,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    at, c, inside = _place(rows, channels, BLOCK_P, BLOCK_C)
+    acc: tl.constexpr = partials_ptr.dtype.element_ty
+    wide = 2 * at - c[None, :]
+    first = tl.load(e_ptr + wide, mask=inside, other=0.0).to(acc)
+    second = tl.load(e_ptr + wide + channels, mask=inside, other=0.0).to(acc)
+    v = tl.load(v_ptr + at, mask=inside, other=0.0).to(acc)
+    tl.store(v_ptr + at, (first * second).to(v_ptr.dtype.element_ty), mask=inside)
+    to = partials_ptr + tl.program_id(0).to(tl.int64) * (3 * channels) + c
+    tl.store(to, tl.sum(tl.load(g_ptr + at, mask=inside, other=0.0).to(acc), axis=0), mask=c < channels)
+    v_first = (v * second).to(v_e_ptr.dtype.element_ty)
+    tl.store(v_e_ptr + wide, v_first, mask=inside)
+    tl.store(to + channels, tl.sum(v_first.to(acc), axis=0), mask=c < channels)
+    v_second = (v * first).to(v_e_ptr.dtype.element_ty)
+    tl.store(v_e_ptr + wide + channels, v_second, mask=inside)
+    tl.store(to + 2 * channels, tl.sum(v_second.to(acc), axis=0), mask=c < channels)
 
 
 @triton.jit
@@ -82,6 +149,7 @@ def gate_kernel(
 @triton.jit
 def gate_back_kernel(
     v_u_ptr,  # [rows, C]
+    v_mean_ptr,  # [images, tiles, C]: their sum is added to every v_u of an image
     t_ptr,  # [rows, 2C]
     weight_ptr,  # [2C, 9]
     bias_ptr,  # [2C]
@@ -91,6 +159,7 @@ def gate_back_kernel(
     width,
     blocks,
     channels,
+    TILES: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -99,6 +168,10 @@ def gate_back_kernel(
     a, b = _halves(t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels, BLOCK_P, BLOCK_C)
     there = inside[:, None] & (c < channels)[None, :]
     v_u = tl.load(v_u_ptr + row[:, None] * channels + c[None, :], mask=there, other=0.0).to(a.dtype)
+    v_mean = tl.zeros((BLOCK_C,), dtype=a.dtype)
+    for tile in tl.static_range(TILES):
+        v_mean += tl.load(v_mean_ptr + (image * TILES + tile) * channels + c, mask=c < channels, other=0.0)
+    v_u = tl.where(there, v_u + v_mean[None, :], 0.0)
     v_a, v_b = v_u * b, v_u * a
     to = v_a_ptr + row[:, None] * (2 * channels) + c[None, :]
     tl.store(to, v_a.to(v_a_ptr.dtype.element_ty), mask=there)
@@ -122,10 +195,12 @@ def depthwise_back_kernel(
     v_a_ptr,  # [rows, C]
     weight_ptr,  # [C, 9]
     v_t_ptr,  # [rows, C]
+    partials_ptr,  # [images * blocks, C]: sums of v_t, where SUMS
     height,
     width,
     blocks,
     channels,
+    SUMS: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
@@ -139,7 +214,12 @@ def depthwise_back_kernel(
         value = tl.load(at, mask=seen[:, None] & (c < channels)[None, :], other=0.0).to(acc.dtype)
         acc += weight[None, :] * value
     to = v_t_ptr + row[:, None] * channels + c[None, :]
-    tl.store(to, acc.to(v_t_ptr.dtype.element_ty), mask=inside[:, None] & (c < channels)[None, :])
+    there = inside[:, None] & (c < channels)[None, :]
+    v_t = acc.to(v_t_ptr.dtype.element_ty)
+    tl.store(to, v_t, mask=there)
+    if SUMS:
+        sums = tl.sum(tl.where(there, v_t.to(acc.dtype), 0.0), axis=0)
+        tl.store(partials_ptr + tl.program_id(0).to(tl.int64) * channels + c, sums, mask=c < channels)
 
 
 @triton.jit

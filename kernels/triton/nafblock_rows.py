@@ -40,39 +40,6 @@ def norm_expand_kernel(
 
 
 @triton.jit
-def fold_kernel(
-    partials_ptr,  # [N, blocks, C]: sums of u
-    attention_ptr,  # [C, C]
-    attention_bias_ptr,  # [C]
-    beta_ptr,  # [C]
-    project1_ptr,  # [C, C]
-    mean_ptr,  # [N, C]: of u
-    mixer_ptr,  # [N, C, C]: beta * project1 * attention(mean), which is project1's part for every image
-    blocks,
-    pixels,
-    CHANNELS: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    image = tl.program_id(0).to(tl.int64)
-    c = tl.arange(0, BLOCK_C)
-    there = c < CHANNELS
-    total = tl.zeros((BLOCK_C,), dtype=mean_ptr.dtype.element_ty)
-    for begin in range(0, blocks, BLOCK_B):
-        b = begin + tl.arange(0, BLOCK_B)
-        at = (image * blocks + b)[:, None] * CHANNELS + c[None, :]
-        total += tl.sum(tl.load(partials_ptr + at, mask=(b < blocks)[:, None] & there[None, :], other=0.0), axis=0)
-    mean = total / pixels
-    tl.store(mean_ptr + image * CHANNELS + c, mean, mask=there)
-    scale = tl.sum(_matrix(attention_ptr, c, 0, CHANNELS) * mean[None, :], axis=1)
-    scale += tl.load(attention_bias_ptr + c, mask=there, other=0.0)
-    beta = tl.load(beta_ptr + c, mask=there, other=0.0)
-    mixer = beta[:, None] * _matrix(project1_ptr, c, 0, CHANNELS) * scale[None, :]
-    to = mixer_ptr + image * CHANNELS * CHANNELS + c[:, None] * CHANNELS + c[None, :]
-    tl.store(to, mixer.to(mixer_ptr.dtype.element_ty), mask=there[:, None] & there[None, :])
-
-
-@triton.jit
 def tail_kernel(
     x_ptr,  # [N * pixels, C]
     u_ptr,  # [N * pixels, C]

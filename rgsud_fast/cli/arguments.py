@@ -158,7 +158,8 @@ def _default_preset(args: list[str], given: dict[str, Any]) -> tuple[str, str]:
     device = str(_value(args, "device") or given.get("device", "auto"))
     if device == "auto" and {"-h", "--help"} & set(args):
         device = "cpu"  # --help does not wait for torch
-    return default_preset(any(named), device)
+    pairs = bool(_value(args, "data.pairs") or (isinstance(data, dict) and data.get("pairs")))
+    return default_preset(any(named), device, pairs)
 
 
 def _newest_run(preset: str | None) -> Path:

@@ -13,8 +13,10 @@ from tyro.conf import arg
 from ..config import Config
 from ..system import threads
 from .arguments import later, parse
+from .distil_commands import distil, index
 from .image_commands import demo, derain, evaluate, rain, score
 from .network_commands import convert_daclip, export, fit_finpercep, fit_niqe, publish, train
+from .pair_commands import render
 from .toolbox_commands import offered, toolbox
 
 
@@ -51,11 +53,12 @@ def completion(shell: Annotated[Literal["bash", "zsh"], arg(metavar="bash|zsh")]
     print(completion_script({"train": Config, "toolbox": offered, **_TYPED}, shell), end="")
 
 
-_ABOUT_IMAGES = (derain, evaluate, rain, score, demo)
+_ABOUT_IMAGES = (derain, evaluate, rain, render, score, demo)
+_ABOUT_SETS = (index, distil)
 _ABOUT_NETWORKS = (export, publish, fit_niqe, fit_finpercep, convert_daclip)
 _TYPED: dict[str, Callable[..., None]] = {
     command.__name__.replace("_", "-"): command
-    for command in (*_ABOUT_IMAGES, *_ABOUT_NETWORKS, schema, info, completion)
+    for command in (*_ABOUT_IMAGES, *_ABOUT_SETS, *_ABOUT_NETWORKS, schema, info, completion)
 }
 
 

@@ -20,8 +20,8 @@ from ..system.given import check_images, check_target, check_weights
 from .arguments import what_to_derain
 from .mistakes import missing
 from .options import (
+    WEIGHTS,
     Device,
-    Folder,
     GreyLayer,
     LocalStatistics,
     MaybeFile,
@@ -31,7 +31,6 @@ from .options import (
     Strength,
     Tile,
     TileBatch,
-    WeightsPath,
     check_tiles,
 )
 from .tables import count_of, figures_table, metrics_table, scores_table
@@ -85,10 +84,11 @@ def derain(
 
 
 def evaluate(
-    weights: WeightsPath,
+    weights: Annotated[Path | None, arg(metavar="WEIGHTS", help=WEIGHTS)] = None,
     /,
-    rainy: Folder,
-    clean: Folder,
+    rainy: MaybeFolder = None,
+    clean: MaybeFolder = None,
+    pairs: MaybeFolder = None,
     metrics: tuple[Literal["lpips", "dists"], ...] = (),
     json: MaybeFile = None,
     tile: Tile = TILE,
@@ -105,12 +105,16 @@ def evaluate(
     Args:
         rainy: Folder of rainy images.
         clean: Folder of their clean versions, matched by file name.
+        pairs: In place of both: folder of labelled pairs in the layout of a public set (docs/unirain.md).
         metrics: Further figures, lower is better: lpips, dists (extra iqa; pyiqa loads weights at their first use).
         json: File to write the figures to, of every image and on average.
     """
     check_tiles(tile, overlap, tile_batch)
     check_device(device)
-    check_images(rainy, clean)
+    needed = {} if pairs is not None else {"--rainy DIR": rainy, "--clean DIR": clean}
+    if weights is None or None in needed.values():
+        raise missing({"WEIGHTS": weights, **needed}, "rgsud-fast evaluate")
+    check_images(rainy, clean, pairs)
     check_weights(weights)
     check_target(json)
     from ..inference.evaluate import evaluate
@@ -119,7 +123,7 @@ def evaluate(
     options: dict[str, Any] = {"device": device, "tile": tile, "overlap": overlap, "tile_batch": tile_batch}
     options |= {"local_statistics": local_statistics, "mirror": mirror, "grey_layer": grey_layer, "strength": strength}
     with counting("evaluated") as watch:
-        figures = evaluate(weights, rainy, clean, metrics=metrics, watch=watch, **options)
+        figures = evaluate(weights, rainy, clean, pairs=pairs, metrics=metrics, watch=watch, **options)
     print(figures_table(figures, metrics))
     if json is not None:
         write_text(json, json_text.dumps(figures, indent=2) + "\n")

@@ -14,7 +14,8 @@ from ..errors import UserError
 from ..system.names import print_anything, with_home
 
 COMMANDS = (
-    *("train", "derain", "evaluate", "rain", "export", "score"),
+    *("train", "derain", "evaluate", "rain", "render", "export", "score"),
+    *("index", "distil"),
     *("toolbox", "publish", "fit-niqe", "fit-finpercep", "convert-daclip", "demo", "schema", "info", "completion"),
 )
 
@@ -25,8 +26,11 @@ Remove rain from photographs with a network that learns without pairs (RGSUD).
   train                          train on --data.rainy DIR --data.clean DIR, or without arguments on embedded images
   derain [WEIGHTS] INPUT OUTPUT  remove rain from an image, a folder or a video
   evaluate WEIGHTS --rainy DIR --clean DIR
-                                 measure PSNR and SSIM against clean versions
+                                 measure PSNR and SSIM against clean versions; or with --pairs DIR, by type
   rain RUN CLEAN RAINY OUT       make rainy versions of clean images with the rain that a run has learned
+  render CLEAN OUT               render streaks and drops, by day and by night, onto clean images
+  index REFERENCES OUT           index real photographs of rain, which distil compares labelled pairs with
+  distil INDEX PAIRS... OUT      keep the good pairs of public sets, and say why the rest is not
   export WEIGHTS [OUT] --to FORMAT
                                  write a network for other programs: onnx, torchscript, safetensors, nafnet
   score IMAGES --metric METRIC   judge images without ground truth

@@ -10,7 +10,8 @@ from tyro.conf import arg
 from ..errors import UserError
 from ..system.device_names import ALLOWED
 
-WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help="Run folder, file of weights, or hf:OWNER/REPO[/FILE].")]
+WEIGHTS = "Run folder, file of weights, or hf:OWNER/REPO[/FILE]."
+WeightsPath = Annotated[Path, arg(metavar="WEIGHTS", help=WEIGHTS)]
 Folder = Annotated[Path, arg(metavar="DIR")]
 MaybeFolder = Annotated[Path | None, arg(metavar="DIR")]
 MaybeFile = Annotated[Path | None, arg(metavar="FILE")]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..config.figures import DISTANCES, FIGURES, FILTER, INPUT, ROWS
+from ..config.rain_types import RAIN_TYPES
 from ..config.scorer_names import READY
 from ..errors import install
 
@@ -22,6 +23,11 @@ def figures_table(figures: dict[str, Any], distances: Sequence[str] = ()) -> str
         rgb, rgb_s, y, y_s = (figures[prefix + name] for name in FIGURES)
         lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
         lines[-1] += "".join(f"{figures[prefix + name]:>10.4f}" for name in distances)
+    for kind, told in RAIN_TYPES.items():
+        if f"psnr_rgb_{kind}" in figures:
+            rgb, rgb_s, y, y_s = (figures[f"{name}_{kind}"] for name in FIGURES)
+            lines.append(f"{f'derained, {kind}: {told}':<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
+            lines[-1] += "".join(f"{figures[f'{name}_{kind}']:>10.4f}" for name in distances)
     if distances:
         lines.append(f"{', '.join(DISTANCES[name] for name in distances)}: lower is better")
     return "\n".join(lines)

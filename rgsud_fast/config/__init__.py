@@ -1,9 +1,10 @@
 """The configuration of a run: every number of the method, typed, without torch."""
 
 from .config import Config, merge
+from .data_sections import DataConfig
 from .load import load_config, save_config
 from .presets import PRESETS
-from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig
+from .sections import LossConfig, NetworkConfig, OptimConfig, RewardConfig
 
 __all__ = [
     "PRESETS",

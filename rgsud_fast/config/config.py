@@ -8,11 +8,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from ..system.device_names import ALLOWED, PATTERN
+from .data_sections import DataConfig, ReweightConfig, Section
 from .host_presets import HOSTS, host_preset
-from .hosts import CUTConfig, CycleGANConfig
+from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig, DerainCycleGANConfig, NLCLConfig
 from .parts import MethodName
 from .presets import PRESETS
-from .sections import DataConfig, LossConfig, NetworkConfig, OptimConfig, RewardConfig, Section
+from .sections import LossConfig, NetworkConfig, OptimConfig, RewardConfig
 
 MOST_NUMBERS = 2**28  # of the crops of an iteration, as the ops take them (ops/_check.py)
 
@@ -20,7 +21,7 @@ MOST_NUMBERS = 2**28  # of the crops of an iteration, as the ops take them (ops/
 class Config(Section):
     """A whole run. Defaults are the paper's recipe; `preset` fills in what is not given."""
 
-    preset: Literal["demo", "small", "small-gan", "medium", "paper"] = Field(
+    preset: Literal["demo", "small", "small-gan", "medium", "paper", "unirain", "unirain-small"] = Field(
         "paper", description="Base values for every field not given."
     )
     method: MethodName = Field("rgsud", description="What trains: the method, see docs/methods.md.")
@@ -69,14 +70,20 @@ class Config(Section):
     loss: LossConfig = Field(default_factory=LossConfig)
     optim: OptimConfig = Field(default_factory=OptimConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
+    reweight: ReweightConfig = Field(default_factory=ReweightConfig)
     cyclegan: CycleGANConfig = Field(default_factory=CycleGANConfig)
     cut: CUTConfig = Field(default_factory=CUTConfig)
+    csud: CSUDConfig = Field(default_factory=CSUDConfig)
+    dcdgan: DCDGANConfig = Field(default_factory=DCDGANConfig)
+    nlcl: NLCLConfig = Field(default_factory=NLCLConfig)
+    deraincyclegan: DerainCycleGANConfig = Field(default_factory=DerainCycleGANConfig)
 
     def __init__(self, **given: Any) -> None:
         # Not a validator: pydantic runs those again on every assignment, where the preset has nothing to say.
-        preset, method = given.get("preset", "paper"), given.get("method", "rgsud")
+        preset = given.get("preset", "paper")
         known = isinstance(preset, str) and preset in PRESETS
         base = PRESETS[preset] if known else {}
+        method = given.get("method", base.get("method", "rgsud"))
         if known and isinstance(method, str) and method in HOSTS:
             base = host_preset(preset, method)
         super().__init__(**merge(base, given))
@@ -88,9 +95,28 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _labelled(self) -> Config:
+        if self.method == "unirain" and not self.loss.labelled:
+            raise ValueError("loss.labelled is 0, and method unirain learns from labelled pairs: give it a weight")
+        if self.data.pairs and self.method not in ("unirain", "rgsud"):
+            raise ValueError(f"data.pairs: method {self.method} takes no labelled pairs; take rgsud or unirain")
+        if PRESETS[self.preset].get("method", self.method) != self.method:
+            raise ValueError(f"preset {self.preset} is of another method than {self.method}: take small or paper")
+        return self
+
+    @model_validator(mode="after")
     def _crops_of_bounded_size(self) -> Config:
         if 3 * self.batch * self.crop**2 > MOST_NUMBERS:
             raise ValueError(f"batch {self.batch} of crops of {self.crop} pixels is more than an op takes: lower one")
+        return self
+
+    @model_validator(mode="after")
+    def _buffer_of_whole_slots(self) -> Config:
+        if self.optim.fake_buffer % self.batch:
+            raise ValueError(
+                f"optim.fake_buffer must be a multiple of batch {self.batch}, got {self.optim.fake_buffer}: each place "
+                "of a batch keeps as many fakes"
+            )
         return self
 
     @model_validator(mode="after")

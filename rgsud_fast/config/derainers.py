@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DerainerName = Literal["nafnet", "restormer", "drsformer", "nerd_rain"]  # their classes are `DERAINERS`
+DerainerName = Literal["nafnet", "restormer", "drsformer", "nerd_rain", "moe"]  # their classes are `DERAINERS`
 MOST_CHANNELS = 2**20  # of a level
 
 
@@ -48,6 +48,35 @@ class DRSformerConfig(Sizes):
         description="First and last features go through expert layers; files for Rain200L and SPA-Data have none.",
     )
     norm_bias: bool = Field(True, description="Normalisations take the mean away and shift.")
+
+
+class MoEConfig(BaseModel):
+    """Experts of the derainer moe; its blocks are those of NAFNet, `derainer_width` and so on."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+
+    experts: int = Field(3, ge=2, le=8, description="Experts per level, with kernels of 3, 5, 7 ... pixels.")
+    active: int = Field(1, ge=1, le=8, description="Experts that a hard level keeps for an image.")
+    noise: float = Field(0.33, ge=0, description="Standard deviation of the noise on the router's logits in training.")
+    balance: float = Field(0.01, ge=0, description="Weight of the loss that keeps all experts in use, in any method.")
+    encoder: Literal["soft", "hard"] = Field(
+        "soft", description="Levels of the encoder weigh all experts, or keep some."
+    )
+    decoder: Literal["soft", "hard"] = Field(
+        "hard", description="The same of the decoder; under rgsud, cyclegan and cut it is soft in stage 1."
+    )
+
+    @model_validator(mode="after")
+    def _some_of_all(self) -> MoEConfig:
+        if self.active > self.experts:
+            raise ValueError(f"active must be at most the number of experts, {self.experts}")
+        return self
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What `MoENet` is built by beside its blocks."""
+        own = {"experts": self.experts, "active": self.active, "noise": self.noise}
+        return own | {"hard_encoder": self.encoder == "hard", "hard_decoder": self.decoder == "hard"}
 
 
 class NeRDRainConfig(Sizes):

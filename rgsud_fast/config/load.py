@@ -42,9 +42,9 @@ class _Loader(yaml.SafeLoader):
 
 # Fields that files of before had not: a run folder of then, which names every other field, had their defaults.
 _LATER = {
-    "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards", "pasted_floor"),
-    "optim": ("warmup", "betas", "weight_decay"),
-    "reward": ("first", "newest", "toolbox"),
+    "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards", "pasted_floor", "labelled", "deep"),
+    "optim": ("warmup", "betas", "weight_decay", "halve_every", "fake_buffer", "algorithm"),
+    "reward": ("first", "newest", "toolbox", "local_statistics"),
 }
 
 
@@ -91,7 +91,8 @@ def with_preset(source: Config | dict[str, Any] | str | Path | None) -> tuple[Co
         return given, ""
     data = given.get("data")
     folders = isinstance(data, dict) and any(data.get(field) for field in ("rainy", "clean"))
-    preset, line = default_preset(folders, str(given.get("device", "auto")))
+    pairs = isinstance(data, dict) and bool(data.get("pairs"))
+    preset, line = default_preset(folders, str(given.get("device", "auto")), pairs)
     return {**given, "preset": preset}, line
 
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-MethodName = Literal["rgsud", "cyclegan", "cut"]
+MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan", "unirain"]
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[
-    "derainer", "unet", "generator", "discriminator", "painter", "projector", "clean_judge", "rainy_judge"
+    "derainer",
+    "unet",
+    "generator",
+    "discriminator",
+    "painter",
+    "transfer",
+    "projector",
+    "painter_projector",
+    "clean_judge",
+    "rainy_judge",
+    "rain_separator",
+    "background_projector",
+    "rain_projector",
 ]
 
 
@@ -25,6 +37,8 @@ class Part(NamedTuple):
 _DERAINER = Part("derainer", "rainy", 3, "derained")
 _CLEAN_JUDGE = Part("judge of clean images", "image", 3, "scores", "tells clean images from derained ones")
 _RAINY_JUDGE = Part("judge of rainy images", "image", 3, "scores", "tells real rain from painted rain")
+_PAINTER = Part("painter", "clean", 3, "rainy", "makes a clean image rainy")
+_PROJECTOR = Part("projector", "features", 3, "vectors", "makes features of patches comparable")
 PARTS: dict[str, dict[str, Part]] = {
     "rgsud": {
         "derainer": _DERAINER,
@@ -40,14 +54,53 @@ PARTS: dict[str, dict[str, Part]] = {
     },
     "cyclegan": {
         "derainer": _DERAINER,
-        "painter": Part("painter", "clean", 3, "rainy", "makes a clean image rainy"),
+        "painter": _PAINTER,
         "clean_judge": _CLEAN_JUDGE,
         "rainy_judge": _RAINY_JUDGE,
     },
     "cut": {
         "derainer": _DERAINER,
-        "projector": Part("projector", "features", 3, "vectors", "makes features of patches comparable"),
+        "projector": _PROJECTOR,
         "clean_judge": _CLEAN_JUDGE,
+    },
+    "unirain": {"derainer": _DERAINER},
+    "csud": {
+        "derainer": _DERAINER,
+        "transfer": Part(
+            "transfer network", "scene", 6, "rainy", "paints rain: clean image and rainy image [N, 6, H, W] to rainy "
+            "image",
+        ),
+        "rainy_judge": _RAINY_JUDGE,
+    },
+    "dcdgan": {
+        "derainer": _DERAINER,
+        "painter": _PAINTER,
+        "projector": _PROJECTOR,
+        "painter_projector": Part(
+            "painter's projector", "features", 3, "vectors", "makes the painter's features of patches comparable"
+        ),
+        "clean_judge": _CLEAN_JUDGE,
+        "rainy_judge": _RAINY_JUDGE,
+    },
+    "nlcl": {
+        "derainer": _DERAINER,
+        "rain_separator": Part("rain separator", "rainy", 3, "rain", "makes the rain layer of a rainy image"),
+        "projector": _PROJECTOR,
+        "background_projector": Part(
+            "background projector", "features", 3, "vectors", "makes the judge's features of the background comparable"
+        ),
+        "rain_projector": Part(
+            "rain projector", "features", 3, "vectors", "makes the judge's features of the rain layer comparable"
+        ),
+        "clean_judge": _CLEAN_JUDGE,
+    },
+    "deraincyclegan": {
+        "derainer": _DERAINER,
+        "painter": Part(
+            "painter", "scene", 4, "rainy", "paints rain: clean image and mask of rain [N, 4, H, W] to rainy image"
+        ),
+        "clean_judge": _CLEAN_JUDGE,
+        "rainy_judge": _RAINY_JUDGE,
     },
 }  # fmt: skip
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .host_presets import UNIRAIN, UNIRAIN_SMALL
+
 # What made rewards better than the derainer that they teach (bench/studies/reward_quality.py); the decay lets a newer
 # version win where the score hardly tells.
 _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_layer": True}
@@ -87,26 +89,33 @@ PRESETS: dict[str, dict[str, Any]] = {
     "medium": _pasted(32, 3, 40_000, 7, 1e-3, val_every=2000, save_every=1000),
     "small": _pasted(24, 3, 10_000, 4, 1.5e-3, val_every=1000, save_every=1000),
     "small-gan": _GAN,
+    "unirain": UNIRAIN,
+    "unirain-small": UNIRAIN_SMALL,
     "demo": _pasted(16, 3, 4_000, 3, 2e-3, data={"demo": True}, val_every=1000, save_every=1000),
 }
 
 
-def default_preset(folders: bool, device: str = "auto") -> tuple[str, str]:
+def default_preset(folders: bool, device: str = "auto", pairs: bool = False) -> tuple[str, str]:
     """Demo without folders; with folders what the device can train.
 
     Args:
         folders: whether the user names images of their own.
         device: auto, cpu, cuda or cuda:N.
+        pairs: whether labelled pairs are named.
 
     Returns:
         The preset, and a line that says why.
     """
-    if not folders:
+    if not folders and not pairs:
         return "demo", "preset demo: embedded photographs, since no --data.rainy and --data.clean are given"
     if device == "auto":
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if pairs and not folders:
+        if device.startswith("cuda"):
+            return "unirain", "preset unirain: labelled pairs alone; --preset unirain-small is the CPU-sized one"
+        return "unirain-small", "preset unirain-small: labelled pairs alone; --preset unirain has the full sizes"
     if device.startswith("cuda"):
         return "paper", "preset paper: a CUDA GPU trains; --preset small is the CPU-sized one"
     return "small", "preset small: a CPU trains; --preset medium takes an evening, paper has the full sizes"

@@ -1,63 +1,20 @@
-"""The sections of the configuration: every number of the method, its unit and its default (the paper's)."""
+"""Most sections of the configuration: every number of the method, its unit and its default (the paper's)."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..errors import UserError
-from ..system.names import with_home
-from .derainers import DerainerName, DRSformerConfig, NeRDRainConfig, RestormerConfig, Sizes
+from .data_sections import Section
+from .derainers import DerainerName, DRSformerConfig, MoEConfig, NeRDRainConfig, RestormerConfig, Sizes
 from .scorer_names import check_scorer
-
-_SHARDS = re.compile(r"^[A-Za-z][\w+.-]+:|\.(tar|tgz|tar\.\w+)$")  # an address with a scheme, or the name of an archive
 
 
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _writable_from_home(cls, value: Any) -> Any:
-        if isinstance(value, (str, Path)) and "\0" in str(value):
-            raise ValueError("a path cannot hold the character NUL")
-        return with_home(value)
-
-
-class DataConfig(Section):
-    """Where the images are. Rainy and clean photographs need not show the same scenes."""
-
-    demo: bool = Field(False, description="Train on the embedded photographs with rendered rain instead of folders.")
-    rainy: str | Path | None = Field(
-        None,
-        description="Folder of rainy photographs, searched recursively; or tar shards, by a path or http(s) address "
-        "ending in .tar, several as rain-{000..127}.tar.",
-    )
-    clean: str | Path | None = Field(None, description="Folder or shards of clean photographs of other scenes.")
-    val_rainy: str | Path | None = Field(None, description="Folder or shards of rainy validation images (optional).")
-    val_clean: str | Path | None = Field(
-        None,
-        description="Folder or shards of their clean versions, matched by file name (901_1, 901_2 with 901, too).",
-    )
-    cache_dir: Path | None = Field(
-        None, description="Folder of the decoded-image cache and of the shards' indices; default: RUN/cache."
-    )
-    cache_gib: float = Field(
-        4.0, ge=0, description="Most memory for decoded images of one set of shards, GiB; the rest decode at each use."
-    )
-
-    @field_validator("rainy", "clean", "val_rainy", "val_clean")
-    @classmethod
-    def _folder_or_shards(cls, value: str | Path | None) -> str | Path | None:
-        """A string stays one where it names shards: a Path would make http:/ of http://."""
-        return value if value is None or _SHARDS.search(str(value)) else Path(value)
 
 
 class NetworkConfig(Section):
@@ -76,11 +33,12 @@ class NetworkConfig(Section):
     restormer: RestormerConfig = Field(default_factory=RestormerConfig, description="Sizes of Restormer.")
     drsformer: DRSformerConfig = Field(default_factory=DRSformerConfig, description="Sizes of DRSformer.")
     nerd_rain: NeRDRainConfig = Field(default_factory=NeRDRainConfig, description="Sizes of NeRD-Rain.")
+    moe: MoEConfig = Field(default_factory=MoEConfig, description="Experts of the derainer moe.")
     last_gain: float = Field(
         0.1,
         ge=0,
         description="Factor on the first weights of the last convolution of a derainer other than NAFNet, so that it "
-        "begins near the photograph.",
+        "begins near the photograph; with csud.residual of NAFNet too.",
     )
     checkpoint: Literal["none", "block"] = Field(
         "none",
@@ -92,10 +50,10 @@ class NetworkConfig(Section):
     generator_width: int = Field(64, ge=1, description="Channels of the rain generator.")
     generator_blocks: int = Field(6, ge=0, description="Residual blocks of the rain generator.")
     discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
-    initialization: Literal["normal", "fan_in"] = Field(
+    initialization: Literal["normal", "fan_in", "xavier"] = Field(
         "normal",
         description="First weights of generator, U-Net and discriminator: N(0, 0.02), or scaled by fan-in, which "
-        "narrow networks need for a signal to pass.",
+        "narrow networks need for a signal to pass, or by both fans with gain 0.02, as CUT and DCD-GAN do.",
     )
 
     @model_validator(mode="after")
@@ -107,11 +65,12 @@ class NetworkConfig(Section):
     @property
     def derainer_sizes(self) -> dict[str, Any]:
         """The keywords of the chosen derainer's class."""
-        if self.derainer != "nafnet":
+        if self.derainer not in ("nafnet", "moe"):
             sizes: Sizes = getattr(self, self.derainer)
             return sizes.model_dump(mode="json")
         names = ("width", "encoder", "middle", "decoder")
-        return {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
+        blocks = {name: _listed(getattr(self, f"derainer_{name}")) for name in names}
+        return blocks | (self.moe.keywords if self.derainer == "moe" else {})
 
     @property
     def built(self) -> dict[str, Any]:
@@ -142,6 +101,12 @@ class LossConfig(Section):
         description="Squared error below which L_PSNR asks a pasted pair for no more. At 1e-8 crops with hardly any "
         "rain, which the identity solves, outweigh all others, and of faint rain nothing is learned.",
     )
+    deep: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of L_PSNR + L_SSIM on the same pairs at half and a quarter of the size, of a derainer that "
+        "makes the image there too: nerd_rain.",
+    )
     reward: float = Field(0.8, ge=0, description="Weight of the self-reinforcement loss of stage 2 (lambda 2).")
     reward_gradient: float = Field(
         0.0,
@@ -157,6 +122,9 @@ class LossConfig(Section):
     channel_consistency: float = Field(0.0, ge=0, description="Weight of the grey-rain term on (clean, pseudo rainy).")
     background_guidance: float = Field(0.0, ge=0, description="Weight of the blurred-background term on the same pair.")
     self_reconstruction: float = Field(0.0, ge=0, description="Weight of L1(G(clean, 0), clean).")
+    labelled: float = Field(
+        1.0, ge=0, description="Weight of the labelled pairs of data.pairs: their only term, or beside those of RGSUD."
+    )
     discriminator_fakes: Literal["first", "all"] = Field(
         "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
     )
@@ -188,6 +156,9 @@ class OptimConfig(Section):
     hold: float = Field(
         0.0, ge=0, le=1, description="Share of stage 1 at its first learning rate, before its cosine; 1: constant."
     )
+    halve_every: int = Field(
+        0, ge=0, description="Iterations after which stage 1 halves its rate, in place of hold and cosine; 0: never."
+    )
     stage2_hold: float = Field(0.0, ge=0, le=1, description="The same for stage 2.")
     discriminator_ratio: float = Field(
         1.0, gt=0, description="Discriminator's learning rate as a multiple of the rest's."
@@ -198,11 +169,20 @@ class OptimConfig(Section):
     discriminator_warmup: int = Field(
         0, ge=0, description="Iterations of the discriminator alone, rainy against clean, before the first of stage 1."
     )
+    fake_buffer: int = Field(
+        0,
+        ge=0,
+        description="Earlier fakes that judges are shown half of the time in place of new ones (CycleGAN's 50), a "
+        "multiple of the batch; 0: none.",
+    )
     clip_norm: float = Field(
         1.0, ge=0, description="Largest gradient norm per network, scaled down above it; 0 switches clipping off."
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's decays of its two moments.")
-    weight_decay: float = Field(0.0, ge=0, description="Adam's weight decay, as an L2 term of the gradient.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="Weight decay: with adam an L2 term of the gradient, with adamw apart from it."
+    )
+    algorithm: Literal["adam", "adamw"] = Field("adam", description="How weight decay is applied.")
     # Single skipped steps are a batch's fault. They leave the weights alone, so where 20 batches fail one after another
     # the weights are at fault, and no further batch can mend them.
     skip_limit: int = Field(
@@ -223,10 +203,11 @@ class RewardConfig(Section):
     )
     daclip_tiles: bool = Field(False, description="DACLIP-IQA looks at tiles at native scale, not at the shrunk image.")
     daclip_raindrops: bool = Field(False, description="DACLIP-IQA also subtracts P(raindrop).")
-    first: Literal["none", "oriented"] = Field(
+    first: Literal["none", "filter", "oriented", "fills"] = Field(
         "none",
-        description="First rewards, before the first iteration: none, or each photograph less the bright streaks of "
-        "its own direction, which needs no training. Later candidates then keep that much of the rain away.",
+        description="First rewards, before the first iteration, which need no training: none; each photograph by a "
+        "filter along its rows; less the bright streaks of its own direction; or with these filled by what lies around "
+        "them. With the last two later candidates keep that much of the rain away.",
     )
     toolbox: Path | None = Field(
         None,
@@ -240,6 +221,11 @@ class RewardConfig(Section):
     )
     sweep_images: int = Field(1000, ge=1, description="Most rainy images per sweep; larger sets roll over.")
     margin: float = Field(0.0, ge=0, description="A new version must beat the stored score by more than this.")
+    local_statistics: bool = Field(
+        False,
+        description="Sweeps derain with local statistics, in windows of 1.5 crops: what a derainer with instance "
+        "normalisation makes of a whole photograph is then nearer to what it makes of crops.",
+    )
     mirror: bool = Field(
         False, description="A reward is the mean of the derained image and of its mirror image's, mirrored back."
     )

@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from ..errors import UserError
 from ..system.device_names import ALLOWED, PATTERN
 from .config import merge
+from .data_sections import Section
 from .load import explain, read_yaml
-from .sections import Section
 from .toolbox_presets import TOOLBOX_PRESETS
 
 Net = Literal["small", "large"]

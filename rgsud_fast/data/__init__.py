@@ -9,7 +9,7 @@ from .listing import list_images
 from .load import load_domains
 from .photo import Photo, read_photo, write_photo
 from .rain import RainStyle, render_rain
-from .sampler import Crop, Stream, draw, draw_places, draw_uniform, evenly, offsets_of, windows_of
+from .sampler import Crop, Stream, draw, draw_exchanges, draw_places, draw_uniform, evenly, offsets_of, windows_of
 
 __all__ = [
     "Crop",
@@ -21,6 +21,7 @@ __all__ = [
     "RainStyle",
     "Stream",
     "draw",
+    "draw_exchanges",
     "draw_places",
     "draw_uniform",
     "evenly",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -78,6 +78,27 @@ class FolderSet(ImageSet):
         folder = Path(folder)
         paths, passed_over = look_through(folder, dangling=True)
         names = [path.relative_to(folder).as_posix() for path in paths]
+        return cls.from_files(folder, paths, names, cache_dir, progress, passed_over)
+
+    @classmethod
+    def from_files(
+        cls,
+        folder: Path,
+        paths: Sequence[Path | HalfFile],
+        names: Sequence[str],
+        cache_dir: str | Path,
+        progress: Progress | None = None,
+        passed_over: str = "",
+    ) -> FolderSet:
+        """Open files, or halves of files, through their cache, as `from_folder` does those of a folder.
+
+        Args:
+            folder: what the cache and messages are named after.
+            paths: the files, in order.
+            names: of the images, one each.
+            cache_dir, progress: see `from_folder`.
+            passed_over: what lies beside them.
+        """
         stem, old = _cache_name(folder, paths, names)
         base = Path(cache_dir) / stem
         for suffix in (_pixels_of(base).suffix, _index_of(base).suffix):
@@ -123,13 +144,20 @@ class FolderSet(ImageSet):
         return images
 
 
+class HalfFile(NamedTuple):
+    """One half of a file that holds a rainy and a clean image side by side."""
+
+    path: Path
+    right: bool
+
+
 def digest(image: np.ndarray) -> str:
     """Hash the size and every pixel of a uint8 [H, W, 3] image."""
     pixels = np.ascontiguousarray(image).data
     return hashlib.blake2b(pixels, digest_size=16, salt=str(image.shape[1]).encode()).hexdigest()
 
 
-def _build(base: Path, paths: list[Path], names: list[str], progress: Progress | None) -> None:
+def _build(base: Path, paths: Sequence[Path | HalfFile], names: Sequence[str], progress: Progress | None) -> None:
     index: dict[str, Any] = {"names": [], "sizes": [], "digests": [], "skipped": {}}
     with replacing(_pixels_of(base)) as temporary, open(temporary, "wb") as file:
         for done, (name, image) in enumerate(zip(names, decode_all(paths), strict=True), start=1):
@@ -158,7 +186,7 @@ def check_any(names: Sequence[str], skipped: dict[str, str]) -> None:
         raise UserError(f"none of its {len(skipped)} images can be used; the first is {name}: {reason}")
 
 
-def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str] | str]:
+def decode_all(files: Iterable[Path | HalfFile | bytes]) -> Iterator[tuple[np.ndarray, str] | str]:
     """Decode image files, in threads (Pillow and hashlib let go of the interpreter), few at a time to bound the memory.
 
     Yields:
@@ -167,11 +195,16 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
     workers = min(8, usable_cpus())
     largest = most_pixels(within=1)
 
-    def decode(file: Path | bytes) -> tuple[np.ndarray, str] | str:
+    def decode(file: Path | HalfFile | bytes) -> tuple[np.ndarray, str] | str:
         try:
-            image = decode_image(file, largest=largest)
+            if isinstance(file, HalfFile):
+                image = np.ascontiguousarray(np.split(decode_image(file.path, largest=largest), 2, 1)[file.right])
+            else:
+                image = decode_image(file, largest=largest)
         except UserError as error:
             return str(error)
+        except ValueError:
+            return "of odd width, which has no halves"
         return image, digest(image)
 
     files = iter(files)
@@ -181,11 +214,12 @@ def decode_all(files: Iterable[Path | bytes]) -> Iterator[tuple[np.ndarray, str]
             yield from pool.map(decode, some)
 
 
-def _cache_name(folder: Path, paths: list[Path], names: list[str]) -> tuple[str, str]:
+def _cache_name(folder: Path, paths: Sequence[Path | HalfFile], names: Sequence[str]) -> tuple[str, str]:
     """The name of the cache of a folder as it is now, and a pattern of the names it had with other content."""
     place = hashlib.blake2b(name_bytes(str(folder.resolve())), digest_size=4).hexdigest()
     content = hashlib.blake2b(limit_mark(), digest_size=8)
-    for name, path in zip(names, paths, strict=True):
+    for name, file in zip(names, paths, strict=True):
+        path = file.path if isinstance(file, HalfFile) else file
         stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
         closed = "" if os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids) else "\0closed"
         content.update(name_bytes(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}{closed}\n"))

@@ -12,7 +12,10 @@ from .domains import Domains, Pair
 from .folder_set import FolderSet, Progress
 from .image_files import natural
 from .image_set import ImageSet
+from .layouts import type_of
+from .open_pairs import open_pairs, render_demo_pairs, validation_pairs
 from .pairing import match_names
+from .pairs import PairSet
 from .shard_set import ShardSet
 
 _NAMED = 10  # images that one warning names; it counts the rest
@@ -23,6 +26,7 @@ def load_domains(
     cache_dir: Path,
     warn: Callable[[str], None],
     progress: Progress | None = None,
+    labelled: bool = False,
 ) -> Domains:
     """Open the images that the configuration names.
 
@@ -33,14 +37,26 @@ def load_domains(
             left out, and for each kind of overlap between the sets that should share no image.
         progress: called with (images decoded, images in all) while a folder is decoded for the first time, and with
             (shards opened, shards in all).
+        labelled: labelled pairs are enough: without the two folders their sides are rainy and clean. Of the demo they
+            are rendered.
 
     Raises:
         UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
     """
     if data.demo:
         _refuse_folders_beside_demo(data)
-        return load_demo()
-    for field in ("rainy", "clean"):
+        return _of_pairs(render_demo_pairs(load_demo().clean)) if labelled else load_demo()
+    pairs = None
+    if data.pairs:
+        kind = None if data.pairs_type == "none" else data.pairs_type
+        pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress)
+    alone = labelled and data.rainy is None and data.clean is None
+    if alone and pairs is None:
+        raise UserError(
+            "data.pairs is not set: give the folder of labelled pairs (--data.pairs DIR; rgsud-fast render makes some "
+            "from clean photographs)"
+        )
+    for field in () if alone else ("rainy", "clean"):
         if getattr(data, field) is None:
             raise UserError(
                 f"data.{field} is not set: give the folder of {field} photographs (--data.{field} DIR), "
@@ -58,14 +74,23 @@ def load_domains(
             warn(_skip_message(field, images))
         return images
 
-    sets = {field: open_set(field) for field in ("rainy", "clean")}
+    sets = {} if alone else {field: open_set(field) for field in ("rainy", "clean")}
     val = None
     if data.val_rainy is not None and data.val_clean is not None:
         sets |= {field: open_set(field) for field in ("val_rainy", "val_clean")}
-        val = pair_up(sets["val_rainy"], sets["val_clean"])
+        val = pair_up(sets["val_rainy"], sets["val_clean"], str(data.val_rainy))
+    if pairs is not None:
+        sets["pairs"] = pairs.rainy
     _warn_of_overlap(sets, warn)
     skipped_pairs = 0 if val is None else len(_all_names(sets["val_rainy"])) - len(val)
-    return Domains(sets["rainy"], sets["clean"], val, skipped_pairs)
+    if alone and pairs is not None:
+        return _of_pairs(pairs, val, skipped_pairs)
+    return Domains(sets["rainy"], sets["clean"], val, skipped_pairs, pairs)
+
+
+def _of_pairs(pairs: PairSet, val: list[Pair] | None = None, skipped: int = 0) -> Domains:
+    """Labelled pairs alone; those held out validate where nothing else does."""
+    return Domains(pairs.rainy, pairs.clean, val or validation_pairs(pairs) or None, skipped, pairs)
 
 
 def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progress | None) -> ImageSet:
@@ -74,8 +99,10 @@ def _open(source: str | Path, data: DataConfig, cache_dir: Path, progress: Progr
     return ShardSet.open(source, cache_dir, data.cache_gib, progress)
 
 
-def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
+def pair_up(rainy: ImageSet, clean: ImageSet, root: str = "") -> list[Pair]:
     """Match validation images by their names; a pair with an image that was skipped is left out.
+
+    What names tell of a type of rain is noted, with that of the folder `root`.
 
     Raises:
         UserError: names that do not match (see `match_names`), unequal sizes, or no pair left; the message names the
@@ -96,7 +123,7 @@ def pair_up(rainy: ImageSet, clean: ImageSet) -> list[Pair]:
                 f"validation pair {number}: data.val_rainy's {rainy_name} is {w} x {h} pixels and data.val_clean's "
                 f"{clean_name} {cw} x {ch}; a pair needs the same scene at the same size"
             )
-        pairs.append(Pair(rainy_name, rainy[i], clean[j]))
+        pairs.append(Pair(rainy_name, rainy[i], clean[j], type_of(f"{Path(root).name}/{rainy_name}")))
     if not pairs:
         raise UserError("data.val_rainy and data.val_clean: every pair has an image that cannot be used; replace those")
     return pairs
@@ -125,6 +152,7 @@ def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> 
         ("clean", "val_clean", "validation is not held out"),
         ("rainy", "val_clean", "validation is not held out"),
         ("clean", "val_rainy", "validation is not held out"),
+        ("pairs", "val_rainy", "validation is not held out"),
     ):
         if one not in sets or other not in sets:
             continue
@@ -138,8 +166,8 @@ def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> 
 
 
 def _refuse_folders_beside_demo(data: DataConfig) -> None:
-    for field in ("rainy", "clean", "val_rainy", "val_clean"):
-        if getattr(data, field) is not None:
+    for field in ("rainy", "clean", "val_rainy", "val_clean", "pairs"):
+        if getattr(data, field):
             raise UserError(
                 f"data.{field} names a folder, and data.demo asks for the embedded photographs: "
                 "choose --preset small or paper for your own, or leave the folder out"

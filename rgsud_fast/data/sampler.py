@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals", "places"]
+Stream = Literal["rainy", "clean", "reals", "layers", "backgrounds", "clean_reals", "places", "pairs", "buffers"]
 
 # Words of the generator's counter and key that keep the streams, and permutations and windows, independent.
 _STREAMS = {"rainy": 0, "clean": 1, "reals": 2, "layers": 3, "backgrounds": 4, "clean_reals": 5, "places": 6}
+_STREAMS |= {"pairs": 7, "buffers": 8}
 _ORDER, _WINDOW, _NUMBER = 0, 1, 2
 
 
@@ -62,12 +63,27 @@ def draw(
     crops = []
     for slot in range(batch) if slots is None else slots:
         position = step * batch + slot
-        epoch, place = divmod(position, len(sizes))
-        index = _permutation(seed, stream, epoch, len(sizes))[place]
-        height, width = sizes[index]
-        top, left, flip = (int(word) for word in _words(seed, stream, _WINDOW, position, 3))
-        crops.append(Crop(index, _below(top, height - crop + 1), _below(left, width - crop + 1), bool(flip >> 63)))
+        index = draw_index(seed, position, len(sizes), stream)
+        crops.append(draw_window(seed, position, index, sizes[index], crop, stream))
     return crops
+
+
+def draw_index(seed: int, position: int, count: int, stream: Stream) -> int:
+    """The image at a position of an endless stream of `count` images; see `draw`."""
+    epoch, place = divmod(position, count)
+    return _permutation(seed, stream, epoch, count)[place]
+
+
+def draw_window(seed: int, position: int, index: int, size: tuple[int, int], crop: int, stream: Stream) -> Crop:
+    """The window at a position of a stream, on an image of that size; see `draw`."""
+    height, width = size
+    top, left, flip = (int(word) for word in _words(seed, stream, _WINDOW, position, 3))
+    return Crop(index, _below(top, height - crop + 1), _below(left, width - crop + 1), bool(flip >> 63))
+
+
+def draw_turn(seed: int, position: int, stream: Stream) -> int:
+    """How many quarter turns the crop at a position of a stream makes, 0 to 3."""
+    return int(_words(seed, stream, _NUMBER, position, 1)[0]) >> 62
 
 
 def draw_uniform(
@@ -79,10 +95,11 @@ def draw_uniform(
     return [low + (high - low) * share for share in shares]
 
 
-def draw_places(seed: int, step: int, count: int, bounds: Sequence[int]) -> Tensor:
+def draw_places(seed: int, step: int, count: int, bounds: Sequence[int], first: int = 0) -> Tensor:
     """Distinct places of a step, the same for all images and ranks: int64 [bounds, count], each row below its bound.
 
-    A row holds the places of the smallest of so many Philox words, as a random permutation would begin.
+    A row holds the places of the smallest of so many Philox words, as a random permutation would begin. `first` numbers
+    the rows: those of different numbers are independent.
 
     Raises:
         ValueError: a bound below the count.
@@ -90,10 +107,19 @@ def draw_places(seed: int, step: int, count: int, bounds: Sequence[int]) -> Tens
     if min(bounds) < count:
         raise ValueError(f"{count} distinct places below {min(bounds)}")
     rows = []
-    for row, bound in enumerate(bounds):
+    for row, bound in enumerate(bounds, first):
         words = _words(seed, "places", row, step, bound)
         rows.append(torch.from_numpy(np.argsort(words, kind="stable")[:count].astype(np.int64)))
     return torch.stack(rows)
+
+
+def draw_exchanges(seed: int, step: int, batch: int, judges: int, places: int, slots: Sequence[int]) -> Tensor:
+    """What `optim.fake_buffer.FakeBuffer` needs of each judge and slot, int64 [judges, slots, 2]: of 2, of places."""
+    rows = []
+    for judge in range(judges):
+        words = [_words(seed, "buffers", judge, step * batch + slot, 2) for slot in slots]
+        rows.append([(int(use) >> 63, _below(int(place), places)) for use, place in words])
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def offsets_of(sizes: Sequence[tuple[int, int]]) -> list[int]:
@@ -107,7 +133,7 @@ def windows_of(crops: Sequence[Crop], sizes: Sequence[tuple[int, int]], offsets:
     return torch.tensor(rows, dtype=torch.int64)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _permutation(seed: int, stream: Stream, epoch: int, count: int) -> list[int]:
     """The order in which an epoch shows `count` images."""
     return np.argsort(_words(seed, stream, _ORDER, epoch, count), kind="stable").tolist()

@@ -20,14 +20,15 @@ from ..errors import UserError
 from ..iqa import FinpercepScorer, save_scorer
 from ..iqa.finpercep import base_scorer
 from ..iqa.finpercep.clip import read_clip
-from ..iqa.finpercep.figures import HACKS, figures_of, found
-from ..iqa.finpercep.fit import Fit, held_apart
+from ..iqa.finpercep.figures import HACKS, detection_rate, figures_of
+from ..iqa.finpercep.fit import Fit, hold_apart
 from ..iqa.finpercep.generated import Batch, Material, broad_style, draw_batch
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
+from ..system.interrupt import Interruption
 from ..system.names import takes_home
 from ..system.threads import usable_cpus
 from ..system.torch_files import load_tensors
@@ -96,6 +97,7 @@ def fit_finpercep(
 
     Raises:
         UserError: too few or too small images, validation images among them, or an output that cannot be written.
+        KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM; what was done is kept, to go on from.
     """
     output = Path(output)
     if output.suffix != ".safetensors":
@@ -155,28 +157,36 @@ def measure(scorer: FinpercepScorer, held_out: Material) -> dict[str, Any]:
     batch: Batch = draw_batch(held_out, 2, 0, 32, max(scorer.side, 2 * 64))
     device = scorer.reference.device
     clean, rainy = ([*part.to(device).split(1)] for part in (batch.clean, batch.rainy))
-    hacks = {name: found(scorer.score, clean, rainy, hack) for name, hack in HACKS.items()}
+    hacks = {name: detection_rate(scorer.score, clean, rainy, hack) for name, hack in HACKS.items()}
     return {**stages[str(STAGES)], "stages": stages, "hacks_found": hacks}
 
 
 def _run(fit: Fit, partial: Path, key: str, held_out: Material, watch: Watch, say: Say) -> None:
-    """Go on to the end, and keep the state now and then."""
+    """Go on to the end, and keep the state now and then, and when asked to stop.
+
+    Raises:
+        KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM, after the state was saved.
+    """
     every, tell = max(fit.iterations // SAVES, 1), max(fit.iterations // TOLD, 1)
 
     def each(terms: Terms) -> None:
         if fit.step % tell == 0:
             say(_line(fit, terms, held_out))
-        if fit.step % every == 0 and not fit.ended:
+        if (fit.step % every == 0 or interruption.asked) and not fit.ended:
             state = {"key": key, "fit": fit.state_dict(), "scorer": fit.scorer.state()}
             with replacing(partial) as temporary, open(temporary, "wb") as file:
                 torch.save(state, file)
+            if interruption.asked:
+                say(f"stopped at iteration {fit.step:,} of {fit.iterations:,}; the same command goes on from {partial}")
+                raise KeyboardInterrupt
 
-    fit.run(watch, each)
+    with Interruption(lambda: say("stopping after this iteration, and saving")) as interruption:
+        fit.run(watch, each)
 
 
 def _line(fit: Fit, terms: Terms, held_out: Material) -> str:
     """What the present stage can see so far, measured without touching the fit."""
-    networks = fit.done if fit.ended else [*fit.done, like(fit.network.state_dict(), fit.network.gate).to(fit.device)]
+    networks = fit.done if fit.between else [*fit.done, like(fit.network.state_dict(), fit.network.gate).to(fit.device)]
     scorer = FinpercepScorer(fit.scorer.base, fit.scorer.reference, networks, fit.recipe.side)
     figures = figures_of(scorer, held_out, samples=8)
     losses = "  ".join(f"{name} {float(value):.3f}" for name, value in terms._asdict().items())
@@ -190,7 +200,7 @@ def _gather(clean: Path, rainy: str | Path | None, val: Path | None, options: di
     digests = [digest(image) for image in images]
     if val is not None:
         _refuse_validation(clean, val, digests)
-    fitted, measured = held_apart(len(images))
+    fitted, measured = hold_apart(len(images))
     wet = _read(Path(rainy)) if rainy is not None else []
     name = json.dumps([options, digests, [digest(image) for image in wet]])
     if not wet:

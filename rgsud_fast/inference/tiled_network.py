@@ -18,6 +18,7 @@ from ..config.tiling import Tiling
 from ..data import Photo
 from ..errors import UserError
 from ..networks import PER_CROP, evaluating, local_statistics
+from ..networks.derainers.moe import MoENet
 from ..networks.tiles import Network, Read, Watch, bands, run_tiled, window_of
 from ..networks.toolbox import Chain
 from ..networks.weights import CROP, find_weights, load_network, read_metadata
@@ -67,6 +68,8 @@ class TiledNetwork:
         network = self.network
         if isinstance(network, Chain):
             network = network.for_photo(read, height, width)
+        elif isinstance(network, MoENet):
+            network = network.routed(read, height, width, self.tiling.tile, self.tiling.overlap)
         return functools.partial(self._call, network)
 
     def _call(self, network: Network, tiles: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from ..config.rain_types import RAIN_TYPES
 
 BEST_PSNR = 100.0  # given to equal images, so that averages and JSON stay finite
 _WINDOW, _SIGMA = 11, 1.5
@@ -109,6 +111,25 @@ def average(figures: Iterable[dict[str, float]]) -> dict[str, float]:
     if not rows:
         raise ValueError("average needs the figures of at least one image")
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+
+
+def by_type(rows: Sequence[dict[str, float]], kinds: Sequence[str | None]) -> dict[str, float]:
+    """Means of each figure over the images of a type, as `psnr_rgb_drs`; and how far the types' PSNR lie apart.
+
+    Args:
+        rows: figures of each image.
+        kinds: its type; None where nothing tells it.
+
+    Returns:
+        {} where no type is told; `types_spread`, the largest less the least mean PSNR-RGB, from two types on.
+    """
+    found: dict[str, float] = {}
+    told = [kind for kind in RAIN_TYPES if kind in kinds]
+    for kind in told:
+        own = average(row for row, other in zip(rows, kinds, strict=True) if other == kind)
+        found |= {f"{name}_{kind}": value for name, value in own.items()}
+    levels = [found[f"psnr_rgb_{kind}"] for kind in told if f"psnr_rgb_{kind}" in found]
+    return found | ({"types_spread": max(levels) - min(levels)} if len(levels) > 1 else {})
 
 
 def fixed_filter(rainy: Tensor) -> Tensor:

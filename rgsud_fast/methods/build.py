@@ -9,12 +9,21 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import NAFNet, checkpoint_blocks, evaluating
+from ..networks import checkpoint_blocks, evaluating, has_windows
 from ..system.device import memory_layout
-from . import cut, cyclegan, rgsud
+from . import csud, cut, cyclegan, dcdgan, deraincyclegan, nlcl, rgsud, unirain
 from .method import NEEDED, Method
 
-METHODS: dict[str, Method] = {"rgsud": rgsud, "cyclegan": cyclegan, "cut": cut}
+METHODS: dict[str, Method] = {
+    "rgsud": rgsud,
+    "cyclegan": cyclegan,
+    "cut": cut,
+    "csud": csud,
+    "dcdgan": dcdgan,
+    "nlcl": nlcl,
+    "deraincyclegan": deraincyclegan,
+    "unirain": unirain,
+}
 
 
 def find_method(config: Config, own: Any = None) -> Method:
@@ -54,9 +63,10 @@ def build_networks(config: Config, device: torch.device, derainer: nn.Module | N
         raise UserError(f"method {_name(method)}: build() must return a NamedTuple with {', '.join(sorted(wanted))}")
     if derainer is not None:
         _check_derainer(derainer, config.crop)
-    if config.val_local_statistics and not isinstance(nets.derainer, NAFNet):
-        other = type(nets.derainer).__name__
-        raise UserError(f"val_local_statistics is known of NAFNet alone; leave it off with {other}")
+    asked = {"val_": config.val_local_statistics, "reward.": config.reward.local_statistics}
+    if any(asked.values()) and not has_windows(nets.derainer):
+        names = ", ".join(f"{name}local_statistics" for name, on in asked.items() if on)
+        raise UserError(f"{names}: none are known of {type(nets.derainer).__name__}; leave it off")
     checkpoint_blocks(nets.derainer, config.network.checkpoint == "block")
     layout: Any = {"device": device, "memory_format": memory_layout(device)}  # torch's stubs know one or the other
     return type(nets)(*(net.to(**layout).train() for net in nets))

@@ -1,7 +1,7 @@
 """CUT as a deraining method: one translator, whose patches stay like those they come from, and a judge of clean images.
 
 B_r = G(O_r); G is the derainer. It has no rain branch, so nothing is painted. Formula: Park et al., ECCV 2020; FastCUT
-is `cut.contrast 10` with `cut.contrast_identity 0`, but for its random flips.
+is `cut.contrast 10` with `cut.contrast_identity 0` and `cut.mirror`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..errors import UserError
-from ..networks import Discriminator, init_fan_in
 from ..networks.projector import Projector
-from ..networks.translators import SCALE, Translator
+from ..networks.translators import SCALE
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
+from .translation import feature_channels, feature_places, translators_and_judges
 
 NAME = "cut"
 TOGETHER: tuple[str, ...] = ("derainer", "projector")
@@ -36,24 +36,16 @@ class Networks(NamedTuple):
 
 
 def build(config: Config, derainer: nn.Module | None = None) -> Networks:
-    """The three networks, their weights drawn in this order.
+    """The translator, the judge and the projector, their weights drawn in this order.
 
     Raises:
-        UserError: the user's own derainer has no place here, whose features are compared.
+        UserError: the user's own derainer has no place here, whose features are compared; or the crops cannot be
+            mirrored.
     """
-    if derainer is not None:
-        raise UserError("method cut derains by its own translator: leave derainer= out, or take method rgsud")
-    sizes = config.cut
-    width = sizes.width
-    translator = Translator(width, sizes.blocks, sizes.antialias, sizes.residual)
-    channels = [3, 2 * width, 4 * width, 4 * width, 4 * width][: 3 + min(sizes.blocks, 2)]
-    judge_shape = (sizes.judge_width, sizes.high_pass, sizes.antialias)
-    nets = Networks(translator, Projector(channels, sizes.projector), Discriminator(*judge_shape))
-    if config.network.initialization == "fan_in":
-        for net in (nets.derainer, nets.clean_judge):
-            init_fan_in(net)
-    translator.start_near_identity()
-    return nets
+    if config.cut.mirror and config.crop % SCALE:
+        raise UserError(f"cut.mirror needs a crop of a multiple of {SCALE}, got {config.crop}")
+    translator, clean_judge = translators_and_judges(config, config.cut, 1, derainer)
+    return Networks(translator, Projector(feature_channels(config.cut), config.cut.projector), clean_judge)
 
 
 def trained(config: Config) -> tuple[str, ...]:
@@ -67,35 +59,46 @@ def reads(config: Config) -> frozenset[str]:
 
 
 def draws(config: Config) -> dict[str, tuple[int, Sequence[int]]]:
-    """The places that are compared, in each layer of `Translator.features`."""
-    side = -(-config.crop // SCALE) * SCALE  # as the translator pads
-    sides = [side + 6, side, side // 2] if config.cut.antialias else [side + 6, side // 2, side // 4]
-    bounds = [one**2 for one in (*sides, *[side // SCALE] * min(config.cut.blocks, 2))]
-    return {"places": (min(config.cut.patches, *bounds), bounds)}
+    """The places that are compared, in each layer of `Translator.features`; and whether the step is mirrored."""
+    places: dict[str, tuple[int, Sequence[int]]] = {"places": feature_places(config, config.cut)}
+    return places | ({"mirrored": (1, [2])} if config.cut.mirror else {})
 
 
 def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
     """The contrasts of rainy with derained and of clean with its translation; in stage 2 also the reward loss."""
-    rainy, clean = inputs["rainy"], inputs["clean"]
-    derained, same = nets.derainer(torch.cat([rainy, clean])).split([len(rainy), len(clean)])
+    rainy, clean, mirrored = inputs["rainy"], inputs["clean"], inputs.get("mirrored")
+    made = nets.derainer(turn(torch.cat([rainy, clean]), mirrored))
+    derained, same = made.split([len(rainy), len(clean)])
     terms = {"adversarial": losses.lsgan(nets.clean_judge(derained), 1.0)}
     pairs = {"contrast": (rainy, derained), "contrast_identity": (clean, same)}
     for name, (before, after) in pairs.items():
         if getattr(config.cut, name):
-            terms[name] = contrast(nets, before, after, inputs["places"], config.cut.temperature)
-    terms |= reinforcement(inputs, derained, config, guidance)
+            terms[name] = contrast(nets, before, after, inputs["places"], config.cut.temperature, mirrored)
+    terms |= reinforcement(inputs, turn(derained, mirrored), config, guidance)
     return Step(weigh(weighted(terms, config)), terms, {"clean_judge": Judged(inputs["clean_reals"], derained)})
 
 
-def contrast(nets: Any, before: Tensor, after: Tensor, places: Tensor, temperature: float) -> Tensor:
+def turn(images: Tensor, mirrored: Tensor | None) -> Tensor:
+    """Images or features, [N, C, H, W], mirrored left to right where `mirrored`, [1, 1], is 1; the device decides."""
+    return images if mirrored is None else torch.where(mirrored == 1, images.flip(3), images)
+
+
+def contrast(
+    nets: Any, before: Tensor, after: Tensor, places: Tensor, temperature: float, mirrored: Tensor | None = None
+) -> Tensor:
     """PatchNCE: each place of `after` is told from the others of its image by what is at that place `before`.
 
     Mean over layers, images and places of cross-entropy of q k^T / T with the place itself as the target, where q are
-    the features after, and k, without gradient, those before.
+    the features after, `turn`ed, and k, without gradient, those before.
     """
-    queries = nets.projector(nets.derainer.features(after), places)
+    queries = nets.projector([turn(layer, mirrored) for layer in nets.derainer.features(after)], places)
     with torch.no_grad():
         keys = nets.projector(nets.derainer.features(before), places)
+    return layered_nce(queries, keys, temperature)
+
+
+def layered_nce(queries: Sequence[Tensor], keys: Sequence[Tensor], temperature: float) -> Tensor:
+    """The mean of `patch_nce` over layers."""
     return cast(Tensor, sum(patch_nce(q, k, temperature) for q, k in zip(queries, keys, strict=True)) / len(queries))
 
 
@@ -108,9 +111,7 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
-    weights = {**config.cut.model_dump(), "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    return weighted_by(terms, config.cut.model_dump(), config.loss)
 
 
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:

@@ -7,18 +7,16 @@ has learned and needs no rainy image. Formula: Zhu et al., ICCV 2017; each judge
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Config
-from ..errors import UserError
-from ..networks import Discriminator, init_fan_in
-from ..networks.translators import Translator
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance
-from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh
+from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
+from .translation import translators_and_judges
 
 NAME = "cyclegan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter")
@@ -41,18 +39,7 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
     Raises:
         UserError: the user's own derainer has no place here, where cycles ask for a translator.
     """
-    if derainer is not None:
-        raise UserError("method cyclegan derains by its own translator: leave derainer= out, or take method rgsud")
-    sizes = config.cyclegan
-    shape = (sizes.width, sizes.blocks, sizes.antialias, sizes.residual)
-    judge_shape = (sizes.judge_width, sizes.high_pass, sizes.antialias)
-    nets = Networks(Translator(*shape), Translator(*shape), Discriminator(*judge_shape), Discriminator(*judge_shape))
-    if config.network.initialization == "fan_in":
-        for net in nets:
-            init_fan_in(net)
-    for translator in (nets.derainer, nets.painter):
-        cast(Translator, translator).start_near_identity()
-    return nets
+    return Networks(*translators_and_judges(config, config.cyclegan, 2, derainer))
 
 
 def trained(config: Config) -> tuple[str, ...]:
@@ -77,7 +64,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
         terms["identity"] = F.l1_loss(nets.derainer(clean), clean) + F.l1_loss(nets.painter(rainy), rainy)
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
-        terms["switch"] = losses.masked_l1(nets.painter(inputs["rewards"]), rainy, inputs["improved"])
+        again = nets.painter(inputs["rewards"])
+        terms["switch"] = losses.masked_l1(again, rainy, inputs["improved"], inputs.get("rewarded"))
     judged = {
         "clean_judge": Judged(inputs["clean_reals"], derained),
         "rainy_judge": Judged(inputs["reals"], painted),
@@ -87,9 +75,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
 
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights; the switch has the cycle's."""
-    weights = {**config.cyclegan.model_dump(), "switch": config.cyclegan.cycle, "reward": config.loss.reward}
-    weights["reward_gradient"] = config.loss.reward_gradient
-    return {name: weights[name] * term for name, term in terms.items()}
+    weights = config.cyclegan.model_dump() | {"switch": config.cyclegan.cycle}
+    return weighted_by(terms, weights, config.loss)
 
 
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:

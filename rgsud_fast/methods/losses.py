@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops import ssim
 from ..ops.derain_loss import psnr_loss, squared_error
 
 GUIDANCE = ((3, 0.01), (9, 0.1), (15, 1.0))  # box side in pixels and weight of each blur, from CSUD (CVPR 2025)
@@ -18,14 +19,28 @@ def lsgan(scores: Tensor, target: float) -> Tensor:
     return (scores.float() - target).square().mean()
 
 
+def hinge(scores: Tensor, sign: float) -> Tensor:
+    """Hinge GAN term: mean(max(0, 1 - sign * scores)), any shape -> scalar; sign 1 asks for real, -1 for made."""
+    return (1 - sign * scores.float()).relu().mean()
+
+
 def judge_loss(judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """0.5 * (LSGAN(D(real), 1) + LSGAN(D(fake), 0)) by one call on both, [N, 3, H, W] and [M, 3, H, W].
 
     No gradient goes to what made `fake`.
     """
-    scores = judge(torch.cat([real, fake.detach()]))
-    on_real, on_fake = scores.split([len(real), len(fake)])
+    on_real, on_fake = _scores(judge, real, fake)
     return 0.5 * (lsgan(on_real, 1.0) + lsgan(on_fake, 0.0))
+
+
+def hinge_judge_loss(judge: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """0.5 * (mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake))), else as `judge_loss`."""
+    on_real, on_fake = _scores(judge, real, fake)
+    return 0.5 * (hinge(on_real, 1.0) + hinge(on_fake, -1.0))
+
+
+def _scores(judge: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, ...]:
+    return judge(torch.cat([real, fake.detach()])).split([len(real), len(fake)])
 
 
 def reward_loss(
@@ -64,10 +79,33 @@ def reward_loss(
     return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
 
 
-def masked_l1(made: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
-    """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each."""
-    value = (made.float() - wanted).abs().mean(dim=(1, 2, 3))
-    return torch.where(there, value, 0).sum() / there.sum().clamp(min=1)
+def labelled_terms(derained: Tensor, clean: Tensor, weights: Tensor, floor: float) -> dict[str, Tensor]:
+    """L_PSNR, weighed by pair, and L_SSIM of labelled pairs, on the scale of the pseudo pair's loss.
+
+    Args:
+        derained, clean: [N, 3, H, W].
+        weights: of the pairs, [N].
+        floor: squared error below which L_PSNR asks for no more.
+    """
+    decibels = psnr_loss(squared_error(derained, clean), floor)
+    return {"labelled_psnr": (weights * decibels).mean(), "labelled_ssim": 1 - ssim(derained, clean)}
+
+
+def masked_l1(made: Tensor, wanted: Tensor, there: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean absolute error over the images that count, [N] bool; exactly 0 where none does. [N, C, H, W] each.
+
+    `count` is how many the mean is over, by default those that are there; see `rewarded` of `reward_loss`.
+    """
+    return _masked((made.float() - wanted).abs(), there, count)
+
+
+def masked_l2(made: Tensor, wanted: Tensor, there: Tensor, count: Tensor | None = None) -> Tensor:
+    """Mean squared error over the images that count; see `masked_l1`."""
+    return _masked((made.float() - wanted).square(), there, count)
+
+
+def _masked(off: Tensor, there: Tensor, count: Tensor | None) -> Tensor:
+    return torch.where(there, off.mean(dim=(1, 2, 3)), 0).sum() / (there.sum().clamp(min=1) if count is None else count)
 
 
 def reward_gradient(scores: Tensor, rainy: Tensor, derained: Tensor, fidelity: float) -> Tensor:
@@ -107,6 +145,11 @@ def background_guidance(rainy: Tensor, clean: Tensor) -> Tensor:
         raise ValueError(f"images must be at least {GUIDANCE[-1][0]} pixels high and wide, got {list(rainy.shape)}")
     difference = (rainy - clean.detach()).float()
     return cast(Tensor, sum(weight * _box(difference, side).abs().mean() for side, weight in GUIDANCE))
+
+
+def structure(derained: Tensor, clean: Tensor) -> Tensor:
+    """-log10 of SSIM, taken over windows inside the image (CSUD); below 1e-4, as of noise, no more is asked."""
+    return -ssim(derained, clean.detach()).clamp(min=1e-4).log10()
 
 
 def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:

@@ -7,19 +7,19 @@ gallery ask nothing more of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from torch import Tensor, nn
 
-from ..config import Config
+from ..config import Config, LossConfig
 from . import losses
 from .guidance import NO_GUIDANCE, Guidance, reward_terms
 
 Inputs: TypeAlias = dict[str, Tensor]
 Terms: TypeAlias = dict[str, Tensor]
 # What a method may read of an iteration, beside `rewards`, `improved` and `rewarded`, which stage 2 has.
-READS = ("rainy", "clean", "reals", "clean_reals", "pasted")
+READS = ("rainy", "clean", "reals", "clean_reals", "pasted", "labelled")
 
 
 class Judged(NamedTuple):
@@ -85,6 +85,21 @@ class Drawing(Protocol):
         """
 
 
+class Pace(NamedTuple):
+    """How the Adam of a network differs from that of `optim`."""
+
+    ratio: float  # of its learning rate to the rest's
+    betas: tuple[float, float]
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """What a method gives beside `Method` of which some networks learn at a pace of their own."""
+
+    def paces(self, config: Config) -> dict[str, Pace]:
+        """Those networks."""
+
+
 @runtime_checkable
 class Painter(Protocol):
     """What a method gives beside `Method` that can lay the rain of one photograph on another."""
@@ -103,6 +118,12 @@ def weigh(weighted: Terms) -> Tensor:
     return cast(Tensor, sum(weighted.values()))
 
 
+def weighted_by(terms: Terms, weights: Mapping[str, Any], loss: LossConfig) -> Terms:
+    """The terms times the weights of a method's section; those of `reinforcement` by the shared ones."""
+    shared = {"reward": loss.reward, "reward_gradient": loss.reward_gradient}
+    return {name: {**weights, **shared}[name] * term for name, term in terms.items()}
+
+
 def reinforcement(inputs: Inputs, derained: Tensor, config: Config, guidance: Guidance = NO_GUIDANCE) -> Terms:
     """The terms that draw the derainer to its rewards, in any method: {} where the step has no rewards."""
     if "rewards" not in inputs:
@@ -111,6 +132,8 @@ def reinforcement(inputs: Inputs, derained: Tensor, config: Config, guidance: Gu
     return reward_terms(*given, config.loss, inputs.get("rewarded"), guidance)
 
 
-def judge_losses(nets: Any, judged: Mapping[str, Judged]) -> Terms:
-    """`losses.judge_loss` of each judge."""
-    return {name: losses.judge_loss(getattr(nets, name), *shown) for name, shown in judged.items()}
+def judge_losses(
+    nets: Any, judged: Mapping[str, Judged], loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = losses.judge_loss
+) -> Terms:
+    """The loss of each judge on what it is shown."""
+    return {name: loss(getattr(nets, name), *shown) for name, shown in judged.items()}

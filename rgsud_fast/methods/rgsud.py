@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, LossConfig
-from ..networks import Discriminator, RainGenerator, UNet, init_fan_in
+from ..networks import Discriminator, RainGenerator, UNet, initialize
 from ..networks.known import configured_derainer
 from ..ops import derain_loss, rain_residual
+from ..ops.derain_loss import FLOOR
 from . import losses
+from .deep import check_deep, deep_terms, derain_scales
 from .guidance import NO_GUIDANCE, Guidance, reward_terms
 from .method import Inputs, Judged, Step, Terms
-from .pasting import Pasted, derain, paste, pasted_terms
+from .pasting import Pasted, paste, pasted_terms
 
 Two = tuple[Tensor, Tensor]
 NAME = "rgsud"
@@ -60,11 +62,13 @@ def stage1(
     """
     estimate = nets.unet(rainy)
     pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
-    derained, pseudo_derained, *more = derain(nets.derainer, rainy, pseudo_rainy.detach(), *_rainy_of(pasted))
+    given = rainy, pseudo_rainy.detach(), *_rainy_of(pasted)
+    (derained, pseudo_derained, *more), coarse = derain_scales(nets.derainer, weights, *given)
     pseudo_estimate = nets.unet(pseudo_rainy)
 
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    terms |= deep_terms(coarse, {1: (clean, FLOOR)} | _pasted_truths(2, pasted, weights))
     if pasted is not None:
         terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
     return StageLoss(weigh(terms, weights), terms, fakes)
@@ -99,11 +103,13 @@ def stage2(
     switched = (improved & switch)[:, None, None, None]
     estimate = torch.where(switched, reward, nets.unet(rainy))
     pseudo_rainy = nets.generator(rain_residual((clean, rainy, estimate)))
-    derained, pseudo_derained, *more = derain(nets.derainer, rainy, pseudo_rainy.detach(), *_rainy_of(pasted))
+    given = rainy, pseudo_rainy.detach(), *_rainy_of(pasted)
+    (derained, pseudo_derained, *more), coarse = derain_scales(nets.derainer, weights, *given)
     pseudo_estimate = torch.where(switched, pseudo_derained.detach(), nets.unet(pseudo_rainy))
 
     fakes = synthesise(nets, (derained, pseudo_derained), (rainy, estimate), (pseudo_rainy, pseudo_estimate))
     terms = shared_terms(nets, clean, pseudo_rainy, pseudo_derained, fakes, weights)
+    terms |= deep_terms(coarse, {1: (clean, FLOOR)} | _pasted_truths(2, pasted, weights))
     terms |= reward_terms(rainy, derained, reward, improved, weights, rewarded, guidance)
     if pasted is not None:
         terms |= pasted_terms(more[0], pasted, weights.pasted_floor)
@@ -125,8 +131,9 @@ def without_generator(
     Args: as in `stage2`; without `reward` the pasted pairs alone.
     """
     more = [rainy] if rainy is not None and (weights.reward or weights.reward_gradient) else []
-    batches = derain(nets.derainer, *_rainy_of(pasted), *more)
+    batches, coarse = derain_scales(nets.derainer, weights, *_rainy_of(pasted), *more)
     terms = {} if pasted is None else pasted_terms(batches[0], pasted, weights.pasted_floor)
+    terms |= deep_terms(coarse, _pasted_truths(0, pasted, weights))
     if more and reward is not None and improved is not None:
         terms |= reward_terms(more[0], batches[-1], reward, improved, weights, rewarded, guidance)
     return StageLoss(weigh(terms, weights), terms, batches[0][:0])
@@ -162,6 +169,10 @@ def shared_terms(
     return terms
 
 
+def _pasted_truths(place: int, pasted: Pasted | None, weights: LossConfig) -> dict[int, tuple[Tensor, float]]:
+    return {} if pasted is None else {place: (pasted.clean, weights.pasted_floor)}
+
+
 def _rainy_of(pasted: Pasted | None) -> list[Tensor]:
     return [] if pasted is None else [pasted.rainy]
 
@@ -189,7 +200,11 @@ def discriminator_loss(nets: Networks, rainy: Tensor, fakes: Tensor) -> Tensor:
 
 
 def build(config: Config, derainer: nn.Module | None = None) -> Networks:
-    """The four networks, their weights drawn in this order."""
+    """The four networks, their weights drawn in this order.
+
+    Raises:
+        UserError: the derainer lacks what a loss term asks for.
+    """
     sizes = config.network
     nets = Networks(
         configured_derainer(sizes) if derainer is None else derainer,
@@ -197,9 +212,9 @@ def build(config: Config, derainer: nn.Module | None = None) -> Networks:
         RainGenerator(sizes.generator_width, sizes.generator_blocks),
         Discriminator(sizes.discriminator_width),
     )
+    initialize(nets[1:], sizes.initialization)
+    check_deep(nets.derainer, config.loss, config.crop)
     if sizes.initialization == "fan_in":
-        for net in nets[1:]:
-            init_fan_in(net)
         cast(RainGenerator, nets.generator).start_grey()
     return nets
 
@@ -212,11 +227,22 @@ def trained(config: Config) -> tuple[str, ...]:
 def reads(config: Config) -> frozenset[str]:
     """The inputs of `step` in stage 1."""
     pasted = {"pasted"} if config.loss.pasted else set()
+    pasted |= {"labelled"} if config.data.pairs and config.loss.labelled else set()
     return frozenset({"clean"} | pasted | ({"rainy", "reals"} if config.loss.generator else set()))
 
 
 def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
-    """`stage1` or `stage2`, or `without_generator`, on the crops of an iteration."""
+    """`stage1` or `stage2`, or `without_generator`, on the crops of an iteration, and on labelled pairs."""
+    done = _unpaired_step(nets, stage, inputs, config, guidance)
+    if "labelled" not in inputs:
+        return done
+    derained = nets.derainer(inputs["labelled"])
+    floor, known = config.loss.pasted_floor, (inputs["labelled_clean"], inputs["labelled_weights"])
+    terms = losses.labelled_terms(derained, *known, floor)
+    return Step(done.loss + weigh(terms, config.loss), done.terms | terms, done.judged)
+
+
+def _unpaired_step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance) -> Step:
     weights = config.loss
     pasted = Pasted(inputs["pasted"], inputs["backgrounds"]) if "pasted" in inputs else None
     if not weights.generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import conv_bias_lrelu
+from ..ops import conv_bias_lrelu, convolve
 
 SLOPE = 0.2  # of every LeakyReLU in the generator, the U-Net and the discriminator (CSUD, CVPR 2025)
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance of a signal through LeakyReLU
@@ -48,6 +48,38 @@ def init_fan_in(network: nn.Module) -> None:
         last.weight.data.div_(GAIN)
 
 
+def init_xavier(network: nn.Module) -> None:
+    """Draw convolution weights from N(0, 0.02^2 * 2 / (fan-in + fan-out)) and set biases to 0, as in CUT's family."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.xavier_normal_(module.weight, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def initialize(networks: Iterable[nn.Module], how: str) -> None:
+    """Draw first weights as `network.initialization` says; "normal" leaves those that the networks begin with."""
+    draw = {"fan_in": init_fan_in, "xavier": init_xavier}.get(how)
+    for network in networks:
+        if draw is not None:
+            draw(network)
+
+
+@torch.no_grad()
+def start_grey(last: nn.Conv2d) -> None:
+    """Make what a last convolution adds to an image faint, grey and free of low frequencies."""
+    grey = last.weight[:1] - last.weight[:1].mean(dim=(2, 3), keepdim=True)
+    last.weight.copy_(0.1 * grey.expand_as(last.weight))
+
+
+@torch.no_grad()
+def make_faint(last: nn.Conv2d) -> None:
+    """Let what a fresh network adds by its last convolution be a tenth, and without a constant."""
+    last.weight.mul_(0.1)
+    if last.bias is not None:
+        last.bias.zero_()
+
+
 class Conv(nn.Conv2d):
     """A convolution that keeps the size, with zero padding, bias, and LeakyReLU of that slope; 1 is none."""
 
@@ -60,6 +92,20 @@ class Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_bias_lrelu(x, self.weight, self.bias, self.slope)
+
+
+class Down(nn.Conv2d):
+    """Any convolution of both axes alike, as `ops.convolve` computes it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.weight, self.bias, self.stride[0], int(self.padding[0]))
+
+
+class Up(nn.ConvTranspose2d):
+    """A transposed convolution without padding, as `ops.convolve` computes it."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return convolve(x, self.weight, self.bias, self.stride[0], transposed=True)
 
 
 class Checkpointed:
@@ -77,8 +123,8 @@ class Blocks(nn.Sequential, Checkpointed):
         return x
 
 
-def recomputed(module: nn.Module, *given: Tensor) -> Tensor:
-    """What a module makes of tensors; its backward pass computes it once more. Nothing in it may be drawn."""
+def recomputed(module: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """What a module or function makes of tensors; its backward pass computes it once more. Nothing may be drawn."""
     made: Tensor = checkpoint(module, *given, use_reentrant=False, preserve_rng_state=False)
     return made
 
@@ -93,16 +139,22 @@ def checkpoint_blocks(network: nn.Module, on: bool = True) -> None:
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pad right and bottom with zeros until height and width are multiples. [N, C, H, W].
 
-    Always pads, and rounds up by a division, so that an exporter finds one formula that holds for every size.
+    Traced it always pads, and rounds up by a division, so that an exporter finds one formula that holds for any size.
     """
     height, width = image.shape[-2:]
     padded = [(side + multiple - 1) // multiple * multiple for side in (height, width)]
-    return F.pad(image, (0, padded[1] - width, 0, padded[0] - height))
+    return _pad(image, padded[1] - width, padded[0] - height)
 
 
 def cut(image: Tensor, height: int, width: int) -> Tensor:
     """Cut right and bottom, the inverse: padding by less than nothing, as no exporter can tell that a slice fits."""
-    return F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+    return _pad(image, width - image.shape[-1], height - image.shape[-2])
+
+
+def _pad(image: Tensor, across: int, down: int) -> Tensor:
+    traced = torch.jit.is_tracing() or torch.compiler.is_compiling() or type(across) is not int
+    always = traced or not image.is_cuda  # the CPU's convolutions of the copy keep the bits of earlier runs
+    return F.pad(image, (0, across, 0, down)) if always or across or down else image
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import instance_norm_lrelu, with_high_pass
-from ._common import SLOPE, check_image, init_normal
+from ._common import SLOPE, Down, check_image, init_normal
 
 
 class Discriminator(nn.Module):
@@ -25,7 +25,7 @@ class Discriminator(nn.Module):
         self.high_pass = high_pass
         stride = 1 if antialias else 2
         self.layers = nn.Sequential(
-            nn.Conv2d(6 if high_pass else 3, width, 4, stride=stride, padding=1),
+            Down(6 if high_pass else 3, width, 4, stride=stride, padding=1),
             nn.LeakyReLU(SLOPE),
             *([Halve()] if antialias else []),
             *_normalise(width, 2 * width, stride),
@@ -33,19 +33,35 @@ class Discriminator(nn.Module):
             *_normalise(2 * width, 4 * width, stride),
             *([Halve()] if antialias else []),
             *_normalise(4 * width, 8 * width, stride=1),
-            nn.Conv2d(8 * width, 1, 4, padding=1),
+            Down(8 * width, 1, 4, padding=1),
         )
         init_normal(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, about H/8, about W/8] scores, towards 1 for real images; 256 x 256 gives 30 x 30."""
         check_image(image)
-        return self.layers(with_high_pass(image) if self.high_pass else 2 * image - 1)
+        return self.layers(self._input(image))
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """What contrastive losses compare (NLCL's image and layers 0, 3, 7 and 11).
+
+        2 image - 1, then every convolution but the last, before its activation or normalisation.
+        """
+        check_image(image)
+        x, features = self._input(image), [2 * image - 1]
+        for layer in self.layers[:-1]:
+            x = layer(x)
+            if isinstance(layer, nn.Conv2d):
+                features.append(x)
+        return features
+
+    def _input(self, image: Tensor) -> Tensor:
+        return with_high_pass(image) if self.high_pass else 2 * image - 1
 
 
 def _normalise(channels_in: int, channels: int, stride: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Conv2d(channels_in, channels, 4, stride=stride, padding=1),
+        Down(channels_in, channels, 4, stride=stride, padding=1),
         InstanceNormLReLU(),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..ops import residual_block
-from ._common import SLOPE, Conv, check_image, init_normal
+from ._common import SLOPE, Conv, check_image, init_normal, start_grey
 
 
 class RainGenerator(nn.Module):
@@ -29,15 +31,13 @@ class RainGenerator(nn.Module):
         self.last = Conv(width, 3, 7)
         init_normal(self)
 
-    @torch.no_grad()
     def start_grey(self) -> None:
         """Make the rain of a fresh generator faint, grey and free of low frequencies.
 
         Coloured or broad first rain is what channel consistency and background guidance punish: they would switch the
         rain information off before the discriminator has learned what rain is.
         """
-        grey = self.last.weight[:1] - self.last.weight[:1].mean(dim=(2, 3), keepdim=True)
-        self.last.weight.copy_(0.1 * grey.expand_as(self.last.weight))
+        start_grey(self.last)
 
     def forward(self, scene: Tensor) -> Tensor:
         """Paint rain.
@@ -51,7 +51,28 @@ class RainGenerator(nn.Module):
         """
         check_image(scene, channels=6, name="scene")
         x = self.blocks(self.first(scene))
-        return self.last(self.merge2(self.merge1(x))) + scene[:, :3]
+        painted = self.last(self.merge2(self.merge1(x)))
+        if not (painted.is_cuda and torch.is_grad_enabled()):
+            return painted + scene[:, :3]
+        image: Tensor = _OnBackground.apply(painted, scene)
+        return image
+
+
+class _OnBackground(torch.autograd.Function):
+    """painted + scene[:, :3], whose gradient keeps its layout in memory; a slice's has the channels first."""
+
+    @staticmethod
+    def forward(ctx: Any, painted: Tensor, scene: Tensor) -> Tensor:
+        ctx.dtypes = painted.dtype, scene.dtype
+        return painted + scene[:, :3]
+
+    @staticmethod
+    def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
+        dtype, dtype_of_scene = ctx.dtypes
+        at_scene = (
+            torch.cat([v_out, torch.zeros_like(v_out)], 1).to(dtype_of_scene) if ctx.needs_input_grad[1] else None
+        )
+        return v_out.to(dtype), at_scene
 
 
 class ResidualBlock(nn.Module):

@@ -9,10 +9,15 @@ from torch import nn
 from ..config import NetworkConfig
 from . import Discriminator, NAFNet, RainGenerator, UNet
 from .derainers.drsformer import DRSformer
+from .derainers.moe import MoENet
 from .derainers.nerd_rain import NeRDRain
 from .derainers.restormer import Restormer
 from .derainers.transformer import pad_by_reflection
+from .masked_translators import MaskedDerainer, MaskedTranslator
+from .multi_scale import MultiScaleDiscriminator
 from .projector import Projector
+from .separators import Separator
+from .transfer import Transfer
 from .translators import Translator
 
 DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
@@ -20,6 +25,7 @@ DERAINERS: dict[str, type[nn.Module]] = {  # as the configuration calls them
     "restormer": Restormer,
     "drsformer": DRSformer,
     "nerd_rain": NeRDRain,
+    "moe": MoENet,
 }
 KINDS: dict[str, type[nn.Module]] = {
     "derainer": NAFNet,
@@ -27,16 +33,27 @@ KINDS: dict[str, type[nn.Module]] = {
     "generator": RainGenerator,
     "discriminator": Discriminator,
     "painter": Translator,
+    "transfer": Transfer,
     "projector": Projector,
+    "painter_projector": Projector,
     "clean_judge": Discriminator,
     "rainy_judge": Discriminator,
+    "rain_separator": Separator,
+    "background_projector": Projector,
+    "rain_projector": Projector,
+}
+OTHERS: dict[str, tuple[type[nn.Module], ...]] = {  # what a kind may be beside its class of KINDS
+    "derainer": (*DERAINERS.values(), Translator, MaskedDerainer, Separator),
+    "painter": (MaskedTranslator,),
+    "clean_judge": (MultiScaleDiscriminator,),
+    "rainy_judge": (MultiScaleDiscriminator,),
 }
 
 
 def configured_derainer(config: NetworkConfig) -> nn.Module:
     """The configured derainer; it pads as one that has started from a file does where a run once began so."""
     derainer: Any = DERAINERS[config.derainer](**config.derainer_sizes)
-    if config.derainer != "nafnet":
+    if config.derainer not in ("nafnet", "moe"):  # which begin at the photograph
         derainer.last.weight.data.mul_(config.last_gain)
     if config.derainer_start is not None:
         pad_by_reflection(derainer)
@@ -45,5 +62,5 @@ def configured_derainer(config: NetworkConfig) -> nn.Module:
 
 def classes_of(kind: str) -> dict[str, type[nn.Module]]:
     """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
-    classes = (*DERAINERS.values(), Translator) if kind == "derainer" else (KINDS[kind],)
+    classes = (KINDS[kind], *OTHERS.get(kind, ()))
     return {network.__name__: network for network in classes}

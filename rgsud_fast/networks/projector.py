@@ -28,16 +28,21 @@ class Projector(nn.Module):
                 nn.init.xavier_normal_(layer.weight, 0.02)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Sequence[Tensor], places: Tensor) -> list[Tensor]:
+    def forward(self, features: Sequence[Tensor], places: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """Compared vectors at some places.
 
         Args:
             features: of each layer, [N, C, H, W].
-            places: of each layer, row-major, int64 [layers, P].
+            places: of each layer, row-major, int64 [P], or [N, P] where each image has its own.
 
         Returns:
             Of each layer, [N, P, width], of length 1.
         """
-        taken = [layer.flatten(2)[:, :, row] for layer, row in zip(features, places, strict=True)]
+        taken = [_take(layer.flatten(2), row) for layer, row in zip(features, places, strict=True)]
         made = [mlp(one.transpose(1, 2)) for mlp, one in zip(self.layers, taken, strict=True)]
         return [one / (one.norm(dim=2, keepdim=True) + EPSILON) for one in made]
+
+
+def _take(layer: Tensor, places: Tensor) -> Tensor:
+    """[N, C, H * W] at places [P] or [N, P] -> [N, C, P]."""
+    return layer[:, :, places] if places.ndim == 1 else layer.gather(2, places[:, None].expand(-1, layer.shape[1], -1))

@@ -69,7 +69,8 @@ def bands(
     """The result of `run_tiled` in finished bands from top to bottom, so that nothing of the image's size is held.
 
     Args:
-        network: [N, C, h, w] -> [N, D, h, w] at any h, w; it is called with `tiling.batch` tiles.
+        network: [N, C, h, w] -> [N, D, h, w] at any h, w; it is called with `tiling.batch` tiles. One with `routed`
+            (`derainers.moe.MoENet`) first says how it treats all tiles of this image alike.
         read: gives the pixels of a window.
         height, width: of the image.
         tiling: shrunk where memory runs out, and then the bands begin again from the top.
@@ -81,8 +82,11 @@ def bands(
     Raises:
         UserError: memory does not hold the smallest tile.
     """
+    given = network
     while True:
         try:
+            if hasattr(given, "routed"):
+                network = given.routed(read, height, width, tiling.tile, tiling.overlap)
             yield from _cover(network, read, height, width, tiling, watch)
             return
         except (MemoryError, RuntimeError) as error:

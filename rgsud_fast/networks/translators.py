@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import instance_norm_lrelu
 from ._common import check_image, cut, init_normal, pad_to_multiple
 from .discriminator import Halve
+from .windows import InstanceNorm
 
-SCALE = 4  # of the lowest resolution
+LEVEL = 2  # of the residual blocks: halvings of the resolution
+SCALE = 1 << LEVEL  # of the lowest resolution
 
 
 class Translator(nn.Module):
@@ -40,6 +41,9 @@ class Translator(nn.Module):
         self.up1 = nn.Conv2d(4 * width, 2 * width, 3, padding=1)
         self.up2 = nn.Conv2d(2 * width, width, 3, padding=1)
         self.last = nn.Conv2d(width, 3, 7)
+        half, quarter = (0, 1) if antialias else (1, 2)  # a blur halves after the normalisation
+        levels = {"first": 0, "down1": half, "down2": quarter, "up1": 1, "up2": 0}
+        self.norms = nn.ModuleDict({name: InstanceNorm(0.0, level) for name, level in levels.items()})
         init_normal(self)
 
     @torch.no_grad()
@@ -68,11 +72,11 @@ class Translator(nn.Module):
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         """What `features` hands out, and the last block's."""
         bordered = F.pad(2 * image - 1, (3, 3, 3, 3), mode="reflect")
-        x = instance_norm_lrelu(self.first(bordered), 0.0)
+        x = self.norms["first"](self.first(bordered))
         half = self.down1(x)
-        x = self.halve(instance_norm_lrelu(half, 0.0))
+        x = self.halve(self.norms["down1"](half))
         quarter = self.down2(x)
-        x = self.halve(instance_norm_lrelu(quarter, 0.0))
+        x = self.halve(self.norms["down2"](quarter))
         features = [bordered, half, quarter]
         for number, block in enumerate(self.blocks, start=1):
             x = block(x)
@@ -81,9 +85,9 @@ class Translator(nn.Module):
         return features, x
 
     def _decode(self, x: Tensor) -> Tensor:
-        for up in (self.up1, self.up2):
+        for up, norm in ((self.up1, self.norms["up1"]), (self.up2, self.norms["up2"])):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = instance_norm_lrelu(up(x), 0.0)
+            x = norm(up(x))
         return self.last(F.pad(x, (3, 3, 3, 3), mode="reflect"))
 
 
@@ -94,7 +98,8 @@ class Block(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3)
         self.conv2 = nn.Conv2d(width, width, 3)
+        self.norms = nn.ModuleList(InstanceNorm(slope, LEVEL) for slope in (0.0, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = instance_norm_lrelu(self.conv1(F.pad(x, (1, 1, 1, 1), mode="reflect")), 0.0)
-        return x + instance_norm_lrelu(self.conv2(F.pad(inner, (1, 1, 1, 1), mode="reflect")), 1.0)
+        inner = self.norms[0](self.conv1(F.pad(x, (1, 1, 1, 1), mode="reflect")))
+        return x + self.norms[1](self.conv2(F.pad(inner, (1, 1, 1, 1), mode="reflect")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ._common import SLOPE, Conv, check_image, cut, init_normal, pad_to_multiple
+from ._common import SLOPE, Conv, Down, Up, check_image, cut, init_normal, pad_to_multiple
 
 
 class UNet(nn.Module):
@@ -23,8 +23,8 @@ class UNet(nn.Module):
         self.sizes = {"width": width, "levels": levels}
         widths = [width << level for level in range(levels)]
         self.levels = nn.ModuleList(_two_convs(c_in, c) for c_in, c in zip([3, *widths[:-1]], widths, strict=True))
-        self.downs = nn.ModuleList(nn.Conv2d(c, c, 4, stride=2, padding=1, bias=False) for c in widths[:-1])
-        self.ups = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, stride=2) for c in widths[-2::-1])
+        self.downs = nn.ModuleList(Down(c, c, 4, stride=2, padding=1, bias=False) for c in widths[:-1])
+        self.ups = nn.ModuleList(Up(2 * c, c, 2, stride=2) for c in widths[-2::-1])
         self.merges = nn.ModuleList(_two_convs(2 * c, c) for c in widths[-2::-1])
         self.last = Conv(width, 3, 3)
         init_normal(self)

@@ -5,6 +5,7 @@ from ._backends import use_backend
 from ._naf_weights import NafWeights
 from .clip_preprocess import clip_preprocess
 from .conv_bias_lrelu import conv_bias_lrelu
+from .convolve import convolve
 from .derain_loss import derain_loss
 from .high_pass import high_pass, with_high_pass
 from .instance_norm_lrelu import instance_norm_lrelu
@@ -24,6 +25,7 @@ __all__ = [
     "RemovedLayer",
     "clip_preprocess",
     "conv_bias_lrelu",
+    "convolve",
     "derain_loss",
     "high_pass",
     "instance_norm_lrelu",

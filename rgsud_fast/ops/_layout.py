@@ -23,8 +23,9 @@ def to_working(x: Tensor) -> Tensor:
 
 
 def parameter(x: Tensor, value: Tensor) -> Tensor:
-    """A parameter beside such features: contiguous, in the dtype that sums are kept in."""
-    return value.to(accumulate_dtype(x.dtype)).contiguous()
+    """A parameter beside such features, in the dtype that sums are kept in; contiguous, or on the GPU channels last."""
+    wide = value.to(accumulate_dtype(x.dtype))
+    return wide if x.is_cuda and wide.is_contiguous(memory_format=torch.channels_last) else wide.contiguous()
 
 
 def to_output(out: Tensor, x: Tensor) -> Tensor:
@@ -49,6 +50,18 @@ def last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def dense(*tensors: Tensor) -> list[Tensor]:
+    """The same images for a kernel that reads either layout: on the GPU all channels last if all lie so, else first."""
+    if all(x.is_cuda and lies_last(x) for x in tensors):
+        return list(tensors)
+    return [x.contiguous() for x in tensors]
+
+
+def lies_last(x: Tensor) -> bool:
+    """Whether the channels lie last in memory, and not also first, as of one channel or one pixel."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
 def in_layout_of(x: Tensor, out: Tensor) -> Tensor:
     """Features whose channels lie last in memory as those of x lie: last too, else first, which costs a copy."""
     return out.contiguous() if x.is_contiguous() else out  # of one channel or one pixel both are true
@@ -56,6 +69,5 @@ def in_layout_of(x: Tensor, out: Tensor) -> Tensor:
 
 def empty_beside(x: Tensor, channels: int) -> Tensor:
     """Room for [N, channels, H, W] in the dtype, on the device and in the layout of x."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    layout = torch.channels_last if last else torch.contiguous_format
+    layout = torch.channels_last if lies_last(x) else torch.contiguous_format
     return torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype, device=x.device, memory_format=layout)

@@ -114,7 +114,9 @@ def _conv_bias_lrelu(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> T
 def _conv_bias_lrelu_backward(
     v_out: Tensor, x: Tensor, out: Tensor, weight: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return backends.kernel("conv_bias_lrelu", x).backward(v_out, to_working(x), to_working(out), weight, slope)
+    conv = backends.kernel("conv_bias_lrelu", x)
+    v_x, v_weight, v_bias = conv.backward(v_out, to_working(x), to_working(out), weight, slope)
+    return v_x, v_weight.contiguous(), v_bias
 
 
 def _conv_bias_lrelu_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -154,7 +156,8 @@ def _residual_block_backward(
     v_out: Tensor, x: Tensor, inner: Tensor, positive: Tensor, weight1: Tensor, weight2: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     conv = backends.kernel("conv_bias_lrelu", x)
-    return block_backward(conv, v_out, to_working(x), inner, positive, weight1, weight2, slope)
+    found = block_backward(conv, v_out, to_working(x), inner, positive, weight1, weight2, slope)
+    return found[0], found[1].contiguous(), found[2], found[3].contiguous(), found[4]
 
 
 def _residual_block_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

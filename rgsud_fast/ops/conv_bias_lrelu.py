@@ -88,13 +88,13 @@ class _ConvBiasLrelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, slope: float, impl: ModuleType) -> Tensor:
         out, sign = impl.forward(x, weight, bias, slope)
-        ctx.save_for_backward(x, sign, weight)
+        ctx.save_for_backward(x, sign, weight, bias)
         ctx.slope, ctx.impl = slope, impl
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
-        x, sign, weight = ctx.saved_tensors
+        x, sign, weight, bias = ctx.saved_tensors
         at_x = ctx.needs_input_grad[0]
-        return *ctx.impl.backward(v_out, x, sign, weight, ctx.slope, at_x), None, None
+        return *ctx.impl.backward(v_out, x, sign, weight, ctx.slope, at_x, bias=bias), None, None

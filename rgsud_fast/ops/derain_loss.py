@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from . import _backends as backends
 from . import _check as check
+from ._layout import dense, lies_last
 from .ssim import TAPS, ssim
 from .ssim import reference as mean_ssim
 
@@ -43,8 +44,7 @@ def derain_loss(derained: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     if impl is backends.COMPILED:  # ssim is an op of the graph; the rest torch.compile fuses
         return psnr_loss(squared_error(derained, clean)).mean(), 1 - ssim(derained, clean)
     wide = check.accumulate_dtype(derained.dtype)
-    derained, clean = derained.to(wide).contiguous(), clean.to(wide).contiguous()
-    return _DerainLoss.apply(derained, clean, impl).unbind()
+    return _DerainLoss.apply(*dense(derained.to(wide), clean.to(wide)), impl).unbind()
 
 
 def reference(derained: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,10 @@ def reference(derained: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
 def squared_error(derained: Tensor, clean: Tensor) -> Tensor:
     """Mean squared error of each image, in float32 at least; no gradient reaches `clean`. [N, C, H, W] twice -> [N]."""
     wide = check.accumulate_dtype(derained.dtype)
-    return (derained.to(wide) - clean.detach().to(wide)).square().mean(dim=(1, 2, 3))
+    difference = derained.to(wide) - clean.detach().to(wide)
+    if difference.is_cuda and lies_last(difference):
+        difference = difference.permute(0, 2, 3, 1)  # in the order of memory, which the mean's gradient then has too
+    return difference.square().mean(dim=(1, 2, 3))
 
 
 def psnr_loss(mse: Tensor, floor: float = FLOOR) -> Tensor:

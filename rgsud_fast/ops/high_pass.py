@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from . import _backends as backends
 from . import _check as check
 from ._gaussian import filter_separably, gaussian
-from ._layout import without_autocast
+from ._layout import dense, without_autocast
 
 TAPS, SIGMA = 15, 9.0  # csrc/high_pass.h holds the same two numbers
 
@@ -38,7 +38,7 @@ def high_pass(image: Tensor) -> Tensor:
         return reference(image)
     if impl is backends.COMPILED:
         return torch.ops.rgsud_fast.high_pass(image)
-    return _HighPass.apply(image.contiguous(), impl)
+    return _HighPass.apply(*dense(image), impl)
 
 
 def with_high_pass(image: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def with_high_pass(image: Tensor) -> Tensor:
     check.image("image", image, least=TAPS // 2 + 1)
     if not (impl := backends.choose("high_pass", image)) or impl is backends.COMPILED:
         return torch.cat([image, high_pass(image)], dim=1)
-    return _WithHighPass.apply(image.contiguous(), impl)
+    return _WithHighPass.apply(*dense(image), impl)
 
 
 def reference(image: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class _HighPass(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_detail: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.impl.backward(v_detail.contiguous()), None
+        return ctx.impl.backward(*dense(v_detail)), None
 
 
 class _WithHighPass(torch.autograd.Function):
@@ -90,4 +90,4 @@ class _WithHighPass(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_both: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.impl.backward(v_both.contiguous(), beside=True), None
+        return ctx.impl.backward(*dense(v_both), beside=True), None

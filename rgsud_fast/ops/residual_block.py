@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -73,10 +74,11 @@ def backward(
     weight1: Tensor,
     weight2: Tensor,
     slope: float,
+    biases: Sequence[Tensor | None] = (None, None),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients at x, weight1, bias1, weight2 and bias2."""
-    v_inner, v_weight2, v_bias2 = conv.backward(v_out, inner, positive, weight2, slope)
-    v_x, v_weight1, v_bias1 = conv.backward(v_inner, x, inner, weight1, slope, v_residual=v_out)
+    """Gradients at x, weight1, bias1, weight2 and bias2; `biases` and None as in conv.backward."""
+    v_inner, v_weight2, v_bias2 = conv.backward(v_out, inner, positive, weight2, slope, bias=biases[1])
+    v_x, v_weight1, v_bias1 = conv.backward(v_inner, x, inner, weight1, slope, v_residual=v_out, bias=biases[0])
     return v_x, v_weight1, v_bias1, v_weight2, v_bias2
 
 
@@ -93,12 +95,12 @@ class _ResidualBlock(torch.autograd.Function):
         impl: ModuleType,
     ) -> Tensor:
         out, inner, positive = forward(impl, x, weight1, bias1, weight2, bias2, slope)
-        ctx.save_for_backward(x, inner, positive, weight1, weight2)
+        ctx.save_for_backward(x, inner, positive, weight1, weight2, bias1, bias2)
         ctx.slope, ctx.impl = slope, impl
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_out: Tensor) -> tuple[Tensor | None, ...]:
-        x, inner, positive, weight1, weight2 = ctx.saved_tensors
-        return *backward(ctx.impl, v_out, x, inner, positive, weight1, weight2, ctx.slope), None, None
+        x, inner, positive, weight1, weight2, *biases = ctx.saved_tensors
+        return *backward(ctx.impl, v_out, x, inner, positive, weight1, weight2, ctx.slope, biases), None, None

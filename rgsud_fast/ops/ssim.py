@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from . import _backends as backends
 from . import _check as check
 from ._gaussian import filter_separably, gaussian
-from ._layout import without_autocast
+from ._layout import dense, without_autocast
 
 TAPS, SIGMA = 11, 1.5  # csrc/ssim.h holds the same numbers
 C1, C2 = 0.01**2, 0.03**2  # (K * data range)^2
@@ -40,7 +40,7 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     if not (impl := backends.choose("ssim", x)):
         return reference(x, y)
     wide = check.accumulate_dtype(x.dtype)
-    x, y = x.to(wide).contiguous(), y.to(wide).contiguous()
+    x, y = dense(x.to(wide), y.to(wide))
     if impl is backends.COMPILED:
         return torch.ops.rgsud_fast.ssim(x, y, x.requires_grad, y.requires_grad)[0]
     return _Ssim.apply(x, y, impl)

@@ -11,12 +11,13 @@ from torch.optim import Optimizer
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every group this learning rate, in place where it lies on the device."""
+    """Give every group this learning rate, times its `ratio` where it has one, in place where it lies on the device."""
     for group in optimizer.param_groups:
+        own = rate * group.get("ratio", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = rate
+            group["lr"] = own
 
 
 def restore_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..ops._averaging import Averaging
+
 
 class MovingAverage(AveragedModel):
     """PyTorch's AveragedModel with a decay that warms up, so that the random start is soon forgotten.
@@ -21,6 +23,7 @@ class MovingAverage(AveragedModel):
     def __init__(self, network: nn.Module, decay: float) -> None:
         super().__init__(network)
         self.decay = decay
+        self._averaging = Averaging()
         self.n_averaged = self.n_averaged.to(next(network.parameters()).device)
 
     @torch.no_grad()
@@ -33,8 +36,6 @@ class MovingAverage(AveragedModel):
         else:
             self.n_averaged += 1
         averaged = [parameter.detach() for parameter in self.module.parameters()]
-        gaps = torch._foreach_sub([parameter.detach() for parameter in network.parameters()], averaged)
-        torch._foreach_mul_(gaps, share)
-        torch._foreach_add_(averaged, gaps)
+        self._averaging(averaged, [parameter.detach() for parameter in network.parameters()], share)
         for mine, current in zip(self.module.buffers(), network.buffers(), strict=True):
             mine.copy_(current)

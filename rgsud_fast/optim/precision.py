@@ -54,11 +54,19 @@ class _InPrecision(nn.Module):
         super().__init__()
         self.network, self.precision = network, precision
 
-    def forward(self, *images: Tensor) -> Tensor:
-        with torch.autocast(images[0].device.type, self.precision):
-            return self.network(*images).float()
+    def forward(self, *given: Any) -> Any:
+        """Of images, or of a list of features, which gives a list."""
+        first = given[0] if isinstance(given[0], Tensor) else given[0][0]
+        with torch.autocast(first.device.type, self.precision):
+            made = self.network(*given)
+        return made.float() if isinstance(made, Tensor) else [one.float() for one in made]
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Of a network that has them, such as `networks.translators.Translator`."""
         with torch.autocast(image.device.type, self.precision):
             return [features.float() for features in cast(Any, self.network).features(image)]
+
+    def mask(self, image: Tensor) -> Tensor:
+        """Of a network that has one, `networks.masked_translators.MaskedDerainer`."""
+        with torch.autocast(image.device.type, self.precision):
+            return cast(Any, self.network).mask(image).float()

@@ -14,7 +14,7 @@ from ..config.scorer_names import name_of, parse_scorer
 from ..data import Domains
 from ..data.folder_set import digest
 from ..errors import UserError, reason
-from ..iqa import DaclipScorer, DomainScorer, FinpercepScorer, Scorer, make_scorer, restore_scorer
+from ..iqa import CallableScorer, DaclipScorer, DomainScorer, FinpercepScorer, Scorer, make_scorer, restore_scorer
 from ..system.distributed import Ranks
 from ..system.watch import Watch, nobody
 from .sweep import plausibility_of
@@ -43,6 +43,8 @@ def choose_scorer(
     Raises:
         UserError: the run to resume was scored by another, or the configuration asks a score for what it cannot give.
     """
+    if own is None and not domains.unpaired:
+        return CallableScorer(no_score)
     check_wanted(config, domains, own)
     fit = functools.partial(_fit, config, domains, device=ranks.device, watch=watch)
     if own is not None:
@@ -54,6 +56,11 @@ def choose_scorer(
         _refuse_seen(fitted, domains)
     told = ranks.broadcast(None if fitted is None else {"name": fitted.name, "state": fitted.state()})
     return fitted or _restore(config, told, ranks.device)
+
+
+def no_score(images: Tensor) -> Tensor:
+    """What a run on labelled pairs alone is scored by: nothing."""
+    return images.new_zeros(len(images))
 
 
 def _fit(

@@ -40,6 +40,8 @@ def build_pool(config: Config, domains: Domains, ranks: Ranks, scratch: Path | N
         "maps": reward.map_weights,
         "file": None if scratch is None else scratch / name,
     }
+    if not domains.unpaired:
+        return RewardPool([], device=ranks.device)  # labelled pairs alone need no rewards
     sizes = domains.rainy.sizes
     return RewardPool(sizes, **options) if ranks.count == 1 else ShardedPool(sizes, ranks, **options)
 

@@ -9,17 +9,72 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..iqa.metrics import fixed_filter
+
 REACH = 4  # pixels to each side of the lines that streaks are looked for along: 9 pixels
 TURN = 45  # largest angle of rain from the vertical, degrees
 COARSE, FINE, SPREAD = 10, 5, 10  # steps in which directions are tried, and how far streaks depart from theirs, degrees
 THRESHOLD = 0.02  # least light of a streak, of white
 SMALLEST = 2 * REACH  # pixels each way, for the mirrored borders
 ALONG = 6  # pixels to each side along the streaks over which their light is averaged
+KINDS = ("oriented", "fills", "filter")
+AT_ONCE = 2**15  # pixels that are filled together: 80 MB
 
 
-def first_reward(rainy: Tensor) -> Tensor:
-    """A rainy photograph without the layer that `oriented_layer` finds, clamped; [N, 3, H, W] -> the same."""
-    return (rainy - oriented_layer(rainy)).clamp(0, 1)
+def first_reward(rainy: Tensor, kind: str = "oriented") -> Tensor:
+    """What a rainy photograph shows without its streaks, by one of the kinds of `reward.first`.
+
+    `oriented`: without the layer of `oriented_layer`, clamped. `fills`: by `fill` where that layer is. `filter`: by
+    `iqa.metrics.fixed_filter`, which also takes fine texture.
+
+    Args:
+        rainy: photographs, [N, 3, H, W] in [0, 1], at least 8 pixels each way.
+        kind: one of these.
+
+    Returns:
+        [N, 3, H, W].
+
+    Raises:
+        ValueError: rainy is no such tensor, or kind is none of these.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind == "filter":
+        return fixed_filter(rainy)
+    layer = oriented_layer(rainy)
+    without = (rainy - layer).clamp(0, 1)
+    return without if kind == "oriented" else fill(rainy, layer > 0, without)
+
+
+def fill(rainy: Tensor, mask: Tensor, otherwise: Tensor) -> Tensor:
+    """Masked pixels by what lies around them: per channel the median of the unmasked pixels of their 9 x 9 window.
+
+    It is what the median of images tends to whose masked pixels each copy a random unmasked one of their window
+    (SRL-Derain draws 50), without the draws. Rain adds light, so no pixel gets brighter.
+
+    Args:
+        rainy: photographs, [N, 3, H, W] in [0, 1].
+        mask: where they are masked, [N, 1, H, W] bool.
+        otherwise: what masked pixels become in whose window none is unmasked, [N, 3, H, W].
+
+    Returns:
+        [N, 3, H, W].
+    """
+    width, side = rainy.shape[-1] + 2 * REACH, 2 * REACH + 1
+    open_pixels = torch.where(mask, math.inf, rainy)
+    padded = F.pad(open_pixels, (REACH,) * 4, value=math.inf).flatten(2)  # [N, 3, pixels]
+    steps = torch.arange(side, device=rainy.device)
+    around = (steps[:, None] * width + steps).flatten()
+    filled = rainy.clone()
+    for places in mask[:, 0].nonzero().split(AT_ONCE):
+        n, top, left = places.unbind(1)
+        pixels = (top * width + left)[:, None] + around
+        windows = padded[n[:, None], :, pixels].sort(dim=1).values  # [pixels, 81, 3]
+        count = windows[..., 0].isfinite().sum(1)
+        middle = windows.gather(1, ((count - 1).clamp(min=0) // 2)[:, None, None].expand(-1, 1, 3))[:, 0]
+        middle = torch.where(count[:, None] > 0, middle, otherwise[n, :, top, left])
+        filled[n, :, top, left] = torch.minimum(middle, rainy[n, :, top, left])
+    return filled
 
 
 def oriented_layer(rainy: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..data import ImageSet, to_batch
 from ..iqa import Plausibility, Scorer
 from ..iqa.judge import knows_where
 from ..methods.pasting import rain_light
-from ..networks import evaluating
+from ..networks import evaluating, local_statistics
 from ..networks.tiles import Network, run_tiled, window_of
 from ..networks.toolbox import Chain, load_box
 from ..ops import RemovedLayer, removed_layer, reward_candidate
@@ -65,6 +65,7 @@ def sweep(
     device: torch.device,
     reward: RewardConfig,
     watch: Watch = nobody,
+    window: int = 0,
 ) -> tuple[Sweep, list[int]]:
     """Offer the derainer's present output on whole images to the pool, and after it the toolbox's where there is one.
 
@@ -81,6 +82,7 @@ def sweep(
         device: where networks and pool live.
         reward: the guards, what is done to a candidate, and what becomes of older versions.
         watch: told how many images are done.
+        window: side of the windows of local statistics, in pixels; 0: none.
 
     Returns:
         What it did, and the place in OUTCOMES of each image.
@@ -89,7 +91,7 @@ def sweep(
     box = open_toolbox(reward, device)
     if reward.decay:
         pool.decay(reward.decay * getattr(scorer, "unit", 1.0))
-    with evaluating(derainer):
+    with evaluating(derainer), local_statistics(derainer, window):
         for index in watched(indices, watch):
             image = to_device(to_batch(rainy[index]), device)
             if reward.rescore:
@@ -128,12 +130,12 @@ def _open_toolbox(path: Path, device: torch.device) -> Chain:
 
 
 def offer_first(rainy: Tensor, index: int, scorer: Scorer, pool: Pool, reward: RewardConfig) -> int:
-    """Offer the first reward of an image, [1, 3, H, W], to the pool, through the guards and the score.
+    """Offer the first reward of an image, [1, 3, H, W], of the kind `reward.first`, through the guards and the score.
 
     Returns:
         Its place in OUTCOMES; "nothing removed" where no streak was found.
     """
-    first = first_reward(rainy)
+    first = first_reward(rainy, reward.first)
     judged = judge_candidate(rainy, first, removed_layer(rainy, first), scorer, reward)
     return int(torch.where(_offer(pool, index, judged), 0, judged.outcome))
 
@@ -153,10 +155,10 @@ def judge(derainer: Network, rainy: Tensor, scorer: Scorer, reward: RewardConfig
 def judge_candidate(rainy: Tensor, image: Tensor, layer: RemovedLayer, scorer: Scorer, reward: RewardConfig) -> Judged:
     """Score a candidate and ask the guards about the layer that it takes away."""
     spoiled = None
+    known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
     if (reward.map_weights or reward.regions) and knows_where(scorer):
-        score, spoiled = scorer.score_and_map(image, rainy)
+        score, spoiled = scorer.score_and_map(image, rainy, **known)
     else:
-        known = {"layer": layer} if getattr(scorer, "reads_layer", False) else {}  # which saves describing it twice
         score = scorer.score(image, rainy=rainy, **known)
     outcome = verdict(layer, score, reward)
     return Judged(image, torch.where(outcome == 1, score, torch.nan), outcome, spoiled)
@@ -204,14 +206,15 @@ def candidate(derainer: Network, rainy: Tensor, reward: RewardConfig) -> tuple[T
 
     With `reward.mirror` the mean of it and of what comes of the mirrored image, mirrored back: their errors differ in
     part. With `reward.grey_layer` what is taken away is made grey and nowhere negative, as rain is (method, section 4:
-    the same two properties that the plausibility penalties ask for). With first rewards it is `with_first`.
+    the same two properties that the plausibility penalties ask for). With first rewards inside an oriented mask it is
+    `with_first`.
 
     Returns:
         The image, and what the guards ask about the layer that it takes away.
     """
     mirrored = run_tiled(derainer, rainy.flip(3)) if reward.mirror else None
     image, layer = reward_candidate(rainy, run_tiled(derainer, rainy), mirrored, reward.grey_layer)
-    if reward.first == "none":
+    if reward.first in ("none", "filter"):
         return image, layer
     image = with_first(rainy, image)
     return image, removed_layer(rainy, image)

@@ -25,20 +25,21 @@ class FolderLock:
 
     Args:
         folder: an existing folder.
+        mend: what to do where it cannot be had.
 
     Raises:
         UserError: another process, or another run of this one, holds it; the message names it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, mend: str = "give another --out") -> None:
+        self.path, self._mend = folder / NAME, mend
         self.works = False  # False: this file system knows no locks, and nobody is kept away
         self._handle: int | None = None
         while self._handle is None:
             try:
                 handle = self._open(os.O_RDWR | os.O_CREAT)
             except OSError as error:
-                raise UserError(f"{self.path} cannot be written: {error.strerror}; give another --out") from None
+                raise UserError(f"{self.path} cannot be written: {error.strerror}; {mend}") from None
             if not self._lock(handle):
                 os.close(handle)
 
@@ -60,7 +61,7 @@ class FolderLock:
             owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             os.close(handle)
             raise UserError(
-                f"{self.path.parent} belongs to a run that goes on ({owner}): wait for its end, or give another --out"
+                f"{self.path.parent} belongs to a run that goes on ({owner}): wait for its end, or {self._mend}"
             ) from None
         except OSError:  # a file system without locks
             self.works = False

@@ -103,8 +103,7 @@ def model_card(run: Path, files: set[str]) -> str:
         yaml.safe_dump(_front_matter(name, config, metrics), sort_keys=False).rstrip(),
         "---",
         f"# {name}: rain removal",
-        f"Removes rain from photographs. Trained without pairs by rgsud_fast {version()} (RGSUD, reward-guided "
-        f"self-reinforcement unsupervised image deraining, arXiv 2605.00719).{_training_text(folder, config, metrics)}",
+        f"Removes rain from photographs. {_how(config)}{_training_text(folder, config, metrics)}",
         "## Use",
         *(_use_of(run, file) for file in _USES if file in files),
         *filter(None, [_others(files, _method(config))]),
@@ -142,6 +141,17 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
         result = {"task": task, "dataset": {"type": folder, "name": folder}, "metrics": figures}
         front |= {"metrics": ["psnr", "ssim"], "model-index": [{"name": name, "results": [result]}]}
     return front
+
+
+def _how(config: dict[str, Any]) -> str:
+    """What trained it, as a sentence."""
+    if _method(config) == "unirain":
+        return f"Trained on labelled pairs by rgsud_fast {version()} (after UniRain, CVPR 2026, arXiv 2603.03967)."
+    pairs = "without pairs" if not config.get("data", {}).get("pairs") else "on unpaired photographs and labelled pairs"
+    return (
+        f"Trained {pairs} by rgsud_fast {version()} (RGSUD, reward-guided self-reinforcement unsupervised image "
+        "deraining, arXiv 2605.00719)."
+    )
 
 
 def _training_text(folder: RunFolder, config: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -186,7 +196,8 @@ def _data(config: dict[str, Any], metrics: dict[str, Any]) -> str:
     counts = {"rainy": "rainy_images", "clean": "clean_images", "val_rainy": "val_pairs", "val_clean": "val_pairs"}
     labels = {"rainy": "rainy", "clean": "clean, of other scenes", "val_rainy": "validation, rainy"}
     labels["val_clean"] = "validation, clean"
-    lines = [
+    lines = [f"| labelled pairs | `{folder}` | not counted |" for folder in data.get("pairs") or ()]
+    lines += [
         f"| {labels[field]} | `{data[field]}` | {metrics.get(counts[field], 'not counted')} |"
         for field in labels
         if data.get(field)

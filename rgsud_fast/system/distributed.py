@@ -133,11 +133,12 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def process_group(device: str) -> Iterator[Ranks]:
+def process_group(device: str, lost: str = LOST) -> Iterator[Ranks]:
     """The ranks of this run: those of torchrun where it started this process, of a process group that exists, or one.
 
     Args:
         device: auto, cpu, cuda or cuda:N; of several processes on GPUs each takes the one of its LOCAL_RANK.
+        lost: what to say where another process was lost.
 
     Raises:
         UserError: a device for several processes that only one can have, several that torchrun did not start, or
@@ -166,7 +167,7 @@ def process_group(device: str) -> Iterator[Ranks]:
     except (RuntimeError, ValueError) as error:
         if not _is_lost_rank(error):
             raise
-        raise UserError(LOST) from error
+        raise UserError(lost) from error
     finally:
         # NCCL would wait there for the others, of which one is gone, or which wait for this one in a collective.
         if not existed and (whole or own.type != "cuda"):

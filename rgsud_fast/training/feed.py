@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data import Crop, Domains, ImageSet, Stream, draw, draw_places, draw_uniform, windows_of
+from ..data import Crop, Domains, ImageSet, Stream, draw, draw_exchanges, draw_places, draw_uniform, windows_of
+from ..errors import UserError
 from ..methods import rgsud
 from ..methods.pasting import paste
 from ..ops import take_crops
@@ -34,6 +35,7 @@ class Feed:
         ranks: the processes that share the crops of an iteration; default: this one alone.
         reads: which crops the method reads (`methods.method.READS`); default: RGSUD's.
         draws: which places are drawn for it (`methods.method.Drawing`).
+        judges: how many of its judges have a buffer of earlier fakes.
     """
 
     def __init__(
@@ -44,12 +46,16 @@ class Feed:
         ranks: Ranks | None = None,
         reads: frozenset[str] | None = None,
         draws: Mapping[str, tuple[int, Sequence[int]]] | None = None,
+        judges: int = 0,
     ) -> None:
-        self.config, self.domains, self.device = config, domains, device
+        self.config, self.domains, self.device, self.judges = config, domains, device, judges
         self.reads = rgsud.reads(config) if reads is None else reads
         self.draws = draws or {}
         self.ranks = ranks or Ranks(device)
+        self.type_weights: dict[int, float] = {}  # of labelled pairs by their type; 1 of every other
         sets = {"rainy": domains.rainy, "clean": domains.clean}
+        if domains.pairs is not None and domains.unpaired:
+            sets |= {"labelled": domains.pairs.rainy, "labelled_clean": domains.pairs.clean}
         self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -57,6 +63,9 @@ class Feed:
                 if len(pixels) <= room:
                     self._pixels[name] = pixels.to(device)
                     room -= len(pixels)
+        if not domains.unpaired:
+            aliases = {"labelled": "rainy", "labelled_clean": "clean"}
+            self._pixels |= {name: self._pixels[of] for name, of in aliases.items() if of in self._pixels}
 
     def pair(self, step: int) -> dict[str, Tensor]:
         """This rank's `rainy` and `clean` crops of an iteration, [share of the batch, 3, crop, crop] in [0, 1]."""
@@ -79,7 +88,8 @@ class Feed:
             then, and `improved`, which of these exist, [N] bool; with several ranks also `rewarded`, how many exist on
             each on average, a scalar (see `losses.reward_loss`), and where the pool keeps maps `spoiled`, those of the
             rewards, [N, 1, crop, crop]; with `layers` also `pasted` and `backgrounds`, the pasted pairs,
-            [M, 3, crop, crop].
+            [M, 3, crop, crop]; of labelled pairs `labelled` and `labelled_clean`, [N, 3, crop, crop], and
+            `labelled_weights`, [N]. Where these are all there is, nothing else is cut.
         """
         if pool is None and "rainy" not in self.reads:
             images = {}  # nobody looks at the rainy crops themselves
@@ -89,19 +99,53 @@ class Feed:
             images = self._with_shared_rewards(step, pool)
         else:
             images = self._with_rewards(self._draw("rainy", step), pool)
+        if "labelled" in self.reads:
+            images |= self._labelled(step)
+        if not self.domains.unpaired:
+            return images
         images["clean"] = self._cut("clean", self._draw("clean", step))
         if layers is not None:
             images |= self._paste(step, images["clean"], layers)
         more = self.config.optim.discriminator_reals - 1
         self._announce(step, more, "rainy" in images, layers is not None)
-        for name, (count, bounds) in self.draws.items():
-            images[name] = to_device(draw_places(self.config.seed, step, count, bounds), self.device)
+        images |= self._numbers(step)
         if "clean_reals" in self.reads:
             images["clean_reals"] = self._cut("clean_reals", self._draw("clean_reals", step, more + 1))
         if "reals" not in self.reads:
             return images
         reals = [self._cut("rainy", self._draw("reals", step, more))] if more else []
         return images | {"reals": torch.cat([images["rainy"], *reals]) if reals else images["rainy"]}
+
+    def _labelled(self, step: int) -> dict[str, Tensor]:
+        """Labelled pairs, both images cut, mirrored and turned alike, and their weights by pair and type."""
+        config, pairs = self.config, self.domains.pairs
+        if pairs is None:
+            raise UserError("the method learns from labelled pairs: give --data.pairs DIR")
+        batch = config.batch
+        drawn = pairs.draw(config.seed, step, batch, config.crop, config.data.balance, self.ranks.slots(batch))
+        turns = [crop.turn for crop in drawn]
+        sides = {}
+        for name, images, crops in (
+            ("labelled", pairs.rainy, [crop.rainy for crop in drawn]),
+            ("labelled_clean", pairs.clean, [crop.clean for crop in drawn]),
+        ):
+            cut = self._cut_from(images, self._pixels.get(name), crops)
+            turned = [image.rot90(turn, (1, 2)) for image, turn in zip(cut, turns, strict=True)]
+            sides[name] = self._to_layout(torch.stack(turned))
+        weights = [pairs.weights[c.pair] * self.type_weights.get(pairs.kinds[c.pair], 1.0) for c in drawn]
+        return sides | {"labelled_weights": to_device(torch.tensor(weights), self.device)}
+
+    def _numbers(self, step: int) -> dict[str, Tensor]:
+        """What a method and the buffers of its judges draw."""
+        config, numbers, row = self.config, {}, 0
+        for name, (count, bounds) in self.draws.items():
+            numbers[name] = to_device(draw_places(config.seed, step, count, bounds, row), self.device)
+            row += len(bounds)
+        if places := config.optim.fake_buffer // config.batch * bool(self.judges):
+            slots = self.ranks.slots(config.batch)
+            drawn = draw_exchanges(config.seed, step, config.batch, self.judges, places, slots)
+            numbers["exchanges"] = to_device(drawn, self.device)
+        return numbers
 
     def _paste(self, step: int, clean: Tensor, pool: RewardPool | ShardedPool) -> dict[str, Tensor]:
         """Pasted pairs: the rain of rainy crops on some of the clean ones, a part of which are rewards instead."""
@@ -155,7 +199,9 @@ class Feed:
         return self.domains.clean if stream in OF_CLEAN else self.domains.rainy
 
     def _cut(self, stream: Stream, crops: list[Crop]) -> Tensor:
-        images, pixels = self._set(stream), self._pixels.get("clean" if stream in OF_CLEAN else "rainy")
+        return self._cut_from(self._set(stream), self._pixels.get("clean" if stream in OF_CLEAN else "rainy"), crops)
+
+    def _cut_from(self, images: ImageSet, pixels: Tensor | None, crops: list[Crop]) -> Tensor:
         if pixels is None:
             pixels, windows = images.cut(crops, self.config.crop)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
-from .validation import window_of
+from .gallery_pairs import labelled_images, routing, type_figures
+from .validation import derain_whole, sweep_window_of, window_of
 
 if TYPE_CHECKING:
     from ..runs.folder import RunFolder
@@ -57,15 +59,10 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
         folder.gallery,
         f"RGSUD run {folder.path.name}",
         _figures(metrics),
+        type_figures(metrics),
+        routing(trainer),
         *_images(trainer, SHOWN),
-        rows(
-            "What became of rewards",
-            _rewards(trainer),
-            "A few images of each outcome of their last sweep: the photograph, the candidate that the finished"
-            " derainer makes of it now, and the reward, the best version stored. A candidate entered when it"
-            " was among the best kept, and was no better when it scored below all of them. "
-            + _reasons(folder.read_log()),
-        ),
+        _outcomes(trainer, folder) if trainer.recycles else "",
         curves("Curves", folder.read_log(), _stages(trainer), references, _UPRIGHT, _bands(folder.read_log())),
         _configuration(trainer),
         subtitle=f"preset {config.preset} · {trainer.step:,} iterations · seed {config.seed} · {trainer.device}",
@@ -93,7 +90,18 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
     )
 
 
-def _images(trainer: Trainer, most: int) -> tuple[str, str]:
+def _outcomes(trainer: Trainer, folder: RunFolder) -> str:
+    """The section of what sweeps did."""
+    return rows(
+        "What became of rewards",
+        _rewards(trainer),
+        "A few images of each outcome of their last sweep: the photograph, the candidate that the finished derainer"
+        " makes of it now, and the reward, the best version stored. A candidate entered when it was among the best"
+        " kept, and was no better when it scored below all of them. " + _reasons(folder.read_log()),
+    )
+
+
+def _images(trainer: Trainer, most: int) -> tuple[str, ...]:
     """The sections of validation and of training images."""
     return (
         comparisons(
@@ -101,14 +109,20 @@ def _images(trainer: Trainer, most: int) -> tuple[str, str]:
             _validation(trainer, most),
             f"Drag across an image. None of them was trained on. {_sample(most, len(trainer.domains.val or ()))}",
         ),
-        rows(
-            "Training images",
-            _training(trainer, most),
-            f"{_sample(most, len(trainer.domains.rainy))} "
-            "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
-            " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
-            f" on an otherwise unchanged scene. {_ADVICE[trainer.config.loss.generator]}",
-        ),
+        labelled_images(trainer, most),
+        *([] if not trainer.recycles else [_unpaired_images(trainer, most)]),
+    )
+
+
+def _unpaired_images(trainer: Trainer, most: int) -> str:
+    """The section of unpaired training images."""
+    return rows(
+        "Training images",
+        _training(trainer, most),
+        f"{_sample(most, len(trainer.domains.rainy))} "
+        "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
+        " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
+        f" on an otherwise unchanged scene. {_ADVICE[trainer.config.loss.generator]}",
     )
 
 
@@ -160,9 +174,11 @@ def _validation(trainer: Trainer, most: int) -> list[Comparison]:
     pairs = (trainer.domains.val or []) if trainer.step else []
     for pair in (pairs[i] for i in evenly(len(pairs), most, last=False)):
         rainy, clean = (to_batch(image) for image in (pair.rainy, pair.clean))
-        derained = _derain(trainer, rainy, window_of(trainer.config))  # as its figures are measured
+        window = window_of(trainer.config)  # as its figures are measured
+        derained = derain_whole(trainer.derainer, rainy, trainer.device, window)
         gain = (psnr(rainy, clean).item(), psnr(derained, clean).item())
-        shown.append(Comparison(pair.name, rainy[0], derained[0], {"PSNR-RGB": gain}))
+        name = f"{pair.name} ({pair.kind})" if pair.kind else pair.name
+        shown.append(Comparison(name, rainy[0], derained[0], {"PSNR-RGB": gain}))
     return shown
 
 
@@ -177,7 +193,7 @@ def _training(trainer: Trainer, most: int) -> list[Row]:
         panel, score = _reward(trainer, i, "none passed the guards yet")
         made: list[Panel] = []
         if trainer.step:  # else by networks that have learned nothing
-            derained = _derain(trainer, rainy)
+            derained = derain_whole(trainer.derainer, rainy, trainer.device)
             made = [Panel("derained", derained[0]), *_spoiled(trainer, "where it is spoiled", derained, rainy)]
             if isinstance(trainer.method, Painter):
                 reward = panel.image if isinstance(panel.image, np.ndarray) else None
@@ -197,7 +213,8 @@ def _rewards(trainer: Trainer) -> list[Row]:
     for place in range(len(OUTCOMES)):
         for index in [i for i, outcome in sorted(trainer.outcomes.items()) if outcome == place][:SHOWN_OUTCOMES]:
             rainy = to_batch(trainer.domains.rainy[index], trainer.device)
-            with evaluating(trainer.derainer) as network:
+            window = sweep_window_of(trainer.config)
+            with evaluating(trainer.derainer) as network, local_statistics(network, window):
                 judged = judge(network, rainy, trainer.scorer, trainer.config.reward)
             now = OUTCOMES[int(judged.outcome)] if int(judged.outcome) > 1 else f"score {float(judged.score):.3f}"
             stored, score = _reward(trainer, index, "nothing")
@@ -244,12 +261,6 @@ def _reasons(log: list[dict[str, Any]]) -> str:
     return "In all sweeps: " + ", ".join(f"{count} {reason}" for reason, count in total.most_common())
 
 
-def _derain(trainer: Trainer, rainy: Tensor, window: int = 0) -> Tensor:
-    """[1, 3, H, W] on the CPU -> derained, clamped, on the CPU; `window` is of local statistics."""
-    with evaluating(trainer.derainer) as network, local_statistics(network, window):
-        return run_tiled(network, rainy.to(trainer.device)).clamp(0, 1).cpu()
-
-
 def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn.Module) -> Tensor:
     """The pseudo rainy image of the largest top left rectangle that both images share.
 
@@ -263,7 +274,10 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     method = trainer.method
     assert isinstance(method, Painter)
     nets = {kind: getattr(trainer.nets, kind) for kind in method.PAINTERS if kind in method.trained(trainer.config)}
-    return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+    with contextlib.ExitStack() as modes:  # in training a call may move what a network keeps, such as spectral norm's
+        for net in nets.values():
+            modes.enter_context(evaluating(net))
+        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
 
 
 def rain_from(trainer: Trainer) -> str:

@@ -64,6 +64,8 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                     monitor.log_early_end()
                     save(trainer, folder)
                     break
+            if trainer.type_weights is not None and trainer.type_weights.due(trainer.step):
+                monitor.log_types(trainer.type_weights.measure(trainer.derainer))
             monitor.log_iteration(trainer.iterate())
             tell(trainer, progress)
             asked = trainer.ranks.any(interruption.asked)
@@ -72,7 +74,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 check(trainer, folder)
             if trainer.step == config.stage1_iterations:
                 trainer.stage1_metrics = monitor.validate()
-                if config.stage2_iterations and not bool(trainer.pool.filled.any()):
+                if config.stage2_iterations and trainer.recycles and not bool(trainer.pool.filled.any()):
                     progress.say("stage 2 begins without any reward: until one enters, it goes on as stage 1 did")
             elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
                 monitor.validate()

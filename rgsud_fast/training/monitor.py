@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..networks.derainers.moe import MoENet
 from ..rewards.hacking import READINGS, HeldOutMetric, Reading, drifting, readings_of
 from ..rewards.sweep import Sweep
 from ..runs.folder import RunFolder
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .reward_stages import Moved
     from .trainer import Iteration, Trainer
 
+DEAD, DEAD_AFTER = 0.02, 500  # share of an expert below which it is told, over so many iterations
 SHOWING = 0.02  # most of a run's time that writing its gallery meanwhile takes
 
 
@@ -47,7 +49,7 @@ class Monitor:
         self.since = time.perf_counter()
         self.shown: dict[str, float | str] = {}
         judged = trainer.domains, trainer.scorer.name, trainer.device, progress.of("preparing the score's check")
-        self.held_out = HeldOutMetric(*judged) if trainer.ranks.first else None
+        self.held_out = HeldOutMetric(*judged) if trainer.ranks.first and trainer.recycles else None
         self.shows = trainer.ranks.first and trainer.config.live_gallery
         self.began, self.swept, self.told_costly = time.perf_counter(), 0.0, False
         self.shown_until, self.showing_took = float("-inf"), 0.0
@@ -60,6 +62,8 @@ class Monitor:
         self.term_gradients, self.stage = done.term_gradients, done.stage
         if trainer.line_due:
             self._write_line()
+        if trainer.step % DEAD_AFTER == 0 and isinstance(trainer.nets.derainer, MoENet):
+            self._tell_dead_experts(trainer.nets.derainer)
         self.progress.advance(trainer.step, done.stage, self.shown)
 
     def log_early_end(self) -> None:
@@ -117,6 +121,22 @@ class Monitor:
         self._plot("pool", {"mean_score": result.mean_score, "entered": result.entered, "refused": result.refused})
         self.show()
         return held_out
+
+    def log_types(self, figures: dict[str, float]) -> None:
+        """Log the loss of each type of rain on held-out pairs, and its weight from now on."""
+        self._note({"step": self.trainer.step, "event": "types", **figures})
+        self._plot("types", figures)
+
+    def _tell_dead_experts(self, derainer: MoENet) -> None:
+        """Say which experts were hardly used of late, and log how much each was."""
+        shares = derainer.shares_used()
+        self._note({"step": self.trainer.step, "event": "experts", "shares": shares})
+        dead = [f"{i + 1} of {name}" for name, some in shares.items() for i, share in enumerate(some) if share < DEAD]
+        if dead:
+            self.progress.say(
+                f"step {self.trainer.step:,}: experts {', '.join(dead)} had less than {100 * DEAD:.0f} % of the last "
+                f"{DEAD_AFTER} steps: raise network.moe.balance or network.moe.noise"
+            )
 
     def _tell_costly_sweeps(self, seconds: float) -> None:
         """Say once where sweeps take more of the time than iterations do."""
@@ -207,10 +227,11 @@ class Monitor:
         self._note(row)
         self._plot("train", {name: value for name, value in row.items() if name not in ("step", "event", "stage")})
         names = {"adv": "adversarial", "pair": "pair_psnr", "pasted": "pasted_psnr", "D": self.judges}
-        names["reward"] = "reward"
+        names |= {"reward": "reward", "L1": "labelled", "labelled": "labelled_psnr"}
         shown: dict[str, Any] = {label: terms[name] for label, name in names.items() if terms.get(name) is not None}
         shown["img/s"] = row["images_per_second"]
-        shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
+        if trainer.recycles:
+            shown["pool"] = f"{row['rewards']}/{len(trainer.domains.rainy)}"
         self.shown = shown
 
     def _read_gradients(self) -> dict[str, float | None]:

@@ -87,8 +87,9 @@ def final_metrics(trainer: Trainer, watch: Watch = nobody) -> dict[str, Any]:
     metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
     metrics |= {"rainy_images": len(trainer.domains.rainy), "clean_images": len(trainer.domains.clean)}
     metrics["val_pairs"] = len(pairs or ())
-    metrics["rewards"] = int(trainer.pool.filled.sum())
-    metrics["reward_mean_score"] = float(trainer.pool.mean_score())
+    if trainer.recycles:
+        metrics["rewards"] = int(trainer.pool.filled.sum())
+        metrics["reward_mean_score"] = float(trainer.pool.mean_score())
     metrics |= {f"skipped_{name}": count for name, count in trainer.domains.skipped.items()}
     if not pairs:
         return metrics
@@ -96,7 +97,8 @@ def final_metrics(trainer: Trainer, watch: Watch = nobody) -> dict[str, Any]:
     metrics |= {STAGE1 + name: value for name, value in trainer.stage1_metrics.items()}
     for prefix, change in ((INPUT, nn.Identity()), (FILTER, _Filter())):
         metrics |= {prefix + name: value for name, value in validate(change, pairs, torch.device("cpu")).items()}
-    metrics["score_validity"] = validity(trainer.scorer, pairs, trainer.device)
+    if trainer.recycles:
+        metrics["score_validity"] = validity(trainer.scorer, pairs, trainer.device)
     return metrics
 
 

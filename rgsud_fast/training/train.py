@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import Config, load_config, save_config
 from ..config.changes import check_changes
 from ..config.load import with_preset
+from ..config.unread import refuse_unread
 from ..data import load_domains
 from ..iqa import Scorer
 from ..methods.method import Method
@@ -74,6 +75,8 @@ def train(
     """
     given, line = with_preset(config)
     config = load_config(given)
+    if method is None and not resume:
+        refuse_unread(config)
     with process_group(config.device) as ranks:
         return _train(config, line, derainer, scorer, method, resume, quiet or not ranks.first, ranks)
 
@@ -116,7 +119,8 @@ def _train(
         if not resume and config.network.derainer_start is not None:
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
-            domains = load_domains(config.data, folder.cache, progress.say, progress.of("reading images"))
+            reading, labelled = progress.of("reading images"), config.method == "unirain"
+            domains = load_domains(config.data, folder.cache, progress.say, reading, labelled)
         closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
@@ -124,7 +128,7 @@ def _train(
         scorer = choose_scorer(config, domains, scorer, saved, ranks, progress.of("preparing the score"))
         trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks, method)
         reports.prove_weights(trainer)
-        if len(trainer.pool.tiers) > 1 or trainer.pool.tiers[0].kind != "device":
+        if any(tier.kind != "device" for tier in trainer.pool.tiers):
             progress.say(trainer.pool.where())
         if saved is not None:
             trainer.load_state_dict(saved)

@@ -25,6 +25,8 @@ from ..system.watch import Watch, nobody, watched
 from .feed import Feed
 from .reward_stages import RewardStages
 from .step import TrainStep
+from .type_weights import TypeWeights
+from .validation import sweep_window_of
 
 
 class Iteration(NamedTuple):
@@ -77,6 +79,7 @@ class Trainer:
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
         if any(images != self._images() for images in self.ranks.all_gather(self._images())):
             raise UserError("the processes of this run read different images: give all of them the same files")
+        self.recycles = domains.unpaired  # whether there are sweeps and rewards: labelled pairs alone need none
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done
         self.warm = False  # whether the discriminator has had its warm-up
@@ -92,7 +95,10 @@ class Trainer:
         self.reward_stages = RewardStages(self, scorer, scratch) if isinstance(scorer, FinpercepScorer) else None
         draws = self.method.draws(config) if isinstance(self.method, Drawing) else None
         reads = self.method.reads(config)
-        self.feed = Feed(config, domains, device, self.ranks, reads, draws)  # after what must be on the device
+        judges = len(self.method.JUDGES)
+        self.feed = Feed(config, domains, device, self.ranks, reads, draws, judges)  # after what must be on the device
+        pairs = domains.pairs if "labelled" in reads else None
+        self.type_weights = None if pairs is None else TypeWeights(config, pairs, self.ranks, self.train_step.notices)
 
     @property
     def stage(self) -> int:
@@ -115,7 +121,9 @@ class Trainer:
         self.warm_up()
         stage = self.stage
         layers = self.pool if "pasted" in self.feed.reads else None
-        inputs = self.feed.images(self.step, self.pool if stage == 2 else None, layers)
+        if self.type_weights is not None:
+            self.feed.type_weights = self.type_weights.by_type
+        inputs = self.feed.images(self.step, self.pool if stage == 2 and self.recycles else None, layers)
         self.step += 1
         term_gradients = (
             self.train_step.term_gradients(stage, inputs) if self.config.log_gradients and self.line_due else {}
@@ -123,7 +131,7 @@ class Trainer:
         outputs = self.train_step.generator_side(stage, inputs)
         if self.config.optim.ema_decay:
             self.average.update_parameters(self.nets.derainer, skip=self.train_step.filter.row > 0)
-        if stage == 2 and self.config.reward.patience:
+        if stage == 2 and self.config.reward.patience and self.recycles:
             rewarded = inputs["improved"].sum()
             averaged = inputs.get("rewarded", rewarded)  # see `losses.reward_loss`
             self.patience.note_iteration(outputs.get("reward", 0.0) * averaged, rewarded)
@@ -150,7 +158,7 @@ class Trainer:
     def sweep_due(self) -> bool:
         """Whether a sweep belongs before the next iteration."""
         start = round(self.config.reward.sweep_start * self.config.stage1_iterations)
-        return self.step >= start and (self.step - start) % self.sweep_every == 0
+        return self.recycles and self.step >= start and (self.step - start) % self.sweep_every == 0
 
     @property
     def sweep_every(self) -> int:
@@ -163,7 +171,7 @@ class Trainer:
 
         `watch` is told how many images are done; on several ranks all tell it equally often.
         """
-        if self.config.reward.first == "none" or self.step:
+        if self.config.reward.first == "none" or self.step or not self.recycles:
             return None
         count, images, outcomes = self.ranks.count, self.domains.rainy, []
         for first in range(0, len(images), count):
@@ -185,7 +193,7 @@ class Trainer:
         self.sweeps += 1
         own = [index for index in indices if index % self.ranks.count == self.ranks.rank]
         judged = self.scorer, self.pool, self.device, self.config.reward
-        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch)
+        result, outcomes = sweep(self.derainer, self.domains.rainy, own, *judged, watch, sweep_window_of(self.config))
         for found in self.ranks.all_gather(dict(zip(own, outcomes, strict=True))):
             self.outcomes |= found
         done = summary_of([self.outcomes[index] for index in indices], self.pool)
@@ -218,6 +226,7 @@ class Trainer:
             "outcomes": self.outcomes,
             "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
             "images": self._images(),
+            **({} if self.type_weights is None else {"type_weights": self.type_weights.state_dict()}),
             **({} if self.reward_stages is None else {"reward_stages": self.reward_stages.state_dict()}),
         }
 
@@ -239,10 +248,13 @@ class Trainer:
                 net.load_state_dict(state["networks"][name])
             self.average.load_state_dict(state["average"])
             self.train_step.load_state_dict(state)
-            self.pool.load_state_dict(state["pool"])
+            if self.recycles:
+                self.pool.load_state_dict(state["pool"])
             if "patience" in state:  # not in older files
                 self.patience.load_state_dict(state["patience"])
                 self.patience.losses *= self.ranks.first  # they are the sum over ranks
+            if self.type_weights is not None and "type_weights" in state:
+                self.type_weights.load_state_dict(state["type_weights"])
             if self.reward_stages is not None and "reward_stages" in state:
                 self.reward_stages.load_state_dict(state["reward_stages"])
             self.stage1_metrics = {str(name): float(value) for name, value in state["stage1_metrics"].items()}
@@ -254,7 +266,9 @@ class Trainer:
 
     def _images(self) -> list[list[str]]:
         """What a checkpoint's rewards and crops belong to."""
-        return [list(self.domains.rainy.digests), list(self.domains.clean.digests)]
+        pairs = self.domains.pairs if self.domains.unpaired else None
+        sets = [self.domains.rainy, self.domains.clean, *([] if pairs is None else [pairs.rainy, pairs.clean])]
+        return [list(images.digests) for images in sets]
 
     def warm_up(self, watch: Watch = nobody) -> None:
         """Teach the discriminator rainy from clean, which is where the generator starts, before the first iteration.

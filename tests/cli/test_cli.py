@@ -186,9 +186,11 @@ def test_a_flag_for_what_is_told_by_its_place_and_for_an_open_page(capsys):
     [
         ("evaluate", "WEIGHTS, --rainy DIR, --clean DIR"),
         ("evaluate w --clean c", "--rainy DIR"),
-        ("export", "WEIGHTS, --to onnx|torchscript|safetensors|nafnet|restormer|drsformer|nerd_rain"),
+        ("export", "WEIGHTS, --to onnx|torchscript|safetensors|nafnet|restormer|drsformer|nerd_rain|moe"),
         ("rain", "RUN, CLEAN, RAINY, OUT"),
         ("rain a b", "RAINY, OUT"),
+        ("render a", "OUT"),
+        ("index a", "OUT"),
         ("score", "IMAGES, --metric METRIC"),
         ("score x", "--metric METRIC"),
         ("publish a", "OWNER/REPO"),

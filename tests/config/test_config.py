@@ -92,7 +92,7 @@ def test_a_config_is_copied_not_shared():
         ({"batch": "many"}, "batch: must be an integer, got 'many'"),
         ({"batch": 0}, "batch: must be greater than or equal to 1, got 0"),
         ({"crop": 16}, "crop: "),
-        ({"preset": "huge"}, "preset: must be demo, small, small-gan, medium or paper, got 'huge'"),
+        ({"preset": "huge"}, "preset: must be demo, small, small-gan, medium, paper, unirain or unirain-small, got "),
         ({"device": "tpu"}, "device: must be auto, cpu, cuda or cuda:N, got 'tpu'"),
         ({"optim": 3}, "optim: must be a section of fields, got 3"),
         ({"data": {"rainy": 3}}, "config: data.rainy: must be text, got 3"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from torch import Tensor
@@ -69,3 +71,13 @@ def test_rains_differ_and_stay_within_what_rain_looks_like():
     styles = [demo.near_rain(np.random.default_rng(seed), angle=7) for seed in range(50)]
     assert len(set(styles)) == 50
     assert all(style.angle == 7 and 0 < style.brightness < 0.5 and style.width < 5 < style.length for style in styles)
+
+
+def test_the_set_is_that_of_the_published_figures_to_the_bit(domains):
+    content = hashlib.sha256()
+    for images in (domains.rainy, domains.clean):
+        for i in range(len(images)):
+            content.update(images[i].tobytes())
+    for pair in domains.val:
+        content.update(pair.rainy.tobytes() + pair.clean.tobytes())
+    assert content.hexdigest() == "c967f8f73b18ecd62b6959bebdbfaabd6c3296c2518427c2404a3f68fb410f55"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -76,6 +77,21 @@ def test_interrupted_fit_goes_on_to_the_same_bits(photographs, fitted, tmp_path,
     assert path.with_suffix(".partial").exists() and not path.exists()
     rgsud_fast.fit_finpercep(photographs, path, say=told.append)
     assert "going on from" in told[0] and path.read_bytes() == fitted.read_bytes()
+
+
+def test_a_signal_saves_and_the_same_command_goes_on(photographs, fitted, tmp_path, monkeypatch):
+    path, told = tmp_path / "fin.safetensors", []
+    monkeypatch.setattr(module, "SAVES", 1)  # none before the end but at the signal
+
+    def stop(done, total):
+        if done == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        rgsud_fast.fit_finpercep(photographs, path, watch=stop, say=told.append)
+    assert any("the same command goes on" in line for line in told)
+    rgsud_fast.fit_finpercep(photographs, path)
+    assert path.read_bytes() == fitted.read_bytes()
 
 
 def test_a_partial_fit_of_other_options_is_left_alone(photographs, fitted, tmp_path):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import darkness, run_of
 
 from rgsud_fast.config import Config
 from rgsud_fast.data.sampler import draw_places
+from rgsud_fast.errors import UserError
 from rgsud_fast.methods import cut
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks.projector import Projector
+from rgsud_fast.training import train
 
 TINY = {"width": 4, "blocks": 2, "judge_width": 4, "projector": 8, "patches": 8}
 
@@ -90,3 +95,52 @@ def test_places_are_distinct_and_a_function_of_seed_and_step():
     assert not torch.equal(places, draw_places(5, 8, 20, [400, 25]))
     with pytest.raises(ValueError, match="20 distinct places below 9"):
         draw_places(5, 7, 20, [9])
+
+
+def mirrored_setting(setting, mirrored):
+    config, nets, inputs = setting
+    config.cut.mirror = True
+    flips = {"mirrored": torch.tensor([[mirrored]])}
+    return config, nets, inputs | flips
+
+
+def test_fastcut_mirrors_its_input_and_the_features_back(setting):
+    config, nets, inputs = mirrored_setting(setting, 1)
+    g, project, judge = nets
+    o, b = inputs["rainy"], inputs["clean"]
+    mirrored_o, mirrored_b = g(o.flip(3)), g(b.flip(3))
+
+    def nce(x, y):
+        queries = project([layer.flip(3) for layer in g.features(y)], inputs["places"])
+        keys = project(g.features(x), inputs["places"])
+        return sum(cut.patch_nce(q, k, 0.07) for q, k in zip(queries, keys, strict=True)) / len(keys)
+
+    wanted = (judge(mirrored_o) - 1).square().mean() + (nce(o, mirrored_o) + nce(b, mirrored_b)) / 2
+    step = cut.step(nets, 1, inputs, config)
+    torch.testing.assert_close(step.loss, wanted, rtol=1e-4, atol=1e-5)
+    known = {"rewards": torch.rand_like(o), "improved": torch.tensor([True, False])}
+    reward = cut.step(nets, 2, inputs | known, config).terms["reward"]
+    torch.testing.assert_close(reward, (mirrored_o.flip(3)[0] - known["rewards"][0]).abs().mean())
+
+
+def test_fastcut_is_cut_in_the_other_half_of_the_steps(setting):
+    plain = cut.step(setting[1], 1, setting[2], setting[0]).loss
+    config, nets, inputs = mirrored_setting(setting, 0)
+    assert torch.equal(cut.step(nets, 1, inputs, config).loss, plain)
+    count, bounds = cut.draws(config)["mirrored"]
+    first = len(cut.draws(config)["places"][1])
+    drawn = torch.cat([draw_places(0, step, count, bounds, first) for step in range(60)])
+    assert drawn.shape == (60, 1) and 15 < int(drawn.sum()) < 45
+
+
+def test_crops_that_the_translator_pads_are_not_mirrored():
+    config = Config(preset="small", method="cut", cut=TINY | {"mirror": True}, crop=38)
+    with pytest.raises(UserError, match=r"cut\.mirror needs a crop of a multiple of 4, got 38"):
+        build_networks(config, torch.device("cpu"), None, cut)
+
+
+def test_a_run_of_fastcut_trains_and_places_stay_those_of_cut(config):
+    fields = run_of(config, "cut", cut=TINY | {"mirror": True, "contrast": 10.0, "contrast_identity": 0.0})
+    result = train(fields, scorer=darkness, quiet=True)
+    lines = [row for row in map(json.loads, (result.run_dir / "metrics.jsonl").open()) if row["event"] == "train"]
+    assert lines and all("contrast" in row and "contrast_identity" not in row for row in lines)

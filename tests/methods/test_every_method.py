@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import TINY_METHODS, darkness, train_and_interrupt
+from tiny import darkness, run_of, train_and_interrupt
 
 import rgsud_fast
 from rgsud_fast.config.parts import PARTS
@@ -20,10 +20,6 @@ from rgsud_fast.methods.method import Method, Painter
 from rgsud_fast.training import train
 
 each_method = pytest.mark.parametrize("method", METHODS)
-
-
-def run_of(config, method):
-    return config | {"method": method, **TINY_METHODS[method]}
 
 
 def weights_of(result):

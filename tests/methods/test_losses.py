@@ -120,3 +120,17 @@ def test_reward_gradient_asks_for_reward_and_is_guarded():
     assert (derained.grad < 0).all()  # more of what is rewarded
     assert losses.reward_gradient(torch.full((2,), 2.0), rainy, rainy, 0.1) == 0
     assert losses.reward_gradient(torch.ones(2), rainy, rainy - 0.3, 0.1).item() == pytest.approx(0.2, abs=1e-5)
+
+
+def test_masked_errors_are_means_over_the_images_that_count(pair):
+    made, wanted = (image.double() for image in pair)
+    there = torch.tensor([True, False, True])
+    off = (made - wanted)[there]
+    torch.testing.assert_close(losses.masked_l1(made, wanted, there).double(), off.abs().mean(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(losses.masked_l2(made, wanted, there).double(), off.square().mean(), atol=1e-6, rtol=0)
+    of_two_ranks = [
+        losses.masked_l2(made[part], wanted[part], there[part], torch.tensor(1.0)) for part in ([0], [1, 2])
+    ]
+    assert (sum(of_two_ranks) / 2).item() == pytest.approx(off.square().mean().item(), abs=1e-6)
+    nobody = torch.zeros(3, dtype=torch.bool)
+    assert losses.masked_l1(made, wanted, nobody) == losses.masked_l2(made, wanted, nobody) == 0

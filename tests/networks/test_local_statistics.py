@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny import darkness, run_of
 from torch import nn
 
 from rgsud_fast import cli
@@ -17,11 +18,14 @@ from rgsud_fast.inference.derain import derain
 from rgsud_fast.inference.evaluate import evaluate
 from rgsud_fast.methods.build import build_networks
 from rgsud_fast.networks import NAFNet, local_statistics
-from rgsud_fast.networks.derainers.nafnet import NAFBlock, local_mean
+from rgsud_fast.networks.derainers.nafnet import NAFBlock
 from rgsud_fast.networks.tiles import run_tiled
+from rgsud_fast.networks.translators import Translator
 from rgsud_fast.networks.weights import CROP, save_network
+from rgsud_fast.networks.windows import InstanceNorm, local_mean, local_norm
 from rgsud_fast.ops import use_backend
 from rgsud_fast.training import gallery as gallery_run
+from rgsud_fast.training import train
 from rgsud_fast.training.validation import validate, window_of
 
 
@@ -110,7 +114,7 @@ def test_a_window_that_is_none_is_refused(derainer, window):
 
 
 def test_a_network_without_known_means_is_refused():
-    with pytest.raises(UserError, match="Identity is no NAFNet"):
+    with pytest.raises(UserError, match="none are known of Identity"):
         derain(nn.Identity(), torch.rand(1, 3, 40, 40), local_statistics=16)
 
 
@@ -148,5 +152,79 @@ def test_validation_takes_windows_of_one_and_a_half_crops_from_the_configuration
     (shown,) = gallery_run._validation(trainer, 8)
     figures = validate(derainer, trainer.domains.val, cpu, 48)
     assert shown.scores["PSNR-RGB"][1] == pytest.approx(figures["psnr_rgb"], abs=1e-6)
-    with pytest.raises(UserError, match="val_local_statistics is known of NAFNet alone"):
+    with pytest.raises(UserError, match="val_local_statistics: none are known of"):
         build_networks(config, cpu, nn.Conv2d(3, 3, 1))
+
+
+@pytest.mark.parametrize("side", [3, 8, 13])
+def test_a_local_norm_is_by_the_mean_and_variance_of_the_window_around_a_pixel(side):
+    x = torch.randn(2, 5, 13, 18, dtype=torch.float64) + 100  # a large mean costs no digits that count
+    normed, reach = local_norm(x, side), (side - 1) // 2
+    for row, column in ((0, 0), (6, 9), (12, 17), (3, 16)):
+        top, left = (min(max(at - reach, 0), max(n - side, 0)) for at, n in ((row, 13), (column, 18)))
+        window = x[:, :, top : top + side, left : left + side].flatten(2)
+        expected = (x[:, :, row, column] - window.mean(2)) / (window.var(2, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(normed[:, :, row, column], expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(
+        local_norm((x - 100).float(), side), local_norm(x - 100, side).float(), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+def test_a_window_as_large_as_the_image_is_instance_normalisation(slope):
+    norm, x = InstanceNorm(slope), torch.randn(1, 3, 9, 14)
+    expected = norm(x)
+    torch.testing.assert_close(expected, F.leaky_relu(F.instance_norm(x), slope))
+    for norm.window in (14, 20):
+        assert torch.equal(norm(x), expected)
+    torch.testing.assert_close(F.leaky_relu(local_norm(x, 14), slope), expected, atol=1e-5, rtol=0)
+    norm.window = 5
+    assert not torch.allclose(norm(x), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_the_windows_of_a_translator_follow_its_resolution(antialias):
+    network = Translator(4, 2, antialias, residual=True).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    half, quarter = (48, 24) if antialias else (24, 12)
+    with local_statistics(network, 48):
+        named = {name: norm.window for name, norm in network.norms.items()}
+        assert named == {"first": 48, "down1": half, "down2": quarter, "up1": 24, "up2": 48}
+        assert {norm.window for block in network.blocks for norm in block.norms} == {12}
+    assert all(module.window == 0 for module in network.modules() if isinstance(module, InstanceNorm))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_translator_with_local_statistics_makes_of_a_tile_what_it_makes_of_the_whole():
+    torch.manual_seed(1)
+    network = Translator(4, 1, residual=True).eval()
+    image = torch.rand(1, 3, 160, 160)
+    image[..., 80:] *= 0.2  # a dark half, which the whole image's statistics see and a window on the left does not
+    tile = image[..., :128, :64]
+    gaps = []
+    for side in (0, 24):
+        with local_statistics(network, side):
+            gaps.append((network(tile) - network(image)[..., :128, :64])[..., :64, :16].abs().mean())
+    assert gaps[1] < gaps[0] / 20
+
+
+def test_sweeps_take_the_windows_that_are_asked_for(monkeypatch, config):
+    sides = []
+
+    def spying(network, side):
+        sides.append(side)
+        return local_statistics(network, side)
+
+    monkeypatch.setattr("rgsud_fast.rewards.sweep.local_statistics", spying)
+    for method in ("cyclegan", "rgsud"):
+        for on in (False, True):
+            fields = run_of(config, method, reward={"local_statistics": on}, out=f"{config['out']}-{method}-{on}")
+            train(fields, scorer=darkness, quiet=True)
+            assert set(sides) == {48 * on}
+            sides.clear()
+    with pytest.raises(UserError, match=r"reward\.local_statistics: none are known of Restormer; leave it off"):
+        network = {"network": {"derainer": "restormer"}}
+        build_networks(
+            load_config({"preset": "small", "reward": {"local_statistics": True}, **network}), torch.device("cpu")
+        )

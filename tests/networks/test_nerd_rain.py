@@ -98,6 +98,12 @@ def test_three_scales_from_coarse_to_fine_and_back():
     large = decode(x3, x3_skip, "max3", "max3", "max2") + nearest(middle, 2)
     wanted = F.conv2d(large, n.output_max.weight, padding=1) + image
     torch.testing.assert_close(n(image), wanted, rtol=1e-10, atol=1e-10)
+    half = F.conv2d(middle, n.output_mid.weight, padding=1) + nearest(image, 0.5)
+    quarter = F.conv2d(small, n.output_small.weight, padding=1) + nearest(image, 0.25)
+    for made, scale in zip(n(image, True), (wanted, half, quarter), strict=True):
+        torch.testing.assert_close(made, scale, rtol=1e-10, atol=1e-10)
+    odd = n(image[..., :15, :21], True)
+    assert [list(scale.shape[2:]) for scale in odd] == [[15, 21], [8, 11], [4, 6]]
 
 
 def test_two_outputs_learn_nothing_by_the_image_alone():

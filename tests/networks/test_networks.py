@@ -148,6 +148,22 @@ def test_generator_follows_its_layer_table():
     torch.testing.assert_close(network(torch.cat([clean, rain], 1)), wanted)
 
 
+@pytest.mark.parametrize("high_pass", [True, False])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_features_of_a_discriminator_are_its_image_and_its_convolutions_before_anything_else(antialias, high_pass):
+    network, image = drawn(Discriminator(2, high_pass, antialias)), torch.rand(2, 3, 40, 48, dtype=torch.float64)
+    image_itself, *layers = network.features(image)
+    torch.testing.assert_close(image_itself, 2 * image - 1)
+    made = []
+    convs = [layer for layer in network.layers if isinstance(layer, torch.nn.Conv2d)]
+    for conv in convs:
+        conv.register_forward_hook(lambda layer, given, out: made.append(out))
+    network(image)
+    assert [layer.shape[1] for layer in layers] == [2, 4, 8, 16] and len(made) == 5
+    for layer, out in zip(layers, made[:4], strict=True):
+        assert torch.equal(layer, out)
+
+
 @pytest.mark.parametrize("network", [NAFNet(2, (1,), 1, (1,)), UNet(2, 2), Discriminator(2)], ids=name_of)
 def test_a_wrong_input_is_named(network):
     with pytest.raises(ValueError, match=r"image must be \[N, 3, H, W\].*\[1, 4, 32, 32\]"):

@@ -106,7 +106,7 @@ def test_what_uses_a_derainer_takes_a_published_file(tmp_path, name):
     assert "psnr_rgb" in evaluate(tmp_path / "n.pth", tmp_path / "rainy", tmp_path / "clean")
     pairs = rain(tmp_path / "n.pth", tmp_path / "clean", tmp_path / "rainy", tmp_path / "out")
     assert all(path.is_file() for pair in pairs for path in pair)
-    with pytest.raises(UserError, match=r"local statistics: .* is no NAFNet; leave them off"):
+    with pytest.raises(UserError, match=r"local statistics: none are known of .*; leave them off"):
         derain(tmp_path / "n.pth", images, local_statistics=48)
 
 

@@ -36,6 +36,14 @@ def test_a_step_stays_within_its_limits():
     assert counted["steps"].keys() == {"1", "2"}
 
 
+@pytest.mark.slow
+def test_what_kernels_of_other_derainers_could_save_is_counted():
+    pytest.importorskip("triton")
+    table = run(str(BENCH / "count_derainers.py"), "--batch", "1", "--crop", "64")
+    saves = [int(line.split("|")[-2].strip(" %")) for line in table.splitlines() if line.startswith("| `")]
+    assert len(saves) == 2 and min(saves) > 20 and sum(saves) < 100
+
+
 FAULTS = """
 import torch
 from counting.fake_gpu import DEVICE, fake_gpu
@@ -105,6 +113,34 @@ def test_its_backward_pass_gives_autograds_bits(monkeypatch):
     expected = torch.autograd.grad(loss(), list(net.parameters()))
     backward(loss())
     assert all(torch.equal(weight.grad, wanted) for weight, wanted in zip(net.parameters(), expected, strict=True))
+
+
+def test_its_gradients_are_copied_where_autograds_are(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(BENCH), *sys.path])
+    from counting.engine import backward
+
+    class Give(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, weight):
+            return weight.sum()
+
+        @staticmethod
+        def backward(ctx, v):
+            grad = torch.ones(shape)
+            given.append(grad.data_ptr())
+            return grad
+
+    taken = {}
+    for shape in ((4, 5, 1, 1), (4, 1, 3, 3), (4, 5, 3, 3), (4,)):
+        for run in (torch.Tensor.backward, backward):
+            given = []
+            leaf = torch.ones(shape)
+            leaf = leaf.to(memory_format=torch.channels_last) if len(shape) == 4 else leaf
+            leaf.requires_grad_()
+            run(Give.apply(leaf))
+            taken[shape, run] = leaf.grad.data_ptr() == given[0]
+        assert taken[shape, torch.Tensor.backward] == taken[shape, backward], shape
+    assert taken[(4, 5, 1, 1), backward] and not taken[(4, 5, 3, 3), backward]
 
 
 LISTING = """

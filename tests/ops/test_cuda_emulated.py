@@ -33,13 +33,14 @@ void shuffle(int64_t seed) {
   emulated::shuffled = seed > 0;
   emulated::chance.seed(seed);
 }
-void high_pass(const float* in, float* out, int64_t p, int64_t h, int64_t w, bool adjoint, int64_t beside) {
-  high_pass_cuda<float>(in, out, {p, h, w}, adjoint, beside, nullptr);
+void high_pass(const float* in, float* out, int64_t p, int64_t h, int64_t w, int64_t last, bool adjoint,
+               int64_t beside) {
+  high_pass_cuda<float>(in, out, {p, h, w, last}, adjoint, beside, nullptr);
 }
 int64_t ssim_partials(int64_t p, int64_t h, int64_t w) { return ssim_cuda_partials({p, h, w}); }
 void ssim(const float* x, const float* y, float* value, float* v_x, float* v_y, float* moments, double* partials,
-          double* squares, int64_t p, int64_t h, int64_t w) {
-  ssim_cuda<float>(x, y, value, v_x, v_y, moments, partials, squares, {p, h, w}, nullptr);
+          double* squares, int64_t p, int64_t h, int64_t w, int64_t last) {
+  ssim_cuda<float>(x, y, value, v_x, v_y, moments, partials, squares, {p, h, w, last}, nullptr);
 }
 void derain_forward(const double* squares, int64_t tiles, float* values, double* mse, int64_t images, int64_t count) {
   derain_loss_forward_cuda<float>(squares, tiles, values, mse, images, count, nullptr);
@@ -128,36 +129,50 @@ def call(function, *arguments):
     return function(*made)
 
 
+layouts = pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+
+
+def laid(last, *tensors):
+    """With their channels last in memory, or first."""
+    return [x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format) for x in tensors]
+
+
+@layouts
 @pytest.mark.parametrize("size", [(1, 3, 8, 8), (2, 3, 33, 70), (1, 2, 64, 65)], ids=str)
-def test_high_pass(kernels, size):
-    image, v_out = torch.rand(size), torch.rand(size)
-    planes = size[0] * size[1], *size[2:]
-    detail, v_image = torch.empty(size), torch.empty(size)
+def test_high_pass(kernels, size, last):
+    image, v_out = laid(last, torch.rand(size), torch.rand(size))
+    planes = size[0] * size[1], *size[2:], size[1] * last
+    detail, v_image = laid(last, torch.empty(size), torch.empty(size))
     call(kernels.high_pass, image, detail, *planes, False, 0)
     call(kernels.high_pass, v_out, v_image, *planes, True, 0)
     image.requires_grad_()
     expected = high_pass(image)
     torch.testing.assert_close(detail, expected.detach(), rtol=0, atol=2e-6)
     torch.testing.assert_close(v_image, torch.autograd.grad(expected, image, v_out)[0], rtol=0, atol=2e-6)
-    both = torch.empty(size[0], 2 * size[1], *size[2:])
+    both, v_both = laid(last, *torch.rand(2, size[0], 2 * size[1], *size[2:]))
     call(kernels.high_pass, image.detach(), both, *planes, False, size[1])
-    torch.testing.assert_close(both, with_high_pass(image).detach(), rtol=0, atol=2e-6)
+    expected = with_high_pass(image)
+    torch.testing.assert_close(both, expected.detach(), rtol=0, atol=2e-6)
+    call(kernels.high_pass, v_both, v_image, *planes, True, size[1])
+    torch.testing.assert_close(v_image, torch.autograd.grad(expected, image, v_both)[0], rtol=0, atol=4e-6)
 
 
+@layouts
 @pytest.mark.parametrize("size", [(1, 3, 11, 11), (2, 3, 37, 50)], ids=str)
-def test_ssim_and_derain_loss(kernels, size):
-    x, y = torch.rand(size, requires_grad=True), torch.rand(size)
+def test_ssim_and_derain_loss(kernels, size, last):
+    x, y = laid(last, torch.rand(size), torch.rand(size))
+    x.requires_grad_()
     images, elements = size[0], x[0].numel()
     planes = size[0] * size[1], *size[2:]
     partials = torch.empty(call(kernels.ssim_partials, *planes), dtype=torch.float64)
     squares, moments = torch.empty_like(partials), torch.empty(4 * planes[0] * (size[2] - 10) * (size[3] - 10))
-    value, v_ssim = torch.empty(()), torch.empty(size)
-    call(kernels.ssim, x.detach(), y, value, v_ssim, None, moments, partials, squares, *planes)
+    value, v_ssim = torch.empty(()), torch.empty_like(y)
+    call(kernels.ssim, x.detach(), y, value, v_ssim, None, moments, partials, squares, *planes, size[1] * last)
     expected = ssim(x, y)
     torch.testing.assert_close(value, expected.detach(), rtol=0, atol=1e-6)
     torch.testing.assert_close(v_ssim, torch.autograd.grad(expected, x)[0], rtol=1e-4, atol=1e-8)
 
-    values, mse, v_x = torch.stack([value, value]), torch.empty(images, dtype=torch.float64), torch.empty(size)
+    values, mse, v_x = torch.stack([value, value]), torch.empty(images, dtype=torch.float64), torch.empty_like(y)
     call(kernels.derain_forward, squares, len(squares) // images, values, mse, images, elements)
     losses = derain_loss(x, y)
     torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from tiny import darkness, same_bits
 from torch import nn
@@ -89,3 +90,15 @@ def test_everything_that_shows_or_saves_the_derainer_takes_the_average(config, t
         parameter.data.fill_(float("nan"))
     assert same_bits(whole, left("without the network in training"))
     assert same_bits(whole[-1], dict(trainer.average.module.state_dict()))
+
+
+def test_its_kernel_averages_as_pytorch_does():
+    kernel = pytest.importorskip("rgsud_fast.kernels.triton.moving_average")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    averages, present = ([torch.randn(shape, device=device) for shape in ((3, 5), (5000,), ())] for _ in range(2))
+    share = torch.tensor(0.25, device=device)
+    wanted = [average + share * (now - average) for average, now in zip(averages, present, strict=True)]
+    averaging = kernel.Averaging(averages, present)
+    averaging(share)
+    for average, value in zip(averages, wanted, strict=True):
+        torch.testing.assert_close(average, value, rtol=1e-6, atol=1e-6)

@@ -8,7 +8,7 @@ import torch
 
 from rgsud_fast.data import RainStyle, load_demo, render_rain, to_batch
 from rgsud_fast.iqa.metrics import fixed_filter, psnr
-from rgsud_fast.rewards.first import _exchanges, _row_median, first_reward, oriented_layer
+from rgsud_fast.rewards.first import KINDS, _exchanges, _row_median, fill, first_reward, oriented_layer
 
 
 def smooth(height=96, width=128):
@@ -69,3 +69,41 @@ def test_the_network_of_exchanges_is_the_median(reach, stride):
     windows = mirrored.unfold(1, 2 * border + 1, 1)[..., ::stride]
     assert torch.equal(_row_median(image, reach, stride), windows.median(-1).values)
     assert len(_exchanges(9)) < 28
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_comes_nearer_to_the_truth_and_brightens_nothing(kind):
+    style = RainStyle(12, length=40, width=2.4, density=0.04, brightness=0.35, layers=1)
+    clean = smooth()
+    rainy, truth = to_batch(render_rain(clean, style, seed=3)), to_batch(clean)
+    first = first_reward(rainy, kind)
+    assert first.shape == rainy.shape and bool((first <= rainy).all())
+    assert psnr(first, truth) > psnr(rainy, truth) + 3
+    with pytest.raises(ValueError, match="kind must be one of oriented, fills, filter, got 'none'"):
+        first_reward(rainy, "none")
+
+
+def test_fills_are_the_medians_of_what_is_open_around():
+    rng = torch.Generator().manual_seed(1)
+    rainy = torch.rand(2, 3, 13, 17, generator=rng)
+    mask = torch.rand(2, 1, 13, 17, generator=rng) < 0.3
+    mask[0, :, :9, :9] = True  # around its corner nothing is open
+    otherwise = torch.rand(2, 3, 13, 17, generator=rng)
+    filled = fill(rainy, mask, otherwise)
+    assert torch.equal(filled[~mask.expand_as(filled)], rainy[~mask.expand_as(filled)])
+    for n, _, top, left in mask.nonzero().tolist():
+        rows, columns = slice(max(top - 4, 0), top + 5), slice(max(left - 4, 0), left + 5)
+        around = rainy[n, :, rows, columns][:, ~mask[n, 0, rows, columns]]
+        wanted = around.median(1).values if around.numel() else otherwise[n, :, top, left]
+        assert torch.equal(filled[n, :, top, left], torch.minimum(wanted, rainy[n, :, top, left]))
+    assert not torch.equal(filled[0, :, 0, 0], rainy[0, :, 0, 0]), "it has what it is given for that"
+
+
+def test_many_random_fills_tend_to_the_fill():
+    rng = torch.Generator().manual_seed(1)
+    rainy = torch.rand(1, 3, 9, 9, generator=rng)
+    mask = torch.zeros(1, 1, 9, 9, dtype=torch.bool)
+    mask[..., 3:6, 4] = True
+    choices = rainy[0, :, ~mask[0, 0]][:, torch.randint(78, (20_001,), generator=rng)]
+    wanted = torch.minimum(choices.median(1).values, rainy[0, :, 4, 4])
+    torch.testing.assert_close(fill(rainy, mask, rainy)[0, :, 4, 4], wanted, rtol=0, atol=0.02)

@@ -222,17 +222,37 @@ def test_a_candidate_keeps_away_what_the_first_reward_does_where_the_derainer_se
     assert (rainy - timid).mean() > (rainy - plain).mean()
 
 
-def test_a_first_reward_goes_through_the_guards_and_the_score():
+@pytest.mark.parametrize("first", ["filter", "oriented", "fills"])
+def test_a_first_reward_goes_through_the_guards_and_the_score(first):
     rainy, _ = streaks()
     scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), (), ())
-    pool = RewardPool([(64, 80)] * 2)
-    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, RewardConfig())] == "entered"
-    assert torch.equal(pool.best(0)[0].permute(2, 0, 1), quantise(first_reward(rainy)[0]))
+    pool, reward = RewardPool([(64, 80)] * 2), RewardConfig(first=first)
+    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, reward)] == "entered"
+    assert torch.equal(pool.best(0)[0].permute(2, 0, 1), quantise(first_reward(rainy, first)[0]))
     still = torch.full_like(rainy, 0.4) + 0.1 * torch.rand(1, 3, 1, 1)
     still[..., :32, :] += 0.2
-    assert OUTCOMES[offer_first(still, 1, scorer, pool, RewardConfig())] == "nothing removed"
-    assert OUTCOMES[offer_first(rainy, 1, scorer, pool, RewardConfig(fidelity=1e-6))] == "another picture"
+    assert OUTCOMES[offer_first(still, 1, scorer, pool, reward)] == "nothing removed"
+    assert OUTCOMES[offer_first(rainy, 1, scorer, pool, RewardConfig(first=first, fidelity=1e-6))] == "another picture"
     assert pool.filled.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("first", ["filter", "oriented", "fills"])
+@pytest.mark.parametrize("stored, outcome", [(-1.0, "entered"), (9.0, "no better")])
+def test_a_first_reward_never_lowers_a_stored_score(first, stored, outcome):
+    rainy, _ = streaks()
+    scorer = make_scorer(lambda images: images.mean(dim=(1, 2, 3)), (), ())
+    pool = RewardPool([(64, 80)], keep=2)
+    pool.update([0, 0], torch.cat([rainy, rainy]), torch.full((2,), stored))
+    before = pool.scores.sort(1).values.clone()
+    assert OUTCOMES[offer_first(rainy, 0, scorer, pool, RewardConfig(first=first))] == outcome
+    assert bool((pool.scores.sort(1).values >= before).all()) and float(pool.scores.max()) >= stored
+
+
+@pytest.mark.parametrize("first, keeps", [("none", False), ("filter", False), ("oriented", True), ("fills", True)])
+def test_first_rewards_inside_an_oriented_mask_keep_later_candidates_from_fading(first, keeps):
+    rainy, rain = streaks()
+    idle, _ = candidate(Fixed(0 * rain).eval(), rainy, RewardConfig(first=first))
+    assert bool((idle < rainy - 1e-3).any()) == keeps
 
 
 @pytest.mark.parametrize("newest", [False, True])

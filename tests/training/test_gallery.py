@@ -16,7 +16,7 @@ from PIL import Image
 from tiny import PASTED, darkness
 
 from rgsud_fast.config import load_config, merge
-from rgsud_fast.data import Pair
+from rgsud_fast.data import Domains, Pair
 from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.methods import rgsud
 from rgsud_fast.networks import NAFNet, RainGenerator, UNet
@@ -178,9 +178,8 @@ def test_a_run_is_shown_with_rewards_scores_and_curves(tmp_path, validated, monk
         pool=pool,
         ranks=Ranks(torch.device("cpu")),
         method=rgsud,
-        domains=types.SimpleNamespace(
-            rainy=rainy, clean=clean, val=[Pair("pair.png", rainy[0], clean[0])] if validated else None
-        ),
+        recycles=True,
+        domains=Domains(rainy, clean, [Pair("pair.png", rainy[0], clean[0])] if validated else None),
     )
     folder = RunFolder(tmp_path / "small-7")
     folder.path.mkdir()

@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import PASTED, darkness, same_bits, train_and_interrupt
+from tiny import PASTED, darkness, run_of, same_bits, train_and_interrupt
 
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.errors import UserError
@@ -103,11 +103,27 @@ def test_first_rewards_are_given_once(config, tmp_path, monkeypatch):
     assert log.read_text().count('"event": "first"') == 1
 
 
+@pytest.mark.parametrize("method", ["rgsud", "cyclegan"])
+def test_with_first_rewards_a_run_may_be_wholly_in_stage_2(config, method):
+    fields = {"stage1_iterations": 0, "reward": {"first": "filter", "fidelity": 9.0}}
+    result = train(run_of(config, method, **fields), scorer=darkness, quiet=True)
+    rows = [json.loads(line) for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines = [row for row in rows if row["event"] == "train"]
+    assert rows[0]["event"] == "first" and rows[0]["seeded"] == 3
+    assert lines and all(row["stage"] == 2 and row["reward"] > 0 for row in lines)
+
+
 def test_the_learning_rate_rises_where_there_is_a_warm_up():
     config = Config(stage1_iterations=100, stage2_iterations=50, optim={"hold": 1.0, "warmup": 20})
     assert learning_rate(config, 0) == pytest.approx(2e-4 / 20)
     assert learning_rate(config, 9) == pytest.approx(1e-4)
     assert {learning_rate(config, step) for step in (19, 50, 99)} == {2e-4}
+    assert learning_rate(config, 100) == 1e-4
+
+
+def test_the_learning_rate_halves_where_it_is_asked_to():
+    config = Config(stage1_iterations=100, stage2_iterations=50, optim={"halve_every": 30, "stage2_hold": 1.0})
+    assert [learning_rate(config, step) for step in (0, 29, 30, 60, 99)] == [2e-4, 2e-4, 1e-4, 5e-5, 2.5e-5]
     assert learning_rate(config, 100) == 1e-4
 
 

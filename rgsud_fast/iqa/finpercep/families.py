@@ -42,7 +42,7 @@ def leftover(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
     return clean + rng.uniform(0.1, 0.6) * (rainy - clean)
 
 
-def overdone(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
+def excess(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
     """More is taken away than was added: dark streaks."""
     return clean - rng.uniform(0.15, 0.6) * (rainy - clean)
 
@@ -51,6 +51,31 @@ def ghost(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
     """Rain is taken away beside where it is."""
     shift = tuple(int(step) for step in rng.integers(-6, 7, 2))
     return rainy - rng.uniform(0.6, 1.0) * np.roll(rainy - clean, shift, (0, 1))
+
+
+def uneven(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
+    """Rain is left over here and taken away twice there, as a derainer does that has learned a part."""
+    share = _patches(clean, rng) * rng.uniform(0.15, 0.4) + rng.uniform(-0.2, 0.4)
+    return clean + share * (rainy - clean)
+
+
+def out_of_focus(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
+    """Rain is taken away too softly: its middle is left, and its sides are dark."""
+    return rainy - rng.uniform(0.6, 1.1) * _blur(rainy - clean, rng.uniform(0.7, 2.5))
+
+
+def threshold(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
+    """The faint rain is left, or the bright middle of it."""
+    light, level = rainy - clean, rng.uniform(0.02, 0.12)
+    return clean + (np.minimum(light, level) if rng.random() < 0.5 else np.maximum(light - level, 0))
+
+
+def take_texture(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
+    """Thin bright texture is taken for rain and goes with it."""
+    base = _partly(clean, rainy, rng)
+    across = 2 * int(rng.integers(1, 4)) + 1
+    thin = base - ndimage.grey_opening(base, (1, across, 1) if rng.random() < 0.7 else (across, across, 1))
+    return base - rng.uniform(0.3, 1.0) * thin.min(2, keepdims=True)
 
 
 def soft_under_rain(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
@@ -77,7 +102,7 @@ def grid(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
     return _partly(clean, rainy, rng) + amplitude * (made[..., None] - made.mean())
 
 
-def sharpened(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
+def sharpen(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
     """Sharpened too much."""
     base = _partly(clean, rainy, rng)
     return base + rng.uniform(1.0, 2.0) * (base - _blur(base, 1.0))
@@ -115,8 +140,9 @@ def tiles(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
 FAMILIES: dict[str, Family] = {
     family.__name__: family
     for family in (
-        *(rainy_itself, row_median, median, smooth, leftover, overdone, ghost, soft_under_rain, colour),
-        *(grid, sharpened, jpeg, tint, tiles),
+        *(rainy_itself, row_median, median, smooth, leftover, excess, ghost, soft_under_rain, colour),
+        *(uneven, out_of_focus, threshold, take_texture),
+        *(grid, sharpen, jpeg, tint, tiles),
     )
 }
 
@@ -124,6 +150,12 @@ FAMILIES: dict[str, Family] = {
 def _partly(clean: np.ndarray, rainy: np.ndarray, rng: Rng) -> np.ndarray:
     """The clean crop, or in half of the cases with some rain left: faults of other kinds do not come alone."""
     return clean + max(rng.uniform(-0.3, 0.3), 0.0) * (rainy - clean)
+
+
+def _patches(clean: np.ndarray, rng: Rng) -> np.ndarray:
+    """Smooth noise of unit variance, [H, W, 1]."""
+    noise = _blur(rng.standard_normal((*clean.shape[:2], 1)), clean.shape[0] / rng.uniform(8, 24))
+    return noise / (noise.std() + 1e-6)
 
 
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:

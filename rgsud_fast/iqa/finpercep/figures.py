@@ -15,7 +15,7 @@ from .generated import Batch, Material, draw_batch
 from .scorer import FinpercepScorer
 
 SPOILED = 0.15  # of the truth, above which a pixel counts as spoiled
-SAMPLES = 32
+SAMPLES = 96
 BLOCK = 64  # side of a faulty block, in pixels
 
 
@@ -24,7 +24,7 @@ class Figures(NamedTuple):
 
     auc_swapped: float  # of the map against the truth, swapped regions
     auc_whole: float  # the same on whole weak results: far less means that the seams of a swap were learned
-    clean_over_swapped: float  # share of samples whose scores are in this order
+    clean_over_swapped: float  # share of samples whose S are in this order
     swapped_over_weak: float
     mean_clean: float  # mean of the map; of nearly clean images it should be small
     mean_weak: float
@@ -54,44 +54,42 @@ def figures_of(scorer: FinpercepScorer, material: Material, seed: int = 1, sampl
 
 
 def scores_and_maps(scorer: FinpercepScorer, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Scores [N] and maps [N, 1, H, W] of images of a batch, on the CPU."""
+    """S [N] and maps [N, 1, H, W] of images of a batch, on the CPU; the penalties know nothing of the order asked."""
     device = scorer.reference.device
-    scores, spoiled = scorer.score_and_map(images.to(device), batch.rainy.to(device))
+    scores, spoiled = scorer.parts(images.to(device), batch.rainy.to(device))
     return scores.cpu(), spoiled.cpu()
 
 
-def blurred(block: Tensor) -> Tensor:
+def blur(block: Tensor) -> Tensor:
     """Softened."""
     return F.avg_pool2d(F.pad(block, (2, 2, 2, 2), mode="replicate"), 5, 1)
 
 
-def gridded(block: Tensor) -> Tensor:
+def grid(block: Tensor) -> Tensor:
     """A grid of 5 % with a period of 4."""
     rows, columns = (torch.arange(side) % 4 < 2 for side in block.shape[2:])
     return block + 0.05 * ((rows[:, None] ^ columns).float() - 0.5).to(block)
 
 
-def ghosted(block: Tensor) -> Tensor:
+def ghost(block: Tensor) -> Tensor:
     """A faint copy of its own edges beside them."""
-    return block + 0.3 * (block.roll((4, 4), (2, 3)) - blurred(block).roll((4, 4), (2, 3)))
+    return block + 0.3 * (block.roll((4, 4), (2, 3)) - blur(block).roll((4, 4), (2, 3)))
 
 
-def sharpened(block: Tensor) -> Tensor:
+def sharpen(block: Tensor) -> Tensor:
     """Sharpened twice."""
-    return block + 1.5 * (block - blurred(block))
+    return block + 1.5 * (block - blur(block))
 
 
-def tinted(block: Tensor) -> Tensor:
+def tint(block: Tensor) -> Tensor:
     """A tint of 6 %."""
     return block + block.new_tensor([0.06, 0.0, -0.06])[:, None, None]
 
 
-HACKS: dict[str, Callable[[Tensor], Tensor]] = {
-    hack.__name__: hack for hack in (blurred, gridded, ghosted, sharpened, tinted)
-}
+HACKS: dict[str, Callable[[Tensor], Tensor]] = {hack.__name__: hack for hack in (blur, grid, ghost, sharpen, tint)}
 
 
-def found(
+def detection_rate(
     scorer: Callable[[Tensor, Tensor], Tensor],
     derained: list[Tensor],
     rainy: list[Tensor],

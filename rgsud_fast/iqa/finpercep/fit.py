@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...system.watch import Watch, nobody
@@ -19,7 +19,9 @@ from .scorer import FinpercepScorer
 
 SHARES = (0.3, 0.3, 0.4)  # of the iterations, by stage
 WARM_UP, FIRST, LAST = 0.3, 1 / 25, 1e-4  # of the learning rate's one cycle per stage: share, and shares of the peak
+PEAKS = (1.0, 0.5, 0.5)  # of the recipe's learning rate, by stage: the whole of it undoes what is learned already
 WEIGHT_DECAY = 0.01
+LARGEST = 1.0  # norm of the gradient: single batches of strong faults have ten times as much
 
 
 class Recipe(NamedTuple):
@@ -84,6 +86,11 @@ class Fit:
         return len(self.done) + 1
 
     @property
+    def between(self) -> bool:
+        """Whether the last iteration ended a stage, so that the next one has learned nothing yet."""
+        return bool(self.done) and (self.ended or self.step == self._span(self.stage)[0])
+
+    @property
     def ended(self) -> bool:
         """Whether all stages have."""
         return self.step >= self.iterations
@@ -101,12 +108,14 @@ class Fit:
         """One iteration on a batch of samples."""
         batch = Batch(*(part.to(self.device) for part in batch))
         first, last = self._span(self.stage)
+        peak = PEAKS[self.stage - 1] * self.recipe.peak
         for group in self.optimiser.param_groups:
-            group["lr"] = group["share"] * one_cycle(self.step - first, last - first, self.recipe.peak)
+            group["lr"] = group["share"] * one_cycle(self.step - first, last - first, peak)
         with torch.enable_grad():
             terms = terms_of(self.network, batch, self.scorer.anchors(batch.clean), self.stage, self.map_loss)
             self.optimiser.zero_grad(set_to_none=True)
             terms.loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST)
         self.optimiser.step()
         self.step += 1
         if self.step == last:
@@ -186,7 +195,7 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
 
 
-def held_apart(count: int) -> tuple[list[int], list[int]]:
+def hold_apart(count: int) -> tuple[list[int], list[int]]:
     """Places of images to fit with and, every tenth, at least one, to measure with."""
     measured = list(range(min(4, count - 1), count, 10))
     return [i for i in range(count) if i not in measured], measured

@@ -22,6 +22,7 @@ from .masks import draw_mask
 
 OWN = 1 / 3  # share of a run's own results, where there are any
 PAINTED = 1 / 2  # share of rain that a run's generator painted, where there is any
+TWO = 1 / 4  # share of weak results with the faults of two families
 PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: never per image, or faint faults look whole
 SOFT, WINDOW = 0.7, 1.5  # sigmas of the two parts, in pixels
 C2 = 0.03**2  # of SSIM
@@ -89,8 +90,11 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
         clean, rainy, weak = crop(material.own[int(rng.integers(len(material.own)))], side, rng)
     else:
         clean, rainy = _pair(material, side, rng)
-        family = FAMILIES[material.families[int(rng.integers(len(material.families)))]]
-        weak = np.clip(family(clean, rainy, rng), 0, 1).astype(np.float32)
+        weak = clean
+        for _ in range(1 + (rng.random() < TWO)):  # what several of them change is added up
+            family = FAMILIES[material.families[int(rng.integers(len(material.families)))]]
+            weak = weak + (np.clip(family(clean, rainy, rng), 0, 1) - clean)
+        weak = np.clip(weak, 0, 1).astype(np.float32)
     mask = draw_mask(clean, rainy, rng)
     swapped = (mask * weak + (1 - mask) * clean).astype(np.float32)
     return Sample(clean, rainy, weak, swapped, int(rng.integers(2**62)), bool(rng.random() >= UNKNOWN))

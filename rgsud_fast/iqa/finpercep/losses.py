@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,7 +14,9 @@ from .network import ScoreNet
 MapLoss: TypeAlias = Literal["bce", "l1"]
 
 MAP, RANK, ALIGN = 1.0, 2.0, 0.5  # weights
-SPOILED, WEIGHT = 0.05, 5.0  # where the truth is above it, a pixel weighs so much: most are not spoiled
+SPOILED, WEIGHT = 0.05, 2.0  # where the truth is above it, a pixel weighs so much; with more, clean images look spoiled
+STEP, LEAST, MOST = 4.0, 0.02, 0.6  # score per error, and bounds of a step; heavy rain has an error of 0.1
+OVER = 0.5  # price of a step that is too large, where one that is too small costs 1
 
 
 class Terms(NamedTuple):
@@ -52,12 +55,12 @@ def terms_of(network: ScoreNet, batch: Batch, anchors: Tensor, stage: int, map_l
         truths.append(truth)
     scores = [logit.sigmoid() for logit in logits]
     of_maps = [map_term(spoiled, truth, map_loss) for spoiled, truth in zip(maps, truths, strict=True)]
-    means = [truth.mean((1, 2, 3)) for truth in truths]
-    return Terms((of_maps[0] + of_maps[1] + of_maps[2]) / 3, rank_term(scores, means), align_term(scores[0], anchors))
+    errors = [(image - batch.clean).square().mean((1, 2, 3)).sqrt() for image, _ in images]
+    return Terms((of_maps[0] + of_maps[1] + of_maps[2]) / 3, rank_term(scores, errors), align_term(scores[0], anchors))
 
 
 def map_term(spoiled: Tensor, truth: Tensor, kind: MapLoss) -> Tensor:
-    """Sum of w * BCE / sum of w, with w = 5 where the truth is above 0.05 and else 1; or the plain L1.
+    """Sum of w * BCE / sum of w, with w = 2 where the truth is above 0.05 and else 1; or the plain L1.
 
     Args:
         spoiled: logits, [N, 1, H, W].
@@ -70,19 +73,23 @@ def map_term(spoiled: Tensor, truth: Tensor, kind: MapLoss) -> Tensor:
     return (weights * F.binary_cross_entropy_with_logits(spoiled, truth, reduction="none")).sum() / weights.sum()
 
 
-def rank_term(scores: list[Tensor], spoiled: list[Tensor]) -> Tensor:
-    """Hinges: the clean image above the swapped, the swapped above the weak, by margins that grow with the fault.
+def rank_term(scores: list[Tensor], errors: list[Tensor]) -> Tensor:
+    """Score differences: as the errors differ, too small a step costing twice as much as one too large.
 
-    Fixed margins would ask for the same step for a fault on 2 % and on 60 % of the image.
+    Asked is 4 (e_swapped - e_clean) from the clean image down to the swapped, 0.02 at least, and 4 (e_weak - e_swapped)
+    from there to the weak, each at most 0.6. Fixed margins would ask for the same step for a fault on 2 % and on 60 %
+    of the image; without a price of steps that are too large, versions of one scene are not ranked by their PSNR.
 
     Args:
         scores: of the clean, the swapped and the weak images, [N] in (0, 1) each.
-        spoiled: the means of their maps' truths, [N] each.
+        errors: the roots of their mean squared errors, [N] each.
     """
-    clean, swapped, weak = scores
-    above = (2 * spoiled[1]).clamp(0.02, 0.3)
-    between = (2 * (spoiled[2] - spoiled[1])).clamp(0, 0.3)
-    return (F.relu(above - (clean - swapped)) + F.relu(between - (swapped - weak))).mean()
+    total = scores[0].new_zeros(())
+    for upper, least in ((0, LEAST), (1, 0.0)):
+        asked = (STEP * (errors[upper + 1] - errors[upper])).clamp(least, MOST)
+        missing = asked - (scores[upper] - scores[upper + 1])
+        total = total + torch.maximum(missing, -OVER * missing).mean()
+    return total
 
 
 def align_term(scores: Tensor, anchors: Tensor) -> Tensor:

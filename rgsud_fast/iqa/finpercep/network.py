@@ -55,8 +55,8 @@ class FinPercepNet(ScoreNet):
 
     The encoder halves four times; the decoder of stage k goes back k times, and its map has stride 8, 4 or 2. Score
     and map hang together: S = MLP(mean over pixels of f * g(M)) with f the deepest features (after FinPercep-RM, CVPR
-    2026). The first filters sum to zero in each channel, so brightness, which tells scenes apart and not quality, never
-    enters.
+    2026). The first filters sum to zero in each channel of the image, so its brightness, which tells scenes apart and
+    not quality, never enters; that of the layer does, which shows tints and veils.
 
     Args:
         widths: channels after each of the four halvings.
@@ -106,8 +106,9 @@ def blank(widths: Sequence[int], head: int, gate: Gate = "kept") -> FinPercepNet
 
 
 def zero_sum(first: nn.Conv2d, images: Tensor, layer: Tensor) -> Tensor:
-    """The first convolution of image and layer, by filters that are made zero-sum in each channel."""
-    filters = first.weight - first.weight.mean((2, 3), keepdim=True)
+    """The first convolution, by filters that are made zero-sum in the image's channels; the layer is seen whole."""
+    of_image, of_layer = first.weight.split(3, 1)
+    filters = torch.cat([of_image - of_image.mean((2, 3), keepdim=True), of_layer], 1)
     both = F.pad(torch.cat([images, layer], 1), (2, 2, 2, 2), mode="replicate")  # zeros would show brightness
     return F.leaky_relu(F.conv2d(both, 4 * filters, first.bias, 2), SLOPE)  # x 4: about unit variance
 

@@ -21,15 +21,16 @@ from .network import ScoreNet
 
 VERSION = 1
 WEIGHTS = ((1.0, 0.0), (0.85, 0.15), (0.65, 0.35), (0.5, 0.5))  # of score and map, by stage; stage 0 is the base score
-PENALTY = 0.05  # of the plausibility's weights: scores span 1 here, logits 20
+SPAN = 0.05  # of the scores here, 1, over that of logits, 20
+PENALTY = 0.01  # of the plausibility's weights: with SPAN it ranks results worse than S and M alone (docs/finpercep.md)
 LARGEST, WINDOW = 1024**2, 512  # pixels of an image that is done whole, and the side of the windows of larger ones
 OVERLAP = 32
-ANCHORS = (0.05, 0.95)  # to which the base score's ranks are clipped
+ANCHORS = (0.5, 0.95)  # of the lowest and the highest rank of the base score: below them there is room for faults
 TOP = 0.01  # share of the most spoiled pixels that the reward's gradient acts on
 
 
 class FinpercepScorer:
-    """R_k = l1 S + l2 (1 - P(M)) - 0.05 penalty(rainy - image), with the score S and the map M of stage k's network.
+    """R_k = l1 S + l2 (1 - P(M)) - 0.01 penalty(rainy - image), with the score S and the map M of stage k's network.
 
     P is the mean of the highest share `map_top` of the map's pixels. Stage 0 is the base score, which knows no map. A
     score of one stage says nothing beside a score of another.
@@ -64,7 +65,8 @@ class FinpercepScorer:
 
     def take(self, networks: Sequence[ScoreNet]) -> None:
         """Take over fitted networks; the last stage scores from now on."""
-        self.networks = [network.eval().requires_grad_(False) for network in networks]
+        nhwc = torch.channels_last  # a third off the time of an image on a CPU
+        self.networks = [network.eval().requires_grad_(False).to(memory_format=nhwc) for network in networks]
         self.stage = len(self.networks)
 
     def remember(self, digests: Sequence[str]) -> None:
@@ -83,7 +85,7 @@ class FinpercepScorer:
     @property
     def unit(self) -> float:
         """What is as much here as 1 is of the base score's logits: `reward.decay` is taken times this."""
-        return PENALTY if self.maps else 1.0
+        return SPAN if self.maps else 1.0
 
     def score(self, images: Tensor, rainy: Tensor | None = None, layer: RemovedLayer | None = None) -> Tensor:
         """Score each image by itself; see `Scorer.score`.
@@ -95,23 +97,26 @@ class FinpercepScorer:
         check_images(images, rainy)
         if not self.maps:
             return self.base.score(images, rainy, layer)
-        return self._weigh(*self._look(images, rainy), images, rainy, layer)
+        return self._weigh(*self.parts(images, rainy), images, rainy, layer)
 
     def map(self, images: Tensor, rainy: Tensor | None = None) -> Tensor:
         """Where each image is spoiled, [N, 1, H, W] in [0, 1]; 0 everywhere in stage 0."""
         check_images(images, rainy)
-        return self._look(images, rainy)[1] if self.maps else torch.zeros_like(images[:, :1])
+        return self.parts(images, rainy)[1] if self.maps else torch.zeros_like(images[:, :1])
 
-    def score_and_map(self, images: Tensor, rainy: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def score_and_map(
+        self, images: Tensor, rainy: Tensor | None = None, layer: RemovedLayer | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`score` and `map` for the time of one of them."""
         check_images(images, rainy)
         if not self.maps:
-            return self.score(images, rainy), torch.zeros_like(images[:, :1])
-        scores, spoiled = self._look(images, rainy)
-        return self._weigh(scores, spoiled, images, rainy, None), spoiled
+            return self.score(images, rainy, layer), torch.zeros_like(images[:, :1])
+        scores, spoiled = self.parts(images, rainy)
+        return self._weigh(scores, spoiled, images, rainy, layer), spoiled
 
     def reward(self, images: Tensor, rainy: Tensor) -> Tensor:
-        """l1 S + l2 (1 - P(M)) of crops with P over the most spoiled 1 %, [N]; with the gradient to `images`.
+        """l1 S + l2 (1 - P(M)) - 0.05 penalty of crops with P over the most spoiled 1 %, [N]; with the gradient to
+        `images`. The penalty weighs more than in `score`: a gradient finds what no candidate shows.
 
         Raises:
             ValueError: in stage 0, whose score is no reward of this scale.
@@ -120,11 +125,13 @@ class FinpercepScorer:
             raise ValueError("stage 0 has no reward to follow: it has no network")
         logits, spoiled = self.networks[self.stage - 1](images.float(), (rainy - images).float(), self.stage)
         of_score, of_map = WEIGHTS[self.stage]
-        return of_score * logits.sigmoid() + of_map * (1 - _highest(spoiled.sigmoid(), TOP))
+        result = of_score * logits.sigmoid() + of_map * (1 - _highest(spoiled.sigmoid(), TOP))
+        return result - SPAN * self.plausibility.differentiable(rainy, images)
 
     def anchors(self, images: Tensor) -> Tensor:
-        """Where the base score of images [N, 3, H, W] lies among the user's photographs, [N] in 0.05 ... 0.95."""
-        return rank(self.base.score(images), self.reference.to(images.device)).clamp(*ANCHORS)
+        """Where the base score of images [N, 3, H, W] lies among the user's photographs, [N] in 0.5 ... 0.95."""
+        low, high = ANCHORS
+        return low + (high - low) * rank(self.base.score(images), self.reference.to(images.device)).clamp(0, 1)
 
     def state(self) -> dict[str, Tensor]:
         """The base score, what it is ranked among, and the networks of all stages, on the CPU."""
@@ -133,7 +140,7 @@ class FinpercepScorer:
         state |= {"reference": self.reference.cpu(), "images": self.images.cpu()}
         state["options"] = torch.tensor([VERSION, self.stage, self.side, literal])
         for stage, network in enumerate(self.networks, 1):
-            state |= {f"{stage}.{name}": value.detach().cpu().clone() for name, value in network.state_dict().items()}
+            state |= {f"{stage}.{name}": _copy(value) for name, value in network.state_dict().items()}
         return state
 
     @classmethod
@@ -166,8 +173,11 @@ class FinpercepScorer:
         return result - PENALTY * penalty
 
     @torch.no_grad()
-    def _look(self, images: Tensor, rainy: Tensor | None) -> tuple[Tensor, Tensor]:
-        """S and M, one image after another: no score may depend on its neighbours. [N], [N, 1, H, W]."""
+    def parts(self, images: Tensor, rainy: Tensor | None) -> tuple[Tensor, Tensor]:
+        """S and M, of which `score` is made, in a stage that has a network: [N], [N, 1, H, W].
+
+        One image after another: no score may depend on its neighbours.
+        """
         layers = torch.zeros_like(images) if rainy is None else rainy - images
         found = [self._one(torch.cat(both, 1).float()) for both in zip(images.split(1), layers.split(1), strict=True)]
         return torch.cat([score for score, _ in found]), torch.cat([spoiled for _, spoiled in found])
@@ -187,6 +197,7 @@ class FinpercepScorer:
         return torch.cat([self._network(window)[0] for window in windows]).mean(0, keepdim=True), spoiled
 
     def _network(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        both = both.contiguous(memory_format=torch.channels_last)
         logit, spoiled = self.networks[self.stage - 1](both[:, :3], both[:, 3:], self.stage)
         whole = F.interpolate(spoiled, size=both.shape[2:], mode="bilinear", align_corners=False)
         return logit.sigmoid(), whole.sigmoid()
@@ -205,6 +216,11 @@ def base_scorer(
     """
     base = fit_domain_scorer(rainy, clean, seed, device=device, watch=watch)
     return FinpercepScorer(base, fit_ensemble([base], (rainy, clean), device).references[0])
+
+
+def _copy(value: Tensor) -> Tensor:
+    """A tensor of one's own on the CPU, laid out as files hold it."""
+    return value.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _highest(spoiled: Tensor, share: float) -> Tensor:

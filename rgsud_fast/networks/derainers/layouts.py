@@ -17,10 +17,11 @@ from ...errors import UserError, reason
 from ...system.names import utf8_name
 from ...system.torch_files import load_tensors
 from .drsformer import DRSformer
+from .moe import MoENet
 from .nafnet import NAFNet
 from .nerd_rain import NeRDRain, fold_inr, unfold_inr
 from .restormer import Restormer
-from .sizes import drsformer_sizes, nafnet_sizes, nerd_rain_sizes, restormer_sizes
+from .sizes import drsformer_sizes, moe_sizes, nafnet_sizes, nerd_rain_sizes, restormer_sizes
 from .transformer import pad_by_reflection
 
 Tensors: TypeAlias = dict[str, Tensor]
@@ -214,7 +215,12 @@ def _same(tensors: Tensors) -> Tensors:
     return tensors
 
 
+def _is_moe(tensors: Mapping[str, Any]) -> bool:
+    return "encoder_experts.0.bias" in tensors and "routing" in tensors
+
+
 LAYOUTS = (  # whose tensors they are says the first that owns them
+    Layout(MoENet, "params", _is_moe, moe_sizes, _same, _same),
     Layout(NAFNet, "params", _is_nafnet, nafnet_sizes, _from_nafnet, to_nafnet),
     Layout(NeRDRain, "state_dict", _is_nerd_rain, nerd_rain_sizes, fold_inr, unfold_inr),
     Layout(DRSformer, "params", _is_drsformer, drsformer_sizes, _same, _same),

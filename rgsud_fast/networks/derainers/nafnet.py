@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import UserError
 from ...ops import NafWeights, nafblock, pixel_shuffle_skip
 from ...ops.nafblock import compose
-from .._common import Blocks, Conv, check_image, cut, pad_to_multiple
-
-PER_CROP = 1.5  # side of the windows of local statistics by that of the training crops: NAFNet's in its authors' code
+from .._common import Blocks, Conv, Down, check_image, cut, pad_to_multiple
+from ..windows import Windowed, local_mean
 
 
 class NAFNet(nn.Module):
@@ -39,18 +35,23 @@ class NAFNet(nn.Module):
         decoder: Sequence[int] = (2, 2, 2, 2),
     ) -> None:
         super().__init__()
-        self.sizes: dict[str, int | list[int]] = {"width": width, "encoder": list(encoder)}
+        self.sizes: dict[str, Any] = {"width": width, "encoder": list(encoder)}
         self.sizes |= {"middle": middle, "decoder": list(decoder)}
         widths = [width << level for level in range(len(encoder) + 1)]
         self.first = Conv(3, width, 3)
-        self.encoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths, encoder, strict=False))
-        self.downs = nn.ModuleList(nn.Conv2d(c, 2 * c, 2, stride=2) for c in widths[:-1])
-        self.middle = _blocks(widths[-1], middle)
+        self.encoder = nn.ModuleList(
+            _blocks(c, count, level) for level, (c, count) in enumerate(zip(widths, encoder, strict=False))
+        )
+        self.downs = nn.ModuleList(Down(c, 2 * c, 2, stride=2) for c in widths[:-1])
+        self.middle = _blocks(widths[-1], middle, len(encoder))
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1, bias=False))
+            nn.Sequential(Down(2 * c, 4 * c, 1, bias=False))
             for c in widths[-2::-1]  # the shuffle adds the skip
         )
-        self.decoder = nn.ModuleList(_blocks(c, count) for c, count in zip(widths[-2::-1], decoder, strict=True))
+        self.decoder = nn.ModuleList(
+            _blocks(widths[level], count, level)
+            for level, count in zip(reversed(range(len(encoder))), decoder, strict=True)
+        )
         self.last = Conv(width, 3, 3)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -70,12 +71,12 @@ class NAFNet(nn.Module):
         return cut(self.last(x) + padded, height, width)
 
 
-class NAFBlock(nn.Module):
-    """NAFNet's nonlinear activation free block, [N, C, H, W] -> [N, C, H, W]."""
+class NAFBlock(nn.Module, Windowed):
+    """NAFNet's nonlinear activation free block, [N, C, H, W] -> [N, C, H, W]; its attention's mean may be windowed."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, level: int = 0) -> None:
         super().__init__()
-        self.window = 0  # side of the windows of its mean; 0: the whole image, as in training
+        self.level = level
         self.norm1 = LayerNorm2d(channels)
         self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
@@ -112,61 +113,5 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
 
-@contextlib.contextmanager
-def local_statistics(network: nn.Module, side: int) -> Iterator[nn.Module]:
-    """Let the means inside a derainer see windows and not the whole image, as in training they saw crops and no more.
-
-    The test-time local converter (Chu et al., "Improving Image Restoration by Revisiting Global Information
-    Aggregation", ECCV 2022), whose windows for NAFNet are PER_CROP times the training crop. The blocks are then
-    composed of several ops; a block whose features are no larger than its window takes their mean as before.
-
-    Args:
-        network: the derainer; 0 leaves any other alone.
-        side: of the windows in pixels of the image; halved with each level. 0 changes nothing.
-
-    Raises:
-        UserError: a network of another kind, in which no mean is known.
-    """
-    if not side:
-        yield network
-        return
-    if not isinstance(network, NAFNet):
-        raise UserError(f"local statistics: {type(network).__name__} is no NAFNet; leave them off")
-    levels: list[tuple[int, Any]] = [*enumerate(network.encoder), (len(network.encoder), network.middle)]
-    levels += enumerate(reversed(network.decoder))
-    try:
-        for level, blocks in levels:
-            for block in blocks:
-                block.window = max(side >> level, 1)
-        yield network
-    finally:
-        for _, blocks in levels:
-            for block in blocks:
-                block.window = 0
-
-
-def local_mean(features: Tensor, side: int) -> Tensor:
-    """Mean over the square window around each pixel, moved inside at the borders; [N, C, H, W], or [N, C, 1, 1].
-
-    Each axis is a difference of running sums, in float64: the same pixels give the same mean in a tile and in the whole
-    image to within 1e-7. Four channels at a time, so that float64 does not decide how much memory is needed.
-    """
-    if side >= max(features.shape[-2:]):
-        return F.adaptive_avg_pool2d(features, 1)
-    means = torch.empty_like(features)
-    for mean, some in zip(means.split(4, 1), features.split(4, 1), strict=True):
-        mean.copy_(_sliding(_sliding(some, side, 3), side, 2))
-    return means
-
-
-def _sliding(x: Tensor, side: int, axis: int) -> Tensor:
-    """Mean of the `side` values around each one along an axis, float64."""
-    length = x.shape[axis]
-    side = min(side, length)
-    sums = F.pad(x.cumsum(axis, dtype=torch.float64), (1, 0) if axis == 3 else (0, 0, 1, 0))
-    starts = (torch.arange(length, device=x.device) - (side - 1) // 2).clamp(0, length - side)
-    return (sums.index_select(axis, starts + side) - sums.index_select(axis, starts)) / side
-
-
-def _blocks(channels: int, count: int) -> Blocks:
-    return Blocks(*(NAFBlock(channels) for _ in range(count)))
+def _blocks(channels: int, count: int, level: int) -> Blocks:
+    return Blocks(*(NAFBlock(channels, level) for _ in range(count)))

@@ -100,15 +100,24 @@ class NeRDRain(nn.Module):
         """The last convolution, before the image is added."""
         return cast(nn.Conv2d, self.output_max)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, 3, H, W], any H and W; padded inside to a multiple of 2^(levels + 1)."""
+    def forward(self, image: Tensor, coarse: bool = False) -> Any:
+        """[N, 3, H, W] -> [N, 3, H, W], any H and W; padded inside to a multiple of 2^(levels + 1).
+
+        With `coarse` a list of this, the image at half the size, and at a quarter, rounded up.
+        """
         check_image(image)
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, 2 << self.levels)
-        return cut(self.last(self._features(padded)) + padded, height, width)
+        large, middle, small = self._features(padded)
+        made = cut(self.last(large) + padded, height, width)
+        if not coarse:
+            return made
+        half = halved(padded)
+        images = [self._run("output_mid", middle) + half, self._run("output_small", small) + halved(half)]
+        return [made, *(cut(one, -(-height // 2**level), -(-width // 2**level)) for level, one in enumerate(images, 1))]
 
-    def _features(self, image: Tensor) -> Tensor:
-        """What the last convolution gets: from coarse to fine the images, from fine to coarse the latents, and back."""
+    def _features(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the last convolutions get: from coarse to fine the images, from fine to coarse the latents, and back."""
         middle = halved(image)
         small = halved(middle)
         s = self._encode(self._run("patch_embed_small", small), "small")
@@ -126,8 +135,9 @@ class NeRDRain(nn.Module):
         s = s._replace(latent=s.latent + halved(self._run("BF3", m1.latent, m2.latent)))
         m2 = m2._replace(latent=m2.latent + halved(self._run("BF2", x2.latent, x3.latent)))
 
-        features = self._decode(m2, "mid2") + doubled(self._decode(s, "small"))
-        return self._decode(x3, "max3") + doubled(features)
+        coarsest = self._decode(s, "small")
+        coarse = self._decode(m2, "mid2") + doubled(coarsest)
+        return self._decode(x3, "max3") + doubled(coarse), coarse, coarsest
 
     def _encode(self, x: Tensor, name: str) -> Encoded:
         skips = []

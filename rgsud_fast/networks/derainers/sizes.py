@@ -22,6 +22,18 @@ def nafnet_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def moe_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The keywords of the `MoENet` whose tensors these are."""
+    active, noise, hard_encoder, hard_decoder = tensors["routing"].tolist()
+    return nafnet_sizes(tensors) | {
+        "experts": len(tensors["encoder_experts.0.bias"]),
+        "active": int(active),
+        "noise": round(noise, 6),
+        "hard_encoder": bool(hard_encoder),
+        "hard_decoder": bool(hard_decoder),
+    }
+
+
 def restormer_sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The keywords of the `Restormer` whose tensors these are."""
     norm_bias = "latent.0.norm1.body.bias" in tensors

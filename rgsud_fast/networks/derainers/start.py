@@ -10,6 +10,8 @@ from torch import nn
 from ...errors import UserError
 from ..known import DERAINERS
 from ..weights import load_network
+from .moe import MoENet
+from .nafnet import NAFNet
 from .transformer import pad_by_reflection
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def read_start(config: NetworkConfig, own: nn.Module | None = None) -> nn.Module
     """The derainer that training starts from, `config.derainer_start`.
 
     Args:
-        config: names the file, and a derainer and sizes that must be those of the file.
+        config: names the file, and a derainer and sizes that must be those of the file; moe starts from a NAFNet's too.
         own: a derainer of the user's own, for which no file can be read.
 
     Raises:
@@ -46,6 +48,8 @@ def read_start(config: NetworkConfig, own: nn.Module | None = None) -> nn.Module
             "yourself"
         )
     derainer = cast(Any, read_derainer(path))
+    if config.derainer == "moe" and type(derainer) is NAFNet:
+        return MoENet(**config.derainer_sizes).start_from(derainer)
     found = next(name for name, network in DERAINERS.items() if type(derainer) is network)
     sizes = {name: size for name, size in derainer.sizes.items() if name != "reflect"}
     if found != config.derainer:
@@ -60,8 +64,14 @@ def read_start(config: NetworkConfig, own: nn.Module | None = None) -> nn.Module
 
 
 def _flags(derainer: str, sizes: dict[str, Any]) -> str:
-    section = "derainer-" if derainer == "nafnet" else f"{derainer.replace('_', '-')}."
+    section = "derainer-" if derainer in ("nafnet", "moe") else f"{derainer.replace('_', '-')}."
     flags = {name: f"--network.{section}{name.replace('_', '-')}" for name in sizes}
+    if derainer == "moe":
+        sizes = dict(sizes)
+        for side in ("encoder", "decoder"):
+            sizes[f"hard_{side}"] = "hard" if sizes[f"hard_{side}"] else "soft"
+            flags[f"hard_{side}"] = f"--network.moe.{side}"
+        flags |= {name: f"--network.moe.{name}" for name in ("experts", "active", "noise")}
     return " ".join(_flag(flags[name], size) for name, size in sizes.items())
 
 

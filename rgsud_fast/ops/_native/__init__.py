@@ -9,13 +9,14 @@ from torch import Tensor
 
 from ... import _C
 from ...errors import UserError
+from .._layout import lies_last
 
 try:
     _C.instruction_set()
 except ValueError as wrong:  # RGSUD_INSTRUCTION_SET names none that runs here
     raise UserError(str(wrong)) from None
 
-__all__ = ["_C", "address", "dtype_name", "on_device", "planes", "stream", "threads"]
+__all__ = ["_C", "address", "channels_last", "dtype_name", "on_device", "planes", "stream", "threads"]
 
 
 def address(tensor: Tensor | None) -> int:
@@ -26,6 +27,11 @@ def address(tensor: Tensor | None) -> int:
 def dtype_name(tensor: Tensor) -> str:
     """The dtype as _C spells it."""
     return _NAMES[tensor.dtype]
+
+
+def channels_last(x: Tensor) -> int:
+    """How many channels lie last in the memory of images, for the kernels that read both layouts; 0: none."""
+    return x.shape[1] if lies_last(x) else 0
 
 
 def planes(tensor: Tensor) -> tuple[int, int, int]:

@@ -27,8 +27,9 @@ def backward(
     slope: float,
     at_x: bool = True,
     v_residual: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients at x (None unless asked for; v_residual is added to it), weight and bias."""
+    """Gradients at x (None unless asked for; v_residual is added to it), weight and bias, which is not read."""
     v_out, v_x = v_out.contiguous(), torch.empty_like(x) if at_x else None
     v_residual = None if v_residual is None else v_residual.contiguous()
     v_weight, v_bias = torch.empty_like(weight), weight.new_empty(weight.shape[0])

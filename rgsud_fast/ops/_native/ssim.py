@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import _C, address, dtype_name, on_device, planes, stream, threads
+from . import _C, address, channels_last, dtype_name, on_device, planes, stream, threads
 
 
 def forward(x: Tensor, y: Tensor, at_x: bool, at_y: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -26,12 +26,12 @@ def launch(
 ) -> Tensor | None:
     """Fill value, v_x and v_y; returns the squared errors of the tiles where asked for, [images, tiles of an image]."""
     count, height, width = planes(x)
-    moments = x.new_empty(4, count, height - 10, width - 10) if v_x is not None or v_y is not None else None
+    moments = x.new_empty(4 * count * (height - 10) * (width - 10)) if v_x is not None or v_y is not None else None
     partials = x.new_empty(_C.ssim_cuda_partials(count, height, width), dtype=torch.float64)
     squares = torch.empty_like(partials) if errors else None
     tensors = [address(tensor) for tensor in (x, y, value, v_x, v_y, moments, partials, squares)]
     with on_device(x):
-        _C.ssim_cuda(dtype_name(x), *tensors, count, height, width, stream(x))
+        _C.ssim_cuda(dtype_name(x), *tensors, count, height, width, channels_last(x), stream(x))
     return None if squares is None else squares.view(len(x), -1)
 
 

@@ -85,7 +85,7 @@ def _page(title: str, subtitle: str, body: str = "", progress: tuple[int, int] |
 def facts(title: str, values: Mapping[str, Any], text: str = "") -> str:
     """A section of names and values, such as the configuration."""
     pairs = (f"<div><dt>{escape(key)}</dt><dd>{escape(_say(value))}</dd></div>" for key, value in values.items())
-    return _section(title, text, f'<dl class="card">{"".join(pairs)}</dl>')
+    return section(title, text, f'<dl class="card">{"".join(pairs)}</dl>')
 
 
 def figures(
@@ -120,7 +120,7 @@ def figures(
             lines.append(f"<tr{best}><td>{escape(label)}</td>{cells}</tr>")
         gap = ' style="margin-top:12px"' if shown else ""
         html += f'<div class="card scroll"{gap}><table>{"".join(lines)}</table></div>'
-    return _section(title, text, html)
+    return section(title, text, html)
 
 
 def rows(title: str, items: Iterable[Row], text: str = "") -> str:
@@ -131,7 +131,7 @@ def rows(title: str, items: Iterable[Row], text: str = "") -> str:
         data = f' data-outcome="{escape(row.outcome)}"' if row.outcome else ""
         data += f' data-score="{row.score:.6g}"' if row.score is not None else ""
         cards.append(f'<article class="card row"{data}>{_head(row)}<div class="panels">{panels}</div></article>')
-    return _section(title, text, f'<div class="rows">{"".join(cards)}</div>') if cards else ""
+    return section(title, text, f'<div class="rows">{"".join(cards)}</div>') if cards else ""
 
 
 def comparisons(
@@ -154,7 +154,7 @@ def comparisons(
         for k, key in enumerate(keys)
     )
     bar = f'<p class="bar">order <select><option value="+order">as given</option>{choices}</select></p>' if keys else ""
-    return _section(title, text, f'{bar}<div class="pairs">{"".join(cards)}</div>') if cards else ""
+    return section(title, text, f'{bar}<div class="pairs">{"".join(cards)}</div>') if cards else ""
 
 
 def curves(
@@ -181,7 +181,7 @@ def curves(
             html += f'{"</div>" if group else ""}<h3>{escape(series.group)}</h3><div class="charts">'
             group = series.group
         html += draw(series, stages, (references or {}).get(series.key), bands)
-    return _section(title, text, html + "</div>") if html else ""
+    return section(title, text, html + "</div>") if html else ""
 
 
 def data_uri(image: Picture, longest: int = LONGEST) -> tuple[str, int, int]:
@@ -193,7 +193,8 @@ def data_uri(image: Picture, longest: int = LONGEST) -> tuple[str, int, int]:
     return f"data:image/jpeg;base64,{base64.b64encode(held.getvalue()).decode()}", *picture.size
 
 
-def _section(title: str, text: str, html: str) -> str:
+def section(title: str, text: str, html: str) -> str:
+    """A heading, a line of text and what stands below; `html` as it is."""
     lead = f'<p class="lead">{escape(text)}</p>' if text else ""
     return f"<section><h2>{escape(title)}</h2>{lead}{html}</section>"
 

@@ -1,0 +1,79 @@
+"""A field that the chosen method does not read ends the run where somebody gave it, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from tiny import darkness, run_of, train_and_interrupt
+
+from rgsud_fast.config import load_config
+from rgsud_fast.config.load import flatten_fields
+from rgsud_fast.config.parts import MethodName
+from rgsud_fast.config.presets import PRESETS
+from rgsud_fast.config.unread import reads, refuse_unread
+from rgsud_fast.errors import UserError
+from rgsud_fast.training import train
+
+HOST_FIELDS = {"network.unet_width": 8, "loss.pair": 2.0, "loss.pasted": 1.0, "network.checkpoint": "block"}
+
+
+@pytest.mark.parametrize(
+    "method, preset",
+    [
+        (method, preset)
+        for method in get_args(MethodName)
+        for preset, fields in PRESETS.items()
+        if fields.get("method", method) == method  # some are of one method alone
+    ],
+)
+def test_what_a_preset_holds_is_not_refused_nor_is_what_its_run_writes(preset, method):
+    if PRESETS[preset].get("method", method) != method:
+        pytest.skip("a preset of another method")
+    config = load_config({"preset": preset, "method": method})
+    refuse_unread(config)
+    refuse_unread(load_config(config.model_dump(mode="json")))
+
+
+@pytest.mark.parametrize("field, value", HOST_FIELDS.items())
+@pytest.mark.parametrize("method", ["cyclegan", "cut"])
+def test_fields_of_rgsud_are_not_given_to_other_methods(method, field, value):
+    section, name = field.split(".")
+    config = load_config({"preset": "small", "method": method, section: {name: value}})
+    with pytest.raises(
+        UserError, match=rf"^{field}: method {method} does not read what was given there; leave it out$"
+    ):
+        refuse_unread(config)
+
+
+def test_sections_of_other_methods_are_not_given():
+    with pytest.raises(UserError, match=r"^cyclegan\.width, cyclegan\.cycle: method rgsud does not read"):
+        refuse_unread(load_config({"cyclegan": {"width": 8, "cycle": 1.0}}))
+    with pytest.raises(UserError, match=r"^cut\.width: method cyclegan"):
+        refuse_unread(load_config({"method": "cyclegan", "cut": {"width": 8}, "cyclegan": {"width": 8}}))
+
+
+def test_a_switch_is_not_given_where_a_reward_is_a_target_alone():
+    with pytest.raises(UserError, match=r"^reward\.switch: method cut"):
+        refuse_unread(load_config({"method": "cut", "reward": {"switch": False}}))
+    refuse_unread(load_config({"method": "cyclegan", "reward": {"switch": False}}))
+
+
+def test_many_fields_are_counted():
+    network = {"unet_width": 8, "unet_levels": 2, "generator_width": 8, "derainer_width": 8, "discriminator_width": 8}
+    config = load_config({"method": "cut", "network": network | {"generator_blocks": 1, "last_gain": 0.5}})
+    with pytest.raises(UserError, match=r"^network.*, network.generator_width and 2 more: method cut"):
+        refuse_unread(config)
+
+
+def test_every_field_is_read_by_some_method():
+    names = flatten_fields(load_config({}).model_dump(mode="json"))
+    assert [name for name in names if not any(reads(method, name) for method in get_args(MethodName))] == []
+
+
+def test_a_run_says_so_before_it_begins_and_a_resumed_one_goes_on(config, monkeypatch):
+    fields = run_of(config, "cyclegan")
+    with pytest.raises(UserError, match=r"^loss\.pair: method cyclegan"):
+        train(fields | {"loss": {"pair": 2.0}}, scorer=darkness, quiet=True)
+    train_and_interrupt(fields, 2, monkeypatch)
+    train(fields | {"loss": {"pair": 2.0}}, scorer=darkness, quiet=True, resume=True)  # of an older release, say
