@@ -42,6 +42,7 @@ from rgsud_fast.iqa.finpercep.figures import HACKS, SPOILED, detection_rate
 from rgsud_fast.iqa.finpercep.fit import auc, hold_apart
 from rgsud_fast.iqa.finpercep.generated import broad_style, spoiled_truth
 from rgsud_fast.iqa.metrics import psnr
+from rgsud_fast.methods.losses import reward_gradient
 from rgsud_fast.networks import evaluating
 from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.networks.weights import load_network
@@ -143,7 +144,8 @@ def _follow(args: argparse.Namespace, scorer: FinpercepScorer, reward: Callable[
             rows.append({"step": step, **_standing(network, held_out, reward, model)})
             print(rows[-1], flush=True)
         crops = torch.cat([_crop(rainy[int(rng.integers(len(rainy)))], rng) for _ in range(BATCH)])
-        loss = torch.relu(1 - reward(network(crops).clamp(0, 1), crops)).mean()
+        derained = network(crops).clamp(0, 1)
+        loss = reward_gradient(reward(derained, crops), crops, derained, RewardConfig().fidelity)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

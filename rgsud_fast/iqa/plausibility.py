@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..ops import RemovedLayer, removed_layer
+from ..ops.reward_candidate import describe_layer
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Plausibility:
             The penalty of each image, [N] float32, to be subtracted from a score.
         """
         return self.of(removed_layer(rainy.float(), derained.float()))
+
+    def differentiable(self, rainy: Tensor, derained: Tensor) -> Tensor:
+        """`penalty` with its gradient to `derained`, [N] float32, in plain PyTorch."""
+        return self.of(describe_layer(rainy.float(), derained.float()))
 
     def of(self, layer: RemovedLayer) -> Tensor:
         """The penalty of layers that were described, [N] float32."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ class Averaging:
         self._kernel: Any = None
 
     @torch.no_grad()
-    def __call__(self, averages: Sequence[Tensor], present: Sequence[Tensor], share: Tensor) -> None:
+    def __call__(self, averages: list[Tensor], present: list[Tensor], share: Tensor) -> None:
         """average += share * (present - average), pair by pair; share is a scalar tensor."""
         if not _in_one_launch(averages, present):
             gaps = torch._foreach_sub(present, averages)
@@ -34,7 +33,7 @@ class Averaging:
         self._kernel(share)
 
 
-def _in_one_launch(averages: Sequence[Tensor], present: Sequence[Tensor]) -> bool:
+def _in_one_launch(averages: list[Tensor], present: list[Tensor]) -> bool:
     if not averages or not averages[0].is_cuda or active_backend("nafblock", "cuda") != "triton":
         return False
     aligned = all(tensor.dtype == torch.float32 and tensor.data_ptr() % 16 == 0 for tensor in (*averages, *present))

@@ -78,7 +78,11 @@ def reference(
 def describe(rainy: Tensor, image: Tensor) -> RemovedLayer:
     """The definition of `removed_layer`, in plain PyTorch."""
     rainy = rainy.detach().to(check.accumulate_dtype(rainy.dtype))
-    image = image.detach().to(rainy)
+    return describe_layer(rainy, image.detach().to(rainy))
+
+
+def describe_layer(rainy: Tensor, image: Tensor) -> RemovedLayer:
+    """`describe` with the gradient to both, [N, 3, H, W] in a dtype to sum in."""
     layer = rainy - image
     red, green, blue = layer.unbind(1)
     windows = F.avg_pool2d(layer, [min(WINDOW, side) for side in layer.shape[2:]], stride=STRIDE)
