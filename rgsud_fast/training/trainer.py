@@ -117,8 +117,8 @@ class Trainer:
 
     def iterate(self) -> Iteration:
         """Do one iteration: generator side, then discriminator."""
-        self.train_step.set_rates(self.step)
         self.warm_up()
+        self.train_step.set_rates(self.step)
         stage = self.stage
         layers = self.pool if "pasted" in self.feed.reads else None
         if self.type_weights is not None:
@@ -140,9 +140,8 @@ class Trainer:
 
     def standing(self) -> Standing:
         """Where the run stands. Waits for the device; every rank must ask."""
-        skipped = (int(step_filter.skipped) for step_filter in self.train_step.filters.values())
-        rewards = int(self.pool.filled.sum())
-        return Standing(self.train_step.rate, rewards, dict(zip(self.train_step.filters, skipped, strict=True)))
+        skipped = {name: int(step_filter.skipped) for name, step_filter in self.train_step.filters.items()}
+        return Standing(self.train_step.rate, int(self.pool.filled.sum()), skipped)
 
     @property
     def ended(self) -> bool:
@@ -271,12 +270,10 @@ class Trainer:
         return [list(images.digests) for images in sets]
 
     def warm_up(self, watch: Watch = nobody) -> None:
-        """Teach the discriminator rainy from clean, which is where the generator starts, before the first iteration.
-
-        `watch` is told how many steps are done.
-        """
+        """Teach judges rainy from clean, where what paints starts, before the first iteration; `watch` counts steps."""
         if self.step or self.warm or not set(self.method.JUDGES) & set(self.method.trained(self.config)):
             return
+        self.train_step.set_rates(self.step, rising=False)
         for step in watched(range(self.config.optim.discriminator_warmup), watch):
             self.train_step.discriminator_side(self.method.warm(self.feed.pair(step)))
         self.warm = True
