@@ -15,6 +15,7 @@ from ..errors import UserError, reason
 from ..iqa import FinpercepScorer, Scorer
 from ..methods.build import build_networks, find_method
 from ..methods.method import Drawing
+from ..networks.known import check_parts, parts_of
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
@@ -217,6 +218,7 @@ class Trainer:
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
             "sizes": self.config.network.built,
+            "parts": parts_of(self.nets._asdict()),
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.train_step.state_dict(),
@@ -242,6 +244,7 @@ class Trainer:
         for field, now in self.config.network.built.items():
             if (saved := state.get("sizes", {}).get(field, now)) != now:
                 raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
+        check_parts(self.nets._asdict(), state.get("parts", {}))
         try:
             for name, net in self.nets._asdict().items():
                 net.load_state_dict(state["networks"][name])
