@@ -26,6 +26,7 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
+from .gallery_advice import training_text
 from .gallery_pairs import labelled_images, routing, type_figures
 from .validation import derain_whole, sweep_window_of, window_of
 
@@ -37,11 +38,6 @@ SHOWN = 8  # validation pairs, and training images
 SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
 SHOWN_MEANWHILE = 4  # validation pairs, and training images, while the run goes on
 
-_ADVICE = {  # by whether a generator paints
-    True: "Without streaks, train longer; where the colour shifts or the other scene shows through, raise"
-    " loss.channel_consistency and loss.background_guidance.",
-    False: "Streaks that are missing there stay in derained images; texture that came along with them goes from those.",
-}
 _UPRIGHT = "The dashed upright line is the end of stage 1."
 
 
@@ -57,7 +53,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
     references = {key: (ROWS[INPUT], metrics[INPUT + key]) for key in FIGURES if INPUT + key in metrics}
     write_gallery(
         folder.gallery,
-        f"RGSUD run {folder.path.name}",
+        _title(trainer, folder),
         _figures(metrics),
         type_figures(metrics),
         routing(trainer),
@@ -80,7 +76,7 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
     now = datetime.now().strftime("%H:%M:%S")
     write_gallery(
         folder.gallery,
-        f"RGSUD run {folder.path.name}",
+        _title(trainer, folder),
         *_images(trainer, SHOWN_MEANWHILE),
         curves("Curves", folder.read_log(), _stages(trainer), text=_UPRIGHT, bands=_bands(folder.read_log())),
         _configuration(trainer),
@@ -88,6 +84,11 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
         f"{config.iterations:,} iterations",
         progress=(trainer.step, config.iterations),
     )
+
+
+def _title(trainer: Trainer, folder: RunFolder) -> str:
+    name = trainer.method.NAME
+    return f"{'RGSUD' if name == 'rgsud' else name} run {folder.path.name}"
 
 
 def _outcomes(trainer: Trainer, folder: RunFolder) -> str:
@@ -119,10 +120,7 @@ def _unpaired_images(trainer: Trainer, most: int) -> str:
     return rows(
         "Training images",
         _training(trainer, most),
-        f"{_sample(most, len(trainer.domains.rainy))} "
-        "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
-        " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
-        f" on an otherwise unchanged scene. {_ADVICE[trainer.config.loss.generator]}",
+        f"{_sample(most, len(trainer.domains.rainy))} {training_text(trainer.method, trainer.config)}",
     )
 
 
@@ -198,7 +196,7 @@ def _training(trainer: Trainer, most: int) -> list[Row]:
             if isinstance(trainer.method, Painter):
                 reward = panel.image if isinstance(panel.image, np.ndarray) else None
                 painted = _paint(trainer, clean, rainy, _estimate(trainer, reward))[0]
-                made.append(Panel("pseudo rainy", painted, "its rain on another scene"))
+                made.append(Panel("pseudo rainy", painted, "rain on another scene"))
         panels = [Panel("rainy", rainy[0]), *made, panel]
         if isinstance(panel.image, np.ndarray):
             panels += _spoiled(trainer, "where the reward is spoiled", to_batch(panel.image), rainy)
@@ -273,7 +271,8 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     scene = torch.cat([image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)], dim=1)
     method = trainer.method
     assert isinstance(method, Painter)
-    nets = {kind: getattr(trainer.nets, kind) for kind in method.PAINTERS if kind in method.trained(trainer.config)}
+    kinds = [kind for kind in method.PAINTERS if kind in method.trained(trainer.config)]
+    nets = {kind: trainer.derainer if kind == "derainer" else getattr(trainer.nets, kind) for kind in kinds}
     with contextlib.ExitStack() as modes:  # in training a call may move what a network keeps, such as spectral norm's
         for net in nets.values():
             modes.enter_context(evaluating(net))
