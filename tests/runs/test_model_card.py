@@ -66,6 +66,14 @@ def test_the_front_matter_is_what_a_hub_reads(run):
     }
 
 
+@pytest.mark.parametrize("method, source", [("cyclegan", "CycleGAN, Zhu et al."), ("csud", "CSUD, CVPR 2025")])
+def test_a_card_names_the_method_that_trained(run, method, source):
+    save_config(load_config({"preset": "small", "method": method, "out": "x"}), run / "config.yaml")
+    front, text = front_matter(write_card(run).read_text())
+    assert f"(after {source}" in text and "rewards of RGSUD" in text
+    assert front["tags"][-1] == ("cyclegan" if method == "cyclegan" else "nafnet")
+
+
 def test_a_hubs_own_reader_takes_it(run):
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard.load(write_card(run))
@@ -112,11 +120,11 @@ def test_metrics_that_somebody_damaged_tell_nothing(run, damaged):
 
 def test_of_an_address_the_last_part_alone_is_told(run):
     path = run / "config.yaml"
-    address = "https://user:word@host.example/deep/rain-{00..15}.tar?signature=secret"
+    address = "https://user:word@host.example/hidden/rain-{00..15}.tar?signature=secret"
     path.write_text(path.read_text().replace(f"{PRIVATE}/rainy photos", address))
     text = write_card(run).read_text()
     assert "| rainy | `rain-{00..15}.tar` | 52 |" in text
-    assert not any(private in text for private in ("user", "word", "host.example", "deep", "secret"))
+    assert not any(private in text for private in ("user", "word", "host.example", "hidden", "secret"))
 
 
 def test_it_says_how_to_use_what_lies_beside_it(run, tmp_path):
