@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
-from .gallery_advice import training_text
+from .gallery_advice import title, training_text
 from .gallery_pairs import labelled_images, routing, type_figures
 from .validation import derain_whole, sweep_window_of, window_of
 
@@ -53,7 +54,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
     references = {key: (ROWS[INPUT], metrics[INPUT + key]) for key in FIGURES if INPUT + key in metrics}
     write_gallery(
         folder.gallery,
-        _title(trainer, folder),
+        title(trainer.method, folder.path.name),
         _figures(metrics),
         type_figures(metrics),
         routing(trainer),
@@ -76,7 +77,7 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
     now = datetime.now().strftime("%H:%M:%S")
     write_gallery(
         folder.gallery,
-        _title(trainer, folder),
+        title(trainer.method, folder.path.name),
         *_images(trainer, SHOWN_MEANWHILE),
         curves("Curves", folder.read_log(), _stages(trainer), text=_UPRIGHT, bands=_bands(folder.read_log())),
         _configuration(trainer),
@@ -84,11 +85,6 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
         f"{config.iterations:,} iterations",
         progress=(trainer.step, config.iterations),
     )
-
-
-def _title(trainer: Trainer, folder: RunFolder) -> str:
-    name = trainer.method.NAME
-    return f"{'RGSUD' if name == 'rgsud' else name} run {folder.path.name}"
 
 
 def _outcomes(trainer: Trainer, folder: RunFolder) -> str:
@@ -271,12 +267,19 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     scene = torch.cat([image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)], dim=1)
     method = trainer.method
     assert isinstance(method, Painter)
-    kinds = [kind for kind in method.PAINTERS if kind in method.trained(trainer.config)]
+    with painters(trainer) as nets:
+        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+
+
+@contextlib.contextmanager
+def painters(trainer: Trainer) -> Iterator[dict[str, nn.Module]]:
+    """The networks that a run paints by, as they are saved; in training a call may move what one keeps."""
+    kinds = [kind for kind in trainer.method.PAINTERS if kind in trainer.method.trained(trainer.config)]
     nets = {kind: trainer.derainer if kind == "derainer" else getattr(trainer.nets, kind) for kind in kinds}
-    with contextlib.ExitStack() as modes:  # in training a call may move what a network keeps, such as spectral norm's
+    with contextlib.ExitStack() as modes:
         for net in nets.values():
             modes.enter_context(evaluating(net))
-        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+        yield nets
 
 
 def rain_from(trainer: Trainer) -> str:

@@ -1,4 +1,4 @@
-"""What the gallery says of training images: the columns, and what to change where painted rain looks wrong."""
+"""What a gallery is called, and what it says of training images: columns, and what to change where rain looks wrong."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ _ADVICE = {  # by method: what a good pseudo rainy image is, and what to change
     "nlcl": f"{_SAME_SCENE} {_SEEN}",
     "deraincyclegan": f"{_SAME_SCENE} {_LONGER}: until deraincyclegan.switch of stage 2 its painter met empty masks.",
 }
+
+
+def title(method: Any, run: str) -> str:
+    """The title of a run's gallery."""
+    return f"{'RGSUD' if method.NAME == 'rgsud' else method.NAME} run {run}"
 
 
 def training_text(method: Any, config: Config) -> str:
