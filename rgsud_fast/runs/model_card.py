@@ -24,7 +24,7 @@ from .folder import RunFolder
 
 _MARK = re.compile(r"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: ([0-9a-f]{64}) -->\n\Z")
 _TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "rgsud"]
-_SOURCES = {  # of methods that rewards teach beside RGSUD
+SOURCES = {  # of methods that rewards teach beside RGSUD
     "cyclegan": "CycleGAN, Zhu et al., ICCV 2017",
     "cut": "CUT, Park et al., ECCV 2020",
     "csud": "CSUD, CVPR 2025",
@@ -157,7 +157,7 @@ def _how(config: dict[str, Any]) -> str:
     if _method(config) == "unirain":
         return f"Trained on labelled pairs by rgsud_fast {version()} (after UniRain, CVPR 2026, arXiv 2603.03967)."
     pairs = "without pairs" if not config.get("data", {}).get("pairs") else "on unpaired photographs and labelled pairs"
-    if source := _SOURCES.get(_method(config)):
+    if source := SOURCES.get(_method(config)):
         return (
             f"Trained {pairs} by rgsud_fast {version()} (after {source}, with the rewards of RGSUD, CVPR 2026, arXiv "
             "2605.00719)."

@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -274,7 +274,7 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
 @contextlib.contextmanager
 def painters(trainer: Trainer) -> Iterator[dict[str, nn.Module]]:
     """The networks that a run paints by, as they are saved; in training a call may move what one keeps."""
-    kinds = [kind for kind in trainer.method.PAINTERS if kind in trainer.method.trained(trainer.config)]
+    kinds = [kind for kind in cast(Painter, trainer.method).PAINTERS if kind in trainer.method.trained(trainer.config)]
     nets = {kind: trainer.derainer if kind == "derainer" else getattr(trainer.nets, kind) for kind in kinds}
     with contextlib.ExitStack() as modes:
         for net in nets.values():

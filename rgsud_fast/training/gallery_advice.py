@@ -32,8 +32,9 @@ def training_text(method: Any, config: Config) -> str:
     """What the columns of a training image are and, where rain is painted, how to read that."""
     derained = "The rainy photograph; what the derainer makes of it;"
     reward = "and the best derained version so far, the reward."
+    name = method.NAME
     if not isinstance(method, Painter):
         return f"{derained} {reward}"
-    pasted = method.NAME == "rgsud" and not config.loss.generator
-    advice = f"{_SAME_SCENE} {_SEEN}" if pasted else _ADVICE.get(method.NAME, _SAME_SCENE)
+    pasted = name == "rgsud" and not config.loss.generator
+    advice = f"{_SAME_SCENE} {_SEEN}" if pasted else _ADVICE.get(name, _SAME_SCENE)
     return f"{derained} rain painted onto an unrelated clean photograph; {reward} {advice}"
