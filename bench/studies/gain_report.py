@@ -18,7 +18,7 @@ from rgsud_fast.methods.method import Painter
 from rgsud_fast.networks import evaluating, local_statistics
 from rgsud_fast.networks.tiles import run_tiled
 from rgsud_fast.rewards.first import first_reward
-from rgsud_fast.training.gallery import rain_from
+from rgsud_fast.training.gallery import painters, rain_from
 from rgsud_fast.training.trainer import Trainer
 
 REFERENCES = {"rainy input": lambda image: image, "fixed filter": fixed_filter, "oriented filter": first_reward}
@@ -77,8 +77,8 @@ def painted(trainer: Trainer, clean: Tensor, rainy: Tensor) -> Tensor:
     estimator = getattr(trainer.nets, kind, trainer.derainer) if kind != "derainer" else trainer.derainer
     with evaluating(estimator) as network:
         estimate = network(rainy)
-    nets = {name: getattr(trainer.nets, name) for name in method.PAINTERS if name in method.trained(trainer.config)}
-    return method.paint(nets, clean, rainy, estimate).clamp(0, 1)
+    with painters(trainer) as nets:
+        return method.paint(nets, clean, rainy, estimate).clamp(0, 1)
 
 
 def patch_of(image: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from .config import Config, merge
 from .data_sections import DataConfig
 from .load import load_config, save_config
 from .presets import PRESETS
-from .sections import LossConfig, NetworkConfig, OptimConfig, RewardConfig
+from .reward_section import RewardConfig
+from .sections import LossConfig, NetworkConfig, OptimConfig
 
 __all__ = [
     "PRESETS",

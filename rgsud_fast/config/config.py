@@ -13,7 +13,8 @@ from .host_presets import HOSTS, host_preset
 from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig, DerainCycleGANConfig, NLCLConfig
 from .parts import MethodName
 from .presets import PRESETS
-from .sections import LossConfig, NetworkConfig, OptimConfig, RewardConfig
+from .reward_section import RewardConfig
+from .sections import LossConfig, NetworkConfig, OptimConfig
 
 MOST_NUMBERS = 2**28  # of the crops of an iteration, as the ops take them (ops/_check.py)
 

@@ -16,7 +16,8 @@ from ..system.files import read_small, write_text
 from ..system.names import takes_home
 from .config import Config
 from .presets import default_preset
-from .sections import LossConfig, OptimConfig, RewardConfig
+from .reward_section import RewardConfig
+from .sections import LossConfig, OptimConfig
 
 MOST_BYTES = 2**20  # of a configuration file; one that names every field has 5 thousand
 MOST_SHOWN = 80  # characters of a wrong name or value that a message repeats

@@ -26,7 +26,8 @@ _READ: dict[str, tuple[str, ...]] = {
     "unirain": (*_DERAINERS, "loss.labelled", *_REWARD_LOSS),
     "csud": (*_DERAINERS, *_TRANSLATORS),
 }
-_NO_SWITCH = ("cut",)  # a reward is a target there and nothing else
+_NO_SWITCH = ("cut", "unirain")  # a reward is a target there and nothing else
+_LABELLED = ("rgsud", "unirain")  # learn from labelled pairs, which `reweight` weighs
 MOST_NAMED = 5  # fields in a message
 
 
@@ -37,6 +38,8 @@ def reads(method: str, field: str) -> bool:
         return section == method
     if field == "reward.switch":
         return method not in _NO_SWITCH
+    if section == "reweight":
+        return method in _LABELLED
     if section in ("network", "loss") and method in _READ:
         return any(field == name or (name.startswith("network") and field.startswith(name)) for name in _READ[method])
     return True

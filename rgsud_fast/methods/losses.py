@@ -70,8 +70,8 @@ def reward_loss(
         The loss, a scalar; exactly 0 where no image has a reward.
     """
     if form == "l1":
-        off = (derained.float() - reward).abs()
-        value = (off if spoiled is None else off * (1 - spoiled) / (1 - spoiled).mean((2, 3), True)).mean((1, 2, 3))
+        off = (derained.float() - reward.detach().float()).abs()
+        value = off.mean((1, 2, 3)) if spoiled is None else _weighted_mean(off, 1 - spoiled)
     else:
         mse = squared_error(derained, reward) if spoiled is None else _weighted_error(derained, reward, 1 - spoiled)
         scale = reward[0].numel() if form == "sum" else 1
@@ -159,8 +159,12 @@ def self_reconstruction(rebuilt: Tensor, clean: Tensor) -> Tensor:
 
 def _weighted_error(derained: Tensor, reward: Tensor, weights: Tensor) -> Tensor:
     """Mean over pixels and channels of the squared distance of each image, weighted by [N, 1, H, W], -> [N]."""
-    squared = (derained.float() - reward.detach().float()).square().mean(1, keepdim=True)
-    return (weights * squared).sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp(min=1.0)
+    return _weighted_mean((derained.float() - reward.detach().float()).square(), weights)
+
+
+def _weighted_mean(off: Tensor, weights: Tensor) -> Tensor:
+    """Mean over pixels and channels, [N, C, H, W] weighted by [N, 1, H, W] -> [N]; towards 0 where none weighs."""
+    return (weights * off.mean(1, keepdim=True)).sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp(min=1.0)
 
 
 def _box(image: Tensor, side: int) -> Tensor:

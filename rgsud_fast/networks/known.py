@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import nn
 
 from ..config import NetworkConfig
+from ..errors import UserError
 from . import Discriminator, NAFNet, RainGenerator, UNet
 from .derainers.drsformer import DRSformer
 from .derainers.moe import MoENet
@@ -64,3 +66,20 @@ def classes_of(kind: str) -> dict[str, type[nn.Module]]:
     """The classes that a network of a kind may be of, by name; a file that names none of them holds the first."""
     classes = (KINDS[kind], *OTHERS.get(kind, ()))
     return {network.__name__: network for network in classes}
+
+
+def parts_of(nets: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+    """What networks of a run are built by, by name; `NetworkConfig.built` tells of DERAINERS, nobody of a user's."""
+    found = {name: net for name, net in nets.items() if name in KINDS and type(net) in classes_of(name).values()}
+    return {name: cast(Any, net).sizes for name, net in found.items() if type(net) not in DERAINERS.values()}
+
+
+def check_parts(nets: Mapping[str, nn.Module], saved: Mapping[str, Any]) -> None:
+    """Refuse networks that are built otherwise than saved ones, whose tensors may have the same shapes.
+
+    Raises:
+        UserError: so they are. What an older checkpoint does not tell is not compared.
+    """
+    for name, now in parts_of(nets).items():
+        if saved.get(name, now) != now:
+            raise UserError(f"{name} is built by {now}, and by {saved[name]} in the checkpoint; start a new run for it")

@@ -15,8 +15,10 @@ VERSION = 1
 FIELDS = {  # of a training state, and their types
     **{"step": int, "sweeps": int, "stage1_metrics": dict, "networks": dict, "average": dict, "optimizer": dict},
     **{"discriminator_optimizer": dict, "pool": dict, "scorer": dict, "images": list, "sizes": dict, "outcomes": dict},
+    "parts": dict,
 }
-OLD: dict[str, dict[str, Any]] = {"sizes": {}, "outcomes": {}}  # what the first checkpoints of this version lack
+# What earlier checkpoints of this version lack.
+OLD: dict[str, dict[str, Any]] = {"sizes": {}, "outcomes": {}, "parts": {}}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

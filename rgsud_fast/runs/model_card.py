@@ -14,6 +14,7 @@ import yaml
 from ..config.figures import FIGURES, FILTER, ROWS
 from ..config.load import read_yaml
 from ..config.parts import PARTS
+from ..config.unread import reads
 from ..errors import UserError
 from ..networks.weights import read_metadata
 from ..system.files import write_text
@@ -23,6 +24,14 @@ from .folder import RunFolder
 
 _MARK = re.compile(r"<!-- rgsud_fast wrote this and replaces it as long as it is unchanged: ([0-9a-f]{64}) -->\n\Z")
 _TAGS = ["image-restoration", "deraining", "rain-removal", "unsupervised", "rgsud"]
+SOURCES = {  # of methods that rewards teach beside RGSUD
+    "cyclegan": "CycleGAN, Zhu et al., ICCV 2017",
+    "cut": "CUT, Park et al., ECCV 2020",
+    "csud": "CSUD, CVPR 2025",
+    "dcdgan": "DCD-GAN, Chen et al., CVPR 2022",
+    "nlcl": "NLCL, Ye et al., CVPR 2022",
+    "deraincyclegan": "DerainCycleGAN, Wei et al., TIP 2021",
+}
 # How to use each file that may lie beside the card.
 _USES = {
     "derainer.safetensors": """\
@@ -129,7 +138,7 @@ def _front_matter(name: str, config: dict[str, Any], metrics: dict[str, Any]) ->
         "license_name": "of-the-trainer-and-the-training-data",
         "library_name": "rgsud_fast",
         "pipeline_tag": "image-to-image",
-        "tags": [*_TAGS, str(config.get("network", {}).get("derainer", "nafnet")).replace("_", "-")],
+        "tags": [*_TAGS, _derained_by(config)],
     }
     if "psnr_rgb" in metrics:
         folder = config.get("data", {}).get("val_rainy") or "validation pairs"
@@ -148,6 +157,11 @@ def _how(config: dict[str, Any]) -> str:
     if _method(config) == "unirain":
         return f"Trained on labelled pairs by rgsud_fast {version()} (after UniRain, CVPR 2026, arXiv 2603.03967)."
     pairs = "without pairs" if not config.get("data", {}).get("pairs") else "on unpaired photographs and labelled pairs"
+    if source := SOURCES.get(_method(config)):
+        return (
+            f"Trained {pairs} by rgsud_fast {version()} (after {source}, with the rewards of RGSUD, CVPR 2026, arXiv "
+            "2605.00719)."
+        )
     return (
         f"Trained {pairs} by rgsud_fast {version()} (RGSUD, reward-guided self-reinforcement unsupervised image "
         "deraining, arXiv 2605.00719)."
@@ -168,6 +182,13 @@ def _others(files: set[str], method: str) -> str:
     """The files of the networks that training needs beside the derainer, a line each."""
     kinds = {file: PARTS.get(method, {}).get(file.split(".")[0]) for file in sorted(files)}
     return "\n".join(f"- `{file}`: {part.does}" for file, part in kinds.items() if part and part.does)
+
+
+def _derained_by(config: dict[str, Any]) -> str:
+    """The derainer, where the method takes one, else the method, as a tag."""
+    method = _method(config)
+    takes = reads(method, "network.derainer")
+    return (str(config.get("network", {}).get("derainer", "nafnet")) if takes else method).replace("_", "-")
 
 
 def _method(config: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
+from .gallery_advice import title, training_text
 from .gallery_pairs import labelled_images, routing, type_figures
 from .validation import derain_whole, sweep_window_of, window_of
 
@@ -37,11 +39,6 @@ SHOWN = 8  # validation pairs, and training images
 SHOWN_OUTCOMES = 3  # images of each outcome of the last sweep
 SHOWN_MEANWHILE = 4  # validation pairs, and training images, while the run goes on
 
-_ADVICE = {  # by whether a generator paints
-    True: "Without streaks, train longer; where the colour shifts or the other scene shows through, raise"
-    " loss.channel_consistency and loss.background_guidance.",
-    False: "Streaks that are missing there stay in derained images; texture that came along with them goes from those.",
-}
 _UPRIGHT = "The dashed upright line is the end of stage 1."
 
 
@@ -57,7 +54,7 @@ def write_run_gallery(trainer: Trainer, folder: RunFolder, metrics: dict[str, An
     references = {key: (ROWS[INPUT], metrics[INPUT + key]) for key in FIGURES if INPUT + key in metrics}
     write_gallery(
         folder.gallery,
-        f"RGSUD run {folder.path.name}",
+        title(trainer.method, folder.path.name),
         _figures(metrics),
         type_figures(metrics),
         routing(trainer),
@@ -80,7 +77,7 @@ def write_gallery_so_far(trainer: Trainer, folder: RunFolder) -> None:
     now = datetime.now().strftime("%H:%M:%S")
     write_gallery(
         folder.gallery,
-        f"RGSUD run {folder.path.name}",
+        title(trainer.method, folder.path.name),
         *_images(trainer, SHOWN_MEANWHILE),
         curves("Curves", folder.read_log(), _stages(trainer), text=_UPRIGHT, bands=_bands(folder.read_log())),
         _configuration(trainer),
@@ -119,10 +116,7 @@ def _unpaired_images(trainer: Trainer, most: int) -> str:
     return rows(
         "Training images",
         _training(trainer, most),
-        f"{_sample(most, len(trainer.domains.rainy))} "
-        "The rainy photograph; what the derainer makes of it; its rain painted onto an unrelated clean photograph;"
-        " and the best derained version so far, the reward. A good pseudo rainy image has the photograph's streaks"
-        f" on an otherwise unchanged scene. {_ADVICE[trainer.config.loss.generator]}",
+        f"{_sample(most, len(trainer.domains.rainy))} {training_text(trainer.method, trainer.config)}",
     )
 
 
@@ -198,7 +192,7 @@ def _training(trainer: Trainer, most: int) -> list[Row]:
             if isinstance(trainer.method, Painter):
                 reward = panel.image if isinstance(panel.image, np.ndarray) else None
                 painted = _paint(trainer, clean, rainy, _estimate(trainer, reward))[0]
-                made.append(Panel("pseudo rainy", painted, "its rain on another scene"))
+                made.append(Panel("pseudo rainy", painted, "rain on another scene"))
         panels = [Panel("rainy", rainy[0]), *made, panel]
         if isinstance(panel.image, np.ndarray):
             panels += _spoiled(trainer, "where the reward is spoiled", to_batch(panel.image), rainy)
@@ -273,11 +267,19 @@ def _paint(trainer: Trainer, clean: Tensor, rainy: Tensor, estimate: Tensor | nn
     scene = torch.cat([image[..., :height, :width].to(trainer.device) for image in (clean, rainy, estimate)], dim=1)
     method = trainer.method
     assert isinstance(method, Painter)
-    nets = {kind: getattr(trainer.nets, kind) for kind in method.PAINTERS if kind in method.trained(trainer.config)}
-    with contextlib.ExitStack() as modes:  # in training a call may move what a network keeps, such as spectral norm's
+    with painters(trainer) as nets:
+        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+
+
+@contextlib.contextmanager
+def painters(trainer: Trainer) -> Iterator[dict[str, nn.Module]]:
+    """The networks that a run paints by, as they are saved; in training a call may move what one keeps."""
+    kinds = [kind for kind in cast(Painter, trainer.method).PAINTERS if kind in trainer.method.trained(trainer.config)]
+    nets = {kind: trainer.derainer if kind == "derainer" else getattr(trainer.nets, kind) for kind in kinds}
+    with contextlib.ExitStack() as modes:
         for net in nets.values():
             modes.enter_context(evaluating(net))
-        return run_tiled(lambda three: method.paint(nets, *three.split(3, dim=1)), scene).clamp(0, 1).cpu()
+        yield nets
 
 
 def rain_from(trainer: Trainer) -> str:

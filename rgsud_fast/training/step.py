@@ -172,9 +172,9 @@ class TrainStep:
         self.discriminator_filter.step(norms.values())
         return {**{name: loss.detach() for name, loss in parts.items()}, **norms}
 
-    def set_rates(self, step: int) -> None:
-        """Give both optimisers the learning rates of an iteration."""
-        rate = learning_rate(self.config, step)
+    def set_rates(self, step: int, rising: bool = True) -> None:
+        """Give both optimisers the learning rates of an iteration; see `learning_rate`."""
+        rate = learning_rate(self.config, step, rising)
         set_rate(self.optimizer, rate)
         set_rate(self.discriminator_optimizer, rate * self.config.optim.discriminator_ratio)
 

@@ -15,6 +15,7 @@ from ..errors import UserError, reason
 from ..iqa import FinpercepScorer, Scorer
 from ..methods.build import build_networks, find_method
 from ..methods.method import Drawing
+from ..networks.known import check_parts, parts_of
 from ..optim.moving_average import MovingAverage
 from ..rewards.distributed_pool import ShardedPool, build_pool
 from ..rewards.patience import Patience
@@ -117,8 +118,8 @@ class Trainer:
 
     def iterate(self) -> Iteration:
         """Do one iteration: generator side, then discriminator."""
-        self.train_step.set_rates(self.step)
         self.warm_up()
+        self.train_step.set_rates(self.step)
         stage = self.stage
         layers = self.pool if "pasted" in self.feed.reads else None
         if self.type_weights is not None:
@@ -140,9 +141,8 @@ class Trainer:
 
     def standing(self) -> Standing:
         """Where the run stands. Waits for the device; every rank must ask."""
-        skipped = (int(step_filter.skipped) for step_filter in self.train_step.filters.values())
-        rewards = int(self.pool.filled.sum())
-        return Standing(self.train_step.rate, rewards, dict(zip(self.train_step.filters, skipped, strict=True)))
+        skipped = {name: int(step_filter.skipped) for name, step_filter in self.train_step.filters.items()}
+        return Standing(self.train_step.rate, int(self.pool.filled.sum()), skipped)
 
     @property
     def ended(self) -> bool:
@@ -218,6 +218,7 @@ class Trainer:
             "sweeps": self.sweeps,
             "stage1_metrics": self.stage1_metrics,
             "sizes": self.config.network.built,
+            "parts": parts_of(self.nets._asdict()),
             "networks": {name: net.state_dict() for name, net in self.nets._asdict().items()},
             "average": self.average.state_dict(),
             **self.train_step.state_dict(),
@@ -243,6 +244,7 @@ class Trainer:
         for field, now in self.config.network.built.items():
             if (saved := state.get("sizes", {}).get(field, now)) != now:
                 raise UserError(f"network.{field} is {now}, and {saved} in the checkpoint; start a new run for it")
+        check_parts(self.nets._asdict(), state.get("parts", {}))
         try:
             for name, net in self.nets._asdict().items():
                 net.load_state_dict(state["networks"][name])
@@ -271,12 +273,10 @@ class Trainer:
         return [list(images.digests) for images in sets]
 
     def warm_up(self, watch: Watch = nobody) -> None:
-        """Teach the discriminator rainy from clean, which is where the generator starts, before the first iteration.
-
-        `watch` is told how many steps are done.
-        """
+        """Teach judges rainy from clean, where what paints starts, before the first iteration; `watch` counts steps."""
         if self.step or self.warm or not set(self.method.JUDGES) & set(self.method.trained(self.config)):
             return
+        self.train_step.set_rates(self.step, rising=False)
         for step in watched(range(self.config.optim.discriminator_warmup), watch):
             self.train_step.discriminator_side(self.method.warm(self.feed.pair(step)))
         self.warm = True

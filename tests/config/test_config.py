@@ -191,3 +191,28 @@ def test_more_crops_than_an_op_takes_are_refused_before_anything_is_read():
     assert MOST_NUMBERS == MOST
     with pytest.raises(UserError, match="batch 100000 of crops of 64 pixels is more than an op takes"):
         load_config({"preset": "small", "batch": 100_000})
+
+
+@pytest.mark.parametrize(
+    "method, epochs, hold, rate",
+    [
+        ("cyclegan", 200, 0.5, 2e-4),
+        ("cut", 400, 0.5, 2e-4),
+        ("dcdgan", 600, 0.5, 1e-4),
+        ("nlcl", 210, 200 / 210, 2e-4),
+        ("deraincyclegan", 400, 0.5, 1e-4),
+    ],
+)
+def test_other_methods_train_in_paper_as_long_and_as_fast_as_their_codes(method, epochs, hold, rate):
+    config = load_config({"preset": "paper", "method": method})
+    assert (config.batch, config.stage1_iterations) == (1, 200 * epochs)  # of Rain100L's 200 images
+    optim = config.optim
+    assert (optim.learning_rate, optim.final_learning_rate, optim.hold) == (rate, 0, hold)
+    assert (optim.betas, optim.clip_norm) == ((0.5, 0.999), 0)
+
+
+@pytest.mark.parametrize("method", ["cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan"])
+def test_a_first_reward_of_other_methods_yields_to_a_better_one_alone(method):
+    config = load_config({"preset": "small", "method": method})
+    assert (config.reward.first, config.reward.newest) == ("oriented", False)
+    assert load_config({"preset": "paper", "method": method}).optim.clip_norm == 0

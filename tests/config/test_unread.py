@@ -54,9 +54,16 @@ def test_sections_of_other_methods_are_not_given():
 
 
 def test_a_switch_is_not_given_where_a_reward_is_a_target_alone():
-    with pytest.raises(UserError, match=r"^reward\.switch: method cut"):
-        refuse_unread(load_config({"method": "cut", "reward": {"switch": False}}))
+    for method in ("cut", "unirain"):
+        with pytest.raises(UserError, match=rf"^reward\.switch: method {method}"):
+            refuse_unread(load_config({"method": method, "reward": {"switch": False}}))
     refuse_unread(load_config({"method": "cyclegan", "reward": {"switch": False}}))
+
+
+def test_types_of_rain_are_not_weighed_where_no_labelled_pairs_are_taken():
+    with pytest.raises(UserError, match=r"^reweight\.every: method cyclegan"):
+        refuse_unread(load_config({"method": "cyclegan", "reweight": {"every": 7}}))
+    refuse_unread(load_config({"method": "rgsud", "reweight": {"every": 7}}))
 
 
 def test_many_fields_are_counted():

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny import darkness, run_of, train_and_interrupt
 
 import rgsud_fast
+from rgsud_fast.config import Config, merge
 from rgsud_fast.config.parts import PARTS
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.export import export
@@ -76,6 +77,18 @@ def test_a_run_is_not_resumed_by_another_method(config, monkeypatch):
     train_and_interrupt(run_of(config, "rgsud"), 2, monkeypatch)
     with pytest.raises(UserError, match="checkpoint is of the method rgsud, not cyclegan"):
         train(run_of(config, "cyclegan"), scorer=darkness, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "method, field", [("cyclegan", "residual"), ("cut", "antialias"), ("nlcl", "residual"), ("csud", "residual")]
+)
+def test_a_run_is_not_resumed_by_other_networks_of_the_same_tensors(config, monkeypatch, method, field):
+    config = run_of(config, method)
+    train_and_interrupt(config, 2, monkeypatch)
+    was = getattr(getattr(Config(**config), method), field)
+    changed = merge(config, {method: {field: not was}})
+    with pytest.raises(UserError, match=rf"is built by .*{field}.* in the checkpoint; start a new run"):
+        train(changed, scorer=darkness, resume=True, quiet=True)
 
 
 def test_a_method_of_the_users_own_is_told_what_it_lacks():

@@ -111,6 +111,19 @@ def test_spoiled_pixels_of_a_reward_count_less(pair):
     assert losses.reward_loss(reward, derained, improved, "mean", spoiled=whole).item() == 0
 
 
+def test_a_reward_that_is_spoiled_all_over_gives_no_gradient_that_is_not_finite(pair):
+    derained, reward = pair
+    derained = derained.detach().requires_grad_()
+    improved = torch.ones(len(derained), dtype=torch.bool)
+    spoiled = torch.zeros(len(derained), 1, *derained.shape[2:])
+    plain = losses.reward_loss(reward, derained, improved, "l1")
+    same = losses.reward_loss(reward, derained, improved, "l1", spoiled=spoiled)
+    torch.testing.assert_close(same, plain)
+    loss = losses.reward_loss(reward, derained, improved, "l1", spoiled=spoiled + 1)
+    loss.backward()
+    assert loss.item() == 0 and torch.isfinite(derained.grad).all()
+
+
 def test_reward_gradient_asks_for_reward_and_is_guarded():
     rainy = torch.rand(2, 3, 20, 20)
     derained = rainy.clone().requires_grad_()

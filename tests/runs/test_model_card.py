@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ import yaml
 from tiny import darkness
 
 from rgsud_fast.config import load_config, save_config
+from rgsud_fast.config.parts import MethodName
 from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.weights import save_network
-from rgsud_fast.runs.model_card import model_card, write_card
+from rgsud_fast.runs.model_card import SOURCES, model_card, write_card
 from rgsud_fast.training import train
 
 PRIVATE = "/home/somebody/private"
@@ -64,6 +66,18 @@ def test_the_front_matter_is_what_a_hub_reads(run):
     assert {(figure["type"], figure["name"], figure["value"]) for figure in result["metrics"]} == {
         (kind.split("-")[0].lower(), kind, 30.25) for kind in ("PSNR-RGB", "SSIM-RGB", "PSNR-Y", "SSIM-Y")
     }
+
+
+@pytest.mark.parametrize("method, source", [("cyclegan", "CycleGAN, Zhu et al."), ("csud", "CSUD, CVPR 2025")])
+def test_a_card_names_the_method_that_trained(run, method, source):
+    save_config(load_config({"preset": "small", "method": method, "out": "x"}), run / "config.yaml")
+    front, text = front_matter(write_card(run).read_text())
+    assert f"(after {source}" in text and "rewards of RGSUD" in text
+    assert front["tags"][-1] == ("cyclegan" if method == "cyclegan" else "nafnet")
+
+
+def test_the_source_of_every_method_is_known():
+    assert {*SOURCES, "rgsud", "unirain"} == set(get_args(MethodName))
 
 
 def test_a_hubs_own_reader_takes_it(run):

@@ -16,9 +16,13 @@ from PIL import Image
 from tiny import PASTED, darkness
 
 from rgsud_fast.config import load_config, merge
+from rgsud_fast.config.load import flatten_fields
+from rgsud_fast.config.unread import reads
 from rgsud_fast.data import Domains, Pair
 from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.methods import rgsud
+from rgsud_fast.methods.build import METHODS
+from rgsud_fast.methods.method import Painter
 from rgsud_fast.networks import NAFNet, RainGenerator, UNet
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.runs.folder import RunFolder
@@ -29,6 +33,7 @@ from rgsud_fast.system.distributed import Ranks
 from rgsud_fast.training import gallery as gallery_run
 from rgsud_fast.training import monitor as monitoring
 from rgsud_fast.training import train
+from rgsud_fast.training.gallery_advice import training_text
 
 VOID = {"meta", "img", "input", "br", "link", "line", "circle", "polyline"}
 
@@ -267,3 +272,19 @@ def test_a_gallery_that_cannot_be_written_yet_stops_nothing(config, monkeypatch,
     result = train(config, scorer=darkness)
     assert (result.run_dir / "gallery.html").exists()
     assert capsys.readouterr().out.count("no pictures before the end") == 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_advice_names_fields_that_the_method_reads(name):
+    method, config = METHODS[name], load_config({"preset": "paper", "method": name})
+    text = training_text(method, config)
+    fields = flatten_fields(config.model_dump(mode="json"))
+    named = re.findall(r"\b[a-z]+\.[a-z_]+\b", text)
+    assert all(field in fields and reads(name, field) for field in named), named
+    assert ("painted" in text) == isinstance(method, Painter)
+    assert (len(named) > 0) == (name in ("rgsud", "csud", "cyclegan", "dcdgan", "deraincyclegan"))
+
+
+def test_advice_of_pasted_rain_names_no_field_of_a_generator():
+    text = training_text(rgsud, load_config({"preset": "small"}))
+    assert "Streaks that are missing there stay" in text and "loss." not in text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import darkness
+from tiny import darkness, run_of
 
 import rgsud_fast.training.step as step_module
 from rgsud_fast.config import merge
@@ -19,6 +19,7 @@ from rgsud_fast.methods import rgsud
 from rgsud_fast.networks import Discriminator
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
+from rgsud_fast.training.step import TrainStep
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,21 @@ def test_a_warm_up_teaches_the_discriminator_alone(config, monkeypatch):
     fixed = len(changed) - len(list(Discriminator(4).parameters()))
     assert not any(changed[:fixed])
     assert any(changed[fixed:])
+
+
+@pytest.mark.parametrize("method", ["rgsud", "cyclegan"])
+def test_judges_warm_up_at_their_own_rate_which_does_not_rise(config, monkeypatch, method):
+    rates = []
+
+    def discriminator_side(self, judged):
+        rates.append(self.discriminator_optimizer.param_groups[0]["lr"])
+        return original(self, judged)
+
+    original = TrainStep.discriminator_side
+    monkeypatch.setattr(TrainStep, "discriminator_side", discriminator_side)
+    optim = {"discriminator_warmup": 2, "learning_rate": 3e-4, "discriminator_ratio": 2.0, "warmup": 5}
+    train(run_of(config, method, optim=optim), scorer=darkness, quiet=True)
+    assert rates == [6e-4, 6e-4]
 
 
 class Talkative(torch.nn.Conv2d):
