@@ -50,10 +50,12 @@ class Store:
         """Bring what every process has done into the file of all; rank 0 alone, while the others wait."""
         self._all.commit()
         for part in sorted(self.path.parent.glob(f"{self.path.name}-*.part")):
-            self._all.execute("ATTACH ? AS part", (str(part),))
+            self._all.execute("ATTACH ? AS part", (os.fsencode(part),))  # bytes: a name may be no UTF-8
             with self._all:
                 names = ", ".join(("number", *self._columns))
-                self._all.execute(f"INSERT OR REPLACE INTO rows ({names}) SELECT {names} FROM part.rows")
+                if self._all.execute("SELECT 1 FROM part.sqlite_master WHERE name = 'rows'").fetchone():
+                    # else its process was killed before there was a table
+                    self._all.execute(f"INSERT OR REPLACE INTO rows ({names}) SELECT {names} FROM part.rows")
             self._all.execute("DETACH part")
             part.unlink()
             part.with_name(part.name + "-journal").unlink(missing_ok=True)
