@@ -100,7 +100,7 @@ def read_layout(root: str | Path, layout: str | None = None, kind: RainType | No
 
 
 def _located(folder: Path, pair: Found, kind: RainType | None) -> PairFiles:
-    told = kind or pair.kind or type_of(f"{folder.name}/{pair.rainy}")
+    told = kind or pair.kind or type_of(f"{folder.name or folder.absolute().name}/{pair.rainy}")
     return PairFiles(folder / pair.rainy, folder / pair.clean, told, pair.rainy, pair.halves)
 
 

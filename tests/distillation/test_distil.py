@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,3 +219,13 @@ def test_memory_grows_by_few_bytes_a_pair(tmp_path):
         return held
 
     assert peak(20_000) - peak(2_000) < 18_000 * 32
+
+
+def test_the_folder_of_pairs_may_be_the_present_one(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(write_pairs(tmp_path / "set_streak", [pair(i) for i in range(2)]))
+    store = Store(tmp_path / "pairs.sqlite", candidates.COLUMNS, {})
+    assert candidates.list_candidates(store, [Path()], None, None) == 2
+    assert [(row["rainy"], row["label"]) for row in store.rows()] == [
+        ("rainy/000.png", "drs"),
+        ("rainy/001.png", "drs"),
+    ]
