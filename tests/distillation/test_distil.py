@@ -129,6 +129,7 @@ def test_pairs_that_cannot_be_judged_are_told_apart(made, tmp_path):
         ({"trusted": None}, "give --clean DIR"),
         ({"trusted": "few"}, "trusted pairs: 3 drs; at least 20"),
         ({"strictness": 1.5}, "strictness 1.5 must be between 0 and 1"),
+        ({"seed": -1}, "seed -1 must be at least 0"),
         ({"budget": 0}, "budget 0 must be at least 1"),
         ({"judges": ["gpt"]}, "judge 'gpt': give vlm:FOLDER"),
         ({"type": "snow"}, "type must be drs"),
@@ -229,3 +230,11 @@ def test_the_folder_of_pairs_may_be_the_present_one(made, tmp_path, monkeypatch)
         ("rainy/000.png", "drs"),
         ("rainy/001.png", "drs"),
     ]
+
+
+def test_other_trusted_pairs_in_the_same_folder_are_no_continuation(made, tmp_path):
+    trusted = write_pairs(tmp_path / "streak", [pair(i) for i in range(20)])
+    run(made, tmp_path / "out", trusted=trusted, strictness=0.01)
+    write_pairs(trusted, [pair(i) for i in range(24)])
+    with pytest.raises(UserError, match="was made with other values of: what is trusted"):
+        run(made, tmp_path / "out", trusted=trusted, strictness=0.01)

@@ -49,6 +49,8 @@ def test_mistakes_are_one_line_and_a_damaged_file_is_left_out(folder, tmp_path, 
     ):
         with pytest.raises(UserError, match=message):
             render_pairs(folder, output, types)
+    with pytest.raises(UserError, match="seed -1 must be at least 0"):
+        render_pairs(folder, tmp_path / "out", seed=-1)
     (folder / "c.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"2 pairs are written, 1 are left out: .*c\.png"):
         render_pairs(folder, tmp_path / "out", ["drs"])
