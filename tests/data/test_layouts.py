@@ -201,3 +201,14 @@ def test_an_empty_manifest_says_so(tmp_path):
     write_manifest(tmp_path, ["."], [])
     with pytest.raises(UserError, match="no pair was kept"):
         read_manifest(tmp_path)
+
+
+def test_wide_photographs_are_no_pairs_of_halves(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        left, right = (np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2))
+        write_image(tmp_path / "wide" / f"{i}.png", np.hstack([left, right]))
+        write_image(tmp_path / "pairs" / f"{i}.png", np.hstack([left, np.clip(left, 60, 255)]))
+    assert all(pair.halves for pair in read_layout(tmp_path / "pairs"))
+    with pytest.raises(UserError, match="is in no layout that is known: it has 3 images"):
+        read_layout(tmp_path / "wide")
