@@ -25,7 +25,8 @@ from .fake_gpu import STREAM
 from .recorder import Recorder
 
 CUDA_SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cuda"
-CONVOLUTIONS = {"conv_kernel", "correlate_kernel"}  # Triton's; their bytes are counted with PyTorch's convolutions
+# Triton's products; their bytes are counted with PyTorch's convolutions.
+CONVOLUTIONS = {"conv_kernel", "correlate_kernel", "matrices_kernel"}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Code:
     calls_in_loops: int
     products: int  # HMMA and HGMMA instructions
     dots: bool  # whether the kernel multiplies matrices of half precision
-    per_tile: float | None  # a warp's instructions per 64^3 products of its block, in its loop
+    per_tile: float | None  # what four warps issue, one at each scheduler, per 64^3 products, in the loop
 
     @property
     def faults(self) -> list[str]:
@@ -173,8 +173,9 @@ def _loops(after: list[list[int]]) -> list[set[int]]:
 def per_tile(
     instructions: Sequence[str], loops: Sequence[set[int]], multiply: Sequence[int], warps: int
 ) -> float | None:
-    """A warp's instructions per 64^3 products of its block, in the outermost loop that multiplies.
+    """Instructions of four warps, of each one's scheduler, per 64^3 products, in the outermost loop that multiplies.
 
+    Of eight warps each scheduler issues two warps' instructions, for the products of all eight.
     Loops within it count once: where few channels make a tap's loop one trip, that is what a tap costs.
     """
     if not multiply:
@@ -183,7 +184,7 @@ def per_tile(
     if not loop.intersection(multiply):
         loop = set(range(len(instructions)))
     products = sum(_products(instructions[at], warps) for at in multiply if at in loop)
-    return len(loop) / (products / TILE)
+    return len(loop) * (warps / 4) / (products / TILE)
 
 
 def _products(text: str, warps: int) -> int:

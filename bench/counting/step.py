@@ -67,14 +67,14 @@ def trace_beside(stage: int) -> Trace:
     """
     config = Config(preset="paper", precision="bfloat16", cuda_graph=False)
     nets = build_networks(config, torch.device("meta"))
+    average = MovingAverage(nets.derainer, config.optim.ema_decay)  # copies a network that is not yet fake
     recorder, kernels = Recorder(), {}
     with fake_gpu():
-        for net in nets:
+        for net in (*nets, average):
             to_fake_gpu(net)
         with recorder, recorded_kernels(recorder, kernels):
             step, means = TrainStep(config, nets, DEVICE), Means()
             make_capturable([step.optimizer, step.discriminator_optimizer], True, DEVICE)
-            average = MovingAverage(nets.derainer, config.optim.ema_decay)
             images = [name for name in ("rainy", "clean", "reals", "rewards") if stage == 2 or name != "rewards"]
             shape = config.batch, 3, config.crop, config.crop
             kept = {name: torch.empty(shape, device=DEVICE, memory_format=torch.channels_last) for name in images}

@@ -34,7 +34,7 @@ def norm_expand(rows: Tensor, w: NafWeights, eps: float, low: Sequence[Tensor]) 
     count, channels = rows.shape
     t, block_p, constants = rows.new_empty(count, 2 * channels), _rows(rows), _constants(rows)
     if channels <= 64:
-        block_p, constants["num_warps"] = 8192 // constants["BLOCK_C"], 8
+        block_p, constants["num_warps"] = 8192 // constants["BLOCK_C"], 4
     with on_device(rows):
         norm_expand_kernel[(triton.cdiv(count, block_p),)](
             rows, w.norm1_weight, w.norm1_bias, low[0] if low else w.expand1, w.expand1_bias, t, count,
@@ -49,7 +49,9 @@ def tail(
     """The block's output and y."""
     pixels, block_p, constants = len(rows) // len(mixer), _rows(rows), _constants(rows)
     if rows.shape[1] <= 32:
-        block_p, constants["num_warps"] = 256, 8
+        block_p, constants["num_warps"] = 128, 4
+    elif rows.shape[1] <= 64 and block_p == 32:
+        constants["num_warps"] = 4
     y, out, blocks = torch.empty_like(rows), torch.empty_like(rows), triton.cdiv(pixels, block_p)
     with on_device(rows):
         tail_kernel[(len(mixer) * blocks,)](
@@ -84,24 +86,28 @@ def tail_back(g: Tensor, y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, 
 def products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
     """Of every image v_y^T u and the sums of v_y, [N, (C + 1) C]."""
     count, channels = u.shape
-    pixels, block_p = count // images, max(_rows(u), 8192 // triton.next_power_of_2(channels))
+    pixels, block_p, constants = count // images, _rows(u), _walking(u)
+    if channels <= 64:
+        block_p, constants["num_warps"] = 8192 // constants["BLOCK_C"], 4
     parts = max(1, min(2 * _PROGRAMS // images, triton.cdiv(pixels, block_p)))
     partials = u.new_empty(images, parts, (channels + 1) * channels, dtype=wide)
     with on_device(u):
-        products_kernel[(images * parts,)](v_y, u, partials, pixels, parts, BLOCK_P=block_p, **_walking(u))
+        products_kernel[(images * parts,)](v_y, u, partials, pixels, parts, BLOCK_P=block_p, **constants)
     return partials.sum(1)
 
 
 def expand_back(v_t: Tensor, rows: Tensor, v_y: Tensor, w: NafWeights, eps: float) -> tuple[Tensor, Parts, Tensor]:
     """The gradient at x, and the sums of v_t, and the matrix', in one part."""
     count, channels = rows.shape
-    block_p, v_x = _rows(rows), torch.empty_like(rows)
+    block_p, v_x, constants = _rows(rows), torch.empty_like(rows), _walking(rows)
+    if channels > 32 and block_p == 32:
+        constants["num_warps"] = 4
     programs = min(_PROGRAMS, triton.cdiv(count, block_p))
     partials = w.beta.new_empty(programs, (2 * channels + 2) * channels)
     with on_device(rows):
         expand_back_kernel[(programs,)](
             v_t, rows, v_y, w.norm1_weight, w.expand1, v_x, partials, count,
-            EPS=eps, BLOCK_P=block_p, **_walking(rows),
+            EPS=eps, BLOCK_P=block_p, **constants,
         )  # fmt: skip
     moments, sums = partials.sum(0)[None].split([2 * channels * channels, 2 * channels], 1)
     return v_x, Parts(sums, sums[None]), moments
