@@ -44,7 +44,7 @@ class Found(NamedTuple):
 _RAINY = ("input", "rain", "rainy", "lq", "data", "rainy_image", "rainy_images", "rain_img", "drop")
 _CLEAN = ("target", "norain", "gt", "clean", "ground_truth", "groundtruth", "norain_img", "clear")
 _MARKS = re.compile(r"(?<![a-z])(norain|rain|rainy|clean|gt|rd|pie|input|target)(?![a-z])", re.IGNORECASE)
-_STREAKS = ("streak", "rain100", "rain200", "rain800", "rain13k", "rain1400", "rain12", "ddn", "spa-data", "gt-rain")
+_STREAKS = ("rain100", "rain200", "rain800", "rain13k", "rain1400", "rain12", "ddn", "spa-data", "gt-rain")
 _DROPS = re.compile(r"raindrop|(?<![a-z])drops?(?![a-z])")
 _WIDE = 1.6  # width over height beyond which one file may hold two images
 _ALIKE = 0.3  # median likeness of the halves of pairs; in wide photographs -0.06, with the heaviest rain 0.48
@@ -52,10 +52,11 @@ _LOOKED_AT = 20  # files of a folder whose sizes tell that
 
 
 def type_of(name: str) -> RainType | None:
-    """The type of rain that the words of a path tell; None where they tell none.
+    """The type of rain that the words of an image's path tell; None where they tell none.
 
     A folder may be named after a type (`drs`). Else drops and streaks are told by words (`raindrop`, `streak`, the
-    names of sets of streaks), and night by its own; rain of a night that no word calls drops is streaks.
+    names of sets of streaks among its folders), and night by its own; rain of a night that no word calls drops is
+    streaks.
     """
     lower = name.lower()
     for part in reversed(PurePosixPath(lower).parts):
@@ -66,7 +67,8 @@ def type_of(name: str) -> RainType | None:
         return "nrd" if night else "drd"
     if night and "rain" in lower:
         return "nrs"
-    return "drs" if any(word in lower for word in _STREAKS) else None
+    folders = PurePosixPath(lower).parent.as_posix()  # rain100.png may be the hundredth
+    return "drs" if "streak" in lower or any(word in folders for word in _STREAKS) else None
 
 
 @takes_home

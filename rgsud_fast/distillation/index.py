@@ -130,7 +130,8 @@ def _describe(folder: Path, paths: list[Path], out: Path, store: Store, ranks: R
             seen = embed(image, network, ranks.device)
             for name, array in arrays.items():
                 array[number] = getattr(seen, {"captions": "caption", "thumbs": "thumb"}.get(name, name))
-            kind = type_of(PurePosixPath(row["path"]).parent.as_posix()) or sure_type(seen.probabilities.tolist())
+            folders = PurePosixPath(row["path"]).parent.as_posix()
+            kind = type_of(f"{folders}/photograph") or sure_type(seen.probabilities.tolist())
             row |= {"height": image.shape[0], "width": image.shape[1], "digest": digest(image), "type": kind}
         store.add(number, row)
         watch(count, len(own))

@@ -159,6 +159,8 @@ def test_folders_of_unequal_count_name_the_first_that_has_no_partner(tmp_path):
         ("raindrop/a.png", "drd"),
         ("Rain100H/a.png", "drs"),
         ("holiday/a.png", None),
+        ("mine/input/rain100.png", None),
+        ("mine/streaks-1.png", "drs"),
     ],
 )
 def test_words_tell_types(name, kind):
