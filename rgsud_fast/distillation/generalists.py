@@ -125,6 +125,8 @@ def _check(folder: Path) -> None:
                 f"{folder / name} asks for code of its own (auto_map), which is never run: give a model of an "
                 "architecture that transformers has, such as LLaVA-NeXT, InternVL or Qwen-VL in their -hf versions"
             )
+    if (folder / "adapter_config.json").is_file():  # which names another folder, or one on the hub
+        raise UserError(f"{folder} is an adapter to another model: give a folder of the whole model, merged")
     if code := next(iter(sorted(folder.glob("*.py"))), None):
         raise UserError(f"{code} is code, which is never run from a model's folder: give a model without, or remove it")
     if not list(folder.glob("*.safetensors")):

@@ -109,10 +109,11 @@ def folder_with(path, **files):
             {"config_DOT_json": "{}", "pytorch_model_DOT_bin": ""},
             "has no .safetensors: weights are read in that format",
         ),
+        ({"config_DOT_json": "{}", "adapter_config_DOT_json": "{}"}, "is an adapter to another model"),
         ({"config_DOT_json": "[1]"}, "no configuration"),
         ({"config_DOT_json": "{"}, "cannot be read"),
     ],
-    ids=["empty", "code", "code of the processor", "python", "pickle", "list", "damaged"],
+    ids=["empty", "code", "code of the processor", "python", "pickle", "adapter", "list", "damaged"],
 )
 def test_folders_that_are_refused(tmp_path, files, told):
     with pytest.raises(UserError, match=told) as caught:
