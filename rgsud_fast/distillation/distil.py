@@ -164,7 +164,7 @@ def _open(path: Path, columns: dict[str, str], made_of: dict[str, Any], ranks: R
     if not ranks.first:
         ranks.wait()
         return Store(path, columns, made_of, ranks.rank)
-    store = Store(path, columns, made_of)
+    store = Store(path, columns, made_of, renew=True)
     store.merge()
     ranks.wait()
     return store

@@ -238,3 +238,11 @@ def test_other_trusted_pairs_in_the_same_folder_are_no_continuation(made, tmp_pa
     write_pairs(trusted, [pair(i) for i in range(24)])
     with pytest.raises(UserError, match="was made with other values of: what is trusted"):
         run(made, tmp_path / "out", trusted=trusted, strictness=0.01)
+
+
+def test_a_refused_call_may_be_mended_in_the_same_folder(made, tmp_path):
+    with pytest.raises(UserError, match="is not in the layout spa"):
+        run(made, tmp_path / "out", layout="spa", strictness=0.01)
+    assert run(made, tmp_path / "out", layout="folders", strictness=0.01)["kept"]
+    with pytest.raises(UserError, match="was made with other values of: layout"):
+        run(made, tmp_path / "out", strictness=0.01)
