@@ -41,3 +41,12 @@ def test_each_image_is_judged_by_itself():
     derained[1] = torch.nan
     penalty = Plausibility().penalty(rainy, derained)
     assert penalty.isfinite().tolist() == [True, False, True]
+
+
+def test_penalty_with_gradient_is_the_penalty():
+    torch.manual_seed(0)
+    rainy, derained = torch.rand(2, 3, 20, 24), torch.rand(2, 3, 20, 24, requires_grad=True)
+    penalty = Plausibility().differentiable(rainy, derained)
+    torch.testing.assert_close(penalty, Plausibility().penalty(rainy, derained.detach()))
+    penalty.sum().backward()
+    assert derained.grad is not None and derained.grad.abs().min() > 0
