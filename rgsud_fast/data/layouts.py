@@ -153,8 +153,11 @@ def _folders(root: Path, names: Sequence[str]) -> list[Found]:
     for parent, children in sides.items():
         rainy = [child for child in children if child.lower() in _RAINY]
         clean = [child for child in children if child.lower() in _CLEAN]
-        if len(rainy) != 1 or len(clean) != 1:
+        if not rainy or not clean:
             continue
+        if len(rainy) + len(clean) > 2:
+            among = ", ".join((*rainy, *clean))
+            raise UserError(f"{root / parent} holds {among}: leave one folder of rainy and one of clean images there")
         where = (f"{parent}/{rainy[0]}".lstrip("/"), f"{parent}/{clean[0]}".lstrip("/"))
         raindrop = rainy[0].lower() == "data" and clean[0].lower() == "gt" and _is_raindrop(children[rainy[0]])
         own: RainType | None = "drd" if raindrop else None
@@ -172,7 +175,9 @@ def _prefixes(root: Path, names: Sequence[str]) -> list[Found]:
     for some in _by_folder(names).values():
         clean = {m[1]: name for name in some if (m := re.fullmatch(r"norain-?(\d+)", PurePosixPath(name).stem))}
         rainy = {m[1]: name for name in some if (m := re.fullmatch(r"rain-?(\d+)", PurePosixPath(name).stem))}
-        found += [Found(rainy[number], clean[number], "drs") for number in rainy if number in clean]
+        if clean and (lonely := [name for number, name in rainy.items() if number not in clean]):
+            raise UserError(f"{root / lonely[0]} has no clean version norain-N beside it: add it, or remove the image")
+        found += [Found(name, clean[number], "drs") for number, name in rainy.items() if clean]
     return found
 
 

@@ -214,3 +214,14 @@ def test_wide_photographs_are_no_pairs_of_halves(tmp_path):
     assert all(pair.halves for pair in read_layout(tmp_path / "pairs"))
     with pytest.raises(UserError, match="is in no layout that is known: it has 3 images"):
         read_layout(tmp_path / "wide")
+
+
+def test_images_that_would_be_left_out_without_a_word_are_refused(tmp_path):
+    root = write(tmp_path / "lonely", ["rain-1.png", "norain-1.png", "rain-2.png"])
+    with pytest.raises(UserError, match=r"rain-2\.png has no clean version"):
+        read_layout(root)
+    root = write(
+        tmp_path / "three", ["a/input/1.png", "a/target/1.png", "b/input/1.png", "b/target/1.png", "b/gt/1.png"]
+    )
+    with pytest.raises(UserError, match="b holds input, gt, target: leave one folder of rainy"):
+        read_layout(root)
