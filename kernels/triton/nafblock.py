@@ -85,6 +85,7 @@ def _sums(
     out = w.beta.new_empty(sum(weight.numel() for weight in w))
     product2, expand2, expand1 = matrices
     block_t, block_f = 8, min(64, triton.next_power_of_2(channels))
+    warps = min(8, block_f // 8)  # 8 spill for sm_90 where 32 channels leave a thread one number
     with on_device(out):
         weights_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
             out, product2, tail.sums, expand2, tail.norm, products, sums, *scales, mean, depthwise,
@@ -93,7 +94,7 @@ def _sums(
             len(product2), product2.stride(0), len(tail.sums), tail.sums.stride(0),
             len(expand2), expand2.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
             len(depthwise), len(head.sums), len(expand1), expand1.stride(0), head.norm.shape[1],
-            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=8,
+            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=warps,
         )  # fmt: skip
     pieces = out.split([weight.numel() for weight in w])
     return [piece.view_as(weight) for piece, weight in zip(pieces, w, strict=True)]

@@ -112,11 +112,11 @@ def test_metrics_that_somebody_damaged_tell_nothing(run, damaged):
 
 def test_of_an_address_the_last_part_alone_is_told(run):
     path = run / "config.yaml"
-    address = "https://user:word@host.example/deep/rain-{00..15}.tar?signature=secret"
+    address = "https://user:word@host.example/hidden-folder/rain-{00..15}.tar?signature=secret"
     path.write_text(path.read_text().replace(f"{PRIVATE}/rainy photos", address))
     text = write_card(run).read_text()
     assert "| rainy | `rain-{00..15}.tar` | 52 |" in text
-    assert not any(private in text for private in ("user", "word", "host.example", "deep", "secret"))
+    assert not any(private in text for private in ("user", "word", "host.example", "hidden-folder", "secret"))
 
 
 def test_it_says_how_to_use_what_lies_beside_it(run, tmp_path):
