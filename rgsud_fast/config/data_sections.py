@@ -51,7 +51,7 @@ class DataConfig(Section):
         0.1,
         ge=0,
         lt=1,
-        description="Share of each type's labelled pairs that no step sees, at most 64: they weigh types.",
+        description="Share of each type's scenes among labelled pairs that no step sees, at most 64: they weigh types.",
     )
     balance: Literal["natural", "equal"] = Field(
         "natural", description="Labelled pairs come each as often, or their types take turns."

@@ -63,7 +63,7 @@ class MoEConfig(BaseModel):
         "soft", description="Levels of the encoder weigh all experts, or keep some."
     )
     decoder: Literal["soft", "hard"] = Field(
-        "hard", description="The same of the decoder; under rgsud and csud it is soft in stage 1."
+        "hard", description="The same of the decoder; under methods other than unirain it is soft in stage 1."
     )
 
     @model_validator(mode="after")

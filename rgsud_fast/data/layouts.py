@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+from PIL import Image
+
 from ..config.rain_types import RAIN_TYPES, RainType
 from ..errors import UserError, either
 from ..system.names import takes_home
@@ -41,17 +44,19 @@ class Found(NamedTuple):
 _RAINY = ("input", "rain", "rainy", "lq", "data", "rainy_image", "rainy_images", "rain_img", "drop")
 _CLEAN = ("target", "norain", "gt", "clean", "ground_truth", "groundtruth", "norain_img", "clear")
 _MARKS = re.compile(r"(?<![a-z])(norain|rain|rainy|clean|gt|rd|pie|input|target)(?![a-z])", re.IGNORECASE)
-_STREAKS = ("streak", "rain100", "rain200", "rain800", "rain13k", "rain1400", "rain12", "ddn", "spa-data", "gt-rain")
+_STREAKS = ("rain100", "rain200", "rain800", "rain13k", "rain1400", "rain12", "ddn", "spa-data", "gt-rain")
 _DROPS = re.compile(r"raindrop|(?<![a-z])drops?(?![a-z])")
 _WIDE = 1.6  # width over height beyond which one file may hold two images
+_ALIKE = 0.3  # median likeness of the halves of pairs; in wide photographs -0.06, with the heaviest rain 0.48
 _LOOKED_AT = 20  # files of a folder whose sizes tell that
 
 
 def type_of(name: str) -> RainType | None:
-    """The type of rain that the words of a path tell; None where they tell none.
+    """The type of rain that the words of an image's path tell; None where they tell none.
 
     A folder may be named after a type (`drs`). Else drops and streaks are told by words (`raindrop`, `streak`, the
-    names of sets of streaks), and night by its own; rain of a night that no word calls drops is streaks.
+    names of sets of streaks among its folders), and night by its own; rain of a night that no word calls drops is
+    streaks.
     """
     lower = name.lower()
     for part in reversed(PurePosixPath(lower).parts):
@@ -62,7 +67,8 @@ def type_of(name: str) -> RainType | None:
         return "nrd" if night else "drd"
     if night and "rain" in lower:
         return "nrs"
-    return "drs" if any(word in lower for word in _STREAKS) else None
+    folders = PurePosixPath(lower).parent.as_posix()  # rain100.png may be the hundredth
+    return "drs" if "streak" in lower or any(word in folders for word in _STREAKS) else None
 
 
 @takes_home
@@ -100,7 +106,7 @@ def read_layout(root: str | Path, layout: str | None = None, kind: RainType | No
 
 
 def _located(folder: Path, pair: Found, kind: RainType | None) -> PairFiles:
-    told = kind or pair.kind or type_of(f"{folder.name}/{pair.rainy}")
+    told = kind or pair.kind or type_of(f"{folder.name or folder.absolute().name}/{pair.rainy}")
     return PairFiles(folder / pair.rainy, folder / pair.clean, told, pair.rainy, pair.halves)
 
 
@@ -147,8 +153,11 @@ def _folders(root: Path, names: Sequence[str]) -> list[Found]:
     for parent, children in sides.items():
         rainy = [child for child in children if child.lower() in _RAINY]
         clean = [child for child in children if child.lower() in _CLEAN]
-        if len(rainy) != 1 or len(clean) != 1:
+        if not rainy or not clean:
             continue
+        if len(rainy) + len(clean) > 2:
+            among = ", ".join((*rainy, *clean))
+            raise UserError(f"{root / parent} holds {among}: leave one folder of rainy and one of clean images there")
         where = (f"{parent}/{rainy[0]}".lstrip("/"), f"{parent}/{clean[0]}".lstrip("/"))
         raindrop = rainy[0].lower() == "data" and clean[0].lower() == "gt" and _is_raindrop(children[rainy[0]])
         own: RainType | None = "drd" if raindrop else None
@@ -166,7 +175,9 @@ def _prefixes(root: Path, names: Sequence[str]) -> list[Found]:
     for some in _by_folder(names).values():
         clean = {m[1]: name for name in some if (m := re.fullmatch(r"norain-?(\d+)", PurePosixPath(name).stem))}
         rainy = {m[1]: name for name in some if (m := re.fullmatch(r"rain-?(\d+)", PurePosixPath(name).stem))}
-        found += [Found(rainy[number], clean[number], "drs") for number in rainy if number in clean]
+        if clean and (lonely := [name for number, name in rainy.items() if number not in clean]):
+            raise UserError(f"{root / lonely[0]} has no clean version norain-N beside it: add it, or remove the image")
+        found += [Found(name, clean[number], "drs") for number, name in rainy.items() if clean]
     return found
 
 
@@ -247,12 +258,22 @@ def _spa(root: Path, names: Sequence[str]) -> list[Found]:
 
 
 def _halves(root: Path, names: Sequence[str]) -> list[Found]:
-    """Rain800: one file holds both, the clean image on the left."""
+    """Rain800: one file holds both, the clean image on the left; a wide photograph's halves show two scenes."""
+    alike = []
     for name in (names[i] for i in evenly(len(names), _LOOKED_AT)):
         with decoding(root / name), open_image(root / name) as image:
             if image.width % 2 or image.width <= _WIDE * image.height:
                 return []
-    return [Found(name, name, "drs", True) for name in names]
+            alike.append(_likeness(image))
+    return [Found(name, name, "drs", True) for name in names] if np.median(alike) > _ALIKE else []
+
+
+def _likeness(image: Image.Image) -> float:
+    """How alike both halves are, whatever a row or a column has in common, such as the sky; 1 where nothing is seen."""
+    small = np.asarray(image.convert("L").resize((64, 32), Image.Resampling.BOX), np.float64)
+    left, right = (half - half.mean(0) - half.mean(1, keepdims=True) + half.mean() for half in np.hsplit(small, 2))
+    power = float(np.square(left).sum() * np.square(right).sum()) ** 0.5
+    return float((left * right).sum()) / power if power > 1 else 1.0
 
 
 class Layout(NamedTuple):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config.rain_types import RAIN_TYPES, RainType
 from ..errors import UserError, reason
-from ..system.files import write_text
+from ..system.files import replacing
 
 MANIFEST = "kept.jsonl"
 
@@ -34,8 +35,9 @@ class Kept(NamedTuple):
 def write_manifest(folder: str | Path, roots: Sequence[str | Path], pairs: Iterable[Mapping[str, Any]]) -> Path:
     """Write the manifest of a folder, all or nothing; see the head of this file for what a pair holds."""
     path = Path(folder) / MANIFEST
-    lines = [{"roots": [str(root) for root in roots]}, *pairs]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:  # a line at a time, of millions
+        for line in chain([{"roots": [str(root) for root in roots]}], pairs):
+            file.write(json.dumps(line) + "\n")
     return path
 
 

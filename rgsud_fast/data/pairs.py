@@ -12,7 +12,7 @@ from ..config.rain_types import RAIN_TYPES, UNKNOWN, RainType
 from .image_set import ImageSet
 from .sampler import Crop, draw_index, draw_turn, draw_window, evenly
 
-MOST_HELD_OUT = 64  # of a type
+MOST_HELD_OUT = 64  # scenes of a type, and pairs of it that are measured
 KINDS: tuple[RainType, ...] = tuple(RAIN_TYPES)
 
 
@@ -90,10 +90,10 @@ class PairSet:
 
 
 def hold_out(kinds: Sequence[int], scenes: Sequence[str], share: float) -> list[int]:
-    """The pairs to hold out: of each type that share, at least one and at most 64, by whole scenes.
+    """The pairs to hold out: of each type that share of its scenes, at least one and at most 64 of them, whole.
 
-    A scene that is held out in one type is in all, as sets that render several rains on one photograph need; pairs of
-    it beyond the 64 are left out of training all the same. A type of one scene is trained on.
+    A scene that is held out in one type is in all, as sets that render several rains on one photograph need. A type of
+    one scene is trained on.
 
     Args:
         kinds: type of each pair.

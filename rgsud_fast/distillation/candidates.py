@@ -73,6 +73,8 @@ def _rows(roots: Sequence[Path], layout: str | None, kind: RainType | None) -> I
 
 def _below(path: Path, root: Path) -> str:
     name, above = path.as_posix(), f"{root.as_posix().rstrip('/')}/"  # strings: a tenth of the time, of millions
+    if root == Path():  # which names below it do not repeat
+        above = ""
     if not name.startswith(above):
         raise UserError(f"{path} lies outside {root}: give the folder that the manifest was made of")
     return name[len(above) :]

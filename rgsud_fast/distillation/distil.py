@@ -15,6 +15,7 @@ from ..data import read_image
 from ..errors import UserError, either
 from ..system.distributed import Ranks, process_group
 from ..system.files import write_text
+from ..system.given import check_seed
 from ..system.names import takes_home
 from ..system.watch import Watch, nobody
 from . import candidates
@@ -84,13 +85,14 @@ def distil(
     """
     roots = [Path(one) for one in ([pairs] if isinstance(pairs, (str, Path)) else pairs)]
     _check(roots, strictness, budget, per_type, type)
+    check_seed(seed)
     out, began = Path(output), time.perf_counter()
     items = trust.list_trusted(Path(clean) if clean else None, Path(trusted) if trusted else None, type)
     with process_group(device, LOST) as ranks, alone(out, ranks):
         references = References(Path(index), ranks.device)
         generalists = load_generalists(judges, ranks.device)
         made_of: dict[str, Any] = {"index": references.digest, "seed": seed}
-        made_of |= {"clean": _resolved(clean), "trusted": _resolved(trusted)}
+        made_of |= {"clean": _resolved(clean), "trusted": _resolved(trusted), "what is trusted": trust.digest_of(items)}
         listed = {"pairs": [str(root.resolve()) for root in roots], "layout": layout or "", "type": type or ""}
         judged = made_of | listed | {"judges": list(judges)} | ({"strictness": strictness} if judges else {})
         named = _open(out / "pairs.sqlite", candidates.COLUMNS, listed, ranks)
@@ -162,7 +164,7 @@ def _open(path: Path, columns: dict[str, str], made_of: dict[str, Any], ranks: R
     if not ranks.first:
         ranks.wait()
         return Store(path, columns, made_of, ranks.rank)
-    store = Store(path, columns, made_of)
+    store = Store(path, columns, made_of, renew=True)
     store.merge()
     ranks.wait()
     return store

@@ -110,7 +110,7 @@ def load_generalist(folder: Path, device: torch.device | str = "cpu") -> General
     try:
         processor = AutoProcessor.from_pretrained(folder, **offline)
         model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **offline)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, AttributeError) as error:
+    except Exception as error:  # damaged weights and tokenizers raise what has no other class
         raise UserError(f"{folder}: transformers cannot load it ({reason(error)}); give another model") from None
     return Generalist(folder.name, model.to(device).eval(), processor)
 
@@ -125,6 +125,8 @@ def _check(folder: Path) -> None:
                 f"{folder / name} asks for code of its own (auto_map), which is never run: give a model of an "
                 "architecture that transformers has, such as LLaVA-NeXT, InternVL or Qwen-VL in their -hf versions"
             )
+    if (folder / "adapter_config.json").is_file():  # which names another folder, or one on the hub
+        raise UserError(f"{folder} is an adapter to another model: give a folder of the whole model, merged")
     if code := next(iter(sorted(folder.glob("*.py"))), None):
         raise UserError(f"{code} is code, which is never run from a model's folder: give a model without, or remove it")
     if not list(folder.glob("*.safetensors")):

@@ -16,6 +16,7 @@ from ..data.folder_set import digest
 from ..data.layouts import type_of
 from ..errors import UserError
 from ..system.distributed import Ranks, process_group
+from ..system.given import check_seed
 from ..system.names import name_bytes, takes_home
 from ..system.watch import Watch, nobody
 from .embeddings import embed
@@ -69,6 +70,9 @@ def index(
     Raises:
         UserError: too few photographs, or an index of other ones in `output`.
     """
+    check_seed(seed)
+    if iterations < 1:
+        raise UserError(f"iterations {iterations} must be at least 1: the fit tells types of rain apart")
     folder, out = Path(references), Path(output)
     paths = list_images(folder)
     if len(paths) < LEAST:
@@ -126,7 +130,8 @@ def _describe(folder: Path, paths: list[Path], out: Path, store: Store, ranks: R
             seen = embed(image, network, ranks.device)
             for name, array in arrays.items():
                 array[number] = getattr(seen, {"captions": "caption", "thumbs": "thumb"}.get(name, name))
-            kind = type_of(PurePosixPath(row["path"]).parent.as_posix()) or sure_type(seen.probabilities.tolist())
+            folders = PurePosixPath(row["path"]).parent.as_posix()
+            kind = type_of(f"{folders}/photograph") or sure_type(seen.probabilities.tolist())
             row |= {"height": image.shape[0], "width": image.shape[1], "digest": digest(image), "type": kind}
         store.add(number, row)
         watch(count, len(own))

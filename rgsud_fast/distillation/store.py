@@ -31,12 +31,15 @@ class Store:
         columns: name and SQLite type of each column beside `number`.
         made_of: what the rows follow from, such as folders and options; plain values.
         rank: of this process; only rank 0 makes the file and merges.
+        renew: a file that holds nothing yet, as a call leaves it that was refused, may be made of something else.
 
     Raises:
         UserError: the file is no such table, or was made of something else.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str], made_of: Mapping[str, Any], rank: int = 0) -> None:
+    def __init__(
+        self, path: Path, columns: Mapping[str, str], made_of: Mapping[str, Any], rank: int = 0, renew: bool = False
+    ) -> None:
         self.path, self._columns, self.rank = path, columns, rank
         self._part: sqlite3.Connection | None = None
         self._committed = time.monotonic()
@@ -44,16 +47,18 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._all = self._connect(path, create=rank == 0)
         if rank == 0:
-            self._remember_or_refuse(json.dumps(made_of, sort_keys=True))
+            self._remember_or_refuse(json.dumps(made_of, sort_keys=True), renew)
 
     def merge(self) -> None:
         """Bring what every process has done into the file of all; rank 0 alone, while the others wait."""
         self._all.commit()
-        for part in sorted(self.path.parent.glob(f"{self.path.name}-*.part")):
-            self._all.execute("ATTACH ? AS part", (str(part),))
+        for part in self._parts():
+            self._all.execute("ATTACH ? AS part", (os.fsencode(part),))  # bytes: a name may be no UTF-8
             with self._all:
                 names = ", ".join(("number", *self._columns))
-                self._all.execute(f"INSERT OR REPLACE INTO rows ({names}) SELECT {names} FROM part.rows")
+                if self._all.execute("SELECT 1 FROM part.sqlite_master WHERE name = 'rows'").fetchone():
+                    # else its process was killed before there was a table
+                    self._all.execute(f"INSERT OR REPLACE INTO rows ({names}) SELECT {names} FROM part.rows")
             self._all.execute("DETACH part")
             part.unlink()
             part.with_name(part.name + "-journal").unlink(missing_ok=True)
@@ -159,8 +164,12 @@ class Store:
             raise UserError(f"{path}: its columns are not this version's; give another folder or remove it")
         return connection
 
-    def _remember_or_refuse(self, made_of: str) -> None:
-        if (before := self.noted("made of")) is None:
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.name}-*.part"))
+
+    def _remember_or_refuse(self, made_of: str, renew: bool) -> None:
+        empty = renew and not self.count() and set(self.notes_of(self._all)) <= {"made of"} and not self._parts()
+        if (before := self.noted("made of")) is None or empty:
             self.note("made of", json.loads(made_of))
         elif (now := json.loads(made_of)) != before:
             changed = ", ".join(key for key in sorted({*now, *before}) if now.get(key) != before.get(key))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from ..data.sampler import evenly
 from ..data.weather import render_pair
 from ..errors import UserError
 from ..system.distributed import Ranks
+from ..system.names import name_bytes
 from ..system.watch import Watch
 from .candidates import UnusablePair, read_pair
 from .embeddings import Embedding, embed
@@ -50,7 +52,7 @@ def list_trusted(clean: Path | None, trusted: Path | None, kind: RainType | None
         kind: the only type to render, where not all are wanted, and that of pairs whose names tell none.
 
     Raises:
-        UserError: neither is given, or a folder holds none.
+        UserError: neither is given, a folder holds none, or there are fewer than 20 of each type.
     """
     if clean is None and trusted is None:
         raise UserError(
@@ -68,7 +70,16 @@ def list_trusted(clean: Path | None, trusted: Path | None, kind: RainType | None
         scenes = {path: -1 - place for place, path in enumerate(dict.fromkeys(pair.clean for pair in pairs))}
         chosen = [pairs[i] for i in evenly(len(pairs), MOST)]
         found += [Trusted(scenes[pair.clean], pair.kind or kind, pair.rainy, pair, 0) for pair in chosen]
+    counts = Counter(item.kind for item in found)
+    if None not in counts and max(counts.values()) < LEAST:
+        raise _too_few({str(kind): count for kind, count in counts.items()})
     return found
+
+
+def digest_of(items: Sequence[Trusted]) -> str:
+    """Of what is trusted, in its order: rows are numbered by it."""
+    names = (f"{item.kind} {item.rendering} {item.path.resolve()}" for item in items)
+    return hashlib.blake2b(b"\0".join(map(name_bytes, names)), digest_size=16).hexdigest()
 
 
 def measure_trusted(
@@ -115,9 +126,13 @@ def fit_panels(store: Store) -> dict[str, Panel]:
             pairs = [_measures(row["measures"]) for row in own]
             panels[kind] = Panel.fit(pairs, [row["scene"] for row in own])
     if not panels:
-        counts = ", ".join(f"{len(own)} {kind}" for kind, own in rows.items()) or "none"
-        raise UserError(f"trusted pairs: {counts}; at least {LEAST} of a type are needed to judge by: give more")
+        raise _too_few({kind: len(own) for kind, own in rows.items()})
     return panels
+
+
+def _too_few(counts: Mapping[str, int]) -> UserError:
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
+    return UserError(f"trusted pairs: {told}; at least {LEAST} of a type are needed to judge by: give more")
 
 
 def _measures(text: str) -> dict[str, np.ndarray]:

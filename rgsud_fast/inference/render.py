@@ -11,8 +11,8 @@ from ..data import list_images, read_image, write_image
 from ..data.image_files import to_tensor
 from ..data.weather import render_pair
 from ..errors import UserError
-from ..system.given import check_images
-from ..system.names import takes_home
+from ..system.given import check_images, check_seed
+from ..system.names import name_bytes, takes_home
 from .inputs import ImageWatch, is_folder
 from .left_out import LeftOut
 from .outputs import flat_names
@@ -48,6 +48,7 @@ def render_pairs(
         UserError: an unknown type, an output in the folder of the photographs, or unusable images.
     """
     types = types_of(",".join(types))
+    check_seed(seed)
     root, folder = Path(clean), Path(output)
     check_images(root)
     if is_folder(root) and folder.resolve().is_relative_to(root.resolve()):
@@ -60,7 +61,7 @@ def render_pairs(
         with left_out.unless(len(paths) == 1, name):
             image = read_image(path)
             for kind in types:
-                rendered = render_pair(image, kind, (seed, zlib.crc32(name.encode())))
+                rendered = render_pair(image, kind, (seed, zlib.crc32(name_bytes(name))))
                 pair = folder / kind / RAINY / png, folder / kind / CLEAN / png
                 for target, shown in zip(pair, rendered, strict=True):
                     write_image(target, to_tensor(shown))

@@ -20,6 +20,16 @@ def check_images(*paths: Path | None) -> None:
             raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
 
 
+def check_seed(seed: int) -> None:
+    """Demand a seed that numpy takes.
+
+    Raises:
+        UserError: it is negative.
+    """
+    if seed < 0:
+        raise UserError(f"seed {seed} must be at least 0")
+
+
 def check_weights(path: Path, kind: str = "derainer") -> None:
     """Demand a run folder or a file of weights that is there, or a name on the model hub, which is not looked at.
 

@@ -113,7 +113,10 @@ def test_resume_takes_the_configuration_of_the_run(trained, tmp_path):
         (["--batch"], "--batch needs a value"),
         (["--batch", "0"], "batch: must be greater than or equal to 1, got 0"),
         (["--loss.reward-form", "foo"], "--loss.reward-form must be psnr, sum, mean or l1, got 'foo'"),
-        (["--preset", "big"], "preset: must be demo, small, small-gan, medium, paper, unirain or unirain-small, got 'big'"),
+        (
+            ["--preset", "big"],
+            "preset: must be demo, small, small-gan, medium, paper, unirain or unirain-small, got 'big'",
+        ),
         (["--preset", "small", "--data.val-rainy", "v"], "val_rainy and val_clean go together"),
         (["--optim.ema-decay", "1.5"], "optim.ema_decay: must be less than 1, got 1.5"),
         (["--device", "gpu"], "device: must be auto, cpu, cuda or cuda:N, got 'gpu'"),

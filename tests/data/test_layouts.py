@@ -159,6 +159,8 @@ def test_folders_of_unequal_count_name_the_first_that_has_no_partner(tmp_path):
         ("raindrop/a.png", "drd"),
         ("Rain100H/a.png", "drs"),
         ("holiday/a.png", None),
+        ("mine/input/rain100.png", None),
+        ("mine/streaks-1.png", "drs"),
     ],
 )
 def test_words_tell_types(name, kind):
@@ -201,3 +203,25 @@ def test_an_empty_manifest_says_so(tmp_path):
     write_manifest(tmp_path, ["."], [])
     with pytest.raises(UserError, match="no pair was kept"):
         read_manifest(tmp_path)
+
+
+def test_wide_photographs_are_no_pairs_of_halves(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        left, right = (np.kron(rng.integers(0, 255, (6, 6, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2))
+        write_image(tmp_path / "wide" / f"{i}.png", np.hstack([left, right]))
+        write_image(tmp_path / "pairs" / f"{i}.png", np.hstack([left, np.clip(left, 60, 255)]))
+    assert all(pair.halves for pair in read_layout(tmp_path / "pairs"))
+    with pytest.raises(UserError, match="is in no layout that is known: it has 3 images"):
+        read_layout(tmp_path / "wide")
+
+
+def test_images_that_would_be_left_out_without_a_word_are_refused(tmp_path):
+    root = write(tmp_path / "lonely", ["rain-1.png", "norain-1.png", "rain-2.png"])
+    with pytest.raises(UserError, match=r"rain-2\.png has no clean version"):
+        read_layout(root)
+    root = write(
+        tmp_path / "three", ["a/input/1.png", "a/target/1.png", "b/input/1.png", "b/target/1.png", "b/gt/1.png"]
+    )
+    with pytest.raises(UserError, match="b holds input, gt, target: leave one folder of rainy"):
+        read_layout(root)

@@ -6,13 +6,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
+from rgsud_fast.config import Config
 from rgsud_fast.config.rain_types import UNKNOWN
 from rgsud_fast.data import write_image
 from rgsud_fast.data.folder_set import FolderSet
 from rgsud_fast.data.open_pairs import VALIDATED, open_pairs, render_demo_pairs, validation_pairs
 from rgsud_fast.data.pairs import MOST_HELD_OUT, PairSet, hold_out
 from rgsud_fast.errors import UserError
+from rgsud_fast.system.distributed import Ranks
+from rgsud_fast.training.type_weights import TypeWeights
 
 
 @pytest.fixture
@@ -113,3 +117,14 @@ def test_the_demos_pairs_are_of_all_types_and_held_out_by_scene():
     pairs = render_demo_pairs(clean)
     assert len(pairs) == 16 and len(pairs.held_out) == 4
     assert len({pairs.rainy.names[i].split("/")[1] for i in pairs.held_out}) == 1
+
+
+def test_types_are_weighed_by_few_pairs_even_where_a_scene_holds_hundreds():
+    images = FolderSet.from_arrays([f"{i}" for i in range(400)], np.zeros((400, 8, 8, 3), np.uint8))
+    kinds, scenes = [0, 1] * 200, [f"s{i // 200}" for i in range(400)]
+    held = hold_out(kinds, scenes, 0.1)
+    pairs = PairSet(images, images, [(i, i) for i in range(400)], kinds, [1.0] * 400, held)
+    assert len(held) == 200
+    measured = TypeWeights(Config(), pairs, Ranks(torch.device("cpu"))).measured
+    assert set(measured) <= set(held)
+    assert Counter(kinds[pair] for pair in measured) == {0: MOST_HELD_OUT, 1: MOST_HELD_OUT}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,7 @@ def test_pairs_that_cannot_be_judged_are_told_apart(made, tmp_path):
         ({"trusted": None}, "give --clean DIR"),
         ({"trusted": "few"}, "trusted pairs: 3 drs; at least 20"),
         ({"strictness": 1.5}, "strictness 1.5 must be between 0 and 1"),
+        ({"seed": -1}, "seed -1 must be at least 0"),
         ({"budget": 0}, "budget 0 must be at least 1"),
         ({"judges": ["gpt"]}, "judge 'gpt': give vlm:FOLDER"),
         ({"type": "snow"}, "type must be drs"),
@@ -218,3 +220,29 @@ def test_memory_grows_by_few_bytes_a_pair(tmp_path):
         return held
 
     assert peak(20_000) - peak(2_000) < 18_000 * 32
+
+
+def test_the_folder_of_pairs_may_be_the_present_one(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(write_pairs(tmp_path / "set_streak", [pair(i) for i in range(2)]))
+    store = Store(tmp_path / "pairs.sqlite", candidates.COLUMNS, {})
+    assert candidates.list_candidates(store, [Path()], None, None) == 2
+    assert [(row["rainy"], row["label"]) for row in store.rows()] == [
+        ("rainy/000.png", "drs"),
+        ("rainy/001.png", "drs"),
+    ]
+
+
+def test_other_trusted_pairs_in_the_same_folder_are_no_continuation(made, tmp_path):
+    trusted = write_pairs(tmp_path / "streak", [pair(i) for i in range(20)])
+    run(made, tmp_path / "out", trusted=trusted, strictness=0.01)
+    write_pairs(trusted, [pair(i) for i in range(24)])
+    with pytest.raises(UserError, match="was made with other values of: what is trusted"):
+        run(made, tmp_path / "out", trusted=trusted, strictness=0.01)
+
+
+def test_a_refused_call_may_be_mended_in_the_same_folder(made, tmp_path):
+    with pytest.raises(UserError, match="is not in the layout spa"):
+        run(made, tmp_path / "out", layout="spa", strictness=0.01)
+    assert run(made, tmp_path / "out", layout="folders", strictness=0.01)["kept"]
+    with pytest.raises(UserError, match="was made with other values of: layout"):
+        run(made, tmp_path / "out", strictness=0.01)

@@ -5,11 +5,15 @@ Their loading path alone is tested, with a tiny random model: what a real one's 
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 
 from rgsud_fast.distillation.generalists import Generalist, load_generalist, load_generalists
@@ -105,10 +109,11 @@ def folder_with(path, **files):
             {"config_DOT_json": "{}", "pytorch_model_DOT_bin": ""},
             "has no .safetensors: weights are read in that format",
         ),
+        ({"config_DOT_json": "{}", "adapter_config_DOT_json": "{}"}, "is an adapter to another model"),
         ({"config_DOT_json": "[1]"}, "no configuration"),
         ({"config_DOT_json": "{"}, "cannot be read"),
     ],
-    ids=["empty", "code", "code of the processor", "python", "pickle", "list", "damaged"],
+    ids=["empty", "code", "code of the processor", "python", "pickle", "adapter", "list", "damaged"],
 )
 def test_folders_that_are_refused(tmp_path, files, told):
     with pytest.raises(UserError, match=told) as caught:
@@ -190,3 +195,15 @@ def test_code_beside_a_model_that_would_load_is_refused_all_the_same(tiny):
     (tiny / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoConfig": "own.Config"}}))
     with pytest.raises(UserError, match="asks for code of its own"):
         load_generalist(tiny)
+
+
+def test_damaged_weights_are_one_line(tmp_path, monkeypatch):
+    def damaged(folder, **options):
+        raise safetensors.SafetensorError("Error while deserializing header")  # of no class but Exception
+
+    fake = types.ModuleType("transformers")
+    fake.__spec__ = importlib.machinery.ModuleSpec("transformers", None)
+    fake.AutoProcessor = fake.AutoModelForImageTextToText = types.SimpleNamespace(from_pretrained=damaged)
+    monkeypatch.setitem(sys.modules, "transformers", fake)
+    with pytest.raises(UserError, match=r"transformers cannot load it \(Error while deserializing header\)"):
+        load_generalist(folder_with(tmp_path / "model", config_DOT_json="{}", model_DOT_safetensors=""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 
 import pytest
 import torch
@@ -92,3 +93,19 @@ def test_a_folder_has_one_owner_at_a_time(tmp_path):
         pass
     with alone(tmp_path, ranks):
         pass
+
+
+def test_a_part_whose_process_was_killed_before_it_had_a_table_is_nothing(tmp_path):
+    store = open_store(tmp_path / "all.sqlite")
+    (tmp_path / "all.sqlite-3.part").touch()
+    store.merge()
+    assert store.count() == 0 and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+def test_a_folder_whose_name_is_no_utf8_is_as_good(tmp_path):
+    store = open_store(tmp_path / os.fsdecode(b"\xff") / "all.sqlite")
+    store.add(0, {"name": "a"})
+    store.settle()
+    store.merge()
+    assert store.count() == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 import torch
 
@@ -46,6 +49,8 @@ def test_mistakes_are_one_line_and_a_damaged_file_is_left_out(folder, tmp_path, 
     ):
         with pytest.raises(UserError, match=message):
             render_pairs(folder, output, types)
+    with pytest.raises(UserError, match="seed -1 must be at least 0"):
+        render_pairs(folder, tmp_path / "out", seed=-1)
     (folder / "c.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"2 pairs are written, 1 are left out: .*c\.png"):
         render_pairs(folder, tmp_path / "out", ["drs"])
@@ -53,3 +58,10 @@ def test_mistakes_are_one_line_and_a_damaged_file_is_left_out(folder, tmp_path, 
     assert "wrote 2 pairs" in capsys.readouterr().out
     assert cli.main(["render", str(folder), str(tmp_path / "cli"), "--types", "rain"]) == 2
     assert "no type of rain 'rain': give drs, drd, nrs or nrd" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+def test_a_name_that_is_no_utf8_is_rendered(tmp_path):
+    photograph = tmp_path / os.fsdecode(b"in/\xff.png")
+    write_image(photograph, torch.rand(3, 48, 64))
+    assert len(render_pairs(photograph.parent, tmp_path / "out", ["drs"])) == 1

@@ -92,9 +92,12 @@ def test_types_are_weighed_by_their_held_out_losses(config, tmp_path):
     weights.losses = [[0.2, 0.1 + 0.01 * i] for i in range(30)]
     expected = type_weights(np.array(weights.losses))
     assert list(weights.by_type.values()) == expected.tolist() and expected[0] > expected[1]
+    assert weights.by_type is weights.by_type  # found once, not in every iteration
     again = TypeWeights(load_config(config), domains.pairs, Ranks(torch.device("cpu")))
     again.load_state_dict(weights.state_dict())
     assert again.by_type == weights.by_type
+    again.load_state_dict(weights.state_dict() | {"losses": [[0.1, 0.1]] * 30})
+    assert list(again.by_type.values()) == [1, 1]
     with pytest.raises(ValueError, match="losses of drs"):
         again.load_state_dict({"types": ["drs"], "losses": []})
 

@@ -185,3 +185,12 @@ def test_files_and_checkpoints_know_how_they_route(tmp_path):
         assert again.sizes == network.sizes and bool(again.softly)
     with pytest.raises(ValueError, match="active must be from 1 to 3 experts"):
         MoENet(active=4)
+
+
+def test_a_network_in_training_can_be_copied():
+    network = MoENet(4, (1,), 1, (1,)).train()
+    network(torch.rand(2, 3, 8, 8)).mean().backward()
+    again = copy.deepcopy(network)
+    assert again.state_dict().keys() == network.state_dict().keys() and network.balance() >= 0
+    again(torch.rand(2, 3, 8, 8)).mean().backward()
+    assert again.balance() >= 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,10 @@ class MoELayer(nn.Module, Checkpointed):
         self.fixed: Tensor | None = None  # logits in place of the image's own, [1, experts]
         self.rank = 0  # of the process, whose share of a batch this is
         self.importance: list[Tensor] = []  # mean R of the training batches since the last balance
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has: not what hangs on the graph of the last batches, which cannot be copied."""
+        return self.__dict__ | {"importance": []}
 
     def forward(self, x: Tensor, softly: Tensor) -> Tensor:
         """`softly`: bool scalar; hard layers are soft meanwhile."""
@@ -219,8 +223,7 @@ class MoENet(NAFNet):
         for layer in self.layers.values():
             layer.importance = []
         if mean is not None:
-            own = importance.detach()
-            importance = importance + (mean(own) - own)
+            importance = importance + (mean(importance.detach()) - importance.detach())
         return (importance.var(1, unbiased=False) / importance.mean(1).square()).mean()
 
     def shares_used(self) -> dict[str, list[float]]:
@@ -236,8 +239,7 @@ class MoENet(NAFNet):
         """R of each layer for an image, [1, 3, H, W], the mean over a batch: what the router thinks, without a cut."""
         with self._watching() as seen:
             self(image)
-            found = seen()
-        return {name: logits.softmax(1).mean(0).tolist() for name, logits in zip(self.layers, found, strict=True)}
+            return {name: logits.softmax(1).mean(0).tolist() for name, logits in zip(self.layers, seen(), strict=True)}
 
     @torch.no_grad()
     def routed(self, read: Read, height: int, width: int, tile: int, overlap: int) -> Callable[[Tensor], Tensor]:
@@ -261,8 +263,7 @@ class MoENet(NAFNet):
 
         def call(tiles: Tensor) -> Tensor:
             with self._fixed(fixed):
-                made: Tensor = self(tiles)
-                return made
+                return cast(Tensor, self(tiles))
 
         return call
 
