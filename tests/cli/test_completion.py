@@ -50,7 +50,7 @@ def test_flags_of_a_command_are_completed(script):
 def test_values_of_a_flag_with_few_are_completed(script):
     assert offered(script, "rgsud-fast export w --to ") == [
         *("onnx", "torchscript", "safetensors"),
-        *("nafnet", "restormer", "drsformer", "nerd_rain"),
+        *("nafnet", "restormer", "drsformer", "nerd_rain", "moe"),
     ]
     assert offered(script, "rgsud-fast train --preset sm") == ["small", "small-gan"]
     assert offered(script, "rgsud-fast derain a --local-statistics ") == ["auto"]

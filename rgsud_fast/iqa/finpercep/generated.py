@@ -90,11 +90,12 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
         clean, rainy, weak = crop(material.own[int(rng.integers(len(material.own)))], side, rng)
     else:
         clean, rainy = _pair(material, side, rng)
-        weak = clean
-        for _ in range(1 + (rng.random() < TWO)):  # what several of them change is added up
-            family = FAMILIES[material.families[int(rng.integers(len(material.families)))]]
-            weak = weak + (np.clip(family(clean, rainy, rng), 0, 1) - clean)
-        weak = np.clip(weak, 0, 1).astype(np.float32)
+        count = 1 + (rng.random() < TWO)
+        chosen = {material.families[int(rng.integers(len(material.families)))]: None for _ in range(count)}
+        weak, *more = (np.clip(FAMILIES[name](clean, rainy, rng), 0, 1) for name in chosen)
+        for result in more:  # what both change is added up
+            weak = np.clip(weak + (result - clean), 0, 1)
+        weak = weak.astype(np.float32)
     mask = draw_mask(clean, rainy, rng)
     swapped = (mask * weak + (1 - mask) * clean).astype(np.float32)
     return Sample(clean, rainy, weak, swapped, int(rng.integers(2**62)), bool(rng.random() >= UNKNOWN))

@@ -78,7 +78,7 @@ def read_published(path: Path) -> nn.Module:
     loaded = _load(path)
     found = next((group for group in _groups(loaded) if layout_of(group)), None)
     if found is None:
-        names = [layout.network.__name__ for layout in LAYOUTS]
+        names = sorted((layout.network.__name__ for layout in LAYOUTS), key="NAFNet".__ne__)
         raise UserError(
             f"{path} holds no {' or '.join(names)}: give a run's derainer.safetensors, or such a network in its "
             "authors' layout; others run where rgsud_fast.derain is given the network itself"
