@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(kTileX* kThreadsY)
     if (y >= size.height || x >= size.width) continue;
     const int64_t pixel_at = y * size.width + x, at = pixel_at * written.step;
     const W here = pixel[first + i + kBlurRadius][threadIdx.x + kBlurRadius];
-    to[at] = static_cast<T>(here - sum + (adjoint && image ? static_cast<W>((from - image)[pixel_at * read.step]) : W(0)));
+    to[at] =
+        static_cast<T>(here - sum + (adjoint && image ? static_cast<W>((from - image)[pixel_at * read.step]) : W(0)));
     if (!adjoint && image) (to - image)[at] = static_cast<T>(here);
   }
 }
