@@ -122,7 +122,7 @@ def fit_finpercep(
         size: small for a CPU, base for a GPU; clip, for one, stands on CLIP's RN50.
         clip: Weights of CLIP's RN50 for size clip, as open_clip saves them.
         val_clean: Folder of validation images, none of which may be in CLEAN; default: the run's.
-        minutes: How long; default: as many iterations as the size needs, some 6 minutes of small on two idle cores.
+        minutes: How long; default: as many iterations as the size needs, some 3 minutes of one core with small.
         iterations: How many, in place of minutes.
         seed: Seed of everything drawn.
     """

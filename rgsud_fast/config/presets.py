@@ -118,4 +118,4 @@ def default_preset(folders: bool, device: str = "auto", pairs: bool = False) -> 
         return "unirain-small", "preset unirain-small: labelled pairs alone; --preset unirain has the full sizes"
     if device.startswith("cuda"):
         return "paper", "preset paper: a CUDA GPU trains; --preset small is the CPU-sized one"
-    return "small", "preset small: a CPU trains; --preset medium takes an evening, paper has the full sizes"
+    return "small", "preset small: a CPU trains; --preset medium takes over an hour, paper has the full sizes"

@@ -122,7 +122,8 @@ def _ladder(metrics: dict[str, Any]) -> str:
         "Decibels gained over the input, the same held-out episodes for all. Best single tool and best fixed chain "
         f"were chosen on training photographs: {rivals['single']}; {rivals['fixed']}."
     )
-    return figures("Ladder", table, tiles, text)
+    best = "agent_joint" if "agent_joint" in kept else "agent"
+    return figures("Ladder", table, tiles, text, LADDER[best])
 
 
 def _histogram(metrics: dict[str, Any], severity: str, names: list[str]) -> str:

@@ -27,7 +27,7 @@ from ..runs.html.curves import Band
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Comparison, Panel, Row, comparisons, curves, facts, figures, rows, write_gallery
 from ..runs.model_card import without_paths
-from .gallery_advice import title, training_text
+from .gallery_advice import outcomes_text, title, training_text
 from .gallery_pairs import labelled_images, routing, type_figures
 from .validation import derain_whole, sweep_window_of, window_of
 
@@ -92,9 +92,7 @@ def _outcomes(trainer: Trainer, folder: RunFolder) -> str:
     return rows(
         "What became of rewards",
         _rewards(trainer),
-        "A few images of each outcome of their last sweep: the photograph, the candidate that the finished derainer"
-        " makes of it now, and the reward, the best version stored. A candidate entered when it was among the best"
-        " kept, and was no better when it scored below all of them. " + _reasons(folder.read_log()),
+        f"{outcomes_text(trainer.config)} {_reasons(folder.read_log())}",
     )
 
 
@@ -159,7 +157,8 @@ def _figures(metrics: dict[str, Any]) -> str:
     if isinstance(validity, (int, float)):
         tiles["pairs that the score orders rightly"] = f"{100 * validity:.0f} %"
     note = "" if table else "No validation pairs were given, so nothing was measured."
-    return figures("Figures", table, tiles, note or "Means over the validation images, whole, rounded to 8 bits.")
+    note = note or "Means over the validation images, whole, rounded to 8 bits."
+    return figures("Figures", table, tiles, note, "end of the run")
 
 
 @torch.no_grad()

@@ -28,10 +28,24 @@ def title(method: Any, run: str) -> str:
     return f"{'RGSUD' if method.NAME == 'rgsud' else method.NAME} run {run}"
 
 
+def outcomes_text(config: Config) -> str:
+    """What the images of each outcome of a sweep show, and when a candidate enters."""
+    entered = (
+        "The newest candidate that the guards let pass takes the place of the one before it, whatever their scores."
+        if config.reward.newest
+        else "A candidate entered when it was among the best kept, and was no better when it scored below all of them."
+    )
+    return (
+        "A few images of each outcome of their last sweep: the photograph, the candidate that the finished derainer "
+        f"makes of it now, and the reward that is stored. {entered}"
+    )
+
+
 def training_text(method: Any, config: Config) -> str:
     """What the columns of a training image are and, where rain is painted, how to read that."""
     derained = "The rainy photograph; what the derainer makes of it;"
-    reward = "and the best derained version so far, the reward."
+    newest = "the newest" if config.reward.newest else "the best"
+    reward = f"and {newest} derained version so far, the reward."
     name = method.NAME
     if not isinstance(method, Painter):
         return f"{derained} {reward}"

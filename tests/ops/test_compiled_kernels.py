@@ -105,9 +105,10 @@ def test_instance_norm_moves_wide_pieces(tmp_path):
 
 NAFBLOCK = """
 from rgsud_fast.kernels.triton import implicit_gemm, nafblock as kernel, nafblock_fused as fused
+from rgsud_fast.kernels.triton import nafblock_products as products, nafblock_wide as wide_blocks
 found = []
 for arch in ARCHS:
-    with FakeTensorMode(), sass.recording(kernel, fused, implicit_gemm, arch=arch) as launches:
+    with FakeTensorMode(), sass.recording(kernel, fused, products, wide_blocks, implicit_gemm, arch=arch) as launches:
         for c in (32, 64, 128):
             x, one, square = tensor(4, c, 64, 64), wide(c), wide(c, c, 1, 1)
             double, more = wide(2 * c, c, 1, 1), wide(2 * c)
@@ -123,5 +124,12 @@ print(json.dumps(found))
 def test_nafblock_spills_and_calls_nothing(tmp_path):
     found = facts_of(NAFBLOCK, tmp_path, (89, 90))
     assert_sound(found)
-    forward = {"norm_expand_kernel", "gate_kernel", "fold_kernel", "tail_kernel"}
-    assert forward | {"tail_back_kernel", "products_kernel", "expand_back_kernel"} <= {one["name"] for one in found}
+    forward = {"norm_expand_kernel", "gate_kernel", "mix_kernel", "tail_kernel"}
+    assert forward | {
+        "mix_back_kernel",
+        "matrices_kernel",
+        "weights_kernel",
+        "tail_back_kernel",
+        "products_kernel",
+        "expand_back_kernel",
+    } <= {one["name"] for one in found}

@@ -89,15 +89,20 @@ def facts(title: str, values: Mapping[str, Any], text: str = "") -> str:
 
 
 def figures(
-    title: str, table: Mapping[str, Mapping[str, float]], tiles: Mapping[str, Any] | None = None, text: str = ""
+    title: str,
+    table: Mapping[str, Mapping[str, float]],
+    tiles: Mapping[str, Any] | None = None,
+    text: str = "",
+    result: str = "",
 ) -> str:
     """A section of measured figures.
 
     Args:
         title: heading.
-        table: rows by label, each a figure by column name; the last row is set in bold.
+        table: rows by label, each a figure by column name.
         tiles: a few figures shown large: a value, or (value, what stands beside it, such as "+2.1 dB").
         text: a sentence below the heading.
+        result: label of the row that is set in bold, where one is what the others are beside.
     """
     shown = []
     for label, value in (tiles or {}).items():
@@ -112,11 +117,11 @@ def figures(
         columns = list(next(iter(table.values())))
         head = "".join(f"<th>{escape(name)}</th>" for name in ("", *columns))
         lines = [f"<tr>{head}</tr>"]
-        for i, (label, values) in enumerate(table.items()):
+        for label, values in table.items():
             cells = "".join(
                 f'<td data-name="{escape(name)}">{escape(_figure(name, values[name]))}</td>' for name in columns
             )
-            best = ' class="best"' if i == len(table) - 1 else ""
+            best = ' class="best"' if label == result else ""
             lines.append(f"<tr{best}><td>{escape(label)}</td>{cells}</tr>")
         gap = ' style="margin-top:12px"' if shown else ""
         html += f'<div class="card scroll"{gap}><table>{"".join(lines)}</table></div>'
