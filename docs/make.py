@@ -33,8 +33,8 @@ optim:
 
 The first line is for editors: `rgsud-fast schema > rgsud.schema.json` beside the file lets them complete and check it.
 
-A column of a preset is empty where the preset takes the value of `paper`. Columns are those of `rgsud`, and `unirain`'s of
-its own; another method has values of its own, which `rgsud-fast train --method METHOD --preset PRESET --help` shows.
+A column of a preset is empty where the preset takes the value of `paper`. Columns are those of `rgsud`, and `unirain`'s
+of its own; another method has its own values, which `rgsud-fast train --method METHOD --preset PRESET --help` shows.
 """
 
 
