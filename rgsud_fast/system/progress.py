@@ -22,6 +22,14 @@ from .watch import Watch
 SILENCE = 3  # times the usual seconds between two lines: after so many a log hears of a run without new figures
 
 
+class _Unread(Console):
+    """A console whose reader may go away; Rich would end the program then, without a word."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise BrokenPipeError
+
+
 class Progress:
     """The progress of one run. A context manager; prints nothing outside of it.
 
@@ -35,7 +43,7 @@ class Progress:
 
     def __init__(self, total: int, quiet: bool = False, stream: TextIO | None = None, every: float = 5.0) -> None:
         self.total, self.quiet, self.every = total, quiet, every
-        self._console = Console(file=print_anything(stream), highlight=False, soft_wrap=True)
+        self._console = _Unread(file=print_anything(stream), highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._first: tuple[float, int] | None = None  # (seconds, step) of the first advance: a resumed run starts late
         self._phase = ("", 0.0, 0)  # name, when it began, how much was done before
@@ -153,7 +161,7 @@ def counting(what: str, every: float = 5.0) -> Iterator[_Lines | _Bars]:
     Yields a function of (images done, in all, name of the last) with another, `part`, of (tiles done, in all, name of
     their image). Two bars on a terminal; else a line at the end and at most one every `every` seconds.
     """
-    console = Console(file=print_anything(), highlight=False, soft_wrap=True)
+    console = _Unread(file=print_anything(), highlight=False, soft_wrap=True)
     if not console.is_terminal:
         yield _Lines(what, every)
         return

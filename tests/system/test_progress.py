@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+
+import pytest
 
 from rgsud_fast.system.progress import Progress, clock, counting
 
@@ -146,14 +149,19 @@ def test_a_clock_has_hours_only_when_needed():
 
 
 class Gone(io.StringIO):
-    """A terminal that was closed."""
+    """What nobody reads any more."""
+
+    def __init__(self, why):
+        super().__init__()
+        self.why = why
 
     def write(self, text):
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(self.why, os.strerror(self.why))
 
 
-def test_a_closed_terminal_stops_nothing():
-    with Progress(10, stream=Gone()) as progress:
+@pytest.mark.parametrize("why", [errno.EIO, errno.EPIPE], ids=["closed terminal", "head"])
+def test_a_reader_that_goes_away_stops_nothing(why):
+    with Progress(10, stream=Gone(why)) as progress:
         progress.say("nobody hears this")
         progress.advance(10, 1, {})
 
