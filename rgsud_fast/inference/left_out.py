@@ -48,7 +48,8 @@ class LeftOut:
 
 def _told(error: Exception, name: str) -> str:
     if isinstance(error, UserError):
-        return str(error)
+        text = str(error)
+        return text if name in text else f"{name}: {text}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or name}: {error.strerror}"
     return f"{name}: {reason(error) or type(error).__name__}"

@@ -161,6 +161,8 @@ def find_weights(path: str | Path, kind: Kind = "derainer") -> Path:
             raise UserError(f"{path} has no {kind}: its rain was pasted, and only the derainer was trained")
         if not inside.is_file() and kind == "derainer" and (path / CHECKPOINT).is_file():
             return path / CHECKPOINT
+        if not inside.is_file() and (path / "tools").is_dir():
+            raise UserError(f"{path} is a toolbox, which has no {kind}: give the folder of a run")
         if not inside.is_file() and (path / CHECKPOINT).is_file():
             raise UserError(f"{path} is not finished and has no {kind}.safetensors yet: train --resume --out {path}")
         if not inside.is_file():

@@ -17,6 +17,7 @@ from torch import nn
 from rgsud_fast.data.image_files import check_largest
 from rgsud_fast.errors import UserError
 from rgsud_fast.inference.derain import derain
+from rgsud_fast.inference.left_out import LeftOut
 from rgsud_fast.inference.outputs import flat_names, png_names
 
 
@@ -208,3 +209,11 @@ def test_results_are_not_mixed_with_the_photographs(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["a.jpg"]
     derain(nn.Identity(), folder, folder / "derained")
     assert (folder / "derained" / "a.png").is_file()
+
+
+def test_what_is_left_out_has_its_name_once():
+    left_out = LeftOut()
+    for text in ("9 x 9 pixels: too small", "folder/b.png is no image"):
+        with left_out.unless(False, "b.png"):
+            raise UserError(text)
+    assert left_out.reasons == ["b.png: 9 x 9 pixels: too small", "folder/b.png is no image"]

@@ -19,7 +19,7 @@ from rgsud_fast.config.toolbox import load_toolbox_config
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
-from rgsud_fast.networks.weights import load_network, save_network
+from rgsud_fast.networks.weights import find_weights, load_network, save_network
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.system.watch import nobody
 from rgsud_fast.toolchain import train as module
@@ -228,8 +228,15 @@ def test_what_is_refused_in_words(scenes, box, tmp_path):
         train(scenes, tmp_path / "d", config={"agent": {"sides": 3}}, quiet=True)
     with pytest.raises(UserError, match="tools: two of them are called soft"):
         train(scenes, tmp_path / "e", config={"tools": TINY_BOX["tools"][:1] * 2}, quiet=True)
-    with pytest.raises(UserError, match="holds no finished toolbox"):
+    with pytest.raises(UserError, match="holds no finished toolbox: make one"):
         load_box(tmp_path)
+    for name in ("config.yaml", "derainer.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="holds no finished toolbox: make one"):
+        load_box(tmp_path)  # a run of another kind
+    (tmp_path / "f" / "tools").mkdir(parents=True)
+    with pytest.raises(UserError, match="is a toolbox, which has no generator"):
+        find_weights(tmp_path / "f", "generator")
 
 
 def test_a_box_whose_tools_are_not_the_agents_is_refused(box, tmp_path):

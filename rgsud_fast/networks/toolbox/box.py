@@ -43,7 +43,8 @@ def load_box(path: str | Path, own: Mapping[str, nn.Module] | None = None, steps
     """
     path = Path(path)
     if not is_box(path):
-        begun = f"; finish it: rgsud-fast toolbox train --resume --out {path}" if (path / CONFIG).is_file() else ""
+        started = (path / CONFIG).is_file() and not (path / "derainer.safetensors").is_file()
+        begun = f"; finish it: rgsud-fast toolbox train --resume --out {path}" if started else ""
         raise UserError(f"{path} holds no finished toolbox{begun or ': make one with rgsud-fast toolbox train'}")
     config = load_toolbox_config(path / CONFIG)
     names = [tool.name for tool in config.tools]
