@@ -42,14 +42,16 @@ def test_from_photographs_to_kept_pairs(capsys, tmp_path):
 
 def test_mistakes_are_one_line(capsys, tmp_path):
     write_all(tmp_path / "few", [scene(i, 40, 40) for i in range(3)])
-    few = tmp_path / "few"
+    write_all(tmp_path / "scenes", [scene(i, 40, 40) for i in range(10)])
+    few, scenes = tmp_path / "few", tmp_path / "scenes"
     assert ": missing REFERENCES, OUT; rgsud-fast index --help" in told(capsys, ["index"])
     assert "distil takes INDEX PAIRS... OUT, three folders or more, and got 2 paths" in told(
         capsys, ["distil", few, few]
     )
     assert "nowhere: no such file or folder" in told(capsys, ["distil", few, tmp_path / "nowhere", tmp_path / "out"])
     assert "has 3 photographs, at least 20 needed" in told(capsys, ["index", few, tmp_path / "out", "--device", "cpu"])
-    assert "is no index: make one with" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", few])
+    assert "is no index: make one with" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", scenes])
+    assert "at least 20 of a type are needed" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", few])
     assert "give --clean DIR" in told(capsys, ["distil", few, few, tmp_path / "out"])
     assert "OUT has no flag: it is told by its place" in told(capsys, ["distil", few, few, "--out", tmp_path / "out"])
     assert "--budget must be" in told(capsys, ["distil", few, few, tmp_path / "out", "--budget", "many"])

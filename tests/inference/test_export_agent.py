@@ -53,5 +53,9 @@ def test_a_whole_chain_is_refused_and_says_what_can_be_exported(box):
         export(box, "onnx")
     with pytest.raises(UserError, match="a chain: a chain of tools decides"):
         export(load_box(box), "onnx")
+
+
+def test_an_agent_has_the_ending_of_its_format(box):
+    pytest.importorskip("onnx", reason="exporting needs pip install -e '.[export]'")
     with pytest.raises(UserError, match=r"agent\.pt must end in \.onnx"):
         export(box / "agent.safetensors", "onnx", box / "agent.pt")
