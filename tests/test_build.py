@@ -39,7 +39,7 @@ from triton import language as tl
 from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as passes, implicit_gemm as conv
 from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
-from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock as naf
+from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock_kernels as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
 from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
 
@@ -81,8 +81,8 @@ KERNELS = [
     (naf.norm_kernel, NORM, PARAMETERS),
     (naf.norm_back_kernel, NORM, PARAMETERS),
     (naf.gate_kernel, NORM, PARAMETERS),
-    (naf.gate_back_kernel, NORM, PARAMETERS),
-    (naf.depthwise_back_kernel, NORM, PARAMETERS),
+    (naf.gate_back_kernel, NORM | {"TILES": 4}, PARAMETERS | {"v_mean_ptr": "*fp32"}),
+    (naf.depthwise_back_kernel, NORM | {"SUMS": True}, PARAMETERS),
     (conv.correlate_kernel, MATRIX | {"HAS_SIGN": True, "BLOCK_P": 32, "BLOCK_K": 32, "BLOCK_D": 32}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:
