@@ -19,6 +19,7 @@ from ..networks import Discriminator, NAFNet, initialize
 from ..networks.known import configured_derainer
 from ..networks.transfer import Transfer
 from . import losses
+from .domains import lesson, raw_domains, without_estimate
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .pasting import derain
@@ -27,6 +28,7 @@ NAME = "csud"
 TOGETHER: tuple[str, ...] = ("derainer", "transfer")
 JUDGES: tuple[str, ...] = ("rainy_judge",)
 PAINTERS: tuple[str, ...] = ("transfer",)
+warm, rain_from = raw_domains(JUDGES), without_estimate
 
 
 class Networks(NamedTuple):
@@ -90,7 +92,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
         terms["background_guidance"] = losses.background_guidance(pseudo_rainy, clean)
     terms |= reinforcement(inputs, derained, config, guidance)
     if switched:
-        terms["switch"] = losses.masked_l1(made[6], rainy, inputs["improved"], inputs.get("rewarded"))
+        terms["switch"] = lesson(made[6], rainy, inputs)
     judged = {"rainy_judge": Judged(inputs["reals"], pseudo_rainy)}
     return Step(weigh(weighted(terms, config)), terms, judged)
 
@@ -109,16 +111,6 @@ def weighted(terms: Terms, config: Config) -> Terms:
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:
     """The judge's loss, not halved."""
     return {name: 2 * loss for name, loss in judge_losses(nets, judged).items()}
-
-
-def warm(inputs: Inputs) -> dict[str, Judged]:
-    """Rainy against clean."""
-    return {"rainy_judge": Judged(inputs["rainy"], inputs["clean"])}
-
-
-def rain_from(config: Config, switched: bool) -> str:
-    """No estimate is asked for."""
-    return "derainer"
 
 
 def paint(nets: Mapping[str, nn.Module], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:

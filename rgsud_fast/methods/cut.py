@@ -18,6 +18,7 @@ from ..errors import UserError
 from ..networks.projector import Projector
 from ..networks.translators import SCALE
 from . import losses
+from .domains import raw_domains
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .translation import feature_channels, feature_places, translators_and_judges
@@ -25,6 +26,7 @@ from .translation import feature_channels, feature_places, translators_and_judge
 NAME = "cut"
 TOGETHER: tuple[str, ...] = ("derainer", "projector")
 JUDGES: tuple[str, ...] = ("clean_judge",)
+warm = raw_domains(JUDGES)
 
 
 class Networks(NamedTuple):
@@ -117,8 +119,3 @@ def weighted(terms: Terms, config: Config) -> Terms:
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:
     """The judge's loss."""
     return judge_losses(nets, judged)
-
-
-def warm(inputs: Inputs) -> dict[str, Judged]:
-    """Clean against rainy."""
-    return {"clean_judge": Judged(inputs["clean"], inputs["rainy"])}

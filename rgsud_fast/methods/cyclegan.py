@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from . import losses
+from .domains import lesson, raw_domains, reads_both, shown_to_both, without_estimate
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .translation import translators_and_judges
@@ -22,6 +23,7 @@ NAME = "cyclegan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter")
 JUDGES: tuple[str, ...] = ("clean_judge", "rainy_judge")
 PAINTERS: tuple[str, ...] = ("painter",)
+reads, warm, rain_from = reads_both, raw_domains(JUDGES), without_estimate
 
 
 class Networks(NamedTuple):
@@ -47,11 +49,6 @@ def trained(config: Config) -> tuple[str, ...]:
     return Networks._fields
 
 
-def reads(config: Config) -> frozenset[str]:
-    """The inputs of `step` in stage 1."""
-    return frozenset({"rainy", "clean", "reals", "clean_reals"})
-
-
 def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
     """Both cycles; in stage 2 also the reward loss, and with `reward.switch` F is taught F(B_rw) = O_r."""
     rainy, clean = inputs["rainy"], inputs["clean"]
@@ -65,12 +62,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
         again = nets.painter(inputs["rewards"])
-        terms["switch"] = losses.masked_l1(again, rainy, inputs["improved"], inputs.get("rewarded"))
-    judged = {
-        "clean_judge": Judged(inputs["clean_reals"], derained),
-        "rainy_judge": Judged(inputs["reals"], painted),
-    }
-    return Step(weigh(weighted(terms, config)), terms, judged)
+        terms["switch"] = lesson(again, rainy, inputs)
+    return Step(weigh(weighted(terms, config)), terms, shown_to_both(inputs, derained, painted))
 
 
 def weighted(terms: Terms, config: Config) -> Terms:
@@ -82,17 +75,6 @@ def weighted(terms: Terms, config: Config) -> Terms:
 def judge(nets: Networks, judged: Mapping[str, Judged], config: Config) -> Terms:
     """Both judges' losses."""
     return judge_losses(nets, judged)
-
-
-def warm(inputs: Inputs) -> dict[str, Judged]:
-    """The two domains, each against the other."""
-    rainy, clean = inputs["rainy"], inputs["clean"]
-    return {"clean_judge": Judged(clean, rainy), "rainy_judge": Judged(rainy, clean)}
-
-
-def rain_from(config: Config, switched: bool) -> str:
-    """No estimate is asked for."""
-    return "derainer"
 
 
 def paint(nets: Mapping[str, nn.Module], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:

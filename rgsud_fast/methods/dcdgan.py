@@ -17,6 +17,7 @@ from ..config import Config
 from ..networks.projector import Projector
 from . import cyclegan, losses
 from .cut import layered_nce
+from .domains import lesson, shown_to_both
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Pace, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .translation import feature_channels, feature_places, translators_and_judges
@@ -91,12 +92,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch and weights.switch:
         again = nets.painter(inputs["rewards"])
-        terms["switch"] = losses.masked_l1(again, rainy, inputs["improved"], inputs.get("rewarded"))
-    judged = {
-        "clean_judge": Judged(inputs["clean_reals"], derained),
-        "rainy_judge": Judged(inputs["reals"], painted),
-    }
-    return Step(weigh(weighted(terms, config)), terms, judged)
+        terms["switch"] = lesson(again, rainy, inputs)
+    return Step(weigh(weighted(terms, config)), terms, shown_to_both(inputs, derained, painted))
 
 
 def contrast(

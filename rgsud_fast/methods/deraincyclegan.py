@@ -20,6 +20,7 @@ from ..networks import Discriminator, initialize
 from ..networks.masked_translators import MaskedDerainer, MaskedTranslator
 from ..networks.multi_scale import MultiScaleDiscriminator, least_side
 from . import losses
+from .domains import lesson, raw_domains, reads_both, shown_to_both, without_estimate
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 
@@ -27,6 +28,7 @@ NAME = "deraincyclegan"
 TOGETHER: tuple[str, ...] = ("derainer", "painter")
 JUDGES: tuple[str, ...] = ("clean_judge", "rainy_judge")
 PAINTERS: tuple[str, ...] = ("painter", "derainer")
+reads, warm, rain_from = reads_both, raw_domains(JUDGES), without_estimate
 NOISE = 0.25  # mean of the uniform noise in [0, 1] of the code's units that the paper draws a rainy image's mask to
 
 
@@ -75,11 +77,6 @@ def trained(config: Config) -> tuple[str, ...]:
     return Networks._fields
 
 
-def reads(config: Config) -> frozenset[str]:
-    """The inputs of `step` in stage 1."""
-    return frozenset({"rainy", "clean", "reals", "clean_reals"})
-
-
 def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
     """Both cycles and what masks should be; in stage 2 also the reward loss, and with `reward.switch` two lessons.
 
@@ -101,17 +98,13 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
         terms["rainy_mask"] = (mask - NOISE).square().mean()
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch:
-        rewards, taught = inputs["rewards"], (inputs["improved"], inputs.get("rewarded"))
+        rewards = inputs["rewards"]
         if weights.switch:
             rained = nets.painter(torch.cat([rewards, mask], 1))
-            terms["switch"] = losses.masked_l1(rained, rainy, *taught)
+            terms["switch"] = lesson(rained, rainy, inputs)
         if weights.switch_mask:
-            terms["switch_mask"] = losses.masked_l2(mask, (rainy - rewards).mean(1, keepdim=True), *taught)
-    judged = {
-        "clean_judge": Judged(inputs["clean_reals"], derained),
-        "rainy_judge": Judged(inputs["reals"], painted),
-    }
-    return Step(weigh(weighted(terms, config)), terms, judged)
+            terms["switch_mask"] = lesson(mask, (rainy - rewards).mean(1, keepdim=True), inputs, losses.masked_l2)
+    return Step(weigh(weighted(terms, config)), terms, shown_to_both(inputs, derained, painted))
 
 
 def weighted(terms: Terms, config: Config) -> Terms:
@@ -130,17 +123,6 @@ def judge(nets: Any, judged: Mapping[str, Judged], config: Config) -> Terms:
         each = [losses.lsgan(on_real, 1.0) + losses.lsgan(on_fake, 0.0) for on_real, on_fake in halves]
         found[name] = torch.stack(each).mean() / 2
     return found
-
-
-def warm(inputs: Inputs) -> dict[str, Judged]:
-    """The two domains, each against the other."""
-    rainy, clean = inputs["rainy"], inputs["clean"]
-    return {"clean_judge": Judged(clean, rainy), "rainy_judge": Judged(rainy, clean)}
-
-
-def rain_from(config: Config, switched: bool) -> str:
-    """The derainer, whose mask is asked for and not its estimate."""
-    return "derainer"
 
 
 def paint(nets: Mapping[str, Any], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:

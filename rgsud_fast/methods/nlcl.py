@@ -20,6 +20,7 @@ from ..networks.projector import Projector
 from ..networks.separators import Separator, compared_layers
 from . import losses
 from .cut import patch_nce
+from .domains import lesson, raw_domains, without_estimate
 from .guidance import NO_GUIDANCE, Guidance
 from .method import Inputs, Judged, Step, Terms, judge_losses, reinforcement, weigh, weighted_by
 from .non_local import near_places, places_in, supervised_contrast
@@ -29,6 +30,7 @@ TOGETHER: tuple[str, ...] = ("derainer", "rain_separator", "projector", "backgro
 JUDGES: tuple[str, ...] = ("clean_judge",)
 PAINTERS: tuple[str, ...] = ("rain_separator",)
 SEARCHES = 4  # of a step: in features of the rainy and of the clean image, in the background and in the rain layer
+warm, rain_from = raw_domains(JUDGES), without_estimate
 
 
 class Networks(NamedTuple):
@@ -111,8 +113,7 @@ def step(nets: Any, stage: int, inputs: Inputs, config: Config, guidance: Guidan
         terms["pair"] = F.l1_loss(nets.derainer((clean + rain).detach()), clean)
     terms |= reinforcement(inputs, derained, config, guidance)
     if stage == 2 and config.reward.switch and weights.switch:
-        taught = inputs["improved"], inputs.get("rewarded")
-        terms["switch"] = losses.masked_l2(rain, rainy - inputs["rewards"], *taught)
+        terms["switch"] = lesson(rain, rainy - inputs["rewards"], inputs, losses.masked_l2)
     return Step(weigh(weighted(terms, config)), terms, {"clean_judge": Judged(inputs["clean_reals"], derained)})
 
 
@@ -156,16 +157,6 @@ def weighted(terms: Terms, config: Config) -> Terms:
 def judge(nets: Any, judged: Mapping[str, Judged], config: Config) -> Terms:
     """The judge's loss."""
     return judge_losses(nets, judged)
-
-
-def warm(inputs: Inputs) -> dict[str, Judged]:
-    """Clean against rainy."""
-    return {"clean_judge": Judged(inputs["clean"], inputs["rainy"])}
-
-
-def rain_from(config: Config, switched: bool) -> str:
-    """No estimate is asked for."""
-    return "derainer"
 
 
 def paint(nets: Mapping[str, Any], clean: Tensor, rainy: Tensor, estimate: Tensor) -> Tensor:
