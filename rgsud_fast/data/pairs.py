@@ -40,7 +40,7 @@ class PairSet:
         return len(self.places)
 
     @cached_property
-    def trained(self) -> list[int]:
+    def training(self) -> list[int]:
         """The pairs that steps draw from."""
         held = set(self.held_out)
         return [i for i in range(len(self)) if i not in held]
@@ -48,8 +48,8 @@ class PairSet:
     @cached_property
     def by_type(self) -> dict[int, list[int]]:
         """The pairs that steps draw from, by type; UNKNOWN, where some are, comes first."""
-        kinds = sorted({self.kinds[i] for i in self.trained})
-        return {kind: [i for i in self.trained if self.kinds[i] == kind] for kind in kinds}
+        kinds = sorted({self.kinds[i] for i in self.training})
+        return {kind: [i for i in self.training if self.kinds[i] == kind] for kind in kinds}
 
     def kind_of(self, pair: int) -> RainType | None:
         """The name of a pair's type."""
@@ -67,7 +67,7 @@ class PairSet:
         drawn = []
         for slot in range(batch) if slots is None else slots:
             position = step * batch + slot
-            members, place = self.trained, position
+            members, place = self.training, position
             if balance == "equal":
                 place, kind = divmod(position, len(self.by_type))
                 members = list(self.by_type.values())[kind]

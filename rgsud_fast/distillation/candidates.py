@@ -37,7 +37,7 @@ def list_candidates(store: Store, roots: Sequence[Path], layout: str | None, kin
     Raises:
         UserError: a folder of unknown layout, pairs that do not match, or whose sizes differ throughout.
     """
-    if (count := store.noted("count")) is None:
+    if (count := store.recall("count")) is None:
         count = store.fill(_rows(roots, layout, kind))
         store.note("count", count)
     return int(count)

@@ -97,7 +97,7 @@ def index(
         ranks.wait()
         if ranks.first:
             store.merge()
-            if store.noted("captions") is None:
+            if store.recall("captions") is None:
                 _finish(out, store)
         ranks.wait()
         figures = _figures(out, store, (time.perf_counter() - began) / max(store.count() - before, 1))

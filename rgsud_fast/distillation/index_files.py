@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UserError, reason
 from ..system.files import replacing
 from .embeddings import CAPTION, THUMB, VISUAL
-from .store import Store, given
+from .store import Store, from_sqlite
 from .type_network import TYPES
 
 DATABASE, NETWORK = "index.sqlite", "types.safetensors"
@@ -76,7 +76,7 @@ class Catalogue:
     def path(self, place: int) -> Path:
         """A photograph's file."""
         ((name,),) = self._connection.execute("SELECT path FROM rows WHERE number = ?", (int(place),))
-        return self.root / given(name)
+        return self.root / from_sqlite(name)
 
     def array(self, name: str) -> np.ndarray:
         """One of the arrays, mapped for reading."""

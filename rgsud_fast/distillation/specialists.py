@@ -47,13 +47,13 @@ class Specialist:
         mixed = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.eye(len(covariance))
         return cls(middle, spread, np.linalg.inv(mixed))
 
-    def scaled(self, row: np.ndarray) -> np.ndarray:
+    def scale(self, row: np.ndarray) -> np.ndarray:
         """Measures in deviations from the median, within six."""
         return np.clip((row - self.middle) / self.spread, -CLIP, CLIP)
 
     def distance(self, row: np.ndarray) -> float:
         """How strange measures [n] are: the squared Mahalanobis distance."""
-        scaled = self.scaled(row)
+        scaled = self.scale(row)
         return float(scaled @ self.precision @ scaled)
 
 

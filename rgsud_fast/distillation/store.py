@@ -75,7 +75,7 @@ class Store:
         if self._part is None:
             self._part = self._connect(self.path.with_name(f"{self.path.name}-{self.rank}.part"))
         marks = ", ".join("?" * (1 + len(self._columns)))
-        row = (number, *(stored(values.get(name)) for name in self._columns))
+        row = (number, *(to_sqlite(values.get(name)) for name in self._columns))
         self._part.execute(f"INSERT OR REPLACE INTO rows VALUES ({marks})", row)
         if time.monotonic() - self._committed >= COMMIT:
             self.commit()
@@ -97,7 +97,7 @@ class Store:
         """Rows of the file of all as dicts; `where` and `order` are SQL."""
         cursor = self._all.cursor()  # of its own, so that rows may be read while others are
         for row in cursor.execute(f"SELECT * FROM rows WHERE {where} ORDER BY {order}", values):
-            yield dict(zip(("number", *self._columns), map(given, row), strict=True))
+            yield dict(zip(("number", *self._columns), map(from_sqlite, row), strict=True))
 
     def count(self, where: str = "1", values: Sequence[Any] = ()) -> int:
         """How many rows of the file of all fulfil a condition in SQL."""
@@ -119,7 +119,7 @@ class Store:
         with self._all:
             self._all.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, json.dumps(value)))
 
-    def noted(self, key: str) -> Any:
+    def recall(self, key: str) -> Any:
         """A value that `note` kept; None where there is none."""
         row = self._all.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
@@ -139,7 +139,7 @@ class Store:
         with self._all:
             self._all.execute("DELETE FROM rows")
             for number, row in enumerate(rows):
-                found = (number, *(stored(row.get(name)) for name in self._columns))
+                found = (number, *(to_sqlite(row.get(name)) for name in self._columns))
                 self._all.execute(f"INSERT INTO rows VALUES ({marks})", found)
         return number + 1
 
@@ -169,7 +169,7 @@ class Store:
 
     def _remember_or_refuse(self, made_of: str, renew: bool) -> None:
         empty = renew and not self.count() and set(self.notes_of(self._all)) <= {"made of"} and not self._parts()
-        if (before := self.noted("made of")) is None or empty:
+        if (before := self.recall("made of")) is None or empty:
             self.note("made of", json.loads(made_of))
         elif (now := json.loads(made_of)) != before:
             changed = ", ".join(key for key in sorted({*now, *before}) if now.get(key) != before.get(key))
@@ -192,7 +192,7 @@ def alone(out: Path, ranks: Ranks) -> Iterator[None]:
         lock.release()
 
 
-def stored(value: Any) -> Any:
+def to_sqlite(value: Any) -> Any:
     """A value as SQLite holds it: names that are no UTF-8 as their bytes, lists and dicts as JSON."""
     if isinstance(value, (list, tuple, dict)):
         return json.dumps(value)
@@ -202,6 +202,6 @@ def stored(value: Any) -> Any:
     return value
 
 
-def given(value: Any) -> Any:
-    """What `stored` was given, but for lists and dicts, which stay JSON."""
+def from_sqlite(value: Any) -> Any:
+    """What `to_sqlite` was given, but for lists and dicts, which stay JSON."""
     return os.fsdecode(value) if isinstance(value, bytes) else value

@@ -28,7 +28,7 @@ def labelled_images(trainer: Trainer, most: int) -> str:
     pairs = trainer.domains.pairs
     if pairs is None:
         return ""
-    count = len(pairs.trained)
+    count = len(pairs.training)
     text = f"{min(most, count)} of {count} pairs that are trained on, of each type as many: rainy, derained, clean."
     return rows("Labelled pairs", list(_rows(trainer, most)), text)
 

@@ -6,18 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from one_line import told
 
 from rgsud_fast import cli
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "distillation"))
 from scenes import pair, scene, write_all, write_pairs
-
-
-def told(capsys, args):
-    assert cli.main([str(arg) for arg in args]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
 
 
 def test_from_photographs_to_kept_pairs(capsys, tmp_path):

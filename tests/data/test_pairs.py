@@ -60,7 +60,7 @@ def test_no_step_sees_what_is_held_out_and_equal_balance_lets_types_take_turns(f
     for balance in ("natural", "equal"):
         drawn = [crop.pair for step in range(60) for crop in pairs.draw(1, step, 4, 32, balance)]
         assert not set(drawn) & set(pairs.held_out)
-        assert set(drawn) == set(pairs.trained)
+        assert set(drawn) == set(pairs.training)
         counts = Counter(pairs.kind_of(pair) for pair in drawn)
         if balance == "equal":
             assert counts["drs"] == counts["nrd"]
