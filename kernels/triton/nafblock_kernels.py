@@ -20,10 +20,9 @@ def norm_kernel(
 ):
     at, c, inside = _place(rows, channels, BLOCK_P, BLOCK_C)
     acc: tl.constexpr = weight_ptr.dtype.element_ty
-    normal, _ = _standardise(tl.load(x_ptr + at, mask=inside, other=0.0).to(acc), inside, channels, eps)
-    weight = tl.load(weight_ptr + c, mask=c < channels, other=0.0)
-    bias = tl.load(bias_ptr + c, mask=c < channels, other=0.0)
-    tl.store(out_ptr + at, (normal * weight[None, :] + bias[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(acc)
+    normed = _normalise(x, weight_ptr, bias_ptr, c, inside, channels, eps)
+    tl.store(out_ptr + at, normed.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -88,9 +87,7 @@ def residual_norm_kernel(
     y = y.to(acc)
     shift = tl.load(gamma_ptr + c, mask=there, other=0.0) * tl.load(project2_bias_ptr + c, mask=there, other=0.0)
     tl.store(out_ptr + at, (y + shift[None, :]).to(out_ptr.dtype.element_ty), mask=inside)
-    normal, _ = _standardise(y, inside, channels, eps)
-    weight = tl.load(weight_ptr + c, mask=there, other=0.0)
-    normed = normal * weight[None, :] + tl.load(bias_ptr + c, mask=there, other=0.0)[None, :]
+    normed = _normalise(y, weight_ptr, bias_ptr, c, inside, channels, eps)
     tl.store(normed_ptr + at, normed.to(normed_ptr.dtype.element_ty), mask=inside)
 
 
@@ -220,6 +217,13 @@ def depthwise_back_kernel(
     if SUMS:
         sums = tl.sum(tl.where(there, v_t.to(acc.dtype), 0.0), axis=0)
         tl.store(partials_ptr + tl.program_id(0).to(tl.int64) * channels + c, sums, mask=c < channels)
+
+
+@triton.jit
+def _normalise(x, weight_ptr, bias_ptr, c, inside, channels, eps):
+    normal, _ = _standardise(x, inside, channels, eps)
+    weight = tl.load(weight_ptr + c, mask=c < channels, other=0.0)
+    return normal * weight[None, :] + tl.load(bias_ptr + c, mask=c < channels, other=0.0)[None, :]
 
 
 @triton.jit
