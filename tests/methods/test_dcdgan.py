@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from steps import assert_terms
 from tiny import darkness
 
 from rgsud_fast.config import Config
@@ -118,9 +119,7 @@ def test_the_step_is_its_formula_term_by_term(setting, stage):
     if stage == 1:
         del inputs["rewards"], inputs["improved"]
     got, wanted = dcdgan.step(nets, stage, inputs, config), formulas(nets, inputs, stage)
-    assert set(got.terms) == set(wanted)
-    for name, term in wanted.items():
-        torch.testing.assert_close(got.terms[name].double(), term, rtol=1e-5, atol=1e-7, msg=name)  # float32 losses
+    assert_terms(got, wanted)
     loss = sum(WEIGHTS[name] * term for name, term in wanted.items())
     torch.testing.assert_close(got.loss.double(), loss, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(got.judged["clean_judge"].fake, nets.derainer(inputs["rainy"]))

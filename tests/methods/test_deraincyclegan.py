@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from steps import assert_terms, step_in_bfloat16
 
 from rgsud_fast.config import Config
 from rgsud_fast.errors import UserError
 from rgsud_fast.methods import deraincyclegan
 from rgsud_fast.methods.build import build_networks
-from rgsud_fast.optim.precision import in_precision
 
 TINY = {"width": 4, "around": 0, "dilations": [2], "detector_width": 4, "steps": 2, "blocks": 1, "judge_width": 4}
 
@@ -81,9 +81,7 @@ def test_the_step_is_its_formula_term_by_term(setting, stage):
     weights = WEIGHTS | (MORE if stage == 2 else {})
     got = deraincyclegan.step(nets, stage, inputs if stage == 2 else without_rewards(inputs), config)
     wanted = terms_of(nets, inputs)
-    assert got.terms.keys() == weights.keys()
-    for name, term in got.terms.items():
-        torch.testing.assert_close(term.double(), wanted[name], rtol=1e-5, atol=1e-7, msg=lambda text, n=name: n + text)
+    assert_terms(got, {name: wanted[name] for name in weights})
     torch.testing.assert_close(got.loss.double(), sum(weights[name] * wanted[name] for name in weights))
     torch.testing.assert_close(got.judged["clean_judge"].fake, nets.derainer(inputs["rainy"]))
     mask = nets.derainer.mask(inputs["clean"])
@@ -186,9 +184,6 @@ def test_crops_that_the_judges_cannot_halve_are_refused():
 
 def test_it_trains_in_bfloat16(setting):
     config, nets, inputs = setting
-    inputs = {name: images.float() if images.is_floating_point() else images for name, images in inputs.items()}
-    low = type(nets)(*(in_precision(net.float(), torch.bfloat16) for net in nets))
-    step = deraincyclegan.step(low, 2, inputs, config)
-    step.loss.backward()
-    assert step.loss.dtype == torch.float32 and all(p.grad is not None for p in nets.derainer.parameters())
+    low, step = step_in_bfloat16(deraincyclegan, nets, inputs, config)
+    assert all(p.grad is not None for p in nets.derainer.parameters())
     assert all(loss.dtype == torch.float32 for loss in deraincyclegan.judge(low, step.judged, config).values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from steps import step_in_bfloat16
 from test_non_local import brute_force
 
 from rgsud_fast.config import Config
@@ -11,7 +12,6 @@ from rgsud_fast.data.sampler import draw_places
 from rgsud_fast.errors import UserError
 from rgsud_fast.methods import nlcl
 from rgsud_fast.methods.build import build_networks
-from rgsud_fast.optim.precision import in_precision
 
 TINY = {"width": 4, "blocks": 3, "judge_width": 4, "projector": 8, "patch": 5, "reach": 6, "patches": 10}
 TINY |= {"background_patches": 3, "rain_patches": 6, "pair": 3.0}
@@ -218,9 +218,5 @@ def test_places_and_crops_that_do_not_fit_are_refused():
 
 def test_it_trains_in_bfloat16(setting):
     config, nets, inputs = setting
-    inputs = {name: images.float() if images.is_floating_point() else images for name, images in inputs.items()}
-    low = type(nets)(*(in_precision(net.float(), torch.bfloat16) for net in nets))
-    step = nlcl.step(low, 2, inputs, config)
-    step.loss.backward()
-    assert step.loss.dtype == torch.float32
+    step_in_bfloat16(nlcl, nets, inputs, config)
     assert all(p.grad is not None for net in nets[:5] for p in net.parameters() if p.ndim > 1)
