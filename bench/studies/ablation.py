@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from seeds import paired_difference, parse_arguments, snapshot
+from seeds import folders, paired_difference, parse_arguments, snapshot
 
 from rgsud_fast.config import load_config, merge
 from rgsud_fast.data import Domains, load_domains, to_batch
@@ -64,13 +64,7 @@ def one_seed(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         # Stage 1 at a constant rate and stage 2 down from it: what a branch gains by the end of the cosine, all gain.
         "optim": {"hold": 1.0, "stage2_learning_rate": 5e-4},
         "loss": {"reward_form": "psnr"},  # of every branch that names no other
-        "data": {
-            "rainy": args.data / "rain100l/train_rainy",
-            "clean": args.data / "clean",
-            "val_rainy": args.data / "rain100l/val/rainy",
-            "val_clean": args.data / "rain100l/val/clean",
-            "cache_dir": args.cache,
-        },
+        "data": {**folders(args.data), "cache_dir": args.cache},
     }
     config = load_config(base)
     domains = load_domains(config.data, args.cache, print)

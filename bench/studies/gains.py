@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from gain_report import disagreement, references, write_sheet
+from seeds import folders
+from stages import replay, share
 
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.config.unread import reads, refuse_unread
@@ -25,11 +27,10 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import Scorer
 from rgsud_fast.methods.build import METHODS
 from rgsud_fast.networks import PER_CROP, has_windows
-from rgsud_fast.rewards.sweep import sweep
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.system.files import replacing, write_text
 from rgsud_fast.training.trainer import Trainer
-from rgsud_fast.training.validation import sweep_window_of, validate
+from rgsud_fast.training.validation import validate
 
 UNPAIRED = [name for name in METHODS if name != "unirain"]  # that one learns from labelled pairs
 BRANCHES: dict[str, dict[str, Any]] = {
@@ -191,12 +192,7 @@ class Study:
             trainer = self._trainer(like.config)
             trainer.seed_rewards()
             seeded = share(trainer)
-            for weights in sorted((self.folder / "derainers").glob("*.pt")):
-                trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
-                judged = trainer.scorer, trainer.pool, trainer.device, reward
-                everything = range(len(trainer.domains.rainy))
-                window = sweep_window_of(like.config)
-                sweep(trainer.derainer, trainer.domains.rainy, everything, *judged, window=window)
+            replay(trainer, sorted((self.folder / "derainers").glob("*.pt")))
             save_state(file, trainer.pool.state_dict())
             print(f"seed {self.seed}, {file.stem}: {seeded:.0%} seeded, {share(trainer):.0%} rewarded", flush=True)
         state: dict[str, Any] = torch.load(file, weights_only=True)
@@ -233,22 +229,6 @@ class Study:
 
     def _write(self) -> None:
         write_text(self.file, json.dumps(self.figures, indent=2) + "\n")
-
-
-def folders(data: Path) -> dict[str, Path]:
-    """The folders of DATA as a run's."""
-    pairs = data / "rain100l/val"
-    return {
-        "rainy": data / "rain100l/train_rainy",
-        "clean": data / "clean",
-        "val_rainy": pairs / "rainy",
-        "val_clean": pairs / "clean",
-    }
-
-
-def share(trainer: Trainer) -> float:
-    """The share of the rainy images that have a reward."""
-    return int(trainer.pool.filled.sum()) / len(trainer.domains.rainy)
 
 
 def save_state(file: Path, state: Any) -> None:

@@ -1,4 +1,4 @@
-"""Parts of comparisons over seeds: arguments, copies of a state, differences with a standard error."""
+"""Parts of comparisons over seeds: arguments, folders, copies of a state, differences with a standard error."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if args.data is None and not args.read:
         parser.error("give --data, or set RGSUD_DATA")
     return args
+
+
+def folders(data: Path) -> dict[str, Path]:
+    """The folders of DATA as a run's."""
+    pairs = data / "rain100l/val"
+    return {
+        "rainy": data / "rain100l/train_rainy",
+        "clean": data / "clean",
+        "val_rainy": pairs / "rainy",
+        "val_clean": pairs / "clean",
+    }
 
 
 def snapshot(state: Any) -> Any:

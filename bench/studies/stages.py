@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from seeds import snapshot
+from seeds import folders, snapshot
 
 from rgsud_fast.config import Config, load_config, merge
 from rgsud_fast.data import Domains, load_domains
@@ -15,7 +15,7 @@ from rgsud_fast.iqa import Scorer, make_scorer
 from rgsud_fast.rewards.sweep import sweep
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.training.trainer import Trainer
-from rgsud_fast.training.validation import validate
+from rgsud_fast.training.validation import sweep_window_of, validate
 
 
 def stages2(args: argparse.Namespace, seed: int, branches: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
@@ -30,14 +30,9 @@ def stages2(args: argparse.Namespace, seed: int, branches: dict[str, tuple[str, 
         The seed, validation PSNR of the end of stage 1 and of each branch; per branch the share of images that had a
         reward when stage 2 began, the pool's mean scores after its sweeps, and norms of the reward loss's gradient.
     """
-    data = {
-        "rainy": args.data / "rain100l/train_rainy",
-        "clean": args.data / "clean",
-        "val_rainy": args.data / "rain100l/val/rainy",
-        "val_clean": args.data / "rain100l/val/clean",
-    }
     lengths = {f"stage{n}_iterations": getattr(args, f"stage{n}", None) for n in (1, 2)}
-    base = {"preset": "small-gan", "seed": seed, "data": data} | {name: n for name, n in lengths.items() if n}
+    base: dict[str, Any] = {"preset": "small-gan", "seed": seed, "data": folders(args.data)}
+    base |= {name: n for name, n in lengths.items() if n}
     config = load_config(base)
     domains = load_domains(config.data, args.out / f"cache-{seed}", print)
     first = Trainer(config, domains, scorer_of("domain", domains, config), pick_device(config.device))
@@ -50,8 +45,10 @@ def stages2(args: argparse.Namespace, seed: int, branches: dict[str, tuple[str, 
         trainer = Trainer(config, domains, scorer_of(scorer, domains, config), pick_device(config.device))
         trainer.load_state_dict(snapshot(state) | {"pool": trainer.pool.state_dict()})
         if config.loss.reward:
-            replay(trainer, snapshots)
-            figures[f"{name}: images"] = int(trainer.pool.filled.sum()) / len(domains.rainy)
+            now = snapshot(trainer.derainer.state_dict())
+            replay(trainer, snapshots[:-1])  # the last is the end of stage 1, where no sweep is due
+            trainer.derainer.load_state_dict(now)
+            figures[f"{name}: images"] = share(trainer)
         figures |= {f"{name}: {key}": values for key, values in _stage2(trainer).items()}
         figures[name] = validate(trainer.derainer, domains.val or [], trainer.device)["psnr_rgb"]
         print(f"seed {seed}, {name}: {figures[name]:.3f} dB", flush=True)
@@ -90,14 +87,17 @@ def stage1(trainer: Trainer, folder: Path) -> list[Path]:
 
 
 def replay(trainer: Trainer, snapshots: list[Path]) -> None:
-    """Do the sweeps of stage 1 by the derainers they were done by."""
-    now = snapshot(trainer.derainer.state_dict())
-    for weights in snapshots[:-1]:  # the last is the end of stage 1, where no sweep is due
+    """Do the sweeps of stage 1 by the derainers they were done by; the last one stays in the trainer."""
+    everything, window = range(len(trainer.domains.rainy)), sweep_window_of(trainer.config)
+    judged = trainer.scorer, trainer.pool, trainer.device, trainer.config.reward
+    for weights in snapshots:
         trainer.derainer.load_state_dict(torch.load(weights, weights_only=True))
-        everything = range(len(trainer.domains.rainy))
-        judged = trainer.scorer, trainer.pool, trainer.device, trainer.config.reward
-        sweep(trainer.derainer, trainer.domains.rainy, everything, *judged)
-    trainer.derainer.load_state_dict(now)
+        sweep(trainer.derainer, trainer.domains.rainy, everything, *judged, window=window)
+
+
+def share(trainer: Trainer) -> float:
+    """The share of the rainy images that have a reward."""
+    return int(trainer.pool.filled.sum()) / len(trainer.domains.rainy)
 
 
 def scorer_of(name: str, domains: Domains, config: Config) -> Scorer:
