@@ -136,6 +136,32 @@ void nafblock_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t 
   });
 }
 
+// images, channels, height, width, taps
+DconvSize dconv_size(const std::array<int64_t, 5>& s, const std::string& gate) {
+  if (gate != "none" && gate != "product" && gate != "gelu") throw std::invalid_argument("no gate " + gate);
+  return {s[0], s[1], s[2], s[3], s[4], gate == "none" ? Gate::none : gate == "gelu" ? Gate::gelu : Gate::product};
+}
+
+void gated_dconv_forward_cpu(const std::string& dtype, uintptr_t x, uintptr_t weight, uintptr_t bias, uintptr_t scale,
+                             uintptr_t out, const std::array<int64_t, 5>& size, const std::string& gate, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().gated_dconv_forward(at<T>(x), at<T>(weight), at<T>(bias), at<T>(scale), at<T>(out),
+                                         dconv_size(size, gate), threads);
+  });
+}
+
+void gated_dconv_backward_cpu(const std::string& dtype, uintptr_t v_out, uintptr_t x, uintptr_t weight, uintptr_t bias,
+                              uintptr_t scale, uintptr_t v_x, uintptr_t v_weight, uintptr_t v_bias, uintptr_t v_scale,
+                              const std::array<int64_t, 5>& size, const std::string& gate, int threads) {
+  with_dtype(dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu_kernels<T>().gated_dconv_backward(at<T>(v_out), at<T>(x), at<T>(weight), at<T>(bias), at<T>(scale), at<T>(v_x),
+                                          at<T>(v_weight), at<T>(v_bias), at<T>(v_scale), dconv_size(size, gate),
+                                          threads);
+  });
+}
+
 void take_crops_cpu(uintptr_t pixels, uintptr_t versions, uintptr_t windows, uintptr_t shares, uintptr_t crops,
                     uintptr_t rewards, int64_t count, int64_t side, int64_t bytes, int64_t kept, int threads) {
   constexpr int64_t far = int64_t{1} << 62;  // beyond it the sum with a place in the crop might overflow
@@ -224,6 +250,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("instance_norm_lrelu_backward_cpu", &instance_norm_lrelu_backward_cpu, unlocked);
   m.def("nafblock_forward_cpu", &nafblock_forward_cpu, unlocked);
   m.def("nafblock_backward_cpu", &nafblock_backward_cpu, unlocked);
+  m.def("gated_dconv_forward_cpu", &gated_dconv_forward_cpu, unlocked);
+  m.def("gated_dconv_backward_cpu", &gated_dconv_backward_cpu, unlocked);
   m.def("take_crops_cpu", &take_crops_cpu, unlocked);
   m.def("pool_update_cpu", &pool_update_cpu, unlocked);
   m.def("nss_features_cpu", &nss_features_cpu, unlocked);

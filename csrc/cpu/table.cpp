@@ -4,6 +4,7 @@
 #include "clip_preprocess.h"
 #include "conv_bias_lrelu.h"
 #include "derain_loss.h"
+#include "gated_dconv.h"
 #include "high_pass.h"
 #include "instance_norm_lrelu.h"
 #include "layernorm2d.h"
@@ -27,12 +28,13 @@ const CpuTables tables = {
     {high_pass<float>, ssim<float>, derain_loss_forward<float>, derain_loss_backward<float>, layernorm2d_forward<float>,
      layernorm2d_backward<float>, conv_bias_lrelu_forward<float>, conv_bias_lrelu_backward<float>,
      instance_norm_lrelu_forward<float>, instance_norm_lrelu_backward<float>, nafblock_forward<float>,
-     nafblock_backward<float>, nss_features<float>, clip_preprocess<float>, rain_residual<float>},
+     nafblock_backward<float>, gated_dconv_forward<float>, gated_dconv_backward<float>, nss_features<float>,
+     clip_preprocess<float>, rain_residual<float>},
     {high_pass<double>, ssim<double>, derain_loss_forward<double>, derain_loss_backward<double>,
      layernorm2d_forward<double>, layernorm2d_backward<double>, conv_bias_lrelu_forward<double>,
      conv_bias_lrelu_backward<double>, instance_norm_lrelu_forward<double>, instance_norm_lrelu_backward<double>,
-     nafblock_forward<double>, nafblock_backward<double>, nss_features<double>, clip_preprocess<double>,
-     rain_residual<double>},
+     nafblock_forward<double>, nafblock_backward<double>, gated_dconv_forward<double>, gated_dconv_backward<double>,
+     nss_features<double>, clip_preprocess<double>, rain_residual<double>},
     take_crops,
     pool_update,
     reward_candidate,

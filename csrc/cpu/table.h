@@ -41,6 +41,15 @@ struct NafSize {
 
 constexpr int kNafWeights = 18;
 
+// What becomes of the halves a and b of a depth-wise convolution's channels: all stay, a b, or gelu(a) b.
+enum class Gate { none, product, gelu };
+
+// Features, and the side of each channel's taps: 3, 5 or 7.
+struct DconvSize {
+  int64_t images, channels, height, width, taps;
+  Gate gate;
+};
+
 template <typename T>
 struct NafWeights {
   const T *norm1_weight, *norm1_bias, *expand1, *expand1_bias, *depthwise, *depthwise_bias, *attention, *attention_bias,
@@ -85,6 +94,11 @@ struct CpuKernels {
                            int threads);
   void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
                             T* v_weights, NafSize size, double eps, int threads);
+  // out = scale * gate(depthwise(x) + bias): bias, [channels], and scale, [images], may be null, and so v_bias, v_scale.
+  void (*gated_dconv_forward)(const T* x, const T* weight, const T* bias, const T* scale, T* out, DconvSize size,
+                              int threads);
+  void (*gated_dconv_backward)(const T* v_out, const T* x, const T* weight, const T* bias, const T* scale, T* v_x,
+                               T* v_weight, T* v_bias, T* v_scale, DconvSize size, int threads);
   // images: [images, 3, plane_height, plane_width] in [0, 1]; features: [images, blocks, 36].
   void (*nss_features)(const T* images, double* features, const NssSize& size, const NssForm& form,
                        const Shapes& shapes, int threads);

@@ -7,6 +7,7 @@ from .clip_preprocess import clip_preprocess
 from .conv_bias_lrelu import conv_bias_lrelu
 from .convolve import convolve
 from .derain_loss import derain_loss
+from .gated_dconv import gated_dconv
 from .high_pass import high_pass, with_high_pass
 from .instance_norm_lrelu import instance_norm_lrelu
 from .layernorm2d import layernorm2d
@@ -27,6 +28,7 @@ __all__ = [
     "conv_bias_lrelu",
     "convolve",
     "derain_loss",
+    "gated_dconv",
     "high_pass",
     "instance_norm_lrelu",
     "layernorm2d",

@@ -32,6 +32,7 @@ KERNELS: dict[str, dict[str, tuple[str, ...]]] = {
     "conv_bias_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},  # and residual_block, made of it
     "instance_norm_lrelu": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "nafblock": {"cpu": ("native", "triton"), "cuda": ("triton",)},
+    "gated_dconv": {"cpu": ("native", "triton"), "cuda": ("triton",)},
     "pixel_shuffle_skip": {"cpu": ("triton",), "cuda": ("triton",)},  # on the CPU PyTorch's own is as fast
 }
 COMPILED = cast(ModuleType, "compiled")  # a mark, compared by `is` and never entered

@@ -35,7 +35,7 @@ def to_output(out: Tensor, x: Tensor) -> Tensor:
 
 def widen(x: Tensor, *parameters: Tensor) -> list[Tensor]:
     """For a reference: the arguments in the dtype that sums are kept in, or as they are where autocast sees to it."""
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         return [x, *parameters]
     return [tensor.to(accumulate_dtype(x.dtype)) for tensor in (x, *parameters)]
 

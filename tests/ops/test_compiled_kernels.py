@@ -133,3 +133,22 @@ def test_nafblock_spills_and_calls_nothing(tmp_path):
         "products_kernel",
         "expand_back_kernel",
     } <= {one["name"] for one in found}
+
+
+GATED = """
+from rgsud_fast.kernels.triton import gated_dconv as kernel
+found = []
+with FakeTensorMode(), sass.recording(kernel) as launches:
+    for gate, taps, channels, scaled in (("gelu", 3, 254, False), ("product", 7, 64, True), ("none", 5, 48, False)):
+        x, weight, bias = tensor(8, channels, 64, 64), wide(channels, 1, taps, taps), wide(channels)
+        scale = wide(8) if scaled else None
+        out = kernel.forward(x, weight, bias, scale, gate)
+        kernel.backward(out, x, weight, bias, scale, gate)
+sass.told(launches, ARCHS)
+"""
+
+
+def test_gated_dconv_spills_and_calls_nothing(tmp_path):
+    found = facts_of(GATED, tmp_path)
+    assert len(found) == 27
+    assert_sound(found)

@@ -62,6 +62,13 @@ def nafblock(x: Tensor, *weights: Tensor) -> Tensor:
     return ops.nafblock(x, ops.NafWeights(*weights))
 
 
+def dconv_arguments(size: Size) -> list[Any]:
+    taps, channels = 1 + 2 * (size.height % 5), 2 * size.channels
+    gate = ("none", "product", "gelu")[size.width % 3]
+    weight, bias, scale = torch.randn(channels, 1, taps, taps), torch.randn(channels), torch.randn(size.images)
+    return [image_of(size, channels), weight, bias, gate, scale]
+
+
 def rain_residual(*images: Tensor) -> Tensor:
     return ops.rain_residual(images[:3], images[3:])
 
@@ -83,6 +90,7 @@ CALLS: dict[str, tuple[Callable[..., Any], Callable[[Size], list[Any]]]] = {
     "instance_norm_lrelu": (ops.instance_norm_lrelu, lambda s: [image_of(s), 0.2, 1e-5]),
     "pixel_shuffle_skip": (ops.pixel_shuffle_skip, lambda s: [image_of(s, 4 * s.channels), upsampled(s)]),
     "nafblock": (nafblock, lambda s: [image_of(s), *naf_weights(s)]),
+    "gated_dconv": (ops.gated_dconv, dconv_arguments),
     "nss_features": (ops.nss_features, lambda s: [image_of(s, 3), 2 * s.channels, MATLAB]),
     "nss_features, whole": (ops.nss_features, lambda s: [image_of(s, 3), None, OPENCV]),
     "clip_preprocess": (ops.clip_preprocess, lambda s: [image_of(s, 3), 7]),
@@ -232,6 +240,7 @@ REFUSALS = [
     *[("conv_bias_lrelu", 1, "sparse"), ("conv_bias_lrelu", 2, "None"), ("conv_bias_lrelu", 3, 2**70)],
     *[("residual_block", 3, "list"), ("residual_block", 4, "nested"), ("layernorm2d", 1, "text")],
     *[("layernorm2d", 3, 2**70), ("instance_norm_lrelu", 1, 2**70), ("instance_norm_lrelu", 2, float("nan"))],
+    *[("gated_dconv", 1, "longer"), ("gated_dconv", 2, "nested"), ("gated_dconv", 3, None), ("gated_dconv", 4, "meta")],
     *[("high_pass", 0, "sparse"), ("high_pass", 0, f"{2**31} wide"), ("with_high_pass", 0, f"{2**45 + 1} wide")],
     *[("ssim", 0, "nested"), ("rain_residual", 4, "sparse"), ("rain_residual", 0, "nested")],
     *[("nss_features", 0, f"{2**45} wide"), ("nss_features", 2, None), ("nss_features, whole", 2, "matlab")],

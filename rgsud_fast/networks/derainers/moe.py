@@ -10,121 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...ops import layernorm2d, pixel_shuffle_skip
-from .._common import Checkpointed, check_image, cut, pad_to_multiple, recomputed
+from ...ops import pixel_shuffle_skip
+from .._common import check_image, cut, pad_to_multiple
 from ..tiles import Read, spans
-from .nafnet import LayerNorm2d, NAFNet
-from .noise import normal_noise
+from .experts import MoELayer
+from .nafnet import NAFNet
 
-MOST_CALLS = 8  # of the network between two readings of the balance
 LOOKED_AT = 3  # tiles each way by which a large image is routed
-_LAYER_STRIDE = 2**20
-
-
-class MoELayer(nn.Module, Checkpointed):
-    """x + beta * sum of R_i E_i(norm(x)), [N, C, H, W] -> [N, C, H, W].
-
-    R = softmax(W mean(norm(x)) + b + noise), per image; hard layers keep its largest, unscaled, so that the router
-    learns from how sure it was. An expert is 1x1 to 2C, depth-wise k x k with k = 3, 5, 7 ..., one half times the
-    other, 1x1: from the width of a streak to the size of a drop. The noise, in training alone, is on the logits: on
-    features it would be gone after the mean.
-
-    Args:
-        channels: C.
-        experts: how many.
-        active: how many a hard layer keeps.
-        noise: standard deviation on the logits.
-        hard: whether this is a hard layer.
-        place: of the layer in its network, so that each has noise of its own.
-    """
-
-    if TYPE_CHECKING:  # torch.jit reads the annotations of classes
-        steps: Tensor
-        used: Tensor
-
-    def __init__(self, channels: int, experts: int, active: int, noise: float, hard: bool, place: int) -> None:
-        super().__init__()
-        self.experts, self.active, self.noise, self.hard, self.place = experts, active, noise, hard, place
-        self.norm = LayerNorm2d(channels)
-        self.router = nn.Linear(channels, experts)
-        self.expand = nn.Conv2d(channels, 2 * channels * experts, 1)
-        self.depthwise = nn.ModuleList(
-            nn.Conv2d(2 * channels, 2 * channels, 2 * i + 3, padding=i + 1, groups=2 * channels) for i in range(experts)
-        )
-        self.project = nn.Conv2d(channels * experts, channels, 1, bias=False)
-        self.bias = nn.Parameter(torch.zeros(experts, channels))
-        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # in training: what the noise goes by
-        self.register_buffer("used", torch.zeros(experts))  # sum of shares since somebody looked
-        self.seen: list[Tensor] | None = None  # logits by call, where somebody asks for them
-        self.fixed: Tensor | None = None  # logits in place of the image's own, [1, experts]
-        self.rank = 0  # of the process, whose share of a batch this is
-        self.importance: list[Tensor] = []  # mean R of the training batches since the last balance
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a copy has: not what hangs on the graph of the last batches, which cannot be copied."""
-        return self.__dict__ | {"importance": []}
-
-    def forward(self, x: Tensor, softly: Tensor) -> Tensor:
-        """`softly`: bool scalar; hard layers are soft meanwhile."""
-        normal = layernorm2d(x, self.norm.weight, self.norm.bias)
-        logits = self.router(normal.float().mean((2, 3))).float() if self.fixed is None else self.fixed
-        if self.seen is not None:
-            self.seen.append(logits.detach())
-        if self.training and self.noise:
-            place = self.steps.long() * _LAYER_STRIDE + self.place
-            logits = logits + self.noise * normal_noise(logits, place, self.rank * len(logits))
-            self.steps.add_(1)
-        shares = logits.softmax(1)
-        kept = self._kept(shares, softly)
-        if self.training:
-            self.importance = [*self.importance[-MOST_CALLS:], shares.mean(0)]
-            self.used.add_(((kept > 0).float() if self.hard else kept).detach().mean(0))
-        elif self.hard and not _is_followed() and not bool(softly):
-            return x + self.beta * self._of_active(normal, kept)
-        kept = kept.to(normal.dtype)
-        again = self.checkpointed and torch.is_grad_enabled()
-        return x + self.beta * (recomputed(self._of_all, normal, kept) if again else self._of_all(normal, kept))
-
-    def _kept(self, shares: Tensor, softly: Tensor) -> Tensor:
-        if not self.hard or self.active >= self.experts:
-            return shares
-        least = shares.topk(self.active, 1).values[:, -1:]
-        return torch.where((shares >= least) | (softly > 0), shares, 0)
-
-    def _of_all(self, normal: Tensor, shares: Tensor) -> Tensor:
-        """All experts at once, whatever their share: shapes do not depend on the images."""
-        if normal.device.type == "cpu" and not _is_followed():
-            normal = normal.contiguous(memory_format=torch.channels_last)  # depth-wise kernels are 1.5 times as fast
-        parts = self.expand(normal).chunk(self.experts, 1)
-        gated = []
-        for i, (part, depthwise) in enumerate(zip(parts, self.depthwise, strict=True)):
-            first, second = depthwise(part).chunk(2, 1)
-            gated.append(first * second * shares[:, i, None, None, None])
-        made = self.project(torch.cat(gated, 1)) + (shares @ self.bias.to(shares.dtype))[:, :, None, None]
-        return made.contiguous()
-
-    def _of_active(self, normal: Tensor, shares: Tensor) -> Tensor:
-        """Only the experts that an image has."""
-        channels = normal.shape[1]
-        made = torch.zeros_like(normal)
-        for i, depthwise in enumerate(self.depthwise):
-            images = shares.expand(len(normal), -1)[:, i].nonzero()[:, 0]
-            if not len(images):
-                continue
-            some = normal if len(images) == len(normal) else normal[images]
-            wide = slice(2 * channels * i, 2 * channels * (i + 1))
-            assert self.expand.bias is not None
-            part = F.conv2d(some, self.expand.weight[wide], self.expand.bias[wide])
-            first, second = depthwise(part).chunk(2, 1)
-            share = shares.expand(len(normal), -1)[images, i, None, None, None]
-            own = F.conv2d(first * second * share, self.project.weight[:, channels * i : channels * (i + 1)])
-            made[images] += own + share * self.bias[i][:, None, None]
-        return made
 
 
 class MoENet(NAFNet):
@@ -293,8 +188,3 @@ def _few(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
     last = len(pieces) - 1
     places = dict.fromkeys(round(i * last / (LOOKED_AT - 1)) for i in range(LOOKED_AT))
     return [pieces[place] for place in places]
-
-
-def _is_followed() -> bool:
-    """Whether an exporter follows what is computed, which takes no branch by data."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()

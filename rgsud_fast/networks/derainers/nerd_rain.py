@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.gated_dconv import Gate
 from .._common import check_image, cut, pad_to_multiple
 from .transformer import (
     Attention,
@@ -216,8 +217,8 @@ class _Depthwise(nn.Module):
         super().__init__()
         self.main = nn.Sequential(depthwise(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.main(x))
+    def forward(self, x: Tensor, gate: Gate = "none") -> Tensor:
+        return cast(Tensor, self.main[0](x, gate))
 
 
 class _Unused(nn.Module):

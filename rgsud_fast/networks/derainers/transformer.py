@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops import layernorm2d
+from ...ops.gated_dconv import Gate, dconv
 from .._common import Blocks, check_image, cut, pad_to_multiple
 
 EPS = 1e-5  # of every normalisation
@@ -89,8 +89,7 @@ class FeedForward(nn.Module):
         self.project_out = pointwise(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b = self.dwconv(self.project_in(x)).chunk(2, 1)
-        return cast(Tensor, self.project_out(F.gelu(a) * b))
+        return cast(Tensor, self.project_out(self.dwconv(self.project_in(x), "gelu")))
 
 
 class Block(nn.Module):
@@ -240,10 +239,21 @@ def spatial(channels_in: int, channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
 
 
-def depthwise(channels: int, taps: int = 3, dilation: int = 1) -> nn.Conv2d:
+class DepthwiseConv2d(nn.Conv2d):
+    """A convolution of each channel by itself, without bias, that keeps the size; a gate halves the channels."""
+
+    def __init__(self, channels: int, taps: int, dilation: int) -> None:
+        padding = taps // 2 * dilation
+        super().__init__(channels, channels, taps, padding=padding, dilation=dilation, groups=channels, bias=False)
+
+    def forward(self, x: Tensor, gate: Gate = "none") -> Tensor:
+        """[N, C, H, W] -> the same, or with a gate, of layers that are not dilated, [N, C / 2, H, W]."""
+        return super().forward(x) if self.dilation != (1, 1) else dconv(x, self, gate)
+
+
+def depthwise(channels: int, taps: int = 3, dilation: int = 1) -> DepthwiseConv2d:
     """A convolution of each channel by itself, without bias, that keeps the size."""
-    padding = taps // 2 * dilation
-    return nn.Conv2d(channels, channels, taps, padding=padding, dilation=dilation, groups=channels, bias=False)
+    return DepthwiseConv2d(channels, taps, dilation)
 
 
 Depthwise = Callable[[int], nn.Module]

@@ -33,6 +33,8 @@ def backward(
     v_out, v_x = v_out.contiguous(), torch.empty_like(x) if at_x else None
     v_residual = None if v_residual is None else v_residual.contiguous()
     v_weight, v_bias = torch.empty_like(weight), weight.new_empty(weight.shape[0])
+    if slope == 1:
+        sign = v_out  # nothing asks for the sign: what is read anyway stands for it
     out, positive = (None, sign) if sign.dtype == torch.uint8 else (sign, None)
     tensors = (v_out, x, out, positive, weight, v_x, v_residual, v_weight, v_bias)
     addresses = [address(tensor) for tensor in tensors]
