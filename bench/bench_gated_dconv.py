@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import pytest
 from op_cases import last, measure, providers, random
 
@@ -19,16 +22,21 @@ CASES = [
     ("none", 3, (4, 72, 32, 32)),
     ("none", 5, (4, 62, 64, 64)),
 ]
-PROVIDERS = providers(
-    "gated_dconv",
-    gated_dconv,
-    {"plain": reference, "plain channels last": lambda x, *rest: reference(last(x), *rest)},
-)
 
 
-@pytest.mark.parametrize("gate, taps, shape", CASES, ids=str)
-@pytest.mark.parametrize("provider", PROVIDERS)
+def cases() -> Iterator:
+    """Every case by every provider."""
+    for gate, taps, shape in CASES:
+        plain = {
+            "plain": partial(reference, gate=gate),
+            "plain channels last": lambda x, *rest, gate=gate: reference(last(x), *rest, gate=gate),
+        }
+        for one in providers("gated_dconv", partial(gated_dconv, gate=gate), plain):
+            yield pytest.param(*one.values, gate, taps, shape, id=f"{one.id}-{gate}-{taps}-{shape}")
+
+
+@pytest.mark.parametrize("provider, gate, taps, shape", cases())
 def bench_gated_dconv(benchmark, provider, gate, taps, shape):
     x, weight, bias = random(*shape), random(shape[1], 1, taps, taps), random(shape[1])
     moved = (5 if gate == "none" else 4) * x.nbytes
-    measure(benchmark, provider, [x, weight, bias, gate], moved=moved, work=6 * taps**2 * x.numel())
+    measure(benchmark, provider, [x, weight, bias], moved, 6 * taps**2 * x.numel(), f"{gate} {taps}x{taps} ")

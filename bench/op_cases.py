@@ -60,7 +60,7 @@ def last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def measure(benchmark, provider: Provider, inputs: Sequence[Tensor], moved: int, work: int = 0) -> None:
+def measure(benchmark, provider: Provider, inputs: Sequence[Tensor], moved: int, work: int = 0, form: str = "") -> None:
     """Time forward + backward.
 
     Args:
@@ -69,6 +69,7 @@ def measure(benchmark, provider: Provider, inputs: Sequence[Tensor], moved: int,
         inputs: arguments of the function; those that require a gradient get one.
         moved: bytes that forward + backward must read and write at least.
         work: floating-point operations of forward + backward, where these and not memory are the limit.
+        form: what tells the case from others of its shape.
     """
     dtype = torch.bfloat16 if PRECISION == "bfloat16" else None
     if dtype:
@@ -83,7 +84,7 @@ def measure(benchmark, provider: Provider, inputs: Sequence[Tensor], moved: int,
         torch.autograd.grad(out, [tensor for tensor in given if tensor.requires_grad], torch.ones_like(out))
 
     benchmark.extra_info.update(
-        case=f"{benchmark.name.partition('[')[0]} {list(inputs[0].shape)} {PRECISION} forward + backward",
+        case=f"{benchmark.name.partition('[')[0]} {form}{list(inputs[0].shape)} {PRECISION} forward + backward",
         bytes=moved,
         flops=work,
         dtype=PRECISION,

@@ -43,7 +43,7 @@ def gated_dconv(
     check.image("x", x)
     _check(x, weight, bias, gate, scale)
     impl = backends.choose("gated_dconv", x)
-    if not impl or impl is backends.COMPILED or weight.shape[-1] not in impl.TAPS:
+    if not impl or impl is backends.COMPILED or weight.shape[-1] not in impl.TAPS or _prefers_pytorch(x, gate, scale):
         return reference(x, weight, bias, gate, scale)
     parameters = [None if value is None else parameter(x, value) for value in (weight, bias, scale)]
     return to_output(_GatedDconv.apply(to_working(x), *parameters, gate, impl), x)
@@ -62,6 +62,11 @@ def reference(
     if scale is not None:
         out = out * rest[0].to(out.dtype)[:, None, None, None]
     return out.to(x.dtype) if wide.dtype != x.dtype else out
+
+
+def _prefers_pytorch(x: Tensor, gate: str, scale: Tensor | None) -> bool:
+    """Whether `auto` takes PyTorch's own on the GPU: with nothing behind the convolution a kernel saves no byte."""
+    return x.is_cuda and gate == "none" and scale is None and backends.requested_backend() == "auto"
 
 
 def dconv(x: Tensor, layer: nn.Conv2d, gate: Gate = "none", scale: Tensor | None = None) -> Tensor:
