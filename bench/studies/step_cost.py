@@ -4,7 +4,7 @@
     python bench/studies/step_cost.py derainers                 # a forward and a backward pass of one image of 256²
 
 On random images, in a fresh process per case: peak resident memory less what the networks and libraries take before
-the first step, and the CPU time of the second step. A method whose step does not fit into memory is told by the exit
+the first step, and the CPU time of the last of --steps. A method whose step does not fit into memory is told by the exit
 code of its process.
 """
 
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", help="these methods or derainers alone")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--one", nargs=2, metavar=("NAME", "CHECKPOINT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -66,7 +67,7 @@ def _in_a_process(name: str, checkpoint: str) -> str:
 
 
 def method(args: argparse.Namespace, name: str, checkpoint: str) -> dict[str, float]:
-    """Two iterations of stage 1, both optimisers' steps included."""
+    """Iterations of stage 1, both optimisers' steps included."""
     preset = "small-gan" if (name, args.preset) == ("rgsud", "small") else args.preset  # `small` paints no rain
     fields = {"preset": preset, "method": name, "batch": args.batch, "crop": args.crop, "log_gradients": False}
     own = {"network": {"checkpoint": checkpoint}} if checkpoint != "none" else {}
@@ -76,23 +77,25 @@ def method(args: argparse.Namespace, name: str, checkpoint: str) -> dict[str, fl
     images = FolderSet.from_arrays(["0", "1"], arrays)
     scorer = make_scorer(lambda scored: scored.mean(dim=(1, 2, 3)), images, images)
     trainer = Trainer(config, Domains(images, images), scorer, pick_device("cpu"))
-    return _measured(trainer.iterate)
+    return _measured(trainer.iterate, args.steps)
 
 
 def derainer(args: argparse.Namespace, name: str, checkpoint: str) -> dict[str, float]:
-    """Two forward and backward passes of the derainer alone."""
+    """Forward and backward passes of the derainer alone."""
     config = load_config({"preset": args.preset, "network": {"derainer": name, "checkpoint": checkpoint}})
     network = build_networks(config, torch.device("cpu")).derainer.train()
     image = torch.rand(args.batch, 3, args.crop, args.crop)
-    return _measured(lambda: network(image).abs().mean().backward())
+    return _measured(lambda: network(image).abs().mean().backward(), args.steps)
 
 
-def _measured(step: Callable[[], object]) -> dict[str, float]:
+def _measured(step: Callable[[], object], steps: int) -> dict[str, float]:
     before = _peak()
-    step()
-    began = time.process_time()
-    step()
-    return {"gib": _peak() - before, "seconds": time.process_time() - began}
+    seconds = 0.0
+    for _ in range(steps):
+        began = time.process_time()
+        step()
+        seconds = time.process_time() - began
+    return {"gib": _peak() - before, "seconds": seconds}
 
 
 def _peak() -> float:
