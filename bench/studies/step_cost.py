@@ -4,8 +4,7 @@
     python bench/studies/step_cost.py derainers                 # a forward and a backward pass of one image of 256²
 
 On random images, in a fresh process per case: peak resident memory less what the networks and libraries take before
-the first step, and the CPU time of the last of --steps. A method whose step does not fit into memory is told by the exit
-code of its process.
+the first step, and the CPU time of the last of --steps. What does not fit into memory is told by its exit code.
 """
 
 from __future__ import annotations
