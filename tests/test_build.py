@@ -38,7 +38,7 @@ import triton
 from triton import language as tl
 from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as passes, implicit_gemm as conv
-from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
+from rgsud_fast.kernels.triton import gated_dconv as gated, instance_norm_lrelu as instance
 from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock_kernels as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
 from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
@@ -58,6 +58,8 @@ CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour
 PASS = {"CHANNELS": 64, "SLOPE": 0.2}
 SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
 PIECES = {"CHANNELS": 128, "ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
+GATED = {"GATE": 2, "TAPS": 3, "BLOCK_P": 128, "BLOCK_C": 16}
+SUMMED = {"bias_ptr": "*fp32", "scale_ptr": "*fp32", "sums_ptr": "*fp32", "along_ptr": "*fp32"}
 STEEP, SUMS = {"SLOPE": 0.2, "EPS": 1e-5}, {"statistics_ptr": "*fp32", "sums_ptr": "*fp32"}
 KERNELS = [
     (norm.fwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
@@ -70,6 +72,9 @@ KERNELS = [
     (instance.apply_kernel, PIECES | STEEP, SUMS),
     (instance.sums_kernel, PIECES | STEEP, SUMS),
     (instance.gradient_kernel, PIECES | STEEP, SUMS),
+    (gated.gate_kernel, GATED, PARAMETERS | SUMMED),
+    (gated.gate_back_kernel, GATED | {"GATE": 1, "TAPS": 7}, PARAMETERS | SUMMED),
+    (gated.adjoint_kernel, GATED, PARAMETERS),
     (shuffle.shuffle_kernel, SHUFFLE, {}),
     (shuffle.unshuffle_kernel, SHUFFLE, {}),
     (rain.residual_kernel, {"ACC": tl.float32, "BLOCK": 256}, {}),

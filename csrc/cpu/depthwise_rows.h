@@ -50,7 +50,7 @@ void correlate_rows(const T* v, const T* x, T* sums, int64_t rows, int64_t acros
       for (int64_t p = 0; p < across; p += lanes_of<T>()) {
         V some[R];
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) some[r] = load<V>(v + (y + r) * pitch + p);
+        for (int r = 0; r < R; ++r) some[r] = load<V>(v + (y + r) * pitch + p);
 #pragma GCC unroll 16
         for (int i = 0; i < R + Taps - 1; ++i) {
           const V one = keep(load<V>(x + (y + i) * pitch + p + kx));

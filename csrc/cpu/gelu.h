@@ -32,7 +32,7 @@ struct Normal {
     constexpr T scale = T(0.3989422804014327);  // 1 / sqrt(2 pi)
     if constexpr (std::is_same<T, float>::value) {
       // Beyond |a|, e^(-a^2/2) times a polynomial in 1 / (1 + 0.23 |a|), fitted for |a| < 13; its error is 5e-8 of it.
-      constexpr float tail[] = {-7.83683502e-02f, 2.89909947e-01f,  -2.77030185e-01f, 3.00142440e-01f, -3.19377006e-02f,
+      constexpr float tail[] = {-7.83683502e-02f, 2.89909947e-01f, -2.77030185e-01f, 3.00142440e-01f, -3.19377006e-02f,
                                 1.19062403e-01f,  8.58889367e-02f, 9.23589704e-02f,  -2.64852418e-05f};
       const V away = a < 0 ? -a : a, near = away < 13 ? away : V{} + 13;
       const V power = exponential(near * near * -0.5f), u = 1 / (1 + 0.23f * near);

@@ -94,7 +94,7 @@ struct CpuKernels {
                            int threads);
   void (*nafblock_backward)(const T* v_out, const T* x, const NafWeights<T>& w, const T* a, const T* mean, T* v_x,
                             T* v_weights, NafSize size, double eps, int threads);
-  // out = scale * gate(depthwise(x) + bias): bias, [channels], and scale, [images], may be null, and so v_bias, v_scale.
+  // out = scale * gate(depthwise(x) + bias). Bias, [channels], and scale, [images], may be null, and their gradients.
   void (*gated_dconv_forward)(const T* x, const T* weight, const T* bias, const T* scale, T* out, DconvSize size,
                               int threads);
   void (*gated_dconv_backward)(const T* v_out, const T* x, const T* weight, const T* bias, const T* scale, T* v_x,
