@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..config.rain_types import RainType
 from ..errors import UserError
 from ..ops import ssim
 from .embeddings import CAPTION, Embedding
@@ -56,6 +58,11 @@ class References:
     def counts(self) -> dict[str, int]:
         """How many photographs there are of each type."""
         return counts_of(TYPES[number] if number >= 0 else "" for number in self.types if number > -2)
+
+    def lacking(self, kinds: Iterable[str]) -> list[RainType]:
+        """Those of the types of which there are too few for `nearest` to look among; all are asked where one is ""."""
+        wanted = set(kinds)
+        return [kind for kind in TYPES if ({kind, ""} & wanted) and len(self._among[kind]) < LEVELS[-1]]
 
     def path(self, place: int) -> Path:
         """The photograph's file."""

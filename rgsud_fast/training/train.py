@@ -28,8 +28,9 @@ from ..system.names import takes_home
 from ..system.progress import Progress
 from ..system.threads import usable_cpus
 from . import results as reports
+from .divisible import check_batch
 from .loop import run
-from .trainer import Trainer, check_batch
+from .trainer import Trainer
 
 
 class Result(NamedTuple):
@@ -143,5 +144,6 @@ def _train(
                 save_config(config, folder.config)
         run(trainer, folder, progress)
         trainer.collect_rewards()
+        trainer.choose_best()
         metrics = ranks.broadcast(reports.finish(trainer, folder, progress) if ranks.first else None)
     return Result(folder.path, folder.weights("derainer"), metrics)
