@@ -147,7 +147,7 @@ class _Bench:
             rainy, target = read_pair(self.roots[row["root"]], row)
         except UnusablePair as error:
             return known | {"unusable": error.kind, "worst": str(error)}
-        seen = embed(rainy, self.references.network, self.ranks.device)
+        seen = embed(rainy, self.references.network, self.ranks.device, self.references.encoders)
         probabilities = seen.probabilities
         known["type"] = row["label"] or sure_type(probabilities.tolist())
         kind = known["type"] or TYPES[int(np.argmax(probabilities))]
