@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import DataConfig
+from ..config.rain_types import RAIN_TYPES
 from ..errors import UserError
 from .demo import load_demo
 from .domains import Domains, Pair
@@ -13,7 +14,7 @@ from .folder_set import FolderSet, Progress
 from .image_files import natural
 from .image_set import ImageSet
 from .layouts import type_of
-from .open_pairs import open_pairs, render_demo_pairs, validation_pairs
+from .open_pairs import TellTypes, open_pairs, render_demo_pairs, validation_pairs
 from .pairing import match_names
 from .pairs import PairSet
 from .shard_set import ShardSet
@@ -27,6 +28,7 @@ def load_domains(
     warn: Callable[[str], None],
     progress: Progress | None = None,
     labelled: bool = False,
+    tell_types: TellTypes | None = None,
 ) -> Domains:
     """Open the images that the configuration names.
 
@@ -39,6 +41,7 @@ def load_domains(
             (shards opened, shards in all).
         labelled: labelled pairs are enough: without the two folders their sides are rainy and clean. Of the demo they
             are rendered.
+        tell_types: says the types of pairs that no name tells; see `open_pairs`.
 
     Raises:
         UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
@@ -48,8 +51,8 @@ def load_domains(
         return _of_pairs(render_demo_pairs(load_demo().clean)) if labelled else load_demo()
     pairs = None
     if data.pairs:
-        kind = None if data.pairs_type == "none" else data.pairs_type
-        pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress)
+        kind = next((kind for kind in RAIN_TYPES if kind == data.pairs_type), None)
+        pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress, tell_types)
     alone = labelled and data.rainy is None and data.clean is None
     if alone and pairs is None:
         raise UserError(

@@ -30,6 +30,7 @@ from ..system.threads import usable_cpus
 from . import results as reports
 from .divisible import check_batch
 from .loop import run
+from .pair_types import find_types
 from .trainer import Trainer
 
 
@@ -121,7 +122,8 @@ def _train(
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
             reading, labelled = progress.of("reading images"), config.method == "unirain"
-            domains = load_domains(config.data, folder.cache, progress.say, reading, labelled)
+            tell_types = find_types(config.data, folder.cache, config.seed, device, progress)
+            domains = load_domains(config.data, folder.cache, progress.say, reading, labelled, tell_types)
         closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
