@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import DataConfig
+from ..config.asked import check_sources
 from ..config.rain_types import RAIN_TYPES
 from ..errors import UserError
 from .demo import load_demo
@@ -46,25 +47,14 @@ def load_domains(
     Raises:
         UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
     """
+    check_sources(data, labelled)
     if data.demo:
-        _refuse_folders_beside_demo(data)
         return _of_pairs(render_demo_pairs(load_demo().clean)) if labelled else load_demo()
     pairs = None
     if data.pairs:
         kind = next((kind for kind in RAIN_TYPES if kind == data.pairs_type), None)
         pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress, tell_types)
     alone = labelled and data.rainy is None and data.clean is None
-    if alone and pairs is None:
-        raise UserError(
-            "data.pairs is not set: give the folder of labelled pairs (--data.pairs DIR; rgsud-fast render makes some "
-            "from clean photographs)"
-        )
-    for field in () if alone else ("rainy", "clean"):
-        if getattr(data, field) is None:
-            raise UserError(
-                f"data.{field} is not set: give the folder of {field} photographs (--data.{field} DIR), "
-                "or train on the embedded ones (--preset demo)"
-            )
 
     def open_set(field: str) -> ImageSet:
         try:
@@ -166,12 +156,3 @@ def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> 
             more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
             named = ", ".join(shared[:_NAMED]) + more
             warn(f"in both data.{one} and data.{other}: {named}; {harm}, so remove the image from one of them")
-
-
-def _refuse_folders_beside_demo(data: DataConfig) -> None:
-    for field in ("rainy", "clean", "val_rainy", "val_clean", "pairs"):
-        if getattr(data, field):
-            raise UserError(
-                f"data.{field} names a folder, and data.demo asks for the embedded photographs: "
-                "choose --preset small or paper for your own, or leave the folder out"
-            )

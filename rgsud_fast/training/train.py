@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, load_config, save_config
+from ..config.asked import check_asked
 from ..config.changes import check_changes
 from ..config.load import with_preset
 from ..config.unread import refuse_unread
@@ -79,6 +80,7 @@ def train(
     config = load_config(given)
     if method is None and not resume:
         refuse_unread(config)
+    check_asked(config)
     with process_group(config.device) as ranks:
         return _train(config, line, derainer, scorer, method, resume, quiet or not ranks.first, ranks)
 
