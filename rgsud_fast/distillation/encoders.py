@@ -103,20 +103,10 @@ def load_encoders(
     check_encoders(clip, captions)
     if clip is None:
         return NONE
-    from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPModel
-
-    def read_clip(options: dict[str, Any]) -> tuple[Any, Any]:
-        processor = AutoProcessor.from_pretrained(clip, **options)
-        return _whole(CLIPModel, clip, options), processor
-
-    def read_captioner(options: dict[str, Any]) -> tuple[Any, Any]:
-        processor = AutoProcessor.from_pretrained(captions, **options)
-        return _whole(AutoModelForImageTextToText, captions, options), processor
-
-    model, processor = load_offline(clip, read_clip)
+    model, processor = load_offline(clip, "CLIPModel")
     found = Encoders(Clip(model.to(device).eval(), processor))
     if captions is not None:
-        model, processor = load_offline(captions, read_captioner)
+        model, processor = load_offline(captions, "AutoModelForImageTextToText")
         found = found._replace(captioner=Captioner(model.to(device).eval(), processor))
     return found
 
@@ -134,14 +124,6 @@ def load_remembered(kept: dict[str, list[str]], device: torch.device | str = "cp
             )
     folders = {name: Path(folder) for name, (folder, _) in kept.items()}
     return load_encoders(folders.get("clip"), folders.get("captions"), device)
-
-
-def _whole(kind: Any, folder: Path | None, options: dict[str, Any]) -> Any:
-    """A model whose weights are all there: transformers draws at random what a file lacks."""
-    model, told = kind.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **options)
-    if lacking := sorted(told["missing_keys"]):
-        raise ValueError(f"its weights lack {lacking[0]}")
-    return model
 
 
 def _vector(found: Any) -> Tensor:

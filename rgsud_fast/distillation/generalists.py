@@ -97,13 +97,7 @@ def load_generalist(folder: Path, device: torch.device | str = "cpu") -> General
         UserError: see `load_generalists`.
     """
     check_folder(folder, "a vision-language model")
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    def read(options: dict[str, Any]) -> tuple[Any, Any]:
-        processor = AutoProcessor.from_pretrained(folder, **options)
-        return AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **options), processor
-
-    model, processor = load_offline(folder, read)
+    model, processor = load_offline(folder, "AutoModelForImageTextToText")
     return Generalist(folder.name, model.to(device).eval(), processor)
 
 

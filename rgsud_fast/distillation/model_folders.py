@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +50,27 @@ def check_folder(folder: Path, what: str) -> None:
         raise UserError(f"{folder}: to load it you need transformers: {install('vlm')}")
 
 
-def load_offline(folder: Path, load: Callable[[dict[str, Any]], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """A model and its processor, which `load` reads by options that keep it offline.
+def load_offline(folder: Path, kind: str) -> tuple[Any, Any]:
+    """The model in a folder and its processor, from there alone.
+
+    Args:
+        folder: one that `check_folder` has passed.
+        kind: the class of transformers that it is of.
 
     Raises:
-        UserError: it cannot.
+        UserError: it cannot be loaded, or its weights lack a part, which transformers would draw at random.
     """
+    import transformers
+
     try:
-        return load(OFFLINE)
+        processor = transformers.AutoProcessor.from_pretrained(folder, **OFFLINE)
+        how: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True, **OFFLINE}
+        model, told = getattr(transformers, kind).from_pretrained(folder, **how)
+        if lacking := sorted(told["missing_keys"]):
+            raise ValueError(f"its weights lack {lacking[0]}")
     except Exception as error:  # damaged weights and tokenizers raise what has no other class
         raise UserError(f"{folder}: transformers cannot load it ({reason(error)}); give another model") from None
+    return model, processor
 
 
 def digest_of(folder: Path) -> str:
