@@ -58,7 +58,8 @@ def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
     """
     base = Config(preset=config.preset, method=config.method)
     was, now = (flatten_fields(one.model_dump(mode="json")) for one in (base, config))
-    given = [name for name, value in now.items() if value != was[name] or name in asked]
+    named = {".".join(name.split(".")[:2]) for name in asked}  # a section within a section is one field
+    given = [name for name, value in now.items() if value != was[name] or name in named]
     given = [name for name in given if not reads(config.method, name)]
     if given:
         more = f" and {len(given) - MOST_NAMED} more" if len(given) > MOST_NAMED else ""
