@@ -39,12 +39,12 @@ from triton import language as tl
 from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as passes, implicit_gemm as conv
 from rgsud_fast.kernels.triton import instance_norm_lrelu as instance
-from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock_kernels as naf
+from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock_depthwise as depthwise, nafblock_kernels as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
 from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
 
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
-NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
+NORM, STRIP = {"BLOCK_C": 32, "BLOCK_P": 128}, {"BLOCK_C": 32, "BLOCK_X": 16}
 PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "eps": "fp32"}
 MATRIX = {"HEIGHT": 64, "WIDTH": 48, "CHANNELS": 64, "CHANNELS_OUT": 64, "TAPS": 3, "SLOPE": 0.2, "WIDEN": False}
 CONV = MATRIX | {"HAS_IN_SIGN": False, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_POSITIVE": True, "ACC": tl.float32,
@@ -80,9 +80,9 @@ KERNELS = [
     (crops.crops_kernel, {"KEPT": 2, "BLOCK": 256}, CROPS),
     (naf.norm_kernel, NORM, PARAMETERS),
     (naf.norm_back_kernel, NORM, PARAMETERS),
-    (naf.gate_kernel, NORM, PARAMETERS),
-    (naf.gate_back_kernel, NORM | {"TILES": 4}, PARAMETERS | {"v_mean_ptr": "*fp32"}),
-    (naf.depthwise_back_kernel, NORM | {"SUMS": True}, PARAMETERS),
+    (depthwise.gate_kernel, STRIP, PARAMETERS),
+    (depthwise.gate_back_kernel, STRIP, PARAMETERS | {"v_mean_ptr": "*fp32"}),
+    (depthwise.depthwise_back_kernel, STRIP | {"SUMS": True}, PARAMETERS),
     (conv.correlate_kernel, MATRIX | {"HAS_SIGN": True, "BLOCK_P": 32, "BLOCK_K": 32, "BLOCK_D": 32}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:

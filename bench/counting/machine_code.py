@@ -34,6 +34,7 @@ class Code:
     spills: int  # LDL and STL instructions
     calls: int
     calls_in_loops: int
+    loop: int  # instructions of the longest loop; 0 without one
     narrow: int  # loads and stores of the GPU's memory that move at most 4 bytes a thread
     products: int  # HMMA and HGMMA instructions
     dots: bool  # whether the kernel multiplies matrices of half precision
@@ -114,6 +115,7 @@ def read(name: str, architecture: int, compiled: triton.compiler.CompiledKernel)
         sum(text.startswith(("LDL", "STL")) for text in instructions),
         sum(text.startswith("CALL") for text in instructions),
         sum(text.startswith("CALL") for at, text in enumerate(instructions) if at in inside),
+        max(map(len, loops), default=0),
         sum(bool(re.match(r"(LDG|STG)\.E(\.(U8|U16|S8))?(?![.\w])", text)) for text in instructions),
         len(multiply),
         bool(re.search(r"tt\.dot|warp_group_dot", compiled.asm["ttgir"])) and "*bf16" in name,

@@ -19,11 +19,9 @@ from rgsud_fast.ops._naf_weights import NafWeights
 from . import nafblock_fused as fused
 from . import nafblock_wide as wide
 from ._launch import on_device
-from .nafblock_kernels import depthwise_back_kernel, gate_back_kernel, gate_kernel
+from .nafblock_depthwise import depthwise_back, gate, gate_back
 from .nafblock_mix import mix_back_kernel, mix_kernel
 from .nafblock_sums import SECTIONS, weights_kernel
-
-_PIXELS = 64  # per program of the depthwise kernels
 
 
 def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, ...]:
@@ -37,12 +35,12 @@ def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, .
     low = () if _fits(x, fused.BACKWARD) else wide.lower(w, x.dtype)
     if few:
         t = fused.norm_expand(rows, w, eps, low)
-        u, partials = _gate(t, w.depthwise, w.depthwise_bias, images, height, width)
+        u, partials = gate(t, w.depthwise, w.depthwise_bias, images, height, width)
         mean, mixer = _mix(partials, images, height * width, w, x.dtype)
         out, y = fused.tail(rows, u, mixer, w, eps, low)
         return _image(out, x), t, mean, y, u, *low
     t, normed1 = wide.norm_expand(rows, w, eps, low)
-    u, partials = _gate(t, w.depthwise, w.depthwise_bias, images, height, width)
+    u, partials = gate(t, w.depthwise, w.depthwise_bias, images, height, width)
     mean, mixer = _mix(partials, images, height * width, w, x.dtype)
     out, y, *kept = wide.tail(rows, u, mixer, w, eps, low)
     return _image(out, x), t, mean, y, u, *low, normed1, *kept
@@ -66,8 +64,8 @@ def backward(
         sums = tail.norm[2]
     mixer, *scales = _mix_back(products, mean, pixels, w, u.dtype)
     v_u = torch.bmm(_per_image(v_y, images), mixer).view_as(u)
-    v_a, depthwise = _gate_back(v_u, scales.pop(), t, w.depthwise, w.depthwise_bias, images, height, width)
-    v_t, sums0 = _depthwise_back(v_a, w.depthwise, height, width, not few)
+    v_a, depthwise = gate_back(v_u, scales.pop(), t, w.depthwise, w.depthwise_bias, images, height, width)
+    v_t, sums0 = depthwise_back(v_a, w.depthwise, height, width, not few)
     if few:
         v_rows, head, *pair = fused.expand_back(v_t, rows, v_y, w, eps)
     else:
@@ -137,45 +135,6 @@ def _mix_back(products: Tensor, mean: Tensor, pixels: int, w: NafWeights, dtype:
 def _matrix_blocks(channels: int) -> tuple[int, int]:
     block = triton.next_power_of_2(channels)
     return min(32, block), min(64, block)
-
-
-def _gate(t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    channels = t.shape[1] // 2
-    blocks, block_c = triton.cdiv(height * width, _PIXELS), min(64, triton.next_power_of_2(channels))
-    u, partials = t.new_empty(len(t), channels), dw.new_empty(images * blocks, channels)
-    with on_device(t):
-        gate_kernel[(images * blocks, triton.cdiv(channels, block_c))](
-            t, dw, dwb, u, partials, height, width, blocks, channels, BLOCK_P=_PIXELS, BLOCK_C=block_c
-        )
-    return u, partials
-
-
-def _gate_back(
-    v_u: Tensor, v_mean: Tensor, t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int
-) -> tuple[Tensor, Tensor]:
-    """The gradient at the depthwise convolution's output, and those at its weights in parts, [parts, 10, 2C]."""
-    channels = t.shape[1] // 2
-    blocks, block_c = triton.cdiv(height * width, _PIXELS), min(64, triton.next_power_of_2(channels))
-    v_a, partials = torch.empty_like(t), dw.new_empty(images * blocks, 10, 2 * channels)
-    with on_device(t):
-        gate_back_kernel[(images * blocks, triton.cdiv(channels, block_c))](
-            v_u, v_mean, t, dw, dwb, v_a, partials, height, width, blocks, channels,
-            TILES=v_mean.shape[1], BLOCK_P=_PIXELS, BLOCK_C=block_c,
-        )  # fmt: skip
-    return v_a, partials
-
-
-def _depthwise_back(v_a: Tensor, dw: Tensor, height: int, width: int, sums: bool) -> tuple[Tensor, Tensor]:
-    """The gradient at expand1's output, and where asked for its sums in parts, [parts, 2C]."""
-    rows, channels = v_a.shape
-    v_t, blocks = torch.empty_like(v_a), triton.cdiv(height * width, _PIXELS)
-    block_c, programs = min(64, triton.next_power_of_2(channels)), rows // (height * width) * blocks
-    partials = dw.new_empty(programs if sums else 0, channels)
-    with on_device(v_a):
-        depthwise_back_kernel[(programs, triton.cdiv(channels, block_c))](
-            v_a, dw, v_t, partials, height, width, blocks, channels, SUMS=sums, BLOCK_P=_PIXELS, BLOCK_C=block_c
-        )
-    return v_t, partials
 
 
 def _rows(x: Tensor) -> Tensor:

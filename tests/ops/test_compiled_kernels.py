@@ -123,3 +123,26 @@ def test_nafblock_spills_and_calls_nothing():
         "products_kernel",
         "expand_back_kernel",
     } <= {one["name"] for one in found}
+
+
+STRIPS = """
+from rgsud_fast.kernels.triton import nafblock_depthwise as kernel
+def launch():
+    for c, size in ((32, 256), (512, 16)):
+        t, weight, bias = tensor(8 * size * size, 2 * c), wide(2 * c, 1, 3, 3), wide(2 * c)
+        u, _ = kernel.gate(t, weight, bias, 8, size, size)
+        v_a, _ = kernel.gate_back(u, wide(8, c // 32, c), t, weight, bias, 8, size, size)
+        kernel.depthwise_back(v_a, weight, size, size, False)
+"""
+# Of a trip down a strip, by 128 threads: bytes read and written, each once, of bfloat16.
+TRIPS = {"gate_kernel": 512 * 3 * 2, "gate_back_kernel": 512 * 5 * 2, "depthwise_back_kernel": 1024 * 2 * 2}
+
+
+def test_the_depthwise_kernels_issue_little_for_what_they_move_and_are_compiled_once():
+    found = codes_of(STRIPS, (90,))
+    assert_sound(found)
+    assert sorted(one["name"] for one in found) == sorted(TRIPS)  # whatever the channels and the size
+    for one in found:
+        # An H200 moves 4.8 TB/s for 132 multiprocessors of 1.7 GHz; each issues one instruction of four warps a clock.
+        moved, issued = TRIPS[one["name"]] / (4.8e12 / 132 / 1.7e9), one["loop"] * (32 + 2) / 32
+        assert moved / issued > 0.6, one
