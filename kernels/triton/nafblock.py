@@ -60,7 +60,7 @@ def backward(
         products = fused.products(v_y, u, images, w.beta.dtype)  # [N, to, from] and the sums of v_y
         sums = products[:, channels * channels :]
     else:
-        products = torch.bmm(_per_image(v_y, images).transpose(1, 2), _per_image(u, images))
+        products = _products(v_y, u, images, w.beta.dtype)
         sums = tail.norm[2]
     mixer, *scales = _mix_back(products, mean, pixels, w, u.dtype)
     v_u = torch.bmm(_per_image(v_y, images), mixer).view_as(u)
@@ -112,7 +112,7 @@ def _mix(partials: Tensor, images: int, pixels: int, w: NafWeights, dtype: torch
     with on_device(partials):
         mix_kernel[(images, triton.cdiv(channels, block_f))](
             partials, w.attention, w.attention_bias, w.beta, w.project1, mean, mixer, len(partials) // images, pixels,
-            CHANNELS=channels, BLOCK_B=16, BLOCK_T=block_t, BLOCK_F=block_f,
+            channels, BLOCK_B=16, BLOCK_T=block_t, BLOCK_F=block_f,
         )  # fmt: skip
     return mean, mixer
 
@@ -127,9 +127,17 @@ def _mix_back(products: Tensor, mean: Tensor, pixels: int, w: NafWeights, dtype:
     with on_device(mean):
         mix_back_kernel[(images, tiles)](
             products, mean, w.attention, w.attention_bias, w.beta, w.project1, scale, v_scale, mixer, v_mean,
-            products.stride(0), pixels, CHANNELS=channels, BLOCK_T=block_t, BLOCK_F=block_f,
+            products.stride(0), pixels, channels, BLOCK_T=block_t, BLOCK_F=block_f,
         )  # fmt: skip
     return mixer, scale, v_scale, v_mean
+
+
+def _products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
+    """v_y^T u of every image, [N, to, from], never rounded to half precision: gradients are made of these sums."""
+    first, second = _per_image(v_y, images).transpose(1, 2), _per_image(u, images)
+    if u.dtype in HALVES and u.is_cuda:
+        return torch.bmm(first, second, out_dtype=wide)
+    return torch.bmm(first.to(wide), second.to(wide))
 
 
 def _matrix_blocks(channels: int) -> tuple[int, int]:

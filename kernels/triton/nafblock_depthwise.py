@@ -14,7 +14,7 @@ from torch import Tensor
 from ._launch import on_device
 
 _STRIPS = 128  # programs of an image, about: each walks 4 to 32 rows, whatever the number of images
-_SIZES = ["height", "width", "part", "tiles"]
+_SIZES = ["height", "width", "part", "tiles"]  # one compilation serves all
 
 
 def gate(t: Tensor, weight: Tensor, bias: Tensor, images: int, height: int, width: int) -> tuple[Tensor, Tensor]:

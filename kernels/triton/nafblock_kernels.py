@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def norm_kernel(
     x_ptr,  # [rows, C]
     weight_ptr,  # [C]
@@ -25,7 +25,7 @@ def norm_kernel(
     tl.store(out_ptr + at, normed.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def norm_back_kernel(
     v_out_ptr,  # [rows, C]
     x_ptr,  # [rows, C]
@@ -58,7 +58,7 @@ def norm_back_kernel(
     tl.store(to + 2 * apart, tl.sum(tl.where(inside, v_x.to(acc), 0.0), axis=0), mask=c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def residual_norm_kernel(
     x_ptr,  # [rows, C]
     mixed_ptr,  # [rows, C]: project1's product
@@ -91,7 +91,7 @@ def residual_norm_kernel(
     tl.store(normed_ptr + at, normed.to(normed_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def multiply_back_kernel(
     g_ptr,  # [rows, C]: at the block's output, of which only the sums are wanted
     v_ptr,  # [rows, C]: at the product of both halves of e; becomes that product

@@ -242,3 +242,43 @@ def test_images_of_any_size_share_a_compilation():
     pytest.importorskip("triton")
     names = run_bench("-c", SIZES).split()
     assert names.count("enter_kernel") == 1 and names.count("copy_kernel") <= 4  # by strides, of rows and of images
+
+
+FEATURES = """
+import torch
+from counting.fake_gpu import fake_gpu
+from counting.kernels import recorded_kernels
+from counting.recorder import Recorder
+from rgsud_fast.kernels.triton import conv_bias_lrelu, instance_norm_lrelu, nafblock, pixel_shuffle_skip
+
+def tensor(*shape, dtype=torch.bfloat16):
+    return torch.empty(shape, device="cuda", dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+def wide(*shape):
+    return torch.empty(shape, device="cuda")
+
+def launch(images, height, width):
+    for c in (32, 128, 256):
+        x, one, square, double = tensor(images, c, height, width), wide(c), wide(c, c, 1, 1), wide(2 * c, c, 1, 1)
+        more, v_out = wide(2 * c), tensor(images, c, 2 * height, 2 * width)
+        weights = [one, one, double, more, wide(2 * c, 1, 3, 3), more, square, one, square, one]
+        weights += [one, one, double, more, square, one, wide(1, c, 1, 1), wide(1, c, 1, 1)]
+        out, *kept = nafblock.forward(x, weights, 1e-6)
+        nafblock.backward(out, x, *kept, weights, 1e-6)
+        pixel_shuffle_skip.backward(pixel_shuffle_skip.forward(tensor(images, 4 * c, height, width), v_out))
+        weight = wide(c, c, 3, 3)
+        out, sign = conv_bias_lrelu.forward(x, weight, one, 0.2, residual=x)
+        conv_bias_lrelu.backward(out, x, sign, weight, 0.2, v_residual=x)
+
+found = {}
+with fake_gpu(), Recorder() as recorder, recorded_kernels(recorder, found):
+    for size in ((2, 33, 48), (1, 24, 31), (3, 17, 16), (2, 80, 70)):
+        launch(*size)
+        print(len(found))
+"""
+
+
+@pytest.mark.slow
+def test_features_of_any_size_and_number_share_a_compilation():
+    pytest.importorskip("triton")
+    assert len(set(run_bench("-c", FEATURES).split())) == 1
