@@ -41,7 +41,8 @@ def study(monkeypatch, tmp_path):
 
     def make(method="rgsud", out="out", preset=None, iterations=(6, 4), **given):
         args = {"method": method, "preset": preset, "derainer": None, "iterations": iterations, "first": None}
-        args |= {"branches": ["without", "loss", "switch"], "rain": "rain100l", "threads": 1, "data": tmp_path}
+        args |= {"branches": ["without", "loss", "switch"], "rain": "rain100l", "scorer": None, "threads": 1}
+        args |= {"data": tmp_path}
         tiny = run_of(fields, method, save_every=2)
         args |= {
             "set": [{name: value for name, value in tiny.items() if name != "method"}],
@@ -72,6 +73,14 @@ def test_every_method_has_its_branches(study, method):
     assert rows["without rewards"]["rewarded"] == 0 and set(figures["references"]) >= {"rainy input", "fixed filter"}
     assert len(list(made.folder.glob("*.png"))) == len(rows)
     assert not list(made.folder.glob("loss-*.pt")), "what is finished needs no state"
+
+
+def test_first_rewards_are_made_once_for_all_methods(study, monkeypatch):
+    seeded, seed_rewards = [], Trainer.seed_rewards
+    monkeypatch.setattr(Trainer, "seed_rewards", lambda self: seeded.append(1) or seed_rewards(self))
+    rows = [study(m, first=["oriented"], branches=["loss"]).run()["rows"] for m in ("cyclegan", "cut")]
+    assert len(seeded) == 1
+    assert all(row["reward loss"]["rewarded before"] > 0 for row in rows)
 
 
 def test_what_is_finished_is_not_trained_again(study, monkeypatch):

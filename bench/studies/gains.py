@@ -7,6 +7,7 @@ its last checkpoint was, and what is finished is not trained again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import time
@@ -114,7 +115,7 @@ class Study:
     def run(self) -> dict[str, Any]:
         """Train what is not trained yet; returns all figures."""
         if "references" not in self.figures:
-            self.figures["references"] = references(self.domains.val or [])
+            self.figures["references"] = self._references()
             self._write()
         named = len(self.firsts) > 1
         for first in self.firsts if self.pasted else self.firsts[:1]:
@@ -190,13 +191,33 @@ class Study:
         file = self.folder / f"pool-{first}{how}.pt"
         if not file.exists():
             trainer = self._trainer(like.config)
-            trainer.seed_rewards()
+            self._seed(trainer)
             seeded = share(trainer)
             replay(trainer, sorted((self.folder / "derainers").glob("*.pt")))
             save_state(file, trainer.pool.state_dict())
             print(f"seed {self.seed}, {file.stem}: {seeded:.0%} seeded, {share(trainer):.0%} rewarded", flush=True)
         state: dict[str, Any] = torch.load(file, weights_only=True)
         return state
+
+    def _seed(self, trainer: Trainer) -> None:
+        """First rewards, which depend on no method: they are made once per seed in the study's folder."""
+        config = trainer.config
+        reward = config.reward.model_dump(mode="json", exclude={"switch"})
+        about = json.dumps([self.args.rain, self.args.scorer, self.seed, config.data.model_dump(mode="json"), reward])
+        file = self.args.out / f"first-{config.reward.first}-{hashlib.sha256(about.encode()).hexdigest()[:8]}.pt"
+        if file.exists():
+            trainer.pool.load_state_dict(torch.load(file, weights_only=True))
+            return
+        trainer.seed_rewards()
+        save_state(file, trainer.pool.state_dict())
+
+    def _references(self) -> dict[str, float]:
+        """What learns nothing, once in the study's folder."""
+        file = self.args.out / f"references-{self.args.rain}.json"
+        if not file.exists():
+            write_text(file, json.dumps(references(self.domains.val or [])) + "\n")
+        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+        return found
 
     def _note(self, row: str, trainer: Trainer, seconds: float | None, more: dict[str, Any] | None = None) -> None:
         figures: dict[str, Any] = dict(more or {})

@@ -255,7 +255,7 @@ def test_interruptions_and_full_disks_end_without_traceback(monkeypatch, capsys)
 
 def test_a_method_brings_its_presets(trained):
     config = config_of(trained, "--preset", "small", "--method", "cyclegan")
-    assert (config.method, config.cyclegan.width, config.stage1_iterations) == ("cyclegan", 16, 2000)
+    assert (config.method, config.cyclegan.width, config.stage1_iterations) == ("cyclegan", 16, 600)
     assert config_of(trained, "--preset", "small", "--method=cut", "--cut.width", "8").cut.width == 8
 
 
