@@ -56,8 +56,8 @@ POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "place
 CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr": "*fp64", "across_weight_ptr": "*fp64"}
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 PASS = {"CHANNELS": 64, "SLOPE": 0.2}
-SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
-PIECES = {"CHANNELS": 128, "ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
+SHUFFLE = {"ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
+PIECES = {"ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
 STEEP, SUMS = {"SLOPE": 0.2, "EPS": 1e-5}, {"statistics_ptr": "*fp32", "sums_ptr": "*fp32"}
 KERNELS = [
     (norm.fwd_kernel, NORM | {"eps": 1e-6}, PARAMETERS),
