@@ -18,7 +18,7 @@ from rgsud_fast.ops._naf_weights import NafWeights
 
 from . import nafblock_fused as fused
 from . import nafblock_wide as wide
-from ._launch import on_device
+from ._launch import on_device, warps
 from .nafblock_depthwise import depthwise_back, gate, gate_back
 from .nafblock_mix import mix_back_kernel, mix_kernel
 from .nafblock_sums import SECTIONS, weights_kernel
@@ -83,7 +83,8 @@ def _sums(
     out = w.beta.new_empty(sum(weight.numel() for weight in w))
     product2, expand2, expand1 = matrices
     block_t, block_f = 8, min(64, triton.next_power_of_2(channels))
-    warps = min(8, block_f // 8)  # 8 spill for sm_90 where 32 channels leave a thread one number
+    # 8 spill for sm_90 where 32 channels leave a thread one number, and at 512 channels.
+    count = warps(out) if channels > 256 else min(8, block_f // 8)
     with on_device(out):
         weights_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
             out, product2, tail.sums, expand2, tail.norm, products, sums, *scales, mean, depthwise,
@@ -92,7 +93,7 @@ def _sums(
             len(product2), product2.stride(0), len(tail.sums), tail.sums.stride(0),
             len(expand2), expand2.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
             len(depthwise), len(head.sums), len(expand1), expand1.stride(0), head.norm.shape[1],
-            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=warps,
+            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=count,
         )  # fmt: skip
     pieces = out.split([weight.numel() for weight in w])
     return [piece.view_as(weight) for piece, weight in zip(pieces, w, strict=True)]
