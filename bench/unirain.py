@@ -4,6 +4,7 @@
     python bench/unirain.py reweight --seeds 0 1   # off, released, steady, printed: PSNR by type, and their spread
     python bench/unirain.py judges                 # planted faults by specialist, trusted loss, a foreign set
     python bench/unirain.py retrieval              # share of the query's type among what is found, level by level
+    python bench/unirain.py types                  # of pairs without a name of a type: how often the network is right
     python bench/unirain.py distilled --seeds 0 1  # trained on good, merged and distilled pairs: one budget
     python bench/unirain.py cost                   # a step with experts against NAFNet's; an index, a pair, a search
 
@@ -29,6 +30,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "studies"))
 import distillation
+import pair_types
 
 import rgsud_fast
 from rgsud_fast.config import load_config
@@ -183,6 +185,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "reweight": reweight,
     "judges": distillation.judges,
     "retrieval": distillation.retrieval,
+    "types": pair_types.types,
     "distilled": distillation.distilled,
     "cost": costs,
 }

@@ -13,8 +13,10 @@ from typing import Any, cast
 import tyro
 
 from ..config import Config, load_config
+from ..config.asked import check_asked
 from ..config.load import read_yaml
 from ..config.presets import default_preset
+from ..config.unread import refuse_unread
 from ..errors import UserError
 from ..runs.folder import RUNS, newest_run, run_to_use
 from .flags import models_as_dicts
@@ -60,7 +62,18 @@ def read_train(args: list[str]) -> tuple[Config, bool, str]:
     fields = parse(Config, args, "rgsud-fast train", default=base, registry=models_as_dicts(), description=_TRAIN)
     resume = fields.pop("resume")
     fields.pop("config")
-    return load_config(fields), resume, line
+    config = load_config(fields)
+    if not resume:
+        refuse_unread(config, _named(args))
+    check_asked(config)
+    return config, resume, line
+
+
+def _named(args: list[str]) -> set[str]:
+    """The fields that flags name, as `reward.switch`, also of --reward.no-switch."""
+    flags = (arg[2:].partition("=")[0].replace("-", "_") for arg in args if arg.startswith("--"))
+    parts = (flag.rpartition(".") for flag in flags)
+    return {f"{section}{dot}{name.removeprefix('no_')}" for section, dot, name in parts}
 
 
 def parse(target: Callable[..., Any], args: list[str], prog: str, **options: Any) -> Any:

@@ -28,6 +28,8 @@ def index(
     output: Annotated[Path, arg(metavar="OUT")],
     /,
     clean: MaybeFolder = None,
+    clip: MaybeFolder = None,
+    captions: MaybeFolder = None,
     iterations: int = FIT_ITERATIONS,
     seed: int = 0,
     device: Device = "auto",
@@ -38,6 +40,8 @@ def index(
         references: Folder of photographs in the rain, searched recursively, 20 at least; they need no labels.
         output: Folder of the index.
         clean: Folder of clean photographs, on which what tells types of rain apart is fitted; default: embedded ones.
+        clip: Folder of a CLIP model of transformers, whose features find photographs that look alike (extra vlm).
+        captions: Folder of a captioner such as BLIP, whose words CLIP compares in place of numbers (extra vlm).
         iterations: Of that fit.
         seed: Of the same.
     """
@@ -46,7 +50,8 @@ def index(
     from ..distillation.index import index
     from ..system.progress import counting
 
-    options: dict[str, Any] = {"clean": clean, "iterations": iterations, "seed": seed, "device": device, "say": _say}
+    options: dict[str, Any] = {"clean": clean, "clip": clip, "captions": captions}
+    options |= {"iterations": iterations, "seed": seed, "device": device, "say": _say}
     with counting("done:") as watch:
         options |= {"watch": _named(watch, "photographs"), "watch_fit": _named(watch, "steps of the fit")}
         figures = index(references, output, **options)

@@ -103,6 +103,7 @@ def fit_finpercep(
     run: Annotated[Path | None, arg(metavar="RUN")] = None,
     size: Literal["small", "base", "clip"] = "small",
     clip: MaybeFile = None,
+    feature: str | None = None,
     val_clean: MaybeFolder = None,
     minutes: float | None = None,
     iterations: int | None = None,
@@ -121,6 +122,8 @@ def fit_finpercep(
         run: Run folder, whose generator paints the rain of --rainy and whose derainer's faults are learned, too.
         size: small for a CPU, base for a GPU; clip, for one, stands on CLIP's RN50.
         clip: Weights of CLIP's RN50 for size clip, as open_clip saves them.
+        feature: timm:NAME,FILE, a vision transformer of timm and its weights, whose patches then say half of where an
+            image is spoiled, in place of SSIM's structure.
         val_clean: Folder of validation images, none of which may be in CLEAN; default: the run's.
         minutes: How long; default: as many iterations as the size needs, some 3 minutes of one core with small.
         iterations: How many, in place of minutes.
@@ -136,7 +139,7 @@ def fit_finpercep(
 
     with Progress(0) as progress:
         options: dict[str, Any] = {"rainy": rainy, "run": run, "val_clean": val_clean, "seed": seed}
-        options |= {"size": size, "clip": clip}
+        options |= {"size": size, "clip": clip, "feature": feature}
         options |= {"minutes": minutes, "iterations": iterations, "device": device}
         figures = fit_finpercep(clean, output, watch=progress.of("fitting"), say=progress.say, **options)
     print(

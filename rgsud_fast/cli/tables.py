@@ -19,18 +19,25 @@ def figures_table(figures: dict[str, Any], distances: Sequence[str] = ()) -> str
     rgb, rgb_s, y, y_s = FIGURES.values()
     lines = [f"{head:<36}{rgb:>11}{rgb_s:>10}{y:>11}{y_s:>10}"]
     lines[0] += "".join(f"{DISTANCES[name]:>10}" for name in distances)
-    for prefix, label in {INPUT: ROWS[INPUT], FILTER: ROWS[FILTER], "": "derained"}.items():
-        rgb, rgb_s, y, y_s = (figures[prefix + name] for name in FIGURES)
-        lines.append(f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
-        lines[-1] += "".join(f"{figures[prefix + name]:>10.4f}" for name in distances)
-    for kind, told in RAIN_TYPES.items():
-        if f"psnr_rgb_{kind}" in figures:
-            rgb, rgb_s, y, y_s = (figures[f"{name}_{kind}"] for name in FIGURES)
-            lines.append(f"{f'derained, {kind}: {told}':<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}")
-            lines[-1] += "".join(f"{figures[f'{name}_{kind}']:>10.4f}" for name in distances)
+    rows, shown = {INPUT: ROWS[INPUT], FILTER: ROWS[FILTER], "": "derained"}, (*FIGURES, *distances)
+    lines += [_row(label, [[figures[prefix + name]] for name in shown]) for prefix, label in rows.items()]
+    kinds = [kind for kind in RAIN_TYPES if f"psnr_rgb_{kind}" in figures]
+    parts = {f"{kind}: {RAIN_TYPES[kind]}": [kind] for kind in kinds}
+    parts |= {"mean over types": kinds} if len(kinds) > 1 else {}
+    for told, some in parts.items():
+        for prefix in (INPUT, ""):
+            values = [[figures[f"{prefix}{name}_{kind}"] for kind in some] for name in shown]
+            lines.append(_row(f"{rows[prefix]}, {told}", values))
     if distances:
         lines.append(f"{', '.join(DISTANCES[name] for name in distances)}: lower is better")
     return "\n".join(lines)
+
+
+def _row(label: str, values: Sequence[Sequence[float]]) -> str:
+    """A label, and the mean of each figure's values: PSNR and SSIM, RGB and Y, then distances."""
+    rgb, rgb_s, y, y_s, *far = (sum(some) / len(some) for some in values)
+    line = f"{label:<36}{rgb:>8.2f} dB{rgb_s:>10.4f}{y:>8.2f} dB{y_s:>10.4f}"
+    return line + "".join(f"{value:>10.4f}" for value in far)
 
 
 def scores_table(figures: dict[str, Any]) -> str:

@@ -49,6 +49,7 @@ def train(
     seed: int | None = None,
     device: Device = "auto",
     resume: bool = False,
+    agent_anew: bool = False,
 ) -> None:
     """Train tools one by one, then an agent that chains them, then both together, and measure.
 
@@ -61,6 +62,7 @@ def train(
         run: Run folder or derainer whose network is a tool in place of those that remove streaks.
         seed: Of everything that is drawn; default 0.
         resume: Go on in BOX, in whatever phase it was, to the same bits.
+        agent_anew: With --resume: keep the tools, and train another agent, by --config laid over BOX/config.yaml.
     """
     check_device(device)
     check_images(clean)
@@ -72,7 +74,7 @@ def train(
     fields = {name: value for name, value in given.items() if value is not None}  # over those of a file
     from ..toolchain.train import train
 
-    train(clean, out, preset=preset, config=config, run=run, resume=resume, **fields)
+    train(clean, out, preset=preset, config=config, run=run, resume=resume, agent_anew=agent_anew, **fields)
 
 
 def run(

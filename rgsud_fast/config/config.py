@@ -60,6 +60,11 @@ class Config(Section):
     val_local_statistics: bool = Field(
         False, description="Validations derain with local statistics (TLC), in windows of 1.5 crops."
     )
+    keep_weights: Literal["last", "best"] = Field(
+        "last",
+        description="Which weights of the derainer a run ends with: the last, or those of the best validation by "
+        "PSNR-RGB, the mean over types of rain where pairs have types. Figures on these pairs then flatter.",
+    )
     save_every: int = Field(5_000, ge=1, description="Iterations between checkpoints.")
     live_gallery: bool = Field(
         True,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..system.names import with_home
 
@@ -44,8 +44,15 @@ class DataConfig(Section):
         description="Folders of labelled pairs to train on, each in the layout of a public set or with what distil kept"
         " (docs/unirain.md); beside rainy and clean folders, or with the method unirain alone.",
     )
-    pairs_type: Literal["none", "drs", "drd", "nrs", "nrd"] = Field(
-        "none", description="Type of rain of the labelled pairs whose layout and names tell none."
+    pairs_type: Literal["none", "auto", "drs", "drd", "nrs", "nrd"] = Field(
+        "none",
+        description="Type of rain of the labelled pairs whose layout and names tell none; auto: a network says it of "
+        "each, where it is sure enough.",
+    )
+    pairs_index: Path | None = Field(
+        None,
+        description="Folder of rgsud-fast index whose network pairs_type auto asks; default: one that is fitted to "
+        "rain rendered on the pairs' clean images, in a minute of one core.",
     )
     held_out: float = Field(
         0.1,
@@ -62,6 +69,12 @@ class DataConfig(Section):
     cache_gib: float = Field(
         4.0, ge=0, description="Most memory for decoded images of one set of shards, GiB; the rest decode at each use."
     )
+
+    @model_validator(mode="after")
+    def _asked(self) -> DataConfig:
+        if self.pairs_index is not None and self.pairs_type != "auto":
+            raise ValueError("pairs_index is asked by pairs_type auto alone: give both, or leave it out")
+        return self
 
     @field_validator("pairs", mode="before")
     @classmethod

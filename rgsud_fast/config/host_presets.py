@@ -124,6 +124,7 @@ UNIRAIN: dict[str, Any] = {
     "network": {"derainer": "moe", "derainer_middle": 8},
     "optim": {"learning_rate": 2e-4, "final_learning_rate": 1e-6, "algorithm": "adamw", "weight_decay": 0.01},
     "reweight": {"every": 5000},
+    "keep_weights": "best",
     "stage1_iterations": 300_000,
     "stage2_iterations": 0,
 }

@@ -89,6 +89,9 @@ class AgentConfig(Section):
     replay: int = Field(500_000, ge=64, description="Environment steps that are remembered.")
     replay_gib: float = Field(2.0, ge=0, description="Most memory for their images, GiB; beyond it they are made anew.")
     discount: float = Field(0.99, ge=0, le=1, description="What a reward one step later counts.")
+    turns: bool = Field(
+        True, description="Its training patches are turned by quarters, with the mirror into eight directions."
+    )
     double: bool = Field(True, description="Double DQN: the online network chooses the next action.")
     clip_norm: float = Field(5.0, ge=0, description="Largest norm of a gradient; 0: not clipped.")
 

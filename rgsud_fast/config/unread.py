@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import get_args
 
 from ..errors import UserError
@@ -45,15 +46,21 @@ def reads(method: str, field: str) -> bool:
     return True
 
 
-def refuse_unread(config: Config) -> None:
+def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
     """Refuse a configuration in which a field that its method does not read is not the preset's.
+
+    Args:
+        config: the run.
+        asked: fields that the user names, as on a command line; of these also the preset's value is refused.
 
     Raises:
         UserError: it names these fields.
     """
     base = Config(preset=config.preset, method=config.method)
     was, now = (flatten_fields(one.model_dump(mode="json")) for one in (base, config))
-    given = [name for name, value in now.items() if value != was[name] and not reads(config.method, name)]
+    named = {".".join(name.split(".")[:2]) for name in asked}  # a section within a section is one field
+    given = [name for name, value in now.items() if value != was[name] or name in named]
+    given = [name for name in given if not reads(config.method, name)]
     if given:
         more = f" and {len(given) - MOST_NAMED} more" if len(given) > MOST_NAMED else ""
         names = ", ".join(given[:MOST_NAMED]) + more

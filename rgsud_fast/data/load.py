@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import DataConfig
+from ..config.asked import check_sources
+from ..config.rain_types import RAIN_TYPES
 from ..errors import UserError
 from .demo import load_demo
 from .domains import Domains, Pair
@@ -13,7 +15,7 @@ from .folder_set import FolderSet, Progress
 from .image_files import natural
 from .image_set import ImageSet
 from .layouts import type_of
-from .open_pairs import open_pairs, render_demo_pairs, validation_pairs
+from .open_pairs import TellTypes, open_pairs, render_demo_pairs, validation_pairs
 from .pairing import match_names
 from .pairs import PairSet
 from .shard_set import ShardSet
@@ -27,6 +29,7 @@ def load_domains(
     warn: Callable[[str], None],
     progress: Progress | None = None,
     labelled: bool = False,
+    tell_types: TellTypes | None = None,
 ) -> Domains:
     """Open the images that the configuration names.
 
@@ -39,29 +42,19 @@ def load_domains(
             (shards opened, shards in all).
         labelled: labelled pairs are enough: without the two folders their sides are rainy and clean. Of the demo they
             are rendered.
+        tell_types: says the types of pairs that no name tells; see `open_pairs`.
 
     Raises:
         UserError: a field that is missing or contradicts another, a bad folder or image, pairs that do not match.
     """
+    check_sources(data, labelled)
     if data.demo:
-        _refuse_folders_beside_demo(data)
         return _of_pairs(render_demo_pairs(load_demo().clean)) if labelled else load_demo()
     pairs = None
     if data.pairs:
-        kind = None if data.pairs_type == "none" else data.pairs_type
-        pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress)
+        kind = next((kind for kind in RAIN_TYPES if kind == data.pairs_type), None)
+        pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress, tell_types)
     alone = labelled and data.rainy is None and data.clean is None
-    if alone and pairs is None:
-        raise UserError(
-            "data.pairs is not set: give the folder of labelled pairs (--data.pairs DIR; rgsud-fast render makes some "
-            "from clean photographs)"
-        )
-    for field in () if alone else ("rainy", "clean"):
-        if getattr(data, field) is None:
-            raise UserError(
-                f"data.{field} is not set: give the folder of {field} photographs (--data.{field} DIR), "
-                "or train on the embedded ones (--preset demo)"
-            )
 
     def open_set(field: str) -> ImageSet:
         try:
@@ -163,12 +156,3 @@ def _warn_of_overlap(sets: dict[str, ImageSet], warn: Callable[[str], None]) -> 
             more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
             named = ", ".join(shared[:_NAMED]) + more
             warn(f"in both data.{one} and data.{other}: {named}; {harm}, so remove the image from one of them")
-
-
-def _refuse_folders_beside_demo(data: DataConfig) -> None:
-    for field in ("rainy", "clean", "val_rainy", "val_clean", "pairs"):
-        if getattr(data, field):
-            raise UserError(
-                f"data.{field} names a folder, and data.demo asks for the embedded photographs: "
-                "choose --preset small or paper for your own, or leave the folder out"
-            )

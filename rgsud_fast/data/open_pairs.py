@@ -15,6 +15,9 @@ from .pairs import KINDS, PairSet, hold_out
 from .sampler import evenly
 from .weather import render_pair
 
+# Says the types of pairs, by both sets and the places of each pair's images in them; None where it is not sure.
+TellTypes = Callable[[ImageSet, ImageSet, Sequence[tuple[int, int]]], list[RainType | None]]
+
 VALIDATED = 8  # held-out pairs of a type that are measured whole, where no validation folders are given
 _NAMED = 5  # pairs that one warning names
 
@@ -26,6 +29,7 @@ def open_pairs(
     kind: RainType | None = None,
     share: float = 0.1,
     progress: Progress | None = None,
+    tell_types: TellTypes | None = None,
 ) -> PairSet:
     """Open the labelled pairs below folders, each in a layout that is known (`layouts.LAYOUTS`).
 
@@ -36,6 +40,7 @@ def open_pairs(
         kind: type of the pairs whose type nothing tells.
         share: of each type's pairs that are held out.
         progress: called with (images decoded, images in all).
+        tell_types: says the types of those in place of `kind`.
 
     Raises:
         UserError: an unknown layout, pairs that do not match, of unequal size, or none that can be used.
@@ -62,8 +67,18 @@ def open_pairs(
         left = f"{len(files) - len(used)} of {len(files)} pairs are skipped"
         warn(f"data.pairs: {left}: {'; '.join(reasons[:_NAMED])}{more}")
     kinds = [_place(pair.kind or kind) for pair in used]
-    if unknown := kinds.count(UNKNOWN):
-        warn(f"data.pairs: no name tells the type of {unknown} pairs: they train with weight 1; give data.pairs_type")
+    nameless = [i for i, place in enumerate(kinds) if place == UNKNOWN]
+    if nameless and tell_types is not None:
+        told = tell_types(rainy, clean, [places[i] for i in nameless])
+        for i, found in zip(nameless, told, strict=True):
+            kinds[i] = _place(found)
+        counts = ", ".join(f"{told.count(one)} {one or 'unknown, with weight 1'}" for one in (*KINDS, None))
+        warn(f"data.pairs: no name tells the type of {len(nameless)} pairs; a network says: {counts}")
+    elif nameless:
+        warn(
+            f"data.pairs: no name tells the type of {len(nameless)} pairs: they train with weight 1; give "
+            "data.pairs_type, or auto for a network to say it"
+        )
     scenes = [PurePosixPath(clean.names[there]).stem for _, there in places]
     return PairSet(rainy, clean, places, kinds, [pair.weight for pair in used], hold_out(kinds, scenes, share))
 

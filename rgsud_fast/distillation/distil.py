@@ -101,6 +101,11 @@ def distil(
         if ranks.first:
             count = list_candidates(named, roots, layout, type)
             say(f"{count:,} pairs, {len(references):,} photographs to compare with, {len(items)} trusted pairs")
+            if lacking := references.lacking(kind for kind, _ in named.groups("label")):
+                say(
+                    f"the index holds fewer than 4 photographs of {', '.join(lacking)}: pairs of such a type are "
+                    "compared with those of every type; index some of it"
+                )
         ranks.wait()
         trust.measure_trusted(items, told, references, seed, ranks, watch_trusted)
         _together(told, ranks)
@@ -142,7 +147,7 @@ class _Bench:
             rainy, target = read_pair(self.roots[row["root"]], row)
         except UnusablePair as error:
             return known | {"unusable": error.kind, "worst": str(error)}
-        seen = embed(rainy, self.references.network, self.ranks.device)
+        seen = embed(rainy, self.references.network, self.ranks.device, self.references.encoders)
         probabilities = seen.probabilities
         known["type"] = row["label"] or sure_type(probabilities.tolist())
         kind = known["type"] or TYPES[int(np.argmax(probabilities))]

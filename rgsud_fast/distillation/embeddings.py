@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import to_batch
+from .encoders import NONE, Encoders
 from .measures import grey
 from .type_network import TypeNetwork
 
@@ -27,34 +28,48 @@ VISUAL = 96 + CELLS * CELLS * (WAYS + 3)
 class Embedding(NamedTuple):
     """A photograph as retrieval sees it."""
 
-    caption: np.ndarray  # float32 [12], as `CAPTION` names them, not standardised
-    visual: np.ndarray  # float32 [272], two parts of length 1 each
+    caption: np.ndarray  # float32 [12], as `CAPTION` names them, not standardised; or of a captioner's words, length 1
+    visual: np.ndarray  # float32 [272], two parts of length 1 each; or CLIP's, of length 1
     thumb: np.ndarray  # uint8 [256, 256], luma
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """Of the four types, [4]."""
-        return self.caption[5:9]
+    probabilities: np.ndarray  # float32 [4], of the four types
+    words: str = ""  # of a captioner
 
 
 @torch.no_grad()
-def embed(image: np.ndarray, network: TypeNetwork, device: torch.device | str = "cpu") -> Embedding:
+def embed(
+    image: np.ndarray, network: TypeNetwork, device: torch.device | str = "cpu", encoders: Encoders = NONE
+) -> Embedding:
     """Describe a photograph.
 
     Args:
         image: uint8 [H, W, 3].
         network: which tells types of rain apart, on that device.
         device: where to compute.
+        encoders: CLIP, and a captioner, in place of numbers of our own.
     """
     shrunk = _shrink(image)
     x = to_batch(shrunk, device)
     luma = grey(x)
     probabilities, features = network.describe(x)
-    caption = torch.stack([*_looks(x, luma), *probabilities, *_weather(luma)])
-    histograms = torch.cat([_orientations(luma), _colours(x)])
-    visual = torch.cat([F.normalize(features, dim=0), F.normalize(histograms, dim=0)])
     thumb = Image.fromarray(shrunk).convert("L").resize((THUMB, THUMB), Image.Resampling.BOX)
-    return Embedding(caption.float().cpu().numpy(), visual.float().cpu().numpy(), np.array(thumb))
+    words = encoders.captioner.caption(image) if encoders.captioner else ""
+    if encoders.clip and encoders.captioner:
+        caption = encoders.clip.text(words)
+    else:
+        caption = torch.stack([*_looks(x, luma), *probabilities, *_weather(luma)])
+    if encoders.clip:
+        visual = encoders.clip.image(image)
+    else:
+        histograms = torch.cat([_orientations(luma), _colours(x)])
+        visual = torch.cat([F.normalize(features, dim=0), F.normalize(histograms, dim=0)])
+    text, looks, chances = (one.float().cpu().numpy() for one in (caption, visual, probabilities))
+    return Embedding(text, looks, np.array(thumb), chances, words)
+
+
+@torch.no_grad()
+def type_probabilities(image: np.ndarray, network: TypeNetwork, device: torch.device | str = "cpu") -> np.ndarray:
+    """Of the four types, float32 [4]: what `embed` finds of them alone; see there."""
+    return network.describe(to_batch(_shrink(image), device))[0].float().cpu().numpy()
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:

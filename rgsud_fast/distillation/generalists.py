@@ -6,8 +6,6 @@ never run, and weights are read as safetensors alone. The quality of their judge
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import UserError, install, reason
-from ..system.files import read_small
+from ..errors import UserError
+from .model_folders import check_folder, load_offline, picture
 
-SIDE = 512  # pixels of the longer side of the images that it sees
 QUESTIONS = (
     "Does the rain in image 1 look physically real, like the rain in images 3 and later?",
     "Is the background of image 1 sharp, natural and without traces of compression?",
@@ -30,9 +27,7 @@ FRAME = (
     "Image 1 is a rainy photograph, image 2 is meant to be the same scene without rain, and the others are real "
     "photographs of rain to compare with. {question} Answer with yes or no."
 )
-LARGEST_CONFIG = 2**22  # bytes
 YES, NO = ("yes", "Yes", " yes", " Yes"), ("no", "No", " no", " No")
-CONFIGS = ("config.json", "processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 
 class Generalist:
@@ -59,7 +54,7 @@ class Generalist:
             rainy, target: the pair, uint8 [H, W, 3].
             references: real photographs.
         """
-        images = [_small(image) for image in (rainy, target, *references)]
+        images = [picture(image) for image in (rainy, target, *references)]
         return float(np.mean([self._ask(images, FRAME.format(question=question)) for question in QUESTIONS]))
 
     def _ask(self, images: list[Image.Image], text: str) -> float:
@@ -101,46 +96,9 @@ def load_generalist(folder: Path, device: torch.device | str = "cpu") -> General
     Raises:
         UserError: see `load_generalists`.
     """
-    _check(folder)
-    if importlib.util.find_spec("transformers") is None:
-        raise UserError(f"vision-language judges need transformers: {install('vlm')}")
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    offline: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        processor = AutoProcessor.from_pretrained(folder, **offline)
-        model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, **offline)
-    except Exception as error:  # damaged weights and tokenizers raise what has no other class
-        raise UserError(f"{folder}: transformers cannot load it ({reason(error)}); give another model") from None
+    check_folder(folder, "a vision-language model")
+    model, processor = load_offline(folder, "AutoModelForImageTextToText")
     return Generalist(folder.name, model.to(device).eval(), processor)
-
-
-def _check(folder: Path) -> None:
-    """Refuse what would need code or pickles, before transformers sees it."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json: give the folder of a vision-language model of transformers")
-    for name in CONFIGS:
-        if (folder / name).is_file() and "auto_map" in _read(folder / name):
-            raise UserError(
-                f"{folder / name} asks for code of its own (auto_map), which is never run: give a model of an "
-                "architecture that transformers has, such as LLaVA-NeXT, InternVL or Qwen-VL in their -hf versions"
-            )
-    if (folder / "adapter_config.json").is_file():  # which names another folder, or one on the hub
-        raise UserError(f"{folder} is an adapter to another model: give a folder of the whole model, merged")
-    if code := next(iter(sorted(folder.glob("*.py"))), None):
-        raise UserError(f"{code} is code, which is never run from a model's folder: give a model without, or remove it")
-    if not list(folder.glob("*.safetensors")):
-        raise UserError(f"{folder} has no .safetensors: weights are read in that format alone; convert them")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_small(path, LARGEST_CONFIG))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({reason(error)}); give another model") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: no configuration; give another model")
-    return found
 
 
 def _first_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
@@ -148,9 +106,3 @@ def _first_tokens(tokenizer: Any, words: Sequence[str]) -> list[int]:
     unknown = getattr(tokenizer, "unk_token_id", None)
     begun = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in words)
     return sorted({ids[0] for ids in begun if ids and ids[0] != unknown})
-
-
-def _small(image: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return picture

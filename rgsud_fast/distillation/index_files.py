@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import UserError, reason
 from ..system.files import replacing
 from .embeddings import CAPTION, THUMB, VISUAL
+from .encoders import Encoders
 from .store import Store, from_sqlite
 from .type_network import TYPES
 
@@ -19,7 +20,9 @@ COLUMNS = {
     "type": "TEXT",  # of its folder, or of the network where that is sure; "" of no known one
     "left_out": "TEXT",  # why it could not be read
 }
-ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
+WORDS = {"caption": "TEXT"}  # of a captioner, where there is one
+Shapes = dict[str, tuple[tuple[int, ...], type]]
+ARRAYS: Shapes = {
     "captions": ((len(CAPTION),), np.float32),
     "visual": ((VISUAL,), np.float32),
     "thumbs": ((THUMB, THUMB), np.uint8),
@@ -27,24 +30,32 @@ ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
 LEAST = 20  # photographs: among fewer the nearest is not near
 
 
-def create_arrays(folder: Path, count: int) -> None:
+def shapes_by(encoders: Encoders) -> Shapes:
+    """What each array holds of a photograph, and its type."""
+    if encoders.clip is None:
+        return ARRAYS
+    size = ((encoders.clip.size,), np.float32)
+    return ARRAYS | {"visual": size} | ({"captions": size} if encoders.captioner else {})
+
+
+def create_arrays(folder: Path, count: int, shapes: Shapes = ARRAYS) -> None:
     """Make the arrays of so many photographs, where they are missing; they take room as they are filled."""
-    for name, (shape, dtype) in ARRAYS.items():
+    for name, (shape, dtype) in shapes.items():
         path = folder / f"{name}.npy"
         if not path.is_file():
             with replacing(path) as temporary:
                 np.lib.format.open_memmap(temporary, "w+", dtype, (count, *shape)).flush()
 
 
-def open_arrays(folder: Path, count: int) -> dict[str, np.ndarray]:
+def open_arrays(folder: Path, count: int, shapes: Shapes = ARRAYS) -> dict[str, np.ndarray]:
     """The arrays, mapped for writing.
 
     Raises:
         UserError: one of another size.
     """
-    arrays = {name: _mapped(folder / f"{name}.npy", "r+") for name in ARRAYS}
+    arrays = {name: _mapped(folder / f"{name}.npy", "r+") for name in shapes}
     for name, array in arrays.items():
-        if array.shape != (count, *ARRAYS[name][0]):
+        if array.shape != (count, *shapes[name][0]):
             raise UserError(f"{folder / name}.npy is of another index: remove {folder}, or give another folder")
     return arrays
 
@@ -71,7 +82,11 @@ class Catalogue:
             raise UserError(f"{folder} is not finished: give the same rgsud-fast index once more, it goes on")
         self.root = Path(notes["made of"]["references"])
         self.digest = str(notes["digest"])  # of all that was found by
-        self.middle, self.spread = (np.array(one, np.float32) for one in notes["captions"])  # [12] each
+        # CLIP and a captioner, of which it was made; see `encoders.identity_of`
+        self.encoders: dict[str, list[str]] = {
+            name: notes["made of"][name] for name in ("clip", "captions") if name in notes["made of"]
+        }
+        self.middle, self.spread = (np.array(one, np.float32) for one in notes["captions"])  # [12] each; of words 0, 1
 
     def path(self, place: int) -> Path:
         """A photograph's file."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..config.rain_types import RainType
 from ..errors import UserError
 from ..ops import ssim
 from .embeddings import CAPTION, Embedding
+from .encoders import load_remembered
 from .index_files import LEAST, NETWORK, Catalogue
 from .measures import detail
 from .search import MANY, Graph, has_faiss, nearest
@@ -38,8 +41,13 @@ class References:
         if (count := int((self.types > -2).sum())) < LEAST:
             raise UserError(f"{folder} holds {count} photographs, at least {LEAST} needed: index a larger folder")
         self.network: TypeNetwork = load_type_network(folder / NETWORK, device)
-        self._middle, self._scale = catalogue.middle, WEIGHTS / catalogue.spread
-        self._captions = (np.array(catalogue.array("captions")) - self._middle) * self._scale  # 48 bytes a photograph
+        self.encoders = load_remembered(catalogue.encoders, device)
+        if self.encoders.captioner:  # words, which stay on disk
+            self._middle, self._scale, self._captions = catalogue.middle, catalogue.spread, catalogue.array("captions")
+        else:
+            self._middle, self._scale = catalogue.middle, WEIGHTS / catalogue.spread
+            captions = np.array(catalogue.array("captions"))
+            self._captions = (captions - self._middle) * self._scale  # 48 bytes a photograph
         self._visual, self._thumbs = catalogue.array("visual"), catalogue.array("thumbs")
         self._among = {kind: self._places(kind) for kind in ("", *TYPES)}
         self._graphs: dict[str, Graph] = {}
@@ -56,6 +64,11 @@ class References:
     def counts(self) -> dict[str, int]:
         """How many photographs there are of each type."""
         return counts_of(TYPES[number] if number >= 0 else "" for number in self.types if number > -2)
+
+    def lacking(self, kinds: Iterable[str]) -> list[RainType]:
+        """Those of the types of which there are too few for `nearest` to look among; all are asked where one is ""."""
+        wanted = set(kinds)
+        return [kind for kind in TYPES if ({kind, ""} & wanted) and len(self._among[kind]) < LEVELS[-1]]
 
     def path(self, place: int) -> Path:
         """The photograph's file."""

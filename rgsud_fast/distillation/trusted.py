@@ -95,7 +95,7 @@ def measure_trusted(
         except UnusablePair:
             store.add(number, {"kind": "", "scene": item.scene, "measures": "{}"})  # one less
         else:
-            seen = embed(rainy, references.network, ranks.device)
+            seen = embed(rainy, references.network, ranks.device, references.encoders)
             kind = item.kind or TYPES[int(np.argmax(seen.probabilities))]
             found = measures_of(rainy, target, seen, kind, references, ranks)[0]
             values = {name: values.tolist() for name, values in found.items()}

@@ -54,8 +54,8 @@ def evaluate(
     Returns:
         Means over the pairs that can be read, a warning naming the others: `psnr_rgb`, `ssim_rgb`, `psnr_y`, `ssim_y`
         (see `iqa.metrics`) and those of `metrics`; the same of the rainy input as `input_*` and of the filter without
-        learning as `filter_*`; where names tell types of rain, all these of a type as `*_TYPE`, and `types_spread`; and
-        `images`, a list of these per image, with its `name`.
+        learning as `filter_*`; where names tell types of rain, all these of a type as `*_TYPE`, with `types_mean` and
+        `types_spread` (see `iqa.metrics.by_type`); and `images`, a list of these per image, with its `name`.
 
     Raises:
         UserError: not two folders or one of pairs, unusable weights or folders, an unknown layout, pairs that do not

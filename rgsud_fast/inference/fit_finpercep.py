@@ -20,9 +20,10 @@ from ..errors import UserError
 from ..iqa import FinpercepScorer, save_scorer
 from ..iqa.finpercep import base_scorer
 from ..iqa.finpercep.clip import read_clip
+from ..iqa.finpercep.features import read_features
 from ..iqa.finpercep.figures import HACKS, detection_rate, figures_of
 from ..iqa.finpercep.fit import Fit, hold_apart
-from ..iqa.finpercep.generated import Batch, Material, broad_style, draw_batch
+from ..iqa.finpercep.generated import Batch, Material, Structure, broad_style, draw_batch
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
@@ -63,6 +64,7 @@ def fit_finpercep(
     run: str | Path | None = None,
     size: Literal["small", "base", "clip"] = "small",
     clip: str | Path | None = None,
+    feature: str | None = None,
     val_clean: str | Path | None = None,
     minutes: float | None = None,
     iterations: int | None = None,
@@ -84,6 +86,8 @@ def fit_finpercep(
             faulty results.
         size: "small" for a CPU, "base" for a GPU; "clip", for one, stands on CLIP's RN50.
         clip: weights of CLIP's RN50 for size "clip", as open_clip saves them.
+        feature: "timm:NAME,FILE", a vision transformer of timm and the file of its weights, whose patches then say half
+            of where an image is spoiled, in place of SSIM's structure.
         val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
             the test. Default: the run's.
         minutes, iterations: how long, one or neither; default: 1,500 iterations of "small", 30,000 of "base".
@@ -108,6 +112,7 @@ def fit_finpercep(
         raise UserError("size clip needs --clip FILE, CLIP's RN50 as open_clip saves it, and no other size takes it")
     start = None if clip is None else read_clip(clip)
     where = pick_device(device)
+    structure = None if feature is None else read_features(feature).to(where)
     options = {
         "size": size,
         "seed": seed,
@@ -115,6 +120,7 @@ def fit_finpercep(
         "iterations": iterations,
         "run": str(run or ""),
         "clip": str(clip or ""),
+        **({} if feature is None else {"feature": feature}),
     }
     photographs = _gather(Path(clean), rainy, _validation_of(run, val_clean), options)
     partial = output.with_suffix(".partial")
@@ -131,15 +137,15 @@ def fit_finpercep(
     workers = max(usable_cpus() - 1, 1) if where.type == "cuda" else 0
     if iterations is None and minutes is not None and saved is None:
         iterations = _iterations_in(
-            minutes, Fit(material, scorer, size, seed, 1_000, where, start=copy.deepcopy(start))
+            minutes, Fit(material, scorer, size, seed, 1_000, where, structure=structure, start=copy.deepcopy(start))
         )
-    fit = Fit(material, scorer, size, seed, iterations, where, start=start, workers=workers)
+    fit = Fit(material, scorer, size, seed, iterations, where, structure=structure, start=start, workers=workers)
     if saved is not None:
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)
     _run(fit, partial, photographs.key, held_out, watch, say)
     scorer.remember([digest(image) for image in photographs.fitted])
-    figures = measure(scorer, held_out) | {"size": size, "iterations": fit.iterations, "seed": seed}
+    figures = measure(scorer, held_out, structure) | {"size": size, "iterations": fit.iterations, "seed": seed}
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
     save_scorer(scorer, output)
     write_text(output.with_suffix(".json"), json.dumps(figures, indent=2) + "\n")
@@ -148,12 +154,12 @@ def fit_finpercep(
     return figures
 
 
-def measure(scorer: FinpercepScorer, held_out: Material) -> dict[str, Any]:
+def measure(scorer: FinpercepScorer, held_out: Material, structure: Structure | None = None) -> dict[str, Any]:
     """Figures of a fitted scorer on photographs that it has not seen; it is left in its last stage."""
     stages = {}
     for stage in range(1, STAGES + 1):
         scorer.stage = stage
-        stages[str(stage)] = figures_of(scorer, held_out)._asdict()
+        stages[str(stage)] = figures_of(scorer, held_out, structure=structure)._asdict()
     batch: Batch = draw_batch(held_out, 2, 0, 32, max(scorer.side, 2 * 64))
     device = scorer.reference.device
     clean, rainy = ([*part.to(device).split(1)] for part in (batch.clean, batch.rainy))
@@ -188,7 +194,7 @@ def _line(fit: Fit, terms: Terms, held_out: Material) -> str:
     """What the present stage can see so far, measured without touching the fit."""
     networks = fit.done if fit.between else [*fit.done, like(fit.network.state_dict(), fit.network.gate).to(fit.device)]
     scorer = FinpercepScorer(fit.scorer.base, fit.scorer.reference, networks, fit.recipe.side)
-    figures = figures_of(scorer, held_out, samples=8)
+    figures = figures_of(scorer, held_out, samples=8, structure=fit.structure)
     losses = "  ".join(f"{name} {float(value):.3f}" for name, value in terms._asdict().items())
     return f"{fit.step:,}/{fit.iterations:,}  {losses}  map AUC of stage {scorer.stage}: {figures.auc_swapped:.3f}"
 

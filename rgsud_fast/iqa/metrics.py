@@ -121,7 +121,8 @@ def by_type(rows: Sequence[dict[str, float]], kinds: Sequence[str | None]) -> di
         kinds: its type; None where nothing tells it.
 
     Returns:
-        {} where no type is told; `types_spread`, the largest less the least mean PSNR-RGB, from two types on.
+        {} where no type is told; from two types on the mean of the types' PSNR-RGB, `types_mean`, and the largest less
+        the least, `types_spread`.
     """
     found: dict[str, float] = {}
     told = [kind for kind in RAIN_TYPES if kind in kinds]
@@ -129,7 +130,9 @@ def by_type(rows: Sequence[dict[str, float]], kinds: Sequence[str | None]) -> di
         own = average(row for row, other in zip(rows, kinds, strict=True) if other == kind)
         found |= {f"{name}_{kind}": value for name, value in own.items()}
     levels = [found[f"psnr_rgb_{kind}"] for kind in told if f"psnr_rgb_{kind}" in found]
-    return found | ({"types_spread": max(levels) - min(levels)} if len(levels) > 1 else {})
+    if len(levels) > 1:
+        found |= {"types_mean": sum(levels) / len(levels), "types_spread": max(levels) - min(levels)}
+    return found
 
 
 def fixed_filter(rainy: Tensor) -> Tensor:

@@ -207,7 +207,10 @@ def _results(metrics: dict[str, Any]) -> str:
                 for key in FIGURES
             ]
             lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(["Means over the validation pairs, whole images, rounded to 8 bits:\n", *lines])
+    head = "Means over the validation pairs, whole images, rounded to 8 bits"
+    if "kept_step" in metrics:
+        head += f"; the weights, of step {metrics['kept_step']:,}, were chosen by these pairs, which flatters them"
+    return "\n".join([f"{head}:\n", *lines])
 
 
 def _data(config: dict[str, Any], metrics: dict[str, Any]) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-
-import yaml
 
 from ..config.toolbox import load_toolbox_config
 from ..errors import UserError
-from ..networks.toolbox import AGENT, TOOLS, TUNED
-from ..networks.toolbox.box import CONFIG, configured, save_tool
+from ..networks.toolbox import TOOLS
+from ..networks.toolbox.box import configured, save_tool
 from ..networks.weights import load_network
 from ..runs.folder import RunFolder
-from ..system.files import write_text
 from ..system.names import takes_home
 from .train import refuse_ways_out, restart_at_gate
 
@@ -48,9 +44,5 @@ def add(box: str | Path, name: str, weights: str | Path) -> Path:
     with folder.releasing():
         refuse_ways_out(folder)
         save_tool(path, load_network(weights, "derainer"))
-        (box / AGENT).unlink(missing_ok=True)
-        shutil.rmtree(box / TUNED, ignore_errors=True)
-        folder.metrics.unlink(missing_ok=True)
-        write_text(box / CONFIG, yaml.safe_dump(changed.model_dump(mode="json"), sort_keys=False))
-        restart_at_gate(folder)
+        restart_at_gate(folder, changed)
     return path

@@ -48,6 +48,7 @@ class Episodes:
         side: of a patch.
         config: what patches suffer.
         stream: independent of the others; training and held-out photographs differ besides.
+        turns: patches are turned by quarters, too.
     """
 
     photographs: Sequence[np.ndarray]
@@ -55,6 +56,7 @@ class Episodes:
     side: int
     config: DamageConfig
     stream: Stream = "training"
+    turns: bool = False
 
     def of(self, stream: Stream) -> Episodes:
         """The same of another stream."""
@@ -86,6 +88,8 @@ class Episodes:
             key = STREAMS[self.stream] + 64 * SEVERITIES.index(severity)
             rng = generator(self.seed, key, number, draw)
             clean = draw_patch(self.photographs, self.side, rng)
+            if self.turns:
+                clean = np.ascontiguousarray(np.rot90(clean, int(rng.integers(4))))
             damaged = (_rainy if self.config.rain else _camera)(clean, severity, self.config.share, rng)
             if 10 * np.log10(1 / (np.square(damaged - clean).mean() + LEAST)) <= EASY:
                 break

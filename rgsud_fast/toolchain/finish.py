@@ -25,7 +25,7 @@ def finish(workshop: Workshop, progress: Progress) -> dict[str, Any]:
     folder.write_metrics(metrics)
     _write_card(folder, metrics)
     write_box_gallery(workshop, metrics, progress.of("gallery"))
-    for line in (*summary(metrics), *_what_next(folder)):
+    for line in (*summary(metrics), *advice(metrics, folder), *_what_next(folder)):
         progress.say(line)
     return metrics
 
@@ -34,6 +34,25 @@ def summary(metrics: dict[str, Any]) -> list[str]:
     """The ladder, a line each."""
     means = metrics["ladder"]["mean"]
     return [f"{LADDER[name]:>36}: {means[name]:+.2f} dB" for name in LADDER if name in means]
+
+
+def advice(metrics: dict[str, Any], folder: RunFolder) -> list[str]:
+    """What went wrong, with its mend, a line each: tools that nowhere help, an agent worse than one of its tools."""
+    lines, means = [], metrics["ladder"]["mean"]
+    if dead := [name for name, found in metrics["gate"]["tools"].items() if not found["helps"]]:
+        lines.append(
+            f"dead tools, which helped none of the gate's images: {', '.join(dead)}; start anew without them, or with "
+            "more fit.steps or wider bands"
+        )
+    if means["agent"] < means["single"]:
+        again = f"rgsud-fast toolbox train --resume --agent-anew --config FILE --out {shlex.quote(str(folder.path))}"
+        single = "".join(metrics["rivals"]["single"])  # none where every tool alone does harm
+        best = f"its best single tool ({single}, {means['single']:+.2f} dB)" if single else "doing nothing"
+        lines.append(
+            f"the agent gains {means['agent']:+.2f} dB, less than {best}: train another one with a larger agent.total "
+            f"in FILE: {again}"
+        )
+    return lines
 
 
 def _what_next(folder: RunFolder) -> list[str]:

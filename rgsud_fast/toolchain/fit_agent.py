@@ -34,7 +34,7 @@ class FitAgent(Phase):
         agent = self.config.agent
         self.total, self.done, self.rounds = agent.total, 0, 0
         self.tools = workshop.tools()
-        self.episodes = workshop.episodes("training")
+        self.episodes = workshop.episodes("training", turns=agent.turns)
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
         learning = [p for p in self.agent.parameters() if p.requires_grad]

@@ -67,14 +67,15 @@ class Gate(Phase):
         self.workshop.results["matrix"] = gain_matrix(self.workshop, self.tools)
         self.workshop.results["gate"] = {"tools": told, "greedy_oracle": oracle}
         mend = "start anew with more fit.steps or wider bands, or measure.gate_share 0 and measure.gate_gain -99"
-        for name, found in told.items():
-            useless = found["helps"] < measure.gate_share or (measure.gate_share and found["high"] <= 0)
-            if useless:
-                raise UserError(
-                    f"gate: the tool {name} helps {100 * found['helps']:.0f} % of images in mid-chain, and in the best "
-                    f"tenth by {found['high']:+.2f} dB ({100 * measure.gate_share:.0f} % and more than 0 are needed): "
-                    f"{mend}"
-                )
+        useless = [
+            f"the tool {name} helps {100 * found['helps']:.0f} % of images in mid-chain, and in the best tenth by "
+            f"{found['high']:+.2f} dB"
+            for name, found in told.items()
+            if found["helps"] < measure.gate_share or (measure.gate_share and found["high"] <= 0)
+        ]
+        if useless:
+            needed = f"{100 * measure.gate_share:.0f} % and more than 0 are needed"
+            raise UserError(f"gate: {'; '.join(useless)} ({needed}): {mend}")
         if oracle < measure.gate_gain:
             raise UserError(
                 f"gate: the best chains gain {oracle:.2f} dB, {measure.gate_gain:.2f} are needed for an agent to have "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,10 @@ import torch
 import yaml
 from torch import nn
 
-from ..config.load import read_yaml
-from ..config.toolbox import ToolboxConfig, load_toolbox_config
-from ..config.toolbox_presets import TOOLBOX_PRESETS, with_run
+from ..config.toolbox import ToolboxConfig
 from ..data.image_files import READABLE
 from ..errors import UserError
-from ..networks.toolbox import TOOLS, TUNED, is_box
+from ..networks.toolbox import AGENT, TOOLS, TUNED, is_box
 from ..networks.toolbox.box import CONFIG, save_tool
 from ..networks.weights import load_network
 from ..runs.checkpoint import save_checkpoint
@@ -38,6 +37,7 @@ from .gate import Gate
 from .joint import TuneJointly
 from .measure import Measure
 from .phase import Phase
+from .settings import Asked, settings_anew, settings_of
 from .workshop import Workshop, open_photographs
 
 PHASES: tuple[type[Phase], ...] = (FitTools, Gate, FitAgent, TuneJointly, Measure)
@@ -63,6 +63,7 @@ def train(
     run: str | Path | None = None,
     tools: Mapping[str, nn.Module] | None = None,
     resume: bool = False,
+    agent_anew: bool = False,
     quiet: bool = False,
     **fields: Any,
 ) -> Result:
@@ -77,6 +78,7 @@ def train(
         tools: networks of your own by name, [N, 3, H, W] -> the same, as tools that are not trained; give them again
             to resume, and to `load_box`.
         resume: go on in `out`, in any phase, to the same bits.
+        agent_anew: with `resume`, keep the tools and train another agent, by `config` laid over what the folder holds.
         quiet: print nothing.
         fields: single fields, such as `seed` or `device`, over those of `config`.
 
@@ -89,7 +91,11 @@ def train(
     folder = RunFolder(out)
     if resume and not folder.checkpoint.is_file():
         raise UserError(f"nothing to resume: {folder.checkpoint} does not exist; name the toolbox's folder with --out")
-    settings = _settings(folder, clean, preset, config, run, tools, resume, fields)
+    asked = Asked(clean, preset, config, run, fields)
+    if agent_anew:
+        settings = settings_anew(folder.path, resume, asked)
+    else:
+        settings = settings_of(folder.path, resume, asked, tools)
     if settings.clean is None:
         raise UserError("a toolbox is made of clean photographs: give their folder, CLEAN")
     device = pick_device(settings.device)
@@ -103,6 +109,8 @@ def train(
         _tidy(folder)
         sides = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
         workshop = Workshop(settings, folder, *sides, device, dict(tools or {}))
+        if agent_anew:
+            restart_at_gate(folder, settings)
         if not resume:
             _save_config(settings, folder)
             _bring_given(workshop, run)
@@ -173,8 +181,12 @@ def _load(path: Path) -> dict[str, Any]:
     return saved
 
 
-def restart_at_gate(folder: RunFolder) -> None:
-    """Let a toolbox whose tools have changed go on with the gate and a new agent."""
+def restart_at_gate(folder: RunFolder, config: ToolboxConfig) -> None:
+    """Let a toolbox go on with the gate and a new agent, by another configuration; what came of the old one goes."""
+    (folder.path / AGENT).unlink(missing_ok=True)
+    shutil.rmtree(folder.path / TUNED, ignore_errors=True)
+    folder.metrics.unlink(missing_ok=True)
+    _save_config(config, folder)
     about = {"toolbox": VERSION, "place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
     save_checkpoint(folder.checkpoint, about)
 
@@ -183,36 +195,6 @@ def cut_log(folder: RunFolder, place: int, done: int) -> None:
     """Drop the lines that are written again."""
     rows = [row for row in folder.read_log() if (row.get("place", 0), row["step"]) <= (place, done)]
     write_text(folder.log, "".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def _settings(
-    folder: RunFolder,
-    clean: str | Path | None,
-    preset: str | None,
-    config: ToolboxConfig | Mapping[str, Any] | str | Path | None,
-    run: str | Path | None,
-    tools: Mapping[str, nn.Module] | None,
-    resume: bool,
-    fields: dict[str, Any],
-) -> ToolboxConfig:
-    """The configuration as asked for, or as the folder holds it."""
-    if resume:
-        if preset is not None or config is not None or run is not None:
-            raise UserError(f"{folder.path} goes on as it was begun: leave preset, config and run out, or start anew")
-        given = read_yaml(folder.path / CONFIG) | ({"clean": clean} if clean is not None else {})
-        return load_toolbox_config(given | {name: value for name, value in fields.items() if name == "device"})
-    if isinstance(config, ToolboxConfig):
-        given = config.model_dump()
-    else:
-        given = read_yaml(Path(config)) if isinstance(config, (str, Path)) else dict(config or {})
-    given |= fields | ({"preset": preset} if preset is not None else {}) | ({"clean": clean} if clean else {})
-    given.setdefault("preset", "toolbox-small")
-    base = list(given.get("tools") or TOOLBOX_PRESETS.get(str(given["preset"]), {}).get("tools", ()))
-    if run is not None:
-        base = with_run(base)
-    names = {tool["name"] for tool in base if isinstance(tool, dict)}
-    base += [{"name": name, "damage": "given"} for name in tools or {} if name not in names]
-    return load_toolbox_config(given | ({"tools": base} if base else {}))
 
 
 def _bring_given(workshop: Workshop, run: str | Path | None) -> None:

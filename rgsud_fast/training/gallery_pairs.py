@@ -79,6 +79,6 @@ def type_figures(metrics: dict[str, Any]) -> str:
     }
     if not table:
         return ""
-    spread = metrics.get("types_spread")
-    tiles = {} if spread is None else {"best type less worst, PSNR-RGB": f"{spread:.2f} dB"}
+    told = {"types_mean": "mean over types, PSNR-RGB", "types_spread": "best type less worst, PSNR-RGB"}
+    tiles = {label: f"{metrics[name]:.2f} dB" for name, label in told.items() if name in metrics}
     return figures("Figures by type of rain", table, tiles, "Means over the validation images of a type.")

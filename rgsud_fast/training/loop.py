@@ -62,6 +62,8 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                     trainer.reward_stages.note_held_out(held_out)
                 if trainer.ended:
                     monitor.log_early_end()
+                    if trainer.best is not None and trainer.step != config.stage1_iterations:
+                        monitor.validate()
                     save(trainer, folder)
                     break
             if trainer.type_weights is not None and trainer.type_weights.due(trainer.step):
@@ -76,7 +78,7 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
                 trainer.stage1_metrics = monitor.validate()
                 if config.stage2_iterations and trainer.recycles and not bool(trainer.pool.filled.any()):
                     progress.say("stage 2 begins without any reward: until one enters, it goes on as stage 1 did")
-            elif config.val_every and trainer.step % config.val_every == 0 and trainer.step < config.iterations:
+            elif _validation_due(trainer):
                 monitor.validate()
             if (due and trainer.train_step.settled) or trainer.ended or asked:
                 save(trainer, folder)
@@ -84,6 +86,14 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
             if asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt
+
+
+def _validation_due(trainer: Trainer) -> bool:
+    """Whether this iteration is followed by a validation; the end takes care of the last, unless it may be the best."""
+    config = trainer.config
+    if trainer.step == config.iterations:
+        return trainer.best is not None
+    return bool(config.val_every) and trainer.step % config.val_every == 0
 
 
 def tell(trainer: Trainer, progress: Progress) -> None:

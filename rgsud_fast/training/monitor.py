@@ -152,18 +152,19 @@ class Monitor:
 
     def validate(self) -> dict[str, float]:
         """Measure the derainer on the validation pairs, log and return the figures; {} without pairs."""
-        pairs = self.trainer.domains.val
+        trainer, pairs = self.trainer, self.trainer.domains.val
         if not pairs:
             return {}
         began = time.perf_counter()
-        window, ranks = window_of(self.trainer.config), self.trainer.ranks
-        watch = self.progress.of("validation")
-        figures = validate(self.trainer.derainer, pairs, self.trainer.device, window, ranks, watch)
-        self._note({"step": self.trainer.step, "event": "validation", **figures})
+        window, watch = window_of(trainer.config), self.progress.of("validation")
+        figures = validate(trainer.derainer, pairs, trainer.device, window, trainer.ranks, watch)
+        self._note({"step": trainer.step, "event": "validation", **figures})
         self._plot("validation", figures)
         self.progress.say(
-            f"step {self.trainer.step:,}: validation {figures['psnr_rgb']:.2f} dB, SSIM {figures['ssim_rgb']:.4f} (RGB)"
+            f"step {trainer.step:,}: validation {figures['psnr_rgb']:.2f} dB, SSIM {figures['ssim_rgb']:.4f} (RGB)"
         )
+        if trainer.best is not None:
+            trainer.best.offer(trainer.step, figures, trainer.derainer)
         self.since += time.perf_counter() - began
         self.show()
         return figures

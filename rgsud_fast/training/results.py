@@ -32,7 +32,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
     save_weights(trainer, folder)
     metrics = final_metrics(trainer, progress.of("last figures"))
     validated = [row["step"] for row in folder.read_log() if row.get("event") == "validation"]
-    if "psnr_rgb" in metrics and trainer.step not in validated:
+    if "psnr_rgb" in metrics and trainer.step not in validated and trainer.kept_step == trainer.step:
         figures = {name: metrics[name] for name in FIGURES}
         folder.append_log({"step": trainer.step, "event": "validation", **figures})
     folder.write_metrics(metrics)
@@ -46,7 +46,7 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 
 def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     """Write safetensors of the networks that were trained (the derainer averaged where it is) and of the scorer."""
-    text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
+    text = {"preset": trainer.config.preset, "step": str(trainer.kept_step), "seed": str(trainer.config.seed)}
     text[CROP] = str(trainer.config.crop)
     text[METHOD] = trainer.method.NAME
     text[RAIN_FROM] = rain_from(trainer)
@@ -85,6 +85,8 @@ def final_metrics(trainer: Trainer, watch: Watch = nobody) -> dict[str, Any]:
     """
     pairs = trainer.domains.val
     metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
+    if trainer.best is not None:
+        metrics["kept_step"] = trainer.kept_step
     metrics |= {"rainy_images": len(trainer.domains.rainy), "clean_images": len(trainer.domains.clean)}
     metrics["val_pairs"] = len(pairs or ())
     if trainer.recycles:
@@ -110,6 +112,9 @@ def summary(metrics: dict[str, Any]) -> list[str]:
     if "psnr_rgb" not in metrics:
         return [*lines, "no validation pairs were given, so nothing was measured; look at the gallery"]
     rows = {prefix: label for prefix, label in ROWS.items() if f"{prefix}psnr_rgb" in metrics} | {"": "this run"}
+    if (kept := metrics.get("kept_step", metrics.get("steps"))) != metrics.get("steps"):
+        by = "types of rain" if "types_mean" in metrics else "images"
+        lines.append(f"kept: the weights of step {kept:,}, whose validation is best by the mean over {by}")
     return lines + [
         f"{label:>36}: {metrics[prefix + 'psnr_rgb']:.2f} dB, SSIM {metrics[prefix + 'ssim_rgb']:.4f} (RGB); "
         f"{metrics[prefix + 'psnr_y']:.2f} dB, SSIM {metrics[prefix + 'ssim_y']:.4f} (Y)"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config, load_config, save_config
+from ..config.asked import check_asked
 from ..config.changes import check_changes
 from ..config.load import with_preset
 from ..config.unread import refuse_unread
@@ -28,8 +29,10 @@ from ..system.names import takes_home
 from ..system.progress import Progress
 from ..system.threads import usable_cpus
 from . import results as reports
+from .divisible import check_batch
 from .loop import run
-from .trainer import Trainer, check_batch
+from .pair_types import find_types
+from .trainer import Trainer
 
 
 class Result(NamedTuple):
@@ -77,6 +80,7 @@ def train(
     config = load_config(given)
     if method is None and not resume:
         refuse_unread(config)
+    check_asked(config)
     with process_group(config.device) as ranks:
         return _train(config, line, derainer, scorer, method, resume, quiet or not ranks.first, ranks)
 
@@ -120,7 +124,8 @@ def _train(
             derainer = read_start(config.network, derainer)
         with ranks.one_after_another():
             reading, labelled = progress.of("reading images"), config.method == "unirain"
-            domains = load_domains(config.data, folder.cache, progress.say, reading, labelled)
+            tell_types = find_types(config.data, folder.cache, config.seed, device, progress)
+            domains = load_domains(config.data, folder.cache, progress.say, reading, labelled, tell_types)
         closing.enter_context(contextlib.closing(domains))
         saved = load_checkpoint(folder.checkpoint) if resume else None
         if saved is None:
@@ -143,5 +148,6 @@ def _train(
                 save_config(config, folder.config)
         run(trainer, folder, progress)
         trainer.collect_rewards()
+        trainer.choose_best()
         metrics = ranks.broadcast(reports.finish(trainer, folder, progress) if ranks.first else None)
     return Result(folder.path, folder.weights("derainer"), metrics)

@@ -23,6 +23,8 @@ from ..rewards.sweep import Sweep, offer_first, open_toolbox, summary_of, sweep
 from ..system.device import to_device
 from ..system.distributed import Ranks
 from ..system.watch import Watch, nobody, watched
+from .best_weights import BestWeights
+from .divisible import check_divisible
 from .feed import Feed
 from .reward_stages import RewardStages
 from .step import TrainStep
@@ -76,7 +78,7 @@ class Trainer:
         method: Any = None,
     ) -> None:
         self.ranks = ranks or Ranks(device)
-        _check_divisible(config, domains, self.ranks.count)
+        check_divisible(config, domains, self.ranks.count)
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
         if any(images != self._images() for images in self.ranks.all_gather(self._images())):
             raise UserError("the processes of this run read different images: give all of them the same files")
@@ -89,6 +91,8 @@ class Trainer:
         self.nets = build_networks(config, device, derainer, self.method)
         self.train_step = TrainStep(config, self.nets, device, self.ranks, self.method)
         self.average = MovingAverage(self.nets.derainer, config.optim.ema_decay)
+        self.best = BestWeights() if config.keep_weights == "best" else None
+        self.chosen: nn.Module | None = None  # the derainer of the best validation, once the run has ended
         self.patience = Patience(config.reward.patience, config.reward.least_gain, device)
         self.outcomes: dict[int, int] = {}  # by image: what became of its last candidate, a place in sweep.OUTCOMES
         open_toolbox(config.reward, device)  # what cannot be used is told before the first step
@@ -113,7 +117,9 @@ class Trainer:
 
     @property
     def derainer(self) -> nn.Module:
-        """The derainer that judges, validates and is saved: the moving average where it is on."""
+        """The derainer that judges, validates and is saved: the moving average where it is on, at the end the best."""
+        if self.chosen is not None:
+            return self.chosen
         return self.average.module if self.config.optim.ema_decay else self.nets.derainer
 
     def iterate(self) -> Iteration:
@@ -138,6 +144,16 @@ class Trainer:
             self.patience.note_iteration(outputs.get("reward", 0.0) * averaged, rewarded)
         loss = outputs.pop("loss")
         return Iteration(stage, loss, outputs, term_gradients)
+
+    def choose_best(self) -> None:
+        """Derain from now on by the weights of the best validation, where these are kept."""
+        if self.best is not None and self.best.weights and self.best.step != self.step:
+            self.chosen = self.best.network(self.derainer)
+
+    @property
+    def kept_step(self) -> int:
+        """The step of the weights that are saved."""
+        return self.step if self.chosen is None or self.best is None else self.best.step
 
     def standing(self) -> Standing:
         """Where the run stands. Waits for the device; every rank must ask."""
@@ -227,6 +243,7 @@ class Trainer:
             "outcomes": self.outcomes,
             "scorer": {"name": self.scorer.name, "state": self.scorer.state()},
             "images": self._images(),
+            **({} if self.best is None else {"best": self.best.state_dict()}),
             **({} if self.type_weights is None else {"type_weights": self.type_weights.state_dict()}),
             **({} if self.reward_stages is None else {"reward_stages": self.reward_stages.state_dict()}),
         }
@@ -255,6 +272,8 @@ class Trainer:
             if "patience" in state:  # not in older files
                 self.patience.load_state_dict(state["patience"])
                 self.patience.losses *= self.ranks.first  # they are the sum over ranks
+            if self.best is not None and "best" in state:
+                self.best.load_state_dict(state["best"])
             if self.type_weights is not None and "type_weights" in state:
                 self.type_weights.load_state_dict(state["type_weights"])
             if self.reward_stages is not None and "reward_stages" in state:
@@ -263,8 +282,7 @@ class Trainer:
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise UserError(f"the checkpoint is of a run with other networks or images: {reason(error)}") from None
         self.step, self.sweeps = state["step"], state["sweeps"]
-        images = range(len(self.domains.rainy))
-        self.outcomes = {i: outcome for i, outcome in state.get("outcomes", {}).items() if i in images}
+        self.outcomes = {i: place for i, place in state.get("outcomes", {}).items() if i < len(self.domains.rainy)}
 
     def _images(self) -> list[list[str]]:
         """What a checkpoint's rewards and crops belong to."""
@@ -280,21 +298,3 @@ class Trainer:
         for step in watched(range(self.config.optim.discriminator_warmup), watch):
             self.train_step.discriminator_side(self.method.warm(self.feed.pair(step)))
         self.warm = True
-
-
-def check_batch(batch: int, count: int) -> None:
-    """Refuse a batch that so many processes cannot share equally."""
-    if batch % count:
-        raise UserError(f"batch {batch} cannot be divided over {count} processes: give a multiple of {count}")
-
-
-def _check_divisible(config: Config, domains: Domains, count: int) -> None:
-    check_batch(config.batch, count)
-    if count > len(domains.rainy):
-        raise UserError(f"{count} processes share {len(domains.rainy)} rainy images: start no more than there are")
-    pasted = config.loss.pasted_share * config.batch / count
-    if config.loss.pasted and abs(pasted - round(pasted)) > 1e-6:
-        raise UserError(
-            f"loss.pasted_share {config.loss.pasted_share:g} of {config.batch // count} crops is no whole number: give "
-            "another share or batch"
-        )

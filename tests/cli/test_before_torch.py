@@ -22,6 +22,7 @@ print(json.dumps(told))
 """
 NO_IMAGE = "nowhere.jpg: no such file or folder"
 NO_WEIGHTS = "no weights at nowhere.pth: give a run folder"
+NO_SWITCH = "reward.switch: method cut does not read what was given there; leave it out"
 CALLS = {
     "derain weights.pth nowhere.jpg out.png": NO_IMAGE,
     "derain nowhere.pth nowhere.jpg out.png": NO_IMAGE,
@@ -45,6 +46,11 @@ CALLS = {
     "score . --metric niqe:nowhere.npz": "scorer niqe:nowhere.npz: no such file as nowhere.npz",
     "score . --metric ensemble:[daclip,brisque:nowhere.yml]": "no such file as nowhere.yml",
     "score . --metric daclip --json no/f.json": "no/f.json: no is missing",
+    "train --preset unirain-small": "data.pairs is not set: give the folder of labelled pairs",
+    "train --preset small --data.rainy .": "data.clean is not set: give the folder of clean photographs",
+    "train --preset demo --reward.toolbox nowhere": "reward.toolbox: nowhere holds no finished toolbox: make one with",
+    "train --preset small --method cut --reward.switch --data.rainy . --data.clean .": NO_SWITCH,
+    "train --preset small --method cut --reward.no-switch --data.rainy . --data.clean .": NO_SWITCH,
     "demo nowhere.pth": NO_WEIGHTS,
     "demo": "no finished run under runs/",
     "demo a.png --device x": "device must be",

@@ -25,6 +25,7 @@ def trained(monkeypatch, tmp_path):
         calls.append((config, resume))
 
     monkeypatch.setitem(sys.modules, "rgsud_fast.training", types.SimpleNamespace(train=train))
+    monkeypatch.setattr("rgsud_fast.cli.arguments.check_asked", lambda config: None)  # these runs have no images
     monkeypatch.chdir(tmp_path)
     return calls
 

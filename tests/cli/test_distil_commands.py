@@ -44,6 +44,8 @@ def test_mistakes_are_one_line(capsys, tmp_path):
     )
     assert "nowhere: no such file or folder" in told(capsys, ["distil", few, tmp_path / "nowhere", tmp_path / "out"])
     assert "has 3 photographs, at least 20 needed" in told(capsys, ["index", few, tmp_path / "out", "--device", "cpu"])
+    captions = ["index", few, tmp_path / "out", "--captions", few]
+    assert "give --clip FOLDER beside --captions" in told(capsys, captions)
     assert "is no index: make one with" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", scenes])
     assert "at least 20 of a type are needed" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", few])
     assert "give --clean DIR" in told(capsys, ["distil", few, few, tmp_path / "out"])

@@ -53,6 +53,15 @@ def test_sections_of_other_methods_are_not_given():
         refuse_unread(load_config({"method": "cyclegan", "cut": {"width": 8}, "cyclegan": {"width": 8}}))
 
 
+def test_a_field_that_was_asked_for_is_refused_with_the_presets_value_too():
+    config = load_config({"preset": "small", "method": "cut"})
+    refuse_unread(config, {"batch", "cut.width", "preset", "config"})
+    for name in ("reward.switch", "network.unet_width", "network.moe.encoder", "cyclegan.cycle"):
+        field = ".".join(name.split(".")[:2])
+        with pytest.raises(UserError, match=rf"^{field}: method cut does not read what was given there"):
+            refuse_unread(config, {name})
+
+
 def test_a_switch_is_not_given_where_a_reward_is_a_target_alone():
     for method in ("cut", "unirain"):
         with pytest.raises(UserError, match=rf"^reward\.switch: method {method}"):

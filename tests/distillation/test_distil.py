@@ -20,6 +20,7 @@ from rgsud_fast.distillation import distil as distil_module
 from rgsud_fast.distillation.distil import distil
 from rgsud_fast.distillation.faults import plant
 from rgsud_fast.distillation.index import index
+from rgsud_fast.distillation.references import References
 from rgsud_fast.distillation.store import Store
 from rgsud_fast.errors import UserError
 from rgsud_fast.system.distributed import Ranks
@@ -65,6 +66,20 @@ def test_good_pairs_stay_and_spoiled_ones_go(whole):
     assert sum(number < GOOD for number in numbers) >= GOOD - 3
     assert sum(number >= GOOD for number in numbers) == 0
     assert sum(figures["outcomes"]["drs"].values()) == GOOD + BAD == figures["pairs"]
+
+
+def test_types_without_photographs_to_compare_with_are_named(made, tmp_path):
+    said = []
+    labels = [["", ""], ["drs", "drd"]]
+    for i, folder in enumerate(("streak", "drop")):
+        write_all(tmp_path / "real" / f"{folder}", [pair(1000 + i * 50 + k, 60, 64)[0] for k in range(22 - 19 * i)])
+    index(tmp_path / "real", tmp_path / "index", clean=made / "scenes", iterations=1, device="cpu")
+    references = References(tmp_path / "index")
+    assert references.counts["drs"] == 22 and references.counts["drd"] == 3
+    assert references.lacking(labels[0]) == ["drd", "nrs", "nrd"] and references.lacking(labels[1]) == ["drd"]
+    run(made, tmp_path / "out", pairs=made / "set_streak", say=said.append)
+    (line,) = [line for line in said if "fewer than 4 photographs of" in line]
+    assert "\n" not in line and "drs" in line  # the index of these tests knows no type surely
 
 
 def test_the_report_shows_both(whole):

@@ -168,7 +168,9 @@ def test_pairs_of_any_layout_are_evaluated_by_type(config, tmp_path, capsys):
     assert {"psnr_rgb_drs", "psnr_rgb_nrd", "input_ssim_y_drs", "types_spread"} <= figures.keys()
     assert figures["input_psnr_rgb_drs"] == pytest.approx(20 * np.log10(255 / 40), abs=1e-6)  # as the pairs are made
     assert cli.main(["evaluate", str(result.run_dir), "--pairs", str(pairs), "--device", "cpu"]) == 0
-    assert "derained, nrd: drops by night" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "rainy input, nrd: drops by night" in told and "derained, nrd: drops by night" in told
+    assert "derained, mean over types" in told
     with pytest.raises(UserError, match="or one of pairs in their place"):
         rgsud_fast.evaluate(result.run_dir, pairs, pairs=pairs)
 

@@ -27,6 +27,22 @@ def test_an_episode_depends_on_its_number_alone(rain):
     assert not torch.equal(one.batch([2], "severe")[0], damaged[2:3])
 
 
+def test_turned_patches_show_all_eight_directions_and_other_streams_stay():
+    ramp = np.zeros((64, 64, 3), np.uint8) + np.arange(0, 128, 2, dtype=np.uint8)[:, None, None]
+    ramp = ramp + np.arange(64, dtype=np.uint8)[None, :, None]  # twice as steep downwards as to the right
+    plain, turned = (Episodes([ramp], 5, 32, DamageConfig(severity="all"), turns=turns) for turns in (False, True))
+
+    def directions(episodes):
+        _, clean = episodes.batch(range(60))
+        down, right = clean[:, 0, -1, 0] - clean[:, 0, 0, 0], clean[:, 0, 0, -1] - clean[:, 0, 0, 0]
+        return {(d > 0, r > 0, abs(d) > abs(r)) for d, r in zip(down.tolist(), right.tolist(), strict=True)}
+
+    assert len(directions(plain)) == 2 and len(directions(turned)) == 8
+    again = turned.batch([7, 3])
+    assert all(torch.equal(one, other[[7, 3]]) for one, other in zip(again, turned.batch(range(8)), strict=True))
+    assert turned.of("held out").turns and not plain.of("held out").turns
+
+
 def test_severities_take_turns_where_all_are_asked_for():
     every = Episodes(PHOTOGRAPHS, 5, 32, DamageConfig(severity="all"))
     damaged, clean = every.batch(range(5))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .fit import auc
-from .generated import Batch, Material, draw_batch
+from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .scorer import FinpercepScorer
 
 SPOILED = 0.15  # of the truth, above which a pixel counts as spoiled
@@ -30,7 +30,13 @@ class Figures(NamedTuple):
     mean_weak: float
 
 
-def figures_of(scorer: FinpercepScorer, material: Material, seed: int = 1, samples: int = SAMPLES) -> Figures:
+def figures_of(
+    scorer: FinpercepScorer,
+    material: Material,
+    seed: int = 1,
+    samples: int = SAMPLES,
+    structure: Structure | None = None,
+) -> Figures:
     """Measure a scorer in its present stage.
 
     Args:
@@ -38,8 +44,9 @@ def figures_of(scorer: FinpercepScorer, material: Material, seed: int = 1, sampl
         material: photographs that it has not seen.
         seed: of the samples.
         samples: how many.
+        structure: second part of the truth, as of the fit.
     """
-    batch = draw_batch(material, seed, 0, samples, scorer.side)
+    batch = with_truths_by(draw_batch(material, seed, 0, samples, scorer.side), structure)
     (clean, of_clean), (swapped, of_swapped), (weak, of_weak) = (
         scores_and_maps(scorer, image, batch) for image in (batch.clean, batch.swapped, batch.weak)
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...system.watch import Watch, nobody
-from .generated import Batch, Material, draw_batch
+from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .load import like
 from .losses import MapLoss, Terms, terms_of
 from .network import SIZES, STAGES, Gate, ScoreNet, blank
@@ -52,6 +52,7 @@ class Fit:
         device: where to fit.
         recipe: of other crops or batches; default: the size's.
         map_loss, gate: the paper's "l1" and "literal" for comparison; see `terms_of` and `FinPercepNet`.
+        structure: second part of the maps' truth in place of SSIM's; see `generated.spoiled_truth`.
         start: a network of which the fit begins, such as `clip.read_clip` gives.
         workers: processes that make samples ahead; 0: none.
     """
@@ -68,12 +69,13 @@ class Fit:
         recipe: Recipe | None = None,
         map_loss: MapLoss = "bce",
         gate: Gate = "kept",
+        structure: Structure | None = None,
         start: ScoreNet | None = None,
         workers: int = 0,
     ) -> None:
         self.material, self.scorer, self.seed, self.device = material, scorer, seed, torch.device(device)
         self.recipe = recipe or RECIPES[size]
-        self.map_loss, self.workers = map_loss, workers
+        self.map_loss, self.structure, self.workers = map_loss, structure, workers
         self.iterations = max(iterations or self.recipe.iterations, STAGES)
         self.step = 0  # iterations done
         self.done: list[ScoreNet] = []  # networks of the stages that have ended
@@ -106,7 +108,7 @@ class Fit:
 
     def advance(self, batch: Batch) -> Terms:
         """One iteration on a batch of samples."""
-        batch = Batch(*(part.to(self.device) for part in batch))
+        batch = with_truths_by(Batch(*(part.to(self.device) for part in batch)), self.structure)
         first, last = self._span(self.stage)
         peak = PEAKS[self.stage - 1] * self.recipe.peak
         for group in self.optimiser.param_groups:

@@ -6,9 +6,9 @@ made of it by `FAMILIES` or by a run's own derainer. Every sample is a function 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,10 @@ PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: neve
 SOFT, WINDOW = 0.7, 1.5  # sigmas of the two parts, in pixels
 C2 = 0.03**2  # of SSIM
 UNKNOWN = 0.25  # share of samples whose removed layer is not shown, so that one network scores either way
+
+
+# How far images are apart from clean ones, [N, 3, H, W] twice -> [N, 1, H, W] in [0, 1].
+Structure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,14 @@ class Batch(NamedTuple):
     weak_truth: Tensor
     swapped_truth: Tensor
     known: Tensor  # [N, 1, 1, 1], 1 where the removed layer is shown
+
+
+def with_truths_by(batch: Batch, structure: Structure | None) -> Batch:
+    """The batch with the maps' truths by another second part, where one is given; see `spoiled_truth`."""
+    if structure is None:
+        return batch
+    weak, swapped = (spoiled_truth(image, batch.clean, structure) for image in (batch.weak, batch.swapped))
+    return batch._replace(weak_truth=weak, swapped_truth=swapped)
 
 
 def draw_batch(material: Material, seed: int, first: int, count: int, side: int) -> Batch:
@@ -101,7 +113,7 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
     return Sample(clean, rainy, weak, swapped, int(rng.integers(2**62)), bool(rng.random() >= UNKNOWN))
 
 
-def spoiled_truth(image: Tensor, clean: Tensor) -> Tensor:
+def spoiled_truth(image: Tensor, clean: Tensor, structure: Structure | None = None) -> Tensor:
     """How spoiled each pixel is: half by its difference, half by the structure around it.
 
     0.5 min(mean over channels of |I - c| / 0.12, 1), blurred with sigma 0.7, + 0.5 min((1 - cs) / 0.8, 1) with cs the
@@ -109,18 +121,21 @@ def spoiled_truth(image: Tensor, clean: Tensor) -> Tensor:
 
     Args:
         image, clean: [N, 3, H, W] in [0, 1].
+        structure: takes the place of the second part, such as `features.PatchFeatures`.
 
     Returns:
         [N, 1, H, W] in [0, 1]; exactly 0 where both are equal.
     """
     pixel = _blur(((image - clean).abs().mean(1, keepdim=True) / PIXEL_SCALE).clamp(max=1), SOFT)
+    if structure is not None:
+        return PIXEL * pixel + (1 - PIXEL) * structure(image, clean)
     luma = image.new_tensor([0.299, 0.587, 0.114])[:, None, None]
     x, y = ((one * luma).sum(1, keepdim=True) for one in (image, clean))
     mean_x, mean_y, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y], 1), WINDOW).split(1, 1)
     covariance = xy - mean_x * mean_y
     variances = (xx - mean_x * mean_x) + (yy - mean_y * mean_y)  # of equal images exactly twice that
-    structure = 1 - (2 * covariance + C2) / (variances + C2)
-    return PIXEL * pixel + (1 - PIXEL) * (structure / STRUCTURE_SCALE).clamp(0, 1)
+    unlike = 1 - (2 * covariance + C2) / (variances + C2)
+    return PIXEL * pixel + (1 - PIXEL) * (unlike / STRUCTURE_SCALE).clamp(0, 1)
 
 
 def broad_style(rng: np.random.Generator) -> RainStyle:

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
+from ...config.box_files import AGENT, CONFIG, TOOLS, TUNED, check_box
 from ...config.toolbox import ToolboxConfig, ToolConfig, load_toolbox_config
 from ...errors import UserError, reason
 from ...system.files import replacing
@@ -20,13 +21,6 @@ from ..weights import FORMAT, load_network, pack_network, read_tensors
 from .agent import Agent
 from .chain import Chain
 from .tools import Tool
-
-CONFIG, TOOLS, TUNED, AGENT = "config.yaml", "tools", "tools-joint", "agent.safetensors"
-
-
-def is_box(path: str | Path) -> bool:
-    """Whether a folder holds a toolbox with an agent."""
-    return (Path(path) / AGENT).is_file() and (Path(path) / TOOLS).is_dir()
 
 
 def load_box(path: str | Path, own: Mapping[str, nn.Module] | None = None, steps: int | None = None) -> Chain:
@@ -42,10 +36,7 @@ def load_box(path: str | Path, own: Mapping[str, nn.Module] | None = None, steps
             has learned with; the message says what to do.
     """
     path = Path(path)
-    if not is_box(path):
-        started = (path / CONFIG).is_file() and not (path / "derainer.safetensors").is_file()
-        begun = f"; finish it: rgsud-fast toolbox train --resume --out {path}" if started else ""
-        raise UserError(f"{path} holds no finished toolbox{begun or ': make one with rgsud-fast toolbox train'}")
+    check_box(path)
     config = load_toolbox_config(path / CONFIG)
     names = [tool.name for tool in config.tools]
     agent = read_agent(path / AGENT, names)

@@ -1,0 +1,104 @@
+"""Another agent for tools that are there, and what a toolbox says of an agent or tools that are no good."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+import yaml
+from boxes import TINY_BOX, write_scenes
+from safetensors.torch import load_file
+from tiny import same_bits
+
+from rgsud_fast import cli
+from rgsud_fast.config import merge
+from rgsud_fast.errors import UserError
+from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.toolchain.finish import advice
+from rgsud_fast.toolchain.fit_agent import FitAgent
+from rgsud_fast.toolchain.train import train
+from rgsud_fast.toolchain.workshop import open_box
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Photographs, and a whole toolbox of them whose agent saw no turned patches."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("anew")
+    clean = write_scenes(root / "clean")
+    train(clean, root / "box", config=merge(TINY_BOX, {"agent": {"turns": False}}), quiet=True)
+    return clean, root / "box"
+
+
+@pytest.fixture
+def box(made, tmp_path):
+    return shutil.copytree(made[1], tmp_path / "box")
+
+
+def weights(box, name):
+    return load_file(box / name)
+
+
+def test_another_agent_leaves_the_tools_and_takes_new_fields(made, box, tmp_path):
+    (tmp_path / "more.yaml").write_text("agent: {total: 60, turns: true}\n")
+    args = ["toolbox", "train", "--resume", "--agent-anew", "--config", tmp_path / "more.yaml", "--out", box]
+    assert cli.main([str(arg) for arg in args]) == 0
+    config = yaml.safe_load((box / "config.yaml").read_text())
+    assert config["agent"]["total"] == 60 and config["agent"]["turns"] and config["agent"]["side"] == 32
+    for name in ("tools/soft.safetensors", "tools/sharp.safetensors"):
+        assert same_bits(weights(box, name), weights(made[1], name))
+    assert not same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+    assert (box / "metrics.json").is_file() and (box / "tools-joint").is_dir()
+
+
+def test_with_the_same_fields_it_is_the_same_agent(made, box):
+    train(out=box, resume=True, agent_anew=True, quiet=True)
+    assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+
+
+def test_an_agent_that_began_before_there_were_turns_goes_on_without(made, box):
+    config = yaml.safe_load((box / "config.yaml").read_text())
+    del config["agent"]["turns"]
+    (box / "config.yaml").write_text(yaml.safe_dump(config))
+    workshop = open_box(box)
+    assert workshop.config.agent.turns and FitAgent(workshop).episodes.turns  # of a new one
+    train(out=box, resume=True, agent_anew=True, quiet=True, agent={"turns": False})
+    train(out=box, resume=True, quiet=True)
+    assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"agent_anew": True}, "give --resume with --agent-anew"),
+        ({"agent_anew": True, "resume": True, "preset": "rain-box"}, "and no preset"),
+        ({"agent_anew": True, "resume": True, "seed": 3}, "seed: the tools in .* were made by it"),
+    ],
+)
+def test_mistakes_are_told_and_change_nothing(made, box, options, told):
+    with pytest.raises(UserError, match=told) as caught:
+        train(out=box, quiet=True, **options)
+    assert "\n" not in str(caught.value) and (box / "agent.safetensors").is_file()
+
+
+def test_tools_that_are_not_trained_get_no_agent(box):
+    (box / "tools" / "soft.safetensors").unlink()
+    with pytest.raises(UserError, match="are not trained yet: give --resume alone"):
+        train(out=box, resume=True, agent_anew=True, quiet=True)
+
+
+def test_an_agent_worse_than_its_best_single_tool_and_dead_tools_are_told_with_the_mend():
+    metrics = {
+        "ladder": {"mean": {"agent": 0.5, "single": 1.25}},
+        "rivals": {"single": ["noise-1"]},
+        "gate": {"tools": {"noise-1": {"helps": 0.5}, "jpeg-2": {"helps": 0.0}}},
+    }
+    dead, poor = advice(metrics, RunFolder("boxes/mine"))
+    assert "helped none of the gate's images: jpeg-2; start anew without them" in dead
+    assert "+0.50 dB, less than its best single tool (noise-1, +1.25 dB)" in poor
+    assert "toolbox train --resume --agent-anew --config FILE --out boxes/mine" in poor and "agent.total" in poor
+    worse = {"ladder": {"mean": {"agent": -0.5, "single": 0.0}}, "rivals": {"single": []}}
+    assert "-0.50 dB, less than doing nothing: " in advice(metrics | worse, RunFolder("boxes/mine"))[1]
+    metrics["ladder"]["mean"]["agent"], metrics["gate"]["tools"]["jpeg-2"]["helps"] = 1.25, 0.01
+    assert advice(metrics, RunFolder("boxes/mine")) == []

@@ -1,0 +1,63 @@
+"""The weights that a run ends with: the last, or those of its best validation by the mean over types of rain."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import darkness, labelled, same_bits, train_and_interrupt
+from torch import nn
+
+from rgsud_fast.config.figures import FIGURES
+from rgsud_fast.iqa.metrics import average, by_type
+from rgsud_fast.training import train
+from rgsud_fast.training.best_weights import BestWeights, level_of
+
+
+def test_the_weights_of_the_best_validation_are_kept_by_the_mean_over_types(config, monkeypatch):
+    levels = iter((20.0, 24.0, 21.0))
+
+    def validate(*args):
+        level = next(levels)
+        return dict.fromkeys(FIGURES, 99 - level) | {"types_mean": level}
+
+    monkeypatch.setattr("rgsud_fast.training.monitor.validate", validate)
+    run = labelled(config, keep_weights="best", stage1_iterations=6, stage2_iterations=0, val_every=2, save_every=1)
+    run["optim"] = {"ema_decay": 0.0}
+    weights = {}
+
+    def note(path, state):
+        weights[state["step"]] = {name: value.clone() for name, value in state["networks"]["derainer"].items()}
+
+    monkeypatch.setattr("rgsud_fast.training.loop.save_checkpoint", note)
+    result = train(run, quiet=True)
+    kept = load_file(result.weights)
+    assert same_bits(dict(kept), weights[4]) and not same_bits(dict(kept), weights[6])
+    assert result.metrics["kept_step"] == 4 and result.metrics["steps"] == 6
+    assert "the weights, of step 4, were chosen by these pairs" in (result.run_dir / "README.md").read_text()
+
+
+def test_the_best_weights_go_on_in_a_resumed_run(config, monkeypatch, tmp_path):
+    whole = train(labelled(config, keep_weights="best", val_every=2), quiet=True)
+    broken = labelled(config, keep_weights="best", val_every=2, out=str(tmp_path / "broken"))
+    train_and_interrupt(broken, 4, monkeypatch)
+    resumed = train(broken, scorer=darkness, resume=True, quiet=True)
+    states = [torch.load(r.run_dir / "checkpoint.pt", weights_only=True)["best"] for r in (whole, resumed)]
+    assert states[0]["weights"] and same_bits(*states)
+    assert same_bits(*(dict(load_file(r.weights)) for r in (whole, resumed)))
+
+
+def test_levels_of_types_choose_weights_and_without_types_images_do():
+    rows = [{"psnr_rgb": 30.0}] * 8 + [{"psnr_rgb": 20.0}]
+    kinds = ["drs"] * 8 + ["nrd"]
+    figures = average(rows) | by_type(rows, kinds)
+    assert level_of(figures) == 25 and figures["types_spread"] == 10
+    assert level_of(average(rows)) == pytest.approx(28.9, abs=0.02)
+    best, net = BestWeights(), nn.Conv2d(3, 3, 1)
+    best.offer(1, {"psnr_rgb": 20.0}, net)
+    best.offer(2, {"psnr_rgb": float("nan")}, net)
+    best.offer(3, {"psnr_rgb": 20.0}, net)
+    assert best.step == 1
+    with torch.no_grad():
+        net.weight.zero_()
+    assert best.network(net).weight.abs().sum() > 0
