@@ -39,12 +39,12 @@ from triton import language as tl
 from triton.backends.compiler import GPUTarget
 from rgsud_fast.kernels.triton import clip_preprocess as clip, conv_bias_lrelu as passes, implicit_gemm as conv
 from rgsud_fast.kernels.triton import gated_dconv as gated, instance_norm_lrelu as instance
-from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock_kernels as naf
+from rgsud_fast.kernels.triton import layernorm2d as norm, nafblock_depthwise as depthwise, nafblock_kernels as naf
 from rgsud_fast.kernels.triton import pool_update as pool, rain_residual as rain, take_crops as crops
 from rgsud_fast.kernels.triton import pixel_shuffle_skip as shuffle
 
 # Per kernel: its constants, and what is neither a 32-bit integer nor a pointer to the images' type.
-NORM = {"BLOCK_C": 32, "BLOCK_P": 128}
+NORM, STRIP = {"BLOCK_C": 32, "BLOCK_P": 128}, {"BLOCK_C": 32, "BLOCK_X": 16}
 PARAMETERS = {"weight_ptr": "*fp32", "bias_ptr": "*fp32", "partials_ptr": "*fp32", "eps": "fp32"}
 MATRIX = {"HEIGHT": 64, "WIDTH": 48, "CHANNELS": 64, "CHANNELS_OUT": 64, "TAPS": 3, "SLOPE": 0.2, "WIDEN": False}
 CONV = MATRIX | {"HAS_IN_SIGN": False, "HAS_BIAS": True, "HAS_RESIDUAL": True, "HAS_POSITIVE": True, "ACC": tl.float32,
@@ -56,8 +56,8 @@ POOL = {"arena_ptr": "*u8", "scores_ptr": "*fp32", "values_ptr": "*fp32", "place
 CLIP = {"down_index_ptr": "*i64", "across_index_ptr": "*i64", "down_weight_ptr": "*fp64", "across_weight_ptr": "*fp64"}
 CLIP |= {f"{part}_{colour}": "fp32" for part in ("mean", "deviation") for colour in ("red", "green", "blue")}
 PASS = {"CHANNELS": 64, "SLOPE": 0.2}
-SHUFFLE = {"CHANNELS": 32, "ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
-PIECES = {"CHANNELS": 128, "ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
+SHUFFLE = {"ACC": tl.float32, "BLOCK_P": 16, "BLOCK_C": 32}
+PIECES = {"ACC": tl.float32, "PIECES": 16, "BLOCK_P": 64, "BLOCK_C": 64}
 GATED = {"GATE": 2, "TAPS": 3, "BLOCK_P": 128, "BLOCK_C": 16}
 SUMMED = {"bias_ptr": "*fp32", "scale_ptr": "*fp32", "sums_ptr": "*fp32", "along_ptr": "*fp32"}
 STEEP, SUMS = {"SLOPE": 0.2, "EPS": 1e-5}, {"statistics_ptr": "*fp32", "sums_ptr": "*fp32"}
@@ -85,9 +85,9 @@ KERNELS = [
     (crops.crops_kernel, {"KEPT": 2, "BLOCK": 256}, CROPS),
     (naf.norm_kernel, NORM, PARAMETERS),
     (naf.norm_back_kernel, NORM, PARAMETERS),
-    (naf.gate_kernel, NORM, PARAMETERS),
-    (naf.gate_back_kernel, NORM | {"TILES": 4}, PARAMETERS | {"v_mean_ptr": "*fp32"}),
-    (naf.depthwise_back_kernel, NORM | {"SUMS": True}, PARAMETERS),
+    (depthwise.gate_kernel, STRIP, PARAMETERS),
+    (depthwise.gate_back_kernel, STRIP, PARAMETERS | {"v_mean_ptr": "*fp32"}),
+    (depthwise.depthwise_back_kernel, STRIP | {"SUMS": True}, PARAMETERS),
     (conv.correlate_kernel, MATRIX | {"HAS_SIGN": True, "BLOCK_P": 32, "BLOCK_K": 32, "BLOCK_D": 32}, FLOATS),
 ]
 for kernel, constants, types in KERNELS:

@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .fake_gpu import SHARED_KIB
-from .kernels import Specialisation
+from .fake_gpu import SHARED_KIB, fake_gpu
+from .kernels import Specialisation, recorded_kernels
+from .recorder import Recorder
 
 ARCHITECTURES = tuple(SHARED_KIB)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -31,7 +32,10 @@ class Code:
     shared: int  # bytes
     registers: int
     spills: int  # LDL and STL instructions
+    calls: int
     calls_in_loops: int
+    loop: int  # instructions of the longest loop; 0 without one
+    narrow: int  # loads and stores of the GPU's memory that move at most 4 bytes a thread
     products: int  # HMMA and HGMMA instructions
     dots: bool  # whether the kernel multiplies matrices of half precision
     per_tile: float | None  # what four warps issue, one at each scheduler, per 64^3 products, in the loop
@@ -49,6 +53,17 @@ class Code:
         if self.dots and not self.products:
             found.append("products without tensor cores")
         return found
+
+
+def codes_of(launch: Callable[[], object], architectures: Iterable[int] = ARCHITECTURES) -> list[Code]:
+    """Compile what a function launches, as a GPU of each architecture would be asked to."""
+    kernels: dict[int, dict[Specialisation, int]] = {}
+    for architecture in architectures:
+        found = kernels.setdefault(architecture, {})
+        recorder = Recorder()
+        with fake_gpu(divmod(architecture, 10)), recorder, recorded_kernels(recorder, found, architecture):
+            launch()
+    return compile_all(kernels, processes=1)
 
 
 def compile_all(kernels: Mapping[int, Iterable[Specialisation]], processes: int = 2) -> list[Code]:
@@ -98,7 +113,10 @@ def read(name: str, architecture: int, compiled: triton.compiler.CompiledKernel)
         compiled.metadata.shared,
         int(re.findall(r"REG:(\d+)", usage)[-1]),
         sum(text.startswith(("LDL", "STL")) for text in instructions),
+        sum(text.startswith("CALL") for text in instructions),
         sum(text.startswith("CALL") for at, text in enumerate(instructions) if at in inside),
+        max(map(len, loops), default=0),
+        sum(bool(re.match(r"(LDG|STG)\.E(\.(U8|U16|S8))?(?![.\w])", text)) for text in instructions),
         len(multiply),
         bool(re.search(r"tt\.dot|warp_group_dot", compiled.asm["ttgir"])) and "*bf16" in name,
         per_tile(instructions, loops, multiply, compiled.metadata.num_warps),

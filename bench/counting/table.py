@@ -21,6 +21,7 @@ def figures_of(native: Trace, eager: Trace) -> dict[str, float]:
         "outside": native.record.moved(False) / eager.record.moved(False),
         "mixes": len(native.record.mixes),
         "waits": len(native.record.waits),
+        "compilations": len(native.kernels),
     }
 
 

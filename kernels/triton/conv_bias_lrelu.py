@@ -124,7 +124,7 @@ def epilogue_kernel(
     tl.store(out_ptr + first + place, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels"])
 def activation_kernel(
     v_out_ptr,  # [pixels, D]
     sign_ptr,  # as v_out; positive where the activation's input was

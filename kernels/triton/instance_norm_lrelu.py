@@ -19,6 +19,7 @@ from ._launch import accumulator, on_device
 _PIECE = 256  # pixels at least
 _PIECES = 64  # of an image at most
 _ELEMENTS = 4096  # of a block
+_SIZES = ["pixels", "piece", "pieces"]  # one compilation serves all
 
 
 def forward(x: Tensor, slope: float, eps: float) -> tuple[Tensor, Tensor]:
@@ -39,25 +40,25 @@ def backward(v_out: Tensor, x: Tensor, statistics: Tensor, slope: float, eps: fl
     return in_layout_of(x, v_x)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def statistics_kernel(
     x_ptr,  # [N, pixels, C]
     statistics_ptr,  # [N, pieces, 2, C]: mean, and sum of squares about it
     pixels,
     piece,  # pixels of a piece, a multiple of BLOCK_P
     pieces,
-    CHANNELS: tl.constexpr,
+    channels,
     ACC: tl.constexpr,
     PIECES: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    base, to, c, first = _place(pixels, piece, pieces, CHANNELS, BLOCK_C)
+    base, to, c, first = _place(pixels, piece, pieces, channels, BLOCK_C)
     mean = tl.zeros((BLOCK_C,), dtype=ACC)
     square = tl.zeros((BLOCK_C,), dtype=ACC)
     # Chan's merging of blocks, in which no large sums cancel.
     for begin in range(0, tl.minimum(piece, pixels - first), BLOCK_P):
-        at, inside = _block(begin, first, c, pixels, CHANNELS, BLOCK_P)
+        at, inside = _block(begin, first, c, pixels, channels, BLOCK_P)
         x = tl.load(x_ptr + base + at, mask=inside, other=0.0).to(ACC)
         count = tl.minimum(pixels - first - begin, BLOCK_P).to(ACC)
         seen = begin + count
@@ -66,11 +67,11 @@ def statistics_kernel(
         away = block_mean - mean
         square += tl.sum(centred * centred, axis=0) + away * away * (begin * count / seen)
         mean += away * (count / seen)
-    tl.store(statistics_ptr + to, mean, mask=c < CHANNELS)
-    tl.store(statistics_ptr + to + CHANNELS, square, mask=c < CHANNELS)
+    tl.store(statistics_ptr + to, mean, mask=c < channels)
+    tl.store(statistics_ptr + to + channels, square, mask=c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def apply_kernel(
     x_ptr,  # [N, pixels, C]
     statistics_ptr,  # [N, pieces, 2, C]
@@ -78,7 +79,7 @@ def apply_kernel(
     pixels,
     piece,
     pieces,
-    CHANNELS: tl.constexpr,
+    channels,
     SLOPE: tl.constexpr,
     EPS: tl.constexpr,
     ACC: tl.constexpr,
@@ -86,17 +87,17 @@ def apply_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    base, _, c, first = _place(pixels, piece, pieces, CHANNELS, BLOCK_C)
-    mean, inverse = _merge(statistics_ptr, c, pixels, piece, pieces, CHANNELS, EPS, PIECES)
+    base, _, c, first = _place(pixels, piece, pieces, channels, BLOCK_C)
+    mean, inverse = _merge(statistics_ptr, c, pixels, piece, pieces, channels, EPS, PIECES)
     for begin in range(0, tl.minimum(piece, pixels - first), BLOCK_P):
-        at, inside = _block(begin, first, c, pixels, CHANNELS, BLOCK_P)
+        at, inside = _block(begin, first, c, pixels, channels, BLOCK_P)
         x = tl.load(x_ptr + base + at, mask=inside, other=0.0).to(ACC)
         normal = (x - mean[None, :]) * inverse[None, :]
         out = tl.where(normal > 0, normal, normal * SLOPE)
         tl.store(out_ptr + base + at, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def sums_kernel(
     x_ptr,  # [N, pixels, C]
     statistics_ptr,  # [N, pieces, 2, C]
@@ -105,7 +106,7 @@ def sums_kernel(
     pixels,
     piece,
     pieces,
-    CHANNELS: tl.constexpr,
+    channels,
     SLOPE: tl.constexpr,
     EPS: tl.constexpr,
     ACC: tl.constexpr,
@@ -113,20 +114,20 @@ def sums_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    base, to, c, first = _place(pixels, piece, pieces, CHANNELS, BLOCK_C)
-    mean, inverse = _merge(statistics_ptr, c, pixels, piece, pieces, CHANNELS, EPS, PIECES)
+    base, to, c, first = _place(pixels, piece, pieces, channels, BLOCK_C)
+    mean, inverse = _merge(statistics_ptr, c, pixels, piece, pieces, channels, EPS, PIECES)
     total = tl.zeros((BLOCK_C,), dtype=ACC)
     along = tl.zeros((BLOCK_C,), dtype=ACC)
     for begin in range(0, tl.minimum(piece, pixels - first), BLOCK_P):
-        at, inside = _block(begin, first, c, pixels, CHANNELS, BLOCK_P)
+        at, inside = _block(begin, first, c, pixels, channels, BLOCK_P)
         g, normal = _through(x_ptr, v_out_ptr, base, at, inside, mean, inverse, SLOPE, ACC)
         total += tl.sum(g, axis=0)
         along += tl.sum(g * normal, axis=0)
-    tl.store(sums_ptr + to, total, mask=c < CHANNELS)
-    tl.store(sums_ptr + to + CHANNELS, along, mask=c < CHANNELS)
+    tl.store(sums_ptr + to, total, mask=c < channels)
+    tl.store(sums_ptr + to + channels, along, mask=c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def gradient_kernel(
     x_ptr,  # [N, pixels, C]
     statistics_ptr,  # [N, pieces, 2, C]
@@ -136,7 +137,7 @@ def gradient_kernel(
     pixels,
     piece,
     pieces,
-    CHANNELS: tl.constexpr,
+    channels,
     SLOPE: tl.constexpr,
     EPS: tl.constexpr,
     ACC: tl.constexpr,
@@ -144,50 +145,50 @@ def gradient_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    base, _, c, first = _place(pixels, piece, pieces, CHANNELS, BLOCK_C)
-    mean, inverse = _merge(statistics_ptr, c, pixels, piece, pieces, CHANNELS, EPS, PIECES)
-    total, along = _of_all_pieces(sums_ptr, c, pieces, CHANNELS, PIECES)
+    base, _, c, first = _place(pixels, piece, pieces, channels, BLOCK_C)
+    mean, inverse = _merge(statistics_ptr, c, pixels, piece, pieces, channels, EPS, PIECES)
+    total, along = _of_all_pieces(sums_ptr, c, pieces, channels, PIECES)
     total, along = tl.sum(total, axis=0) / pixels, tl.sum(along, axis=0) / pixels
     # With n the normalised x and g = v_out * lrelu'(n): v_x = (g - mean(g) - n * mean(g * n)) * inverse.
     for begin in range(0, tl.minimum(piece, pixels - first), BLOCK_P):
-        at, inside = _block(begin, first, c, pixels, CHANNELS, BLOCK_P)
+        at, inside = _block(begin, first, c, pixels, channels, BLOCK_P)
         g, normal = _through(x_ptr, v_out_ptr, base, at, inside, mean, inverse, SLOPE, ACC)
         v_x = (g - total[None, :] - normal * along[None, :]) * inverse[None, :]
         tl.store(v_x_ptr + base + at, v_x.to(v_x_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _place(pixels, piece, pieces, CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr):
+def _place(pixels, piece, pieces, channels, BLOCK_C: tl.constexpr):
     # Where this program's piece begins, where its partial sums [C] go, its channels [C] and its first pixel.
     program = tl.program_id(0).to(tl.int64)
     image, first = program // pieces, program % pieces * piece
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    return (image * pixels + first) * CHANNELS, program * (2 * CHANNELS) + c, c, first.to(tl.int32)
+    return (image * pixels + first) * channels, program * (2 * channels) + c, c, first.to(tl.int32)
 
 
 @triton.jit
-def _block(begin, first, c, pixels, CHANNELS: tl.constexpr, BLOCK_P: tl.constexpr):
+def _block(begin, first, c, pixels, channels, BLOCK_P: tl.constexpr):
     # Offsets [P, C] of a stretch of the piece's pixels, and which elements exist.
     p = begin + tl.arange(0, BLOCK_P)
-    return p[:, None] * CHANNELS + c[None, :], (p < pixels - first)[:, None] & (c < CHANNELS)[None, :]
+    return p[:, None] * channels + c[None, :], (p < pixels - first)[:, None] & (c < channels)[None, :]
 
 
 @triton.jit
-def _of_all_pieces(partials_ptr, c, pieces, CHANNELS: tl.constexpr, PIECES: tl.constexpr):
+def _of_all_pieces(partials_ptr, c, pieces, channels, PIECES: tl.constexpr):
     # Both partials [PIECES, C] of the program's image.
     some = tl.arange(0, PIECES)
     image = (tl.program_id(0) // pieces).to(tl.int64) * pieces
-    at = image * (2 * CHANNELS) + some[:, None] * (2 * CHANNELS) + c[None, :]
-    mask = (some < pieces)[:, None] & (c < CHANNELS)[None, :]
-    return tl.load(partials_ptr + at, mask=mask, other=0.0), tl.load(partials_ptr + at + CHANNELS, mask=mask, other=0.0)
+    at = image * (2 * channels) + some[:, None] * (2 * channels) + c[None, :]
+    mask = (some < pieces)[:, None] & (c < channels)[None, :]
+    return tl.load(partials_ptr + at, mask=mask, other=0.0), tl.load(partials_ptr + at + channels, mask=mask, other=0.0)
 
 
 @triton.jit
 def _merge(
-    statistics_ptr, c, pixels, piece, pieces, CHANNELS: tl.constexpr, EPS: tl.constexpr, PIECES: tl.constexpr
+    statistics_ptr, c, pixels, piece, pieces, channels, EPS: tl.constexpr, PIECES: tl.constexpr
 ):  # fmt: skip
     # Mean and 1 / sqrt(var + eps) of the program's planes [C].
-    means, squares = _of_all_pieces(statistics_ptr, c, pieces, CHANNELS, PIECES)
+    means, squares = _of_all_pieces(statistics_ptr, c, pieces, channels, PIECES)
     counts = tl.maximum(tl.minimum(pixels - tl.arange(0, PIECES) * piece, piece), 0).to(means.dtype)[:, None]
     mean = tl.sum(means * counts, axis=0) / pixels
     away = means - mean[None, :]
@@ -223,7 +224,7 @@ def _launch(kernel, x: Tensor, *tensors: Tensor, **constants: float) -> None:
     block_c = min(64, triton.next_power_of_2(channels))
     with on_device(x):
         kernel[(images * pieces, triton.cdiv(channels, block_c))](
-            x, *tensors, height * width, piece, pieces, CHANNELS=channels, ACC=accumulator(x),
+            x, *tensors, height * width, piece, pieces, channels, ACC=accumulator(x),
             PIECES=triton.next_power_of_2(pieces), BLOCK_P=min(_PIECE, _ELEMENTS // block_c), BLOCK_C=block_c,
             **{name.upper(): value for name, value in constants.items()},
         )  # fmt: skip

@@ -18,12 +18,10 @@ from rgsud_fast.ops._naf_weights import NafWeights
 
 from . import nafblock_fused as fused
 from . import nafblock_wide as wide
-from ._launch import on_device
-from .nafblock_kernels import depthwise_back_kernel, gate_back_kernel, gate_kernel
+from ._launch import on_device, warps
+from .nafblock_depthwise import depthwise_back, gate, gate_back
 from .nafblock_mix import mix_back_kernel, mix_kernel
 from .nafblock_sums import SECTIONS, weights_kernel
-
-_PIXELS = 64  # per program of the depthwise kernels
 
 
 def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, ...]:
@@ -37,12 +35,12 @@ def forward(x: Tensor, weights: Sequence[Tensor], eps: float) -> tuple[Tensor, .
     low = () if _fits(x, fused.BACKWARD) else wide.lower(w, x.dtype)
     if few:
         t = fused.norm_expand(rows, w, eps, low)
-        u, partials = _gate(t, w.depthwise, w.depthwise_bias, images, height, width)
+        u, partials = gate(t, w.depthwise, w.depthwise_bias, images, height, width)
         mean, mixer = _mix(partials, images, height * width, w, x.dtype)
         out, y = fused.tail(rows, u, mixer, w, eps, low)
         return _image(out, x), t, mean, y, u, *low
     t, normed1 = wide.norm_expand(rows, w, eps, low)
-    u, partials = _gate(t, w.depthwise, w.depthwise_bias, images, height, width)
+    u, partials = gate(t, w.depthwise, w.depthwise_bias, images, height, width)
     mean, mixer = _mix(partials, images, height * width, w, x.dtype)
     out, y, *kept = wide.tail(rows, u, mixer, w, eps, low)
     return _image(out, x), t, mean, y, u, *low, normed1, *kept
@@ -62,12 +60,12 @@ def backward(
         products = fused.products(v_y, u, images, w.beta.dtype)  # [N, to, from] and the sums of v_y
         sums = products[:, channels * channels :]
     else:
-        products = torch.bmm(_per_image(v_y, images).transpose(1, 2), _per_image(u, images))
+        products = _products(v_y, u, images, w.beta.dtype)
         sums = tail.norm[2]
     mixer, *scales = _mix_back(products, mean, pixels, w, u.dtype)
     v_u = torch.bmm(_per_image(v_y, images), mixer).view_as(u)
-    v_a, depthwise = _gate_back(v_u, scales.pop(), t, w.depthwise, w.depthwise_bias, images, height, width)
-    v_t, sums0 = _depthwise_back(v_a, w.depthwise, height, width, not few)
+    v_a, depthwise = gate_back(v_u, scales.pop(), t, w.depthwise, w.depthwise_bias, images, height, width)
+    v_t, sums0 = depthwise_back(v_a, w.depthwise, height, width, not few)
     if few:
         v_rows, head, *pair = fused.expand_back(v_t, rows, v_y, w, eps)
     else:
@@ -85,7 +83,8 @@ def _sums(
     out = w.beta.new_empty(sum(weight.numel() for weight in w))
     product2, expand2, expand1 = matrices
     block_t, block_f = 8, min(64, triton.next_power_of_2(channels))
-    warps = min(8, block_f // 8)  # 8 spill for sm_90 where 32 channels leave a thread one number
+    # 8 spill for sm_90 where 32 channels leave a thread one number, and at 512 channels.
+    count = warps(out) if channels > 256 else min(8, block_f // 8)
     with on_device(out):
         weights_kernel[(triton.cdiv(channels, block_t), SECTIONS)](
             out, product2, tail.sums, expand2, tail.norm, products, sums, *scales, mean, depthwise,
@@ -94,7 +93,7 @@ def _sums(
             len(product2), product2.stride(0), len(tail.sums), tail.sums.stride(0),
             len(expand2), expand2.stride(0), tail.norm.shape[1], products.stride(0), len(sums), sums.stride(0),
             len(depthwise), len(head.sums), len(expand1), expand1.stride(0), head.norm.shape[1],
-            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=warps,
+            CHANNELS=channels, FEW=few, BLOCK_T=block_t, BLOCK_F=block_f, BLOCK_B=32, num_warps=count,
         )  # fmt: skip
     pieces = out.split([weight.numel() for weight in w])
     return [piece.view_as(weight) for piece, weight in zip(pieces, w, strict=True)]
@@ -114,7 +113,7 @@ def _mix(partials: Tensor, images: int, pixels: int, w: NafWeights, dtype: torch
     with on_device(partials):
         mix_kernel[(images, triton.cdiv(channels, block_f))](
             partials, w.attention, w.attention_bias, w.beta, w.project1, mean, mixer, len(partials) // images, pixels,
-            CHANNELS=channels, BLOCK_B=16, BLOCK_T=block_t, BLOCK_F=block_f,
+            channels, BLOCK_B=16, BLOCK_T=block_t, BLOCK_F=block_f,
         )  # fmt: skip
     return mean, mixer
 
@@ -129,53 +128,22 @@ def _mix_back(products: Tensor, mean: Tensor, pixels: int, w: NafWeights, dtype:
     with on_device(mean):
         mix_back_kernel[(images, tiles)](
             products, mean, w.attention, w.attention_bias, w.beta, w.project1, scale, v_scale, mixer, v_mean,
-            products.stride(0), pixels, CHANNELS=channels, BLOCK_T=block_t, BLOCK_F=block_f,
+            products.stride(0), pixels, channels, BLOCK_T=block_t, BLOCK_F=block_f,
         )  # fmt: skip
     return mixer, scale, v_scale, v_mean
+
+
+def _products(v_y: Tensor, u: Tensor, images: int, wide: torch.dtype) -> Tensor:
+    """v_y^T u of every image, [N, to, from], never rounded to half precision: gradients are made of these sums."""
+    first, second = _per_image(v_y, images).transpose(1, 2), _per_image(u, images)
+    if u.dtype in HALVES and u.is_cuda:
+        return torch.bmm(first, second, out_dtype=wide)
+    return torch.bmm(first.to(wide), second.to(wide))
 
 
 def _matrix_blocks(channels: int) -> tuple[int, int]:
     block = triton.next_power_of_2(channels)
     return min(32, block), min(64, block)
-
-
-def _gate(t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int) -> tuple[Tensor, Tensor]:
-    channels = t.shape[1] // 2
-    blocks, block_c = triton.cdiv(height * width, _PIXELS), min(64, triton.next_power_of_2(channels))
-    u, partials = t.new_empty(len(t), channels), dw.new_empty(images * blocks, channels)
-    with on_device(t):
-        gate_kernel[(images * blocks, triton.cdiv(channels, block_c))](
-            t, dw, dwb, u, partials, height, width, blocks, channels, BLOCK_P=_PIXELS, BLOCK_C=block_c
-        )
-    return u, partials
-
-
-def _gate_back(
-    v_u: Tensor, v_mean: Tensor, t: Tensor, dw: Tensor, dwb: Tensor, images: int, height: int, width: int
-) -> tuple[Tensor, Tensor]:
-    """The gradient at the depthwise convolution's output, and those at its weights in parts, [parts, 10, 2C]."""
-    channels = t.shape[1] // 2
-    blocks, block_c = triton.cdiv(height * width, _PIXELS), min(64, triton.next_power_of_2(channels))
-    v_a, partials = torch.empty_like(t), dw.new_empty(images * blocks, 10, 2 * channels)
-    with on_device(t):
-        gate_back_kernel[(images * blocks, triton.cdiv(channels, block_c))](
-            v_u, v_mean, t, dw, dwb, v_a, partials, height, width, blocks, channels,
-            TILES=v_mean.shape[1], BLOCK_P=_PIXELS, BLOCK_C=block_c,
-        )  # fmt: skip
-    return v_a, partials
-
-
-def _depthwise_back(v_a: Tensor, dw: Tensor, height: int, width: int, sums: bool) -> tuple[Tensor, Tensor]:
-    """The gradient at expand1's output, and where asked for its sums in parts, [parts, 2C]."""
-    rows, channels = v_a.shape
-    v_t, blocks = torch.empty_like(v_a), triton.cdiv(height * width, _PIXELS)
-    block_c, programs = min(64, triton.next_power_of_2(channels)), rows // (height * width) * blocks
-    partials = dw.new_empty(programs if sums else 0, channels)
-    with on_device(v_a):
-        depthwise_back_kernel[(programs, triton.cdiv(channels, block_c))](
-            v_a, dw, v_t, partials, height, width, blocks, channels, SUMS=sums, BLOCK_P=_PIXELS, BLOCK_C=block_c
-        )
-    return v_t, partials
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Triton kernels of nafblock: normalisation, and the depthwise convolution with its gate, on rows of channels."""
+"""Triton kernels of nafblock: normalisation and what stands beside it, on rows of channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def norm_kernel(
     x_ptr,  # [rows, C]
     weight_ptr,  # [C]
@@ -25,7 +25,7 @@ def norm_kernel(
     tl.store(out_ptr + at, normed.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def norm_back_kernel(
     v_out_ptr,  # [rows, C]
     x_ptr,  # [rows, C]
@@ -58,7 +58,7 @@ def norm_back_kernel(
     tl.store(to + 2 * apart, tl.sum(tl.where(inside, v_x.to(acc), 0.0), axis=0), mask=c < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def residual_norm_kernel(
     x_ptr,  # [rows, C]
     mixed_ptr,  # [rows, C]: project1's product
@@ -91,7 +91,7 @@ def residual_norm_kernel(
     tl.store(normed_ptr + at, normed.to(normed_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def multiply_back_kernel(
     g_ptr,  # [rows, C]: at the block's output, of which only the sums are wanted
     v_ptr,  # [rows, C]: at the product of both halves of e; becomes that product
@@ -121,105 +121,6 @@ def multiply_back_kernel(
 
 
 @triton.jit
-def gate_kernel(
-    t_ptr,  # [rows, 2C]
-    weight_ptr,  # [2C, 9]
-    bias_ptr,  # [2C]
-    u_ptr,  # [rows, C]: the product of the two halves after the depthwise convolution
-    partials_ptr,  # [images * blocks, C]: sums of u
-    height,
-    width,
-    blocks,  # programs per image
-    channels,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    image, y, x, c, inside = _pixels(height, width, blocks, BLOCK_P, BLOCK_C)
-    row = (image * height + y) * width + x
-    a, b = _halves(t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels, BLOCK_P, BLOCK_C)
-    there = inside[:, None] & (c < channels)[None, :]
-    u = tl.where(there, a * b, 0.0)
-    tl.store(u_ptr + row[:, None] * channels + c[None, :], u.to(u_ptr.dtype.element_ty), mask=there)
-    tl.store(partials_ptr + tl.program_id(0).to(tl.int64) * channels + c, tl.sum(u, axis=0), mask=c < channels)
-
-
-@triton.jit
-def gate_back_kernel(
-    v_u_ptr,  # [rows, C]
-    v_mean_ptr,  # [images, tiles, C]: their sum is added to every v_u of an image
-    t_ptr,  # [rows, 2C]
-    weight_ptr,  # [2C, 9]
-    bias_ptr,  # [2C]
-    v_a_ptr,  # [rows, 2C]: at the depthwise convolution's output
-    partials_ptr,  # [images * blocks, 10, 2C]: of the nine weights and of the bias
-    height,
-    width,
-    blocks,
-    channels,
-    TILES: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    image, y, x, c, inside = _pixels(height, width, blocks, BLOCK_P, BLOCK_C)
-    row = (image * height + y) * width + x
-    a, b = _halves(t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels, BLOCK_P, BLOCK_C)
-    there = inside[:, None] & (c < channels)[None, :]
-    v_u = tl.load(v_u_ptr + row[:, None] * channels + c[None, :], mask=there, other=0.0).to(a.dtype)
-    v_mean = tl.zeros((BLOCK_C,), dtype=a.dtype)
-    for tile in tl.static_range(TILES):
-        v_mean += tl.load(v_mean_ptr + (image * TILES + tile) * channels + c, mask=c < channels, other=0.0)
-    v_u = tl.where(there, v_u + v_mean[None, :], 0.0)
-    v_a, v_b = v_u * b, v_u * a
-    to = v_a_ptr + row[:, None] * (2 * channels) + c[None, :]
-    tl.store(to, v_a.to(v_a_ptr.dtype.element_ty), mask=there)
-    tl.store(to + channels, v_b.to(v_a_ptr.dtype.element_ty), mask=there)
-
-    sums = partials_ptr + tl.program_id(0).to(tl.int64) * 20 * channels + c
-    for tap in range(9):
-        seen = _tap(row, y, x, inside, tap, height, width)
-        at = t_ptr + (row + (tap // 3 - 1) * width + tap % 3 - 1)[:, None] * (2 * channels) + c[None, :]
-        mask = seen[:, None] & (c < channels)[None, :]
-        first = tl.load(at, mask=mask, other=0.0).to(a.dtype)
-        second = tl.load(at + channels, mask=mask, other=0.0).to(a.dtype)
-        tl.store(sums + tap * 2 * channels, tl.sum(v_a * first, axis=0), mask=c < channels)
-        tl.store(sums + tap * 2 * channels + channels, tl.sum(v_b * second, axis=0), mask=c < channels)
-    tl.store(sums + 18 * channels, tl.sum(v_a, axis=0), mask=c < channels)
-    tl.store(sums + 19 * channels, tl.sum(v_b, axis=0), mask=c < channels)
-
-
-@triton.jit
-def depthwise_back_kernel(
-    v_a_ptr,  # [rows, C]
-    weight_ptr,  # [C, 9]
-    v_t_ptr,  # [rows, C]
-    partials_ptr,  # [images * blocks, C]: sums of v_t, where SUMS
-    height,
-    width,
-    blocks,
-    channels,
-    SUMS: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    image, y, x, c, inside = _pixels(height, width, blocks, BLOCK_P, BLOCK_C)
-    row = (image * height + y) * width + x
-    acc = tl.zeros((BLOCK_P, BLOCK_C), dtype=weight_ptr.dtype.element_ty)
-    for tap in range(9):
-        seen = _tap(row, y, x, inside, tap, height, width)
-        at = v_a_ptr + (row + (tap // 3 - 1) * width + tap % 3 - 1)[:, None] * channels + c[None, :]
-        weight = tl.load(weight_ptr + c * 9 + 8 - tap, mask=c < channels, other=0.0)
-        value = tl.load(at, mask=seen[:, None] & (c < channels)[None, :], other=0.0).to(acc.dtype)
-        acc += weight[None, :] * value
-    to = v_t_ptr + row[:, None] * channels + c[None, :]
-    there = inside[:, None] & (c < channels)[None, :]
-    v_t = acc.to(v_t_ptr.dtype.element_ty)
-    tl.store(to, v_t, mask=there)
-    if SUMS:
-        sums = tl.sum(tl.where(there, v_t.to(acc.dtype), 0.0), axis=0)
-        tl.store(partials_ptr + tl.program_id(0).to(tl.int64) * channels + c, sums, mask=c < channels)
-
-
-@triton.jit
 def _normalise(x, weight_ptr, bias_ptr, c, inside, channels, eps):
     normal, _ = _standardise(x, inside, channels, eps)
     weight = tl.load(weight_ptr + c, mask=c < channels, other=0.0)
@@ -240,41 +141,3 @@ def _standardise(x, inside, channels, eps):
     centred = tl.where(inside, x - (tl.sum(x, axis=1) / channels)[:, None], 0.0)
     inverse = 1 / tl.sqrt(tl.sum(centred * centred, axis=1) / channels + eps)
     return centred * inverse[:, None], inverse
-
-
-@triton.jit
-def _pixels(height, width, blocks, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
-    # Image, rows, columns and channels of this program, and which pixels exist. No program spans two images.
-    program = tl.program_id(0)  # divisions of 32 bits: those of 64 are calls
-    p = program % blocks * BLOCK_P + tl.arange(0, BLOCK_P)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    return (program // blocks).to(tl.int64), p // width, p % width, c, p < height * width
-
-
-@triton.jit
-def _tap(row, y, x, inside, tap, height, width):
-    # Which pixels have a neighbour at this tap.
-    from_y, from_x = y + tap // 3 - 1, x + tap % 3 - 1
-    return inside & (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
-
-
-@triton.jit
-def _halves(
-    t_ptr, weight_ptr, bias_ptr, row, y, x, c, inside, height, width, channels,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    # Both halves of the depthwise convolution's output.
-    there = c < channels
-    acc: tl.constexpr = weight_ptr.dtype.element_ty
-    a = tl.zeros((BLOCK_P, BLOCK_C), dtype=acc) + tl.load(bias_ptr + c, mask=there, other=0.0)[None, :]
-    b = tl.zeros((BLOCK_P, BLOCK_C), dtype=acc) + tl.load(bias_ptr + channels + c, mask=there, other=0.0)[None, :]
-    for tap in range(9):
-        seen = _tap(row, y, x, inside, tap, height, width)[:, None] & there[None, :]
-        at = t_ptr + (row + (tap // 3 - 1) * width + tap % 3 - 1)[:, None] * (2 * channels) + c[None, :]
-        weight = weight_ptr + c * 9 + tap
-        a += tl.load(weight, mask=there, other=0.0)[None, :] * tl.load(at, mask=seen, other=0.0).to(acc)
-        b += (
-            tl.load(weight + 9 * channels, mask=there, other=0.0)[None, :]
-            * tl.load(at + channels, mask=seen, other=0.0).to(acc)
-        )  # fmt: skip
-    return a, b

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["blocks", "pixels"])
 def mix_kernel(
     partials_ptr,  # [N, blocks, C]: sums of u
     attention_ptr,  # [C, C]
@@ -17,25 +17,25 @@ def mix_kernel(
     mixer_ptr,  # [N, C, C]: beta * project1 * attention(mean), which is project1's part for every image
     blocks,
     pixels,
-    CHANNELS: tl.constexpr,
+    channels,
     BLOCK_B: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
-    image, c, there = _columns(CHANNELS, BLOCK_F)
+    image, c, there = _columns(channels, BLOCK_F)
     scale = tl.load(attention_bias_ptr + c, mask=there, other=0.0)
-    for begin in range(0, CHANNELS, BLOCK_T):
+    for begin in range(0, channels, BLOCK_T):
         k = begin + tl.arange(0, BLOCK_T)
-        mean = total(partials_ptr + image * blocks * CHANNELS, blocks, CHANNELS, k, k < CHANNELS, BLOCK_B) / pixels
-        tl.store(mean_ptr + image * CHANNELS + k, mean, mask=(k < CHANNELS) & (tl.program_id(1) == 0))
-        scale += _attended(attention_ptr, c, k, mean, CHANNELS)
-    for begin in range(0, CHANNELS, BLOCK_T):
-        at, inside, folded = _folded(project1_ptr, beta_ptr, begin, c, CHANNELS, BLOCK_T)
+        mean = total(partials_ptr + image * blocks * channels, blocks, channels, k, k < channels, BLOCK_B) / pixels
+        tl.store(mean_ptr + image * channels + k, mean, mask=(k < channels) & (tl.program_id(1) == 0))
+        scale += _attended(attention_ptr, c, k, mean, channels)
+    for begin in range(0, channels, BLOCK_T):
+        at, inside, folded = _folded(project1_ptr, beta_ptr, begin, c, channels, BLOCK_T)
         mixer = (folded * scale[None, :]).to(mixer_ptr.dtype.element_ty)
-        tl.store(mixer_ptr + image * (CHANNELS * CHANNELS) + at, mixer, mask=inside)
+        tl.store(mixer_ptr + image * (channels * channels) + at, mixer, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stride", "pixels"])
 def mix_back_kernel(
     products_ptr,  # [N, to, from], images `stride` apart: v_y^T u
     mean_ptr,  # [N, C]
@@ -49,31 +49,31 @@ def mix_back_kernel(
     v_mean_ptr,  # [N, tiles, C]: parts of the gradient at u that comes through its mean
     stride,
     pixels,
-    CHANNELS: tl.constexpr,
+    channels,
     BLOCK_T: tl.constexpr,
     BLOCK_F: tl.constexpr,
 ):
-    image, c, there = _columns(CHANNELS, BLOCK_F)
+    image, c, there = _columns(channels, BLOCK_F)
     scale = tl.load(attention_bias_ptr + c, mask=there, other=0.0)
-    for begin in range(0, CHANNELS, BLOCK_T):
+    for begin in range(0, channels, BLOCK_T):
         k = begin + tl.arange(0, BLOCK_T)
-        mean = tl.load(mean_ptr + image * CHANNELS + k, mask=k < CHANNELS, other=0.0)
-        scale += _attended(attention_ptr, c, k, mean, CHANNELS)
+        mean = tl.load(mean_ptr + image * channels + k, mask=k < channels, other=0.0)
+        scale += _attended(attention_ptr, c, k, mean, channels)
     v_scale = tl.zeros((BLOCK_F,), dtype=scale.dtype)
-    for begin in range(0, CHANNELS, BLOCK_T):
-        at, inside, folded = _folded(project1_ptr, beta_ptr, begin, c, CHANNELS, BLOCK_T)
+    for begin in range(0, channels, BLOCK_T):
+        at, inside, folded = _folded(project1_ptr, beta_ptr, begin, c, channels, BLOCK_T)
         product = tl.load(products_ptr + image * stride + at, mask=inside, other=0.0).to(scale.dtype)
         v_scale += tl.sum(product * folded, axis=0)
         mixer = (folded * scale[None, :]).to(mixer_ptr.dtype.element_ty)
-        tl.store(mixer_ptr + image * (CHANNELS * CHANNELS) + at, mixer, mask=inside)
-    tl.store(scale_ptr + image * CHANNELS + c, scale, mask=there)
-    tl.store(v_scale_ptr + image * CHANNELS + c, v_scale, mask=there)
-    to = v_mean_ptr + (image * tl.num_programs(1) + tl.program_id(1)) * CHANNELS
-    for begin in range(0, CHANNELS, BLOCK_T):
+        tl.store(mixer_ptr + image * (channels * channels) + at, mixer, mask=inside)
+    tl.store(scale_ptr + image * channels + c, scale, mask=there)
+    tl.store(v_scale_ptr + image * channels + c, v_scale, mask=there)
+    to = v_mean_ptr + (image * tl.num_programs(1) + tl.program_id(1)) * channels
+    for begin in range(0, channels, BLOCK_T):
         k = begin + tl.arange(0, BLOCK_T)
-        inside = there[:, None] & (k < CHANNELS)[None, :]
-        attention = tl.load(attention_ptr + c[:, None] * CHANNELS + k[None, :], mask=inside, other=0.0)
-        tl.store(to + k, tl.sum(attention * v_scale[:, None], axis=0) / pixels, mask=k < CHANNELS)
+        inside = there[:, None] & (k < channels)[None, :]
+        attention = tl.load(attention_ptr + c[:, None] * channels + k[None, :], mask=inside, other=0.0)
+        tl.store(to + k, tl.sum(attention * v_scale[:, None], axis=0) / pixels, mask=k < channels)
 
 
 @triton.jit
@@ -88,25 +88,25 @@ def total(ptr, count, stride, at, inside, BLOCK_B: tl.constexpr):
 
 
 @triton.jit
-def _columns(CHANNELS: tl.constexpr, BLOCK_F: tl.constexpr):
+def _columns(channels, BLOCK_F: tl.constexpr):
     # This program's image and columns of the matrix, and which of them exist.
     c = tl.program_id(1) * BLOCK_F + tl.arange(0, BLOCK_F)
-    return tl.program_id(0).to(tl.int64), c, c < CHANNELS
+    return tl.program_id(0).to(tl.int64), c, c < channels
 
 
 @triton.jit
-def _attended(attention_ptr, c, k, mean, CHANNELS: tl.constexpr):
+def _attended(attention_ptr, c, k, mean, channels):
     # What the channels k give to attention(mean) at c.
-    inside = (c < CHANNELS)[:, None] & (k < CHANNELS)[None, :]
-    attention = tl.load(attention_ptr + c[:, None] * CHANNELS + k[None, :], mask=inside, other=0.0)
+    inside = (c < channels)[:, None] & (k < channels)[None, :]
+    attention = tl.load(attention_ptr + c[:, None] * channels + k[None, :], mask=inside, other=0.0)
     return tl.sum(attention * mean[None, :], axis=1)
 
 
 @triton.jit
-def _folded(project1_ptr, beta_ptr, begin, c, CHANNELS: tl.constexpr, BLOCK_T: tl.constexpr):
+def _folded(project1_ptr, beta_ptr, begin, c, channels, BLOCK_T: tl.constexpr):
     # Rows of beta * project1 at the columns c, with their offsets and which exist.
     r = begin + tl.arange(0, BLOCK_T)
-    at, inside = r[:, None] * CHANNELS + c[None, :], (r < CHANNELS)[:, None] & (c < CHANNELS)[None, :]
+    at, inside = r[:, None] * channels + c[None, :], (r < channels)[:, None] & (c < channels)[None, :]
     project1 = tl.load(project1_ptr + at, mask=inside, other=0.0)
-    beta = tl.load(beta_ptr + r, mask=r < CHANNELS, other=0.0)
+    beta = tl.load(beta_ptr + r, mask=r < channels, other=0.0)
     return at, inside, beta[:, None] * project1

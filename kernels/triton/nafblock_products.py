@@ -42,7 +42,7 @@ def products(first: Pair, second: Pair, third: Pair, wide: torch.dtype) -> list[
     return list(partials.split([channels, 2 * channels, 2 * channels], 1))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "part"])
 def matrices_kernel(
     a0_ptr,  # [rows, C]
     b0_ptr,  # [rows, C]

@@ -11,8 +11,10 @@ import triton.language as tl
 
 from .nafblock_kernels import _standardise
 
+_SIZES = ["rows", "pixels", "blocks", "parts"]  # one compilation serves all
 
-@triton.jit
+
+@triton.jit(do_not_specialize=_SIZES)
 def norm_expand_kernel(
     x_ptr,  # [rows, C]
     norm_weight_ptr,  # [C]
@@ -39,7 +41,7 @@ def norm_expand_kernel(
         tl.store(to + half * CHANNELS, t.to(t_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def tail_kernel(
     x_ptr,  # [N * pixels, C]
     u_ptr,  # [N * pixels, C]
@@ -85,7 +87,7 @@ def tail_kernel(
     tl.store(out_ptr + base + at, (out + y.to(ACC)).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def tail_back_kernel(
     v_out_ptr,  # [rows, C]
     y_ptr,  # [rows, C]
@@ -148,7 +150,7 @@ def tail_back_kernel(
     _store_vector(to, sum_second, c, CHANNELS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def products_kernel(
     v_y_ptr,  # [N * pixels, C]
     u_ptr,  # [N * pixels, C]
@@ -178,7 +180,7 @@ def products_kernel(
     _store_vector(to, total, c, CHANNELS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def expand_back_kernel(
     v_t_ptr,  # [rows, 2C]
     x_ptr,  # [rows, C]

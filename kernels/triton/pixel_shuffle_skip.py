@@ -37,63 +37,63 @@ def backward(v_out: Tensor) -> Tensor:
     return in_layout_of(v_out, v_x)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["width", "pixels"])
 def shuffle_kernel(
     x_ptr,  # [N * H, W, 4C]
     skip_ptr,  # [N * 2H, 2W, C]
     out_ptr,  # as skip
     width,
     pixels,  # N * H * W
-    CHANNELS: tl.constexpr,  # C
+    channels,  # C
     ACC: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    at, inside, to, there = _places(width, pixels, CHANNELS, BLOCK_P, BLOCK_C)
+    at, inside, to, there = _places(width, pixels, channels, BLOCK_P, BLOCK_C)
     x = tl.load(x_ptr + at, mask=inside, other=0.0)
     left, right = tl.split(tl.reshape(x, (BLOCK_P, BLOCK_C, 2, 2)))  # the channels of a pixel are [C, row, column]
-    row = 2 * width * CHANNELS
+    row = 2 * width * channels
     upper_left, lower_left = tl.split(left)
     upper_right, lower_right = tl.split(right)
     _add(upper_left, skip_ptr, out_ptr, to, there, ACC)
-    _add(upper_right, skip_ptr, out_ptr, to + CHANNELS, there, ACC)
+    _add(upper_right, skip_ptr, out_ptr, to + channels, there, ACC)
     _add(lower_left, skip_ptr, out_ptr, to + row, there, ACC)
-    _add(lower_right, skip_ptr, out_ptr, to + row + CHANNELS, there, ACC)
+    _add(lower_right, skip_ptr, out_ptr, to + row + channels, there, ACC)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["width", "pixels"])
 def unshuffle_kernel(
     v_x_ptr,  # [N * H, W, 4C]
     v_out_ptr,  # [N * 2H, 2W, C]
     width,
     pixels,  # N * H * W
-    CHANNELS: tl.constexpr,  # C
+    channels,  # C
     ACC: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    at, inside, to, there = _places(width, pixels, CHANNELS, BLOCK_P, BLOCK_C)
-    row = 2 * width * CHANNELS
+    at, inside, to, there = _places(width, pixels, channels, BLOCK_P, BLOCK_C)
+    row = 2 * width * channels
     upper_left = tl.load(v_out_ptr + to, mask=there, other=0.0)
-    upper_right = tl.load(v_out_ptr + to + CHANNELS, mask=there, other=0.0)
+    upper_right = tl.load(v_out_ptr + to + channels, mask=there, other=0.0)
     lower_left = tl.load(v_out_ptr + to + row, mask=there, other=0.0)
-    lower_right = tl.load(v_out_ptr + to + row + CHANNELS, mask=there, other=0.0)
+    lower_right = tl.load(v_out_ptr + to + row + channels, mask=there, other=0.0)
     v_x = tl.join(tl.join(upper_left, lower_left), tl.join(upper_right, lower_right))
     tl.store(v_x_ptr + at, tl.reshape(v_x, (BLOCK_P, 4 * BLOCK_C)), mask=inside)
 
 
 @triton.jit
-def _places(width, pixels, CHANNELS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
+def _places(width, pixels, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr):
     # Offsets in x [P, 4C], and in the larger image [P, C] of the upper left of the four pixels; and what exists.
     p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)  # 32 bits: 2^31 pixels of four channels fit no GPU
     many = tl.program_id(1) * 4 * BLOCK_C + tl.arange(0, 4 * BLOCK_C)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    at = p.to(tl.int64)[:, None] * (4 * CHANNELS) + many[None, :]
-    to = ((p // width).to(tl.int64) * 4 * width + 2 * (p % width)) * CHANNELS
+    at = p.to(tl.int64)[:, None] * (4 * channels) + many[None, :]
+    to = ((p // width).to(tl.int64) * 4 * width + 2 * (p % width)) * channels
     inside = p < pixels
     return (
-        at, inside[:, None] & (many < 4 * CHANNELS)[None, :],
-        to[:, None] + c[None, :], inside[:, None] & (c < CHANNELS)[None, :],
+        at, inside[:, None] & (many < 4 * channels)[None, :],
+        to[:, None] + c[None, :], inside[:, None] & (c < channels)[None, :],
     )  # fmt: skip
 
 
@@ -110,6 +110,6 @@ def _launch(kernel, small: Tensor, *large: Tensor) -> None:
     pixels = images * height * width
     with on_device(small):
         kernel[(triton.cdiv(pixels, block_p), triton.cdiv(channels // 4, block_c))](
-            small, *large, width, pixels, CHANNELS=channels // 4, ACC=accumulator(small),
+            small, *large, width, pixels, channels // 4, ACC=accumulator(small),
             BLOCK_P=block_p, BLOCK_C=block_c,
         )  # fmt: skip

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from counted import BENCH, run_bench
 from torch import nn
-
-ROOT = Path(__file__).resolve().parents[2]
-BENCH = ROOT / "bench"
-
-
-def run(*command: str) -> str:
-    """In a process of its own: there Triton is not interpreted, and believes in a GPU.
-
-    Slow, all of them: so they are left out on the lowest versions, whose inner parts the machine need not know.
-    """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(BENCH), environment.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
-    assert not done.returncode, done.stderr[-2000:]
-    return done.stdout
 
 
 @pytest.mark.slow
 def test_a_step_stays_within_its_limits():
     pytest.importorskip("triton")
-    counted = json.loads(run(str(BENCH / "count.py"), "--no-compile", "--json"))
+    counted = json.loads(run_bench(str(BENCH / "count.py"), "--no-compile", "--json"))
     assert not counted["found"]
     assert counted["steps"].keys() == {"1", "2"}
 
@@ -39,7 +22,7 @@ def test_a_step_stays_within_its_limits():
 @pytest.mark.slow
 def test_what_kernels_of_other_derainers_save_and_could_is_counted():
     pytest.importorskip("triton")
-    table = run(str(BENCH / "count_derainers.py"), "--batch", "1", "--crop", "64")
+    table = run_bench(str(BENCH / "count_derainers.py"), "--batch", "1", "--crop", "64")
     rows = [line.split("|")[-3:-1] for line in table.splitlines() if line.startswith("| `")]
     (saved, rest), (nothing, could) = [[int(cell.strip(" %")) for cell in row] for row in rows]
     assert saved > 10 and nothing == 0 and 20 < could < 60 and 0 < rest < 30
@@ -96,7 +79,7 @@ EXPECTED = {
 
 @pytest.mark.slow
 def test_the_machine_sees_waits_mixes_launches_and_bytes():
-    found = dict(line.split(": ", 1) for line in run("-c", FAULTS).splitlines())
+    found = dict(line.split(": ", 1) for line in run_bench("-c", FAULTS).splitlines())
     assert found == EXPECTED
 
 
@@ -205,7 +188,7 @@ for kernel in found:
 def test_a_product_and_a_sum_that_are_rounded_apart_are_not_fused():
     # 255 * v + 2^23 - 2^23 is v's byte, ties to even: fused, 5 of a million random pixels get another.
     pytest.importorskip("triton")
-    found = run("-c", ROUNDED_ONCE).splitlines()
+    found = run_bench("-c", ROUNDED_ONCE).splitlines()
     assert "copy_kernel 80 0" in found and "copy_kernel 90 0" in found
 
 
@@ -233,7 +216,7 @@ with torch.no_grad(), fake_gpu(), Recorder() as recorder, recorded_kernels(recor
 @pytest.mark.slow
 def test_large_images_and_rewards_of_several_processes_keep_no_host_waiting():
     pytest.importorskip("triton")
-    assert run("-c", WAITS).splitlines() == ["tiles []", "rewards []"]
+    assert run_bench("-c", WAITS).splitlines() == ["tiles []", "rewards []"]
 
 
 SIZES = """
@@ -258,5 +241,45 @@ print(*sorted(kernel.kernel.fn.__name__ for kernel in found))
 @pytest.mark.slow
 def test_images_of_any_size_share_a_compilation():
     pytest.importorskip("triton")
-    names = run("-c", SIZES).split()
+    names = run_bench("-c", SIZES).split()
     assert names.count("enter_kernel") == 1 and names.count("copy_kernel") <= 4  # by strides, of rows and of images
+
+
+FEATURES = """
+import torch
+from counting.fake_gpu import fake_gpu
+from counting.kernels import recorded_kernels
+from counting.recorder import Recorder
+from rgsud_fast.kernels.triton import conv_bias_lrelu, instance_norm_lrelu, nafblock, pixel_shuffle_skip
+
+def tensor(*shape, dtype=torch.bfloat16):
+    return torch.empty(shape, device="cuda", dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+def wide(*shape):
+    return torch.empty(shape, device="cuda")
+
+def launch(images, height, width):
+    for c in (32, 128, 256):
+        x, one, square, double = tensor(images, c, height, width), wide(c), wide(c, c, 1, 1), wide(2 * c, c, 1, 1)
+        more, v_out = wide(2 * c), tensor(images, c, 2 * height, 2 * width)
+        weights = [one, one, double, more, wide(2 * c, 1, 3, 3), more, square, one, square, one]
+        weights += [one, one, double, more, square, one, wide(1, c, 1, 1), wide(1, c, 1, 1)]
+        out, *kept = nafblock.forward(x, weights, 1e-6)
+        nafblock.backward(out, x, *kept, weights, 1e-6)
+        pixel_shuffle_skip.backward(pixel_shuffle_skip.forward(tensor(images, 4 * c, height, width), v_out))
+        weight = wide(c, c, 3, 3)
+        out, sign = conv_bias_lrelu.forward(x, weight, one, 0.2, residual=x)
+        conv_bias_lrelu.backward(out, x, sign, weight, 0.2, v_residual=x)
+
+found = {}
+with fake_gpu(), Recorder() as recorder, recorded_kernels(recorder, found):
+    for size in ((2, 33, 48), (1, 24, 31), (3, 17, 16), (2, 80, 70)):
+        launch(*size)
+        print(len(found))
+"""
+
+
+@pytest.mark.slow
+def test_features_of_any_size_and_number_share_a_compilation():
+    pytest.importorskip("triton")
+    assert len(set(run_bench("-c", FEATURES).split())) == 1

@@ -50,6 +50,25 @@ def test_bfloat16_is_as_near_as_the_library_s(monkeypatch):
     assert sum(fused) <= cut * sum(library)
 
 
+@pytest.mark.parametrize("channels", [(0, 0), (128, 0), (128, 64)], ids=["library", "fused forward", "fused"])
+def test_no_sum_over_pixels_is_rounded_before_it_is_added(channels, monkeypatch):
+    monkeypatch.setattr(kernel.fused, "FORWARD", channels[0])
+    monkeypatch.setattr(kernel.fused, "BACKWARD", channels[1])
+    x, *weights = (tensor.detach() for tensor in arguments((1, 16, 4, 4), DEVICE))
+    x = x.bfloat16().to(memory_format=torch.channels_last)
+    dtypes, real = [], kernel._sums
+
+    def note(w, matrices, tail, head, *more):
+        tensors = [*matrices, *tail, *head, *(one for one in more if isinstance(one, torch.Tensor))]
+        dtypes.extend(one.dtype for one in tensors)
+        return real(w, matrices, tail, head, *more)
+
+    monkeypatch.setattr(kernel, "_sums", note)
+    out, *kept = kernel.forward(x, weights, 1e-6)
+    kernel.backward(out, x, *kept, weights, 1e-6)
+    assert len(dtypes) >= 10 and set(dtypes) == {torch.float32}
+
+
 def test_forward_is_kernels_and_nothing_beside_them():
     x, *weights = (tensor.detach() for tensor in arguments((1, 16, 4, 4), DEVICE, torch.float64))
     x = x.to(memory_format=torch.channels_last)

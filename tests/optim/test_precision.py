@@ -32,6 +32,12 @@ def test_auto_is_float32_on_the_cpu():
     assert pick_precision("bfloat16", CPU) == torch.bfloat16
 
 
+@pytest.mark.parametrize("capability, dtype", [((8, 0), torch.bfloat16), ((7, 5), torch.float32)])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it(capability, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert pick_precision("auto", torch.device("cuda", 0)) == dtype
+
+
 def test_float32_changes_nothing(config):
     for net in build_networks(config, CPU):
         assert in_precision(net, torch.float32) is net

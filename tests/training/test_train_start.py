@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -67,6 +68,17 @@ def test_an_interrupted_warm_up_stops_at_once_and_says_so(config, monkeypatch, c
         train(config | {"optim": optim}, scorer=darkness)
     assert len(taught) == 1
     assert "stopped before the first step" in capsys.readouterr().out
+
+
+def test_that_kernels_are_compiled_is_told_before_the_first_step(config, monkeypatch, capsys):
+    def stop(self, *given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["rgsud_fast.training.train"], "compiled_when_launched", lambda device: "minutes")
+    monkeypatch.setattr(step_module.TrainStep, "generator_side", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, scorer=darkness)
+    assert "minutes" in capsys.readouterr().out
 
 
 def test_a_score_that_is_never_finite_is_told(config, capsys):
