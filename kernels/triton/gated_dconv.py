@@ -21,6 +21,7 @@ from ._launch import on_device
 TAPS = (3, 5, 7)  # sides of windows that have a kernel
 _PIXELS, _CHANNELS = 128, 16  # of a program
 _GATES = {"none": 0, "product": 1, "gelu": 2}
+_SIZES = ["height", "width", "blocks"]  # one compilation serves all
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor | None, gate: str) -> Tensor:
@@ -54,7 +55,7 @@ def backward(
     return in_layout_of(x, v_x), v_weight, None if bias is None else total[-1], v_scale
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def gate_kernel(
     x_ptr,  # [N * H * W, channels]
     weight_ptr,  # [channels, TAPS * TAPS]
@@ -79,7 +80,7 @@ def gate_kernel(
     tl.store(to, out.to(out_ptr.dtype.element_ty), mask=inside[:, None] & (c < units)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def gate_back_kernel(
     v_out_ptr,  # [N * H * W, units]
     x_ptr,  # [N * H * W, channels]
@@ -133,7 +134,7 @@ def gate_back_kernel(
         tl.store(sums + AREA * channels + units, tl.sum(v_b, axis=0), mask=c < units)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def adjoint_kernel(
     v_made_ptr,  # [N * H * W, channels]
     weight_ptr,  # [channels, TAPS * TAPS]

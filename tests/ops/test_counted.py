@@ -250,7 +250,7 @@ import torch
 from counting.fake_gpu import fake_gpu
 from counting.kernels import recorded_kernels
 from counting.recorder import Recorder
-from rgsud_fast.kernels.triton import conv_bias_lrelu, instance_norm_lrelu, nafblock, pixel_shuffle_skip
+from rgsud_fast.kernels.triton import conv_bias_lrelu, gated_dconv, nafblock, pixel_shuffle_skip
 
 def tensor(*shape, dtype=torch.bfloat16):
     return torch.empty(shape, device="cuda", dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -270,6 +270,9 @@ def launch(images, height, width):
         weight = wide(c, c, 3, 3)
         out, sign = conv_bias_lrelu.forward(x, weight, one, 0.2, residual=x)
         conv_bias_lrelu.backward(out, x, sign, weight, 0.2, v_residual=x)
+        window, scale = wide(c, 1, 3, 3), wide(images)
+        out = gated_dconv.forward(x, window, one, scale, "gelu")
+        gated_dconv.backward(out, x, window, one, scale, "gelu")
 
 found = {}
 with fake_gpu(), Recorder() as recorder, recorded_kernels(recorder, found):
