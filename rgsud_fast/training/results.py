@@ -85,7 +85,7 @@ def final_metrics(trainer: Trainer, watch: Watch = nobody) -> dict[str, Any]:
     """
     pairs = trainer.domains.val
     metrics: dict[str, Any] = {"preset": trainer.config.preset, "steps": trainer.step}
-    if trainer.best is not None:
+    if trainer.best is not None and trainer.best.weights:  # none without validation pairs
         metrics["kept_step"] = trainer.kept_step
     metrics |= {"rainy_images": len(trainer.domains.rainy), "clean_images": len(trainer.domains.clean)}
     metrics["val_pairs"] = len(pairs or ())

@@ -61,7 +61,8 @@ def train(
         config: a Config, a dict of its fields, the path of a YAML file, or None for the embedded demo. Where a dict or
             file names no `preset`, the device chooses: small on a CPU, paper on a GPU.
         derainer: your own derainer, [N, 3, H, W] -> the same, in place of NAFNet. It is trained in place,
-            and ends with its last weights; the file of `Result.weights` holds their moving average where that is on.
+            and ends with its last weights; the file of `Result.weights` holds their moving average where that is on,
+            and those of the best validation where `keep_weights` is best.
         scorer: your own image-quality score in place of `config.reward.scorer`: a function of images [N, 3, H, W]
             that returns N numbers, higher is better.
         method: a method of your own in place of `config.method`, a module or object with what
@@ -133,6 +134,8 @@ def _train(
         scorer = choose_scorer(config, domains, scorer, saved, ranks, progress.of("preparing the score"))
         trainer = Trainer(config, domains, scorer, device, derainer, folder.cache, ranks, method)
         reports.prove_weights(trainer)
+        if trainer.best is not None and not domains.val:
+            progress.say("keep_weights best chooses by validation pairs, and there are none: the last weights are kept")
         if any(tier.kind != "device" for tier in trainer.pool.tiers):
             progress.say(trainer.pool.where())
         if saved is not None:

@@ -47,6 +47,13 @@ def test_the_best_weights_go_on_in_a_resumed_run(config, monkeypatch, tmp_path):
     assert same_bits(*(dict(load_file(r.weights)) for r in (whole, resumed)))
 
 
+def test_without_validation_pairs_the_last_weights_are_kept_and_nothing_is_claimed(config, capsys):
+    run = {**config, "data": {name: config["data"][name] for name in ("rainy", "clean")}}
+    result = train(run | {"keep_weights": "best"}, scorer=darkness)
+    assert "there are none: the last weights are kept" in capsys.readouterr().out
+    assert "kept_step" not in result.metrics
+
+
 def test_levels_of_types_choose_weights_and_without_types_images_do():
     rows = [{"psnr_rgb": 30.0}] * 8 + [{"psnr_rgb": 20.0}]
     kinds = ["drs"] * 8 + ["nrd"]
