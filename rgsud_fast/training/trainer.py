@@ -24,7 +24,7 @@ from ..system.device import to_device
 from ..system.distributed import Ranks
 from ..system.watch import Watch, nobody, watched
 from .best_weights import BestWeights
-from .divisible import check_divisible
+from .divisible import check_alike, check_divisible
 from .feed import Feed
 from .reward_stages import RewardStages
 from .step import TrainStep
@@ -80,8 +80,7 @@ class Trainer:
         self.ranks = ranks or Ranks(device)
         check_divisible(config, domains, self.ranks.count)
         self.config, self.domains, self.scorer, self.device = config, domains, scorer, device
-        if any(images != self._images() for images in self.ranks.all_gather(self._images())):
-            raise UserError("the processes of this run read different images: give all of them the same files")
+        check_alike(self._images(), domains, self.ranks)
         self.recycles = domains.unpaired  # whether there are sweeps and rewards: labelled pairs alone need none
         self.step = 0  # iterations done
         self.sweeps = 0  # sweeps done

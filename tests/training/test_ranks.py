@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import types
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import make_scorer
 from rgsud_fast.rewards.pool import RewardPool
 from rgsud_fast.system.distributed import Ranks, process_group
+from rgsud_fast.training.divisible import check_alike
 from rgsud_fast.training.trainer import Trainer
 from rgsud_fast.training.validation import validate
 
@@ -159,6 +161,15 @@ def test_ranks_that_read_different_images_are_told(monkeypatch):
     monkeypatch.setattr(ranks, "all_gather", lambda own: [own, [own[0][1:], own[1]]])
     with pytest.raises(UserError, match="processes of this run read different images"):
         trainer_of(ranks)
+
+
+def test_ranks_that_take_pairs_for_different_types_are_told(monkeypatch):
+    ranks, pairs = Ranks(CPU), types.SimpleNamespace(kinds=[0, 3])
+    monkeypatch.setattr(ranks, "all_gather", lambda own: [own, [0, 2] if own == pairs.kinds else own])
+    with pytest.raises(UserError, match="take labelled pairs for different types of rain"):
+        check_alike([["a"]], types.SimpleNamespace(pairs=pairs), ranks)
+    pairs.kinds = [0, 2]
+    check_alike([["a"]], types.SimpleNamespace(pairs=pairs), ranks)
 
 
 def test_variables_of_several_processes_that_torchrun_did_not_start_are_told(monkeypatch):
