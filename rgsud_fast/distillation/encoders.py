@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, reason
 from .model_folders import check_folder, digest_of, load_offline, picture
 
 WORDS = 40  # tokens of a caption at most
@@ -98,7 +98,7 @@ def load_encoders(
     """The models in these folders, from there alone.
 
     Raises:
-        UserError: see `check_encoders`; a model of another kind.
+        UserError: see `check_encoders`; a model of another kind, or a captioner that needs a question.
     """
     check_encoders(clip, captions)
     if clip is None:
@@ -107,8 +107,20 @@ def load_encoders(
     found = Encoders(Clip(model.to(device).eval(), processor))
     if captions is not None:
         model, processor = load_offline(captions, "AutoModelForImageTextToText")
-        found = found._replace(captioner=Captioner(model.to(device).eval(), processor))
+        captioner = Captioner(model.to(device).eval(), processor)
+        _check_captioner(captions, captioner)
+        found = found._replace(captioner=captioner)
     return found
+
+
+def _check_captioner(folder: Path, captioner: Captioner) -> None:
+    """Refuse a model that says nothing of an image alone, as one that is asked questions, before any photograph."""
+    try:
+        captioner.caption(np.zeros((64, 64, 3), np.uint8))
+    except Exception as error:  # whatever other architectures raise
+        raise UserError(
+            f"{folder}: the model says nothing of an image alone ({reason(error)}); give a captioner such as BLIP"
+        ) from None
 
 
 def load_remembered(kept: dict[str, list[str]], device: torch.device | str = "cpu") -> Encoders:

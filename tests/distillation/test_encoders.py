@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sqlite3
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scenes import pair, scene, write_all
 
+from rgsud_fast.distillation import encoders as encoders_module
 from rgsud_fast.distillation import index as index_module
 from rgsud_fast.distillation.embeddings import embed
 from rgsud_fast.distillation.encoders import (
@@ -132,6 +134,21 @@ def test_what_cannot_be_used_is_told_before_anything_is_read(tmp_path, folders, 
         index(tmp_path, tmp_path / "x", clip=first, captions=second)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_model_that_needs_a_question_is_refused_before_any_photograph(folders, monkeypatch):
+    model = torch.nn.Identity()
+    model.config = types.SimpleNamespace(projection_dim=4)
+
+    def ask(**given):
+        raise ValueError("no text\nis given")
+
+    monkeypatch.setattr(encoders_module, "check_encoders", lambda *both: None)
+    monkeypatch.setattr(encoders_module, "load_offline", lambda folder, kind: (model, ask))
+    assert load_encoders(folders[0]).clip.size == 4
+    with pytest.raises(UserError, match=r"says nothing of an image alone \(no text is given\)") as caught:
+        load_encoders(*folders)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
