@@ -23,7 +23,7 @@ from . import trusted as trust
 from .candidates import UnusablePair, list_candidates, read_pair
 from .embeddings import embed
 from .generalists import Generalist, load_generalists
-from .references import References
+from .references import LEVELS, References
 from .report import write_report
 from .selection import COLUMNS, KEPT, select, write_kept
 from .specialists import Panel
@@ -103,8 +103,8 @@ def distil(
             say(f"{count:,} pairs, {len(references):,} photographs to compare with, {len(items)} trusted pairs")
             if lacking := references.lacking(kind for kind, _ in named.groups("label")):
                 say(
-                    f"the index holds fewer than 4 photographs of {', '.join(lacking)}: pairs of such a type are "
-                    "compared with those of every type; index some of it"
+                    f"the index holds fewer than {LEVELS[-1]} photographs of {', '.join(lacking)}: pairs of such a "
+                    "type are compared with those of every type; index some of it"
                 )
         ranks.wait()
         trust.measure_trusted(items, told, references, seed, ranks, watch_trusted)
