@@ -1,10 +1,11 @@
 """Memory and time of a training step on the CPU: each method, and each derainer with and without checkpoints.
 
-    python bench/studies/step_cost.py methods --preset paper    # one step of each method at its preset's crop, batch 1
+    python bench/studies/step_cost.py methods --preset paper    # one step of each method that reads no labelled pairs
     python bench/studies/step_cost.py derainers                 # a forward and a backward pass of one image of 256²
 
-On random images, in a fresh process per case: peak resident memory less what the networks and libraries take before
-the first step, and the CPU time of the last of --steps. What does not fit into memory is told by its exit code.
+On random crops of --crop pixels, --batch of them, in a fresh process per case: peak resident memory less what
+the networks and libraries take before the first step, and the CPU time of the last of --steps. What does not fit into
+memory is told by its exit code.
 """
 
 from __future__ import annotations
