@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -26,12 +25,6 @@ class BestWeights:
         if level > self.level:  # of equals the first; never one that is not finite
             self.step, self.level = step, level
             self.weights = {name: value.detach().cpu().clone() for name, value in derainer.state_dict().items()}
-
-    def network(self, derainer: nn.Module) -> nn.Module:
-        """A copy of the derainer that has the weights that are kept."""
-        best = copy.deepcopy(derainer)
-        best.load_state_dict(self.weights)
-        return best
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""

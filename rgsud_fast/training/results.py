@@ -46,13 +46,16 @@ def finish(trainer: Trainer, folder: RunFolder, progress: Progress) -> dict[str,
 
 def save_weights(trainer: Trainer, folder: RunFolder) -> None:
     """Write safetensors of the networks that were trained (the derainer averaged where it is) and of the scorer."""
-    text = {"preset": trainer.config.preset, "step": str(trainer.kept_step), "seed": str(trainer.config.seed)}
+    text = {"preset": trainer.config.preset, "step": str(trainer.step), "seed": str(trainer.config.seed)}
     text[CROP] = str(trainer.config.crop)
     text[METHOD] = trainer.method.NAME
     text[RAIN_FROM] = rain_from(trainer)
     for kind in trainer.method.trained(trainer.config):
-        network = trainer.derainer if kind == "derainer" else getattr(trainer.nets, kind)
-        save_network(folder.weights(kind), network, kind, text)
+        if kind != "derainer":
+            save_network(folder.weights(kind), getattr(trainer.nets, kind), kind, text)
+        else:
+            kept = {} if trainer.chosen is None else {"kept_step": str(trainer.kept_step)}
+            save_network(folder.weights(kind), trainer.derainer, kind, text | kept)
     if not isinstance(trainer.scorer, CallableScorer):
         name = trainer.config.reward.scorer
         own = name_of(name) != trainer.scorer.name  # a scorer object of the user's

@@ -147,7 +147,8 @@ class Trainer:
     def choose_best(self) -> None:
         """Derain from now on by the weights of the best validation, where these are kept."""
         if self.best is not None and self.best.weights and self.best.step != self.step:
-            self.chosen = self.best.network(self.derainer)
+            self.chosen = self.average.module  # a copy since the start: one that was trained may not be copied
+            self.chosen.load_state_dict(self.best.weights)
 
     @property
     def kept_step(self) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import darkness, labelled, same_bits, train_and_interrupt
 from torch import nn
 
 from rgsud_fast.config.figures import FIGURES
 from rgsud_fast.iqa.metrics import average, by_type
+from rgsud_fast.networks.weights import find_weights
 from rgsud_fast.training import train
 from rgsud_fast.training.best_weights import BestWeights, level_of
 
@@ -34,6 +38,8 @@ def test_the_weights_of_the_best_validation_are_kept_by_the_mean_over_types(conf
     kept = load_file(result.weights)
     assert same_bits(dict(kept), weights[4]) and not same_bits(dict(kept), weights[6])
     assert result.metrics["kept_step"] == 4 and result.metrics["steps"] == 6
+    with safe_open(result.weights, "pt") as file:
+        assert (file.metadata()["step"], file.metadata()["kept_step"]) == ("6", "4")
     assert "the weights, of step 4, were chosen by these pairs" in (result.run_dir / "README.md").read_text()
 
 
@@ -67,4 +73,30 @@ def test_levels_of_types_choose_weights_and_without_types_images_do():
     assert best.step == 1
     with torch.no_grad():
         net.weight.zero_()
-    assert best.network(net).weight.abs().sum() > 0
+    assert best.weights["weight"].abs().sum() > 0  # a copy
+
+
+class Remembers(nn.Conv2d):
+    """A derainer that cannot be copied once it has trained: it holds on to a part of the graph."""
+
+    def forward(self, x):
+        self.last = super().forward(x)
+        return self.last
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_a_derainer_that_cannot_be_copied_ends_with_its_best_weights_too(config, monkeypatch, decay):
+    levels = iter((24.0, 21.0))
+    monkeypatch.setattr(
+        "rgsud_fast.training.monitor.validate",
+        lambda *args: dict.fromkeys(FIGURES, 30.0) | {"types_mean": next(levels)},
+    )
+    run = labelled(config, keep_weights="best", stage1_iterations=4, stage2_iterations=0, val_every=2)
+    run["optim"] = {"ema_decay": decay}
+    own = Remembers(3, 3, 3, padding=1)
+    result = train(run, derainer=own, quiet=True)
+    assert result.metrics["kept_step"] == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the run did not go on after its weights were written
+        assert find_weights(result.run_dir) == result.weights
+    assert not same_bits(dict(load_file(result.weights)), own.state_dict())  # it ends with its last
