@@ -97,7 +97,9 @@ def distil(
             "distil --help explains the arguments"
         )
     place, *pairs, output = paths
-    check_images(place, *pairs, clean, trusted)
+    if not place.is_dir():
+        raise UserError(f"{place} is no index: make one with rgsud-fast index REFERENCES {place}")
+    check_images(*pairs, clean, trusted)
     from ..distillation.distil import distil
     from ..system.progress import counting
 

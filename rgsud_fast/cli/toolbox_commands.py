@@ -68,7 +68,7 @@ def train(
     check_images(clean)
     if run is not None:
         check_weights(run)
-    if clean is None and not resume:
+    if clean is None and not resume and not agent_anew:
         raise missing({"CLEAN": clean}, f"{_PROG} train")
     given: dict[str, Any] = {"device": None if device == "auto" else device, "seed": seed}
     fields = {name: value for name, value in given.items() if value is not None}  # over those of a file

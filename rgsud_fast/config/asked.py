@@ -23,7 +23,7 @@ def check_asked(config: Config) -> None:
 
 
 def check_sources(data: DataConfig, labelled: bool) -> None:
-    """Demand that the images of a run are named; `labelled`: pairs are enough.
+    """Demand that the images of a run are named; `labelled`: pairs are, and are enough.
 
     Raises:
         UserError: it names the field that is missing or contradicts another.
@@ -31,12 +31,12 @@ def check_sources(data: DataConfig, labelled: bool) -> None:
     if data.demo:
         _refuse_folders_beside_demo(data)
         return
+    if labelled and not data.pairs:
+        raise UserError(
+            "data.pairs is not set: give the folder of labelled pairs (--data.pairs DIR; rgsud-fast render makes "
+            "some from clean photographs)"
+        )
     if labelled and data.rainy is None and data.clean is None:
-        if not data.pairs:
-            raise UserError(
-                "data.pairs is not set: give the folder of labelled pairs (--data.pairs DIR; rgsud-fast render makes "
-                "some from clean photographs)"
-            )
         return
     for field in ("rainy", "clean"):
         if getattr(data, field) is None:

@@ -52,7 +52,8 @@ def look_through(folder: str | Path, dangling: bool = False) -> Listing:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the path of a folder of images")
+        what = "no folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {what}; give the path of a folder of images")
     found: list[Path] = []
     passed: Counter[str | tuple[str, str]] = Counter()
     for path, is_file in _walk(folder, passed):

@@ -68,7 +68,7 @@ def settings_anew(box: Path, resume: bool, asked: Asked) -> ToolboxConfig:
             raise UserError(f"the tools of {box} are not trained yet: give --resume alone")
     given = _read(config) | dict(fields) | ({"clean": clean} if clean is not None else {})
     if fixed := [name for name in _OF_TOOLS if name in given]:
-        raise UserError(f"{', '.join(fixed)}: the tools in {box} were made by it: leave it out, or start a new toolbox")
+        raise UserError(f"{', '.join(fixed)}: of this the tools in {box} were made: leave it out, or begin anew")
     return load_toolbox_config(merge(read_yaml(box / CONFIG), given))
 
 

@@ -75,6 +75,13 @@ def test_a_missing_folder_names_its_field(folders, load, field):
         load(folders)
 
 
+def test_a_file_in_the_place_of_a_folder_is_not_called_missing(folders, load, tmp_path):
+    (tmp_path / "one.png").touch()
+    folders.clean = tmp_path / "one.png"
+    with pytest.raises(UserError, match=r"data\.clean: .*one\.png: no folder; give"):
+        load(folders)
+
+
 def test_the_demo_needs_no_folder_and_refuses_one(folders, load):
     domains, warnings = load(DataConfig(demo=True))
     assert len(domains.rainy) > 0

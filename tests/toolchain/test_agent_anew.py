@@ -73,7 +73,7 @@ def test_an_agent_that_began_before_there_were_turns_goes_on_without(made, box):
     [
         ({"agent_anew": True}, "give --resume with --agent-anew"),
         ({"agent_anew": True, "resume": True, "preset": "rain-box"}, "and no preset"),
-        ({"agent_anew": True, "resume": True, "seed": 3}, "seed: the tools in .* were made by it"),
+        ({"agent_anew": True, "resume": True, "seed": 3}, "seed: of this the tools in .* were made"),
     ],
 )
 def test_mistakes_are_told_and_change_nothing(made, box, options, told):
