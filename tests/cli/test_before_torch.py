@@ -49,7 +49,6 @@ CALLS = {
     "train --preset unirain-small": "data.pairs is not set: give the folder of labelled pairs",
     "train --preset unirain-small --data.rainy . --data.clean .": "data.pairs is not set: give the folder of",
     "distil nowhere . out": "nowhere is no index: make one with rgsud-fast index",
-    "toolbox train --agent-anew --out out": "give --resume with --agent-anew",
     "train --preset small --data.rainy .": "data.clean is not set: give the folder of clean photographs",
     "train --preset demo --reward.toolbox nowhere": "reward.toolbox: nowhere holds no finished toolbox: make one with",
     "train --preset small --method cut --reward.switch --data.rainy . --data.clean .": NO_SWITCH,

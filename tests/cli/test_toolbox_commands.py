@@ -49,6 +49,7 @@ def test_a_toolbox_is_trained_used_measured_and_extended(tmp_path, capsys):
         ("", "toolbox takes train, run, evaluate or add"),
         ("trian", "got 'trian'"),
         ("train --out b", "missing CLEAN"),
+        ("train --agent-anew --out b", "give --resume with --agent-anew"),
         ("train nowhere --out b", "nowhere: no such file or folder"),
         ("train . --out b --presett x", "unknown argument --presett (did you mean --preset?)"),
         ("train . --out b --preset x", "--preset must be "),
