@@ -11,6 +11,8 @@ from torch import Tensor
 from rgsud_fast.methods.method import Step
 from rgsud_fast.optim.precision import in_precision
 
+L1_REWARDS = {"reward": 4.0, "reward_form": "l1"}
+
 
 def assert_terms(step: Step, wanted: Mapping[str, Tensor]) -> None:
     """A step has these terms and no others; losses are float32, whatever the images are."""

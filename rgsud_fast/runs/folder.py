@@ -87,7 +87,8 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove the temporary files of a run that was killed while it wrote."""
-        for path in (self.checkpoint, self.config, self.log, self.metrics, self.gallery, self.path / "*.safetensors"):
+        own = (self.checkpoint, self.config, self.log, self.metrics, self.gallery)
+        for path in (*own, self.path / "README.md", self.path / "*.safetensors"):
             remove_leftovers(path)
 
     def refuse_ways_out(self) -> None:

@@ -214,7 +214,7 @@ def test_a_damaged_packet_is_left_out_and_counted(tmp_path):
     (tmp_path / "dashcam.mp4").write_bytes(content)
     with pytest.warns(UserWarning, match=r"dashcam\.mp4: left out are \d+ damaged packets"):
         derain(Same(), tmp_path / "dashcam.mp4", tmp_path / "out.mp4")
-    assert 50 < len(seen(tmp_path / "out.mp4")[0]) < 61
+    assert 60 - 10 <= len(seen(tmp_path / "out.mp4")[0]) <= 60  # at most one group of ten is lost
 
 
 def picture_in(path: Path, codec: str, pix_fmt: str, size: tuple[int, int], **metadata: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from steps import assert_terms
+from steps import L1_REWARDS, assert_terms
 from tiny import TINY_NETWORKS, darkness, same_bits
 
 from rgsud_fast.config import Config
@@ -29,8 +29,8 @@ WEIGHTS = {
 
 @pytest.fixture
 def setting():
-    sizes = TINY | {"background_guidance": 0.3}
-    config = Config(preset="small", method="csud", csud=sizes, network=TINY_NETWORKS, seed=3)
+    sizes = TINY | {"background_guidance": 0.3, "pair": 1.0, "structure": 1.0}
+    config = Config(preset="small", method="csud", csud=sizes, loss=L1_REWARDS, network=TINY_NETWORKS, seed=3)
     nets = build_networks(config, torch.device("cpu"), None, csud)
     torch.manual_seed(0)
     for net in nets[:2]:  # away from where they start, so that every path carries a gradient

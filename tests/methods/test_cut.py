@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from steps import L1_REWARDS
 from tiny import darkness, run_of
 
 from rgsud_fast.config import Config
@@ -50,7 +51,7 @@ def test_negatives_stay_in_their_image():
 
 @pytest.fixture
 def setting():
-    config = Config(preset="small", method="cut", cut=TINY, crop=36, seed=3)
+    config = Config(preset="small", method="cut", cut=TINY, loss=L1_REWARDS, crop=36, seed=3)
     nets = build_networks(config, torch.device("cpu"), None, cut)
     torch.manual_seed(0)
     inputs = {name: torch.rand(2, 3, 36, 36) for name in ("rainy", "clean", "clean_reals")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from steps import L1_REWARDS
 
 from rgsud_fast.config import Config
 from rgsud_fast.methods import cyclegan
@@ -30,7 +31,7 @@ def test_networks_have_the_published_numbers_of_parameters():
 
 @pytest.fixture
 def setting():
-    config = Config(preset="small", method="cyclegan", cyclegan=TINY, seed=3)
+    config = Config(preset="small", method="cyclegan", cyclegan=TINY, loss=L1_REWARDS, seed=3)
     nets = build_networks(config, torch.device("cpu"), None, cyclegan)
     torch.manual_seed(0)
     names = ("rainy", "clean", "reals", "clean_reals", "rewards")

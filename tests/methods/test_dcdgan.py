@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from steps import assert_terms
+from steps import L1_REWARDS, assert_terms
 from tiny import darkness
 
 from rgsud_fast.config import Config
@@ -49,7 +49,7 @@ def test_projectors_fit_the_features_that_are_compared():
 
 @pytest.fixture
 def setting():
-    config = Config(preset="small", method="dcdgan", dcdgan=TINY | UNUSED, crop=36, seed=3)
+    config = Config(preset="small", method="dcdgan", dcdgan=TINY | UNUSED, loss=L1_REWARDS, crop=36, seed=3)
     nets = build_networks(config, torch.device("cpu"), None, dcdgan)
     torch.manual_seed(0)
     for net in nets:

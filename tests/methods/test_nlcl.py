@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from steps import step_in_bfloat16
+from steps import L1_REWARDS, step_in_bfloat16
 from test_non_local import brute_force
 
 from rgsud_fast.config import Config
@@ -34,7 +34,7 @@ def test_presets_have_the_published_and_the_small_numbers_of_parameters():
 
 @pytest.fixture
 def setting():
-    config = Config(preset="small", method="nlcl", nlcl=TINY, crop=SIDE, seed=3)
+    config = Config(preset="small", method="nlcl", nlcl=TINY, loss=L1_REWARDS, crop=SIDE, seed=3)
     nets = build_networks(config, torch.device("cpu"), None, nlcl)
     nets = type(nets)(*(net.double() for net in nets))
     for net in nets:  # away from their near-identity start, so that every path carries a gradient

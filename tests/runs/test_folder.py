@@ -11,6 +11,7 @@ import pytest
 from rgsud_fast.config import Config
 from rgsud_fast.errors import UserError
 from rgsud_fast.runs.folder import RunFolder, open_run
+from rgsud_fast.system.files import replacing
 
 
 def test_runs_without_a_name_are_numbered(tmp_path):
@@ -69,6 +70,15 @@ def test_a_sweep_that_a_resumed_run_does_again_is_logged_once(tmp_path):
         folder.append_log(row)
     folder.cut_log(4)
     assert folder.read_log() == [{"step": 2, "event": "sweep"}, {"step": 4, "event": "train"}]
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "metrics.json", "gallery.html", "README.md", "derainer.safetensors"])
+def test_what_a_killed_writer_left_is_tidied(tmp_path, name):
+    with replacing(tmp_path / name) as temporary:
+        left = temporary.name
+    (tmp_path / left).touch()
+    RunFolder(tmp_path).tidy()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_folder_has_one_living_owner(tmp_path):
