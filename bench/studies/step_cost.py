@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from gains import UNPAIRED
 
 from rgsud_fast.config import load_config
 from rgsud_fast.data import Domains, FolderSet
@@ -29,7 +30,6 @@ from rgsud_fast.networks.known import DERAINERS
 from rgsud_fast.system.device import pick_device
 from rgsud_fast.training.trainer import Trainer
 
-METHODS = ("rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan")
 CHECKPOINTS = ("none", "block")
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     if args.one:
         print(json.dumps((method if args.what == "methods" else derainer)(args, *args.one)))
         return
-    names = args.names or (METHODS if args.what == "methods" else list(DERAINERS))
+    names = args.names or (UNPAIRED if args.what == "methods" else list(DERAINERS))
     print(f"| {args.what}, preset {args.preset}, batch {args.batch}, {args.crop}² | `checkpoint` | GiB | CPU s |")
     print("|---|---|---|---|", flush=True)
     for name in names:

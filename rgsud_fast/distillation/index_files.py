@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError, reason
 from ..system.files import replacing
+from ..system.given import no_index
 from .embeddings import CAPTION, THUMB, VISUAL
 from .encoders import Encoders
 from .store import Store, from_sqlite
@@ -70,7 +71,7 @@ class Catalogue:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if not (folder / DATABASE).is_file():
-            raise UserError(f"{folder} is no index: make one with rgsud-fast index REFERENCES {folder}")
+            raise no_index(folder)
         try:
             self._connection = sqlite3.connect(folder / DATABASE)
             notes = Store.notes_of(self._connection)

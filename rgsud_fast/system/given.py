@@ -20,6 +20,11 @@ def check_images(*paths: Path | None) -> None:
             raise UserError(f"{path}: no such file or folder; give an image or a folder of images")
 
 
+def no_index(folder: Path) -> UserError:
+    """The refusal of a folder that holds no index of photographs."""
+    return UserError(f"{folder} is no index: make one with rgsud-fast index REFERENCES {folder}")
+
+
 def check_seed(seed: int) -> None:
     """Demand a seed that numpy takes.
 

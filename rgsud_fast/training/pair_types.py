@@ -30,6 +30,7 @@ from ..distillation.type_network import (
 )
 from ..errors import UserError
 from ..system.files import write_text
+from ..system.given import no_index
 from ..system.progress import Progress
 
 FEWEST = 6  # scenes by day that a fit wants: as many as are embedded
@@ -55,7 +56,7 @@ def find_types(data: DataConfig, cache: Path, seed: int, device: torch.device, p
         return None
     folder, index = data.cache_dir or cache, data.pairs_index
     if index is not None and not (index / NETWORK).is_file():
-        raise UserError(f"data.pairs_index: {index} is no index: make one with rgsud-fast index REFERENCES {index}")
+        raise UserError(f"data.pairs_index: {no_index(index)}")
 
     def tell(rainy: ImageSet, clean: ImageSet, places: Sequence[tuple[int, int]]) -> list[RainType | None]:
         if index is not None:
