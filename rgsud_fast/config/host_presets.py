@@ -128,6 +128,8 @@ UNIRAIN: dict[str, Any] = {
     "stage1_iterations": 300_000,
     "stage2_iterations": 0,
 }
+# In decibels, with a floor of 1e-3: by the absolute error a small network leaves all as it is, and with a lower floor
+# crops with hardly any rain outweigh those with much (docs/unirain.md).
 UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
     "crop": 64,
     "network": {
@@ -137,7 +139,9 @@ UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
         "derainer_middle": 1,
         "derainer_decoder": [1, 1],
     },
-    "optim": UNIRAIN["optim"] | {"learning_rate": 5e-4, "ema_decay": 0.995},
+    "loss": {"labelled_form": "psnr", "pasted_floor": 1e-3},
+    "optim": UNIRAIN["optim"]
+    | {"learning_rate": 2e-3, "final_learning_rate": 1e-5, "warmup": 100, "hold": 0.6, "ema_decay": 0.995},
     "reweight": {"every": 100},
     "stage1_iterations": 4000,
     "val_every": 1000,
