@@ -58,6 +58,11 @@ def test_commands_that_are_named_exist(page):
     assert set(named) <= {*COMMANDS}
 
 
+def test_the_list_of_every_command_has_every_command():
+    page = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8").partition("## Every command")[2].split("```")[1]
+    assert set(re.findall(r"-m rgsud_fast ([a-z-]+)|^rgsud-fast ([a-z-]+)", page, re.M)) >= {("", c) for c in COMMANDS}
+
+
 @each_page
 def test_files_of_the_repository_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")

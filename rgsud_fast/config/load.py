@@ -43,7 +43,16 @@ class _Loader(yaml.SafeLoader):
 
 # Fields that files of before had not: a run folder of then, which names every other field, had their defaults.
 _LATER = {
-    "loss": ("pasted", "pasted_gain", "pasted_share", "pasted_on_rewards", "pasted_floor", "labelled", "deep"),
+    "loss": (
+        "pasted",
+        "pasted_gain",
+        "pasted_share",
+        "pasted_on_rewards",
+        "pasted_floor",
+        "labelled",
+        "deep",
+        "labelled_form",
+    ),
     "optim": ("warmup", "betas", "weight_decay", "halve_every", "fake_buffer", "algorithm"),
     "reward": ("first", "newest", "toolbox", "local_statistics"),
 }

@@ -123,6 +123,11 @@ class LossConfig(Section):
     labelled: float = Field(
         1.0, ge=0, description="Weight of the labelled pairs of data.pairs: their only term, or beside those of RGSUD."
     )
+    labelled_form: Literal["l1", "psnr"] = Field(
+        "l1",
+        description="What that term is in method unirain: the mean absolute error, as published, or RGSUD's, which is "
+        "L_PSNR with loss.pasted_floor, and L_SSIM. A small network learns from l1 to leave all as it is.",
+    )
     discriminator_fakes: Literal["first", "all"] = Field(
         "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
     )

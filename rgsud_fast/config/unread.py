@@ -24,7 +24,7 @@ _READ: dict[str, tuple[str, ...]] = {
     "dcdgan": _TRANSLATORS,
     "nlcl": _TRANSLATORS,
     "deraincyclegan": _TRANSLATORS,
-    "unirain": (*_DERAINERS, "loss.labelled", *_REWARD_LOSS),
+    "unirain": (*_DERAINERS, "loss.labelled", "loss.labelled_form", "loss.pasted_floor", *_REWARD_LOSS),
     "csud": (*_DERAINERS, *_TRANSLATORS),
 }
 _NO_SWITCH = ("cut", "unirain")  # a reward is a target there and nothing else

@@ -1,7 +1,9 @@
 """UniRain's training: one derainer on labelled pairs of all types of rain, each type weighed (CVPR 2026).
 
 L = mean over the crops of w_pair w_type |derainer(rainy) - clean|, the absolute error averaged over a crop's numbers;
-`methods.reweighting` says how w_type comes about. Beside unpaired folders stage 2 adds the reward loss, as everywhere.
+`methods.reweighting` says how w_type comes about. With `loss.labelled_form psnr` it is RGSUD's term on such pairs,
+L_PSNR weighed alike and L_SSIM: decibels, of which crops of much rain have no more to give than those of little. Beside
+unpaired folders stage 2 adds the reward loss, as everywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from ..config import Config
 from ..networks.known import configured_derainer
 from .guidance import NO_GUIDANCE, Guidance
+from .losses import labelled_terms
 from .method import Inputs, Judged, Step, Terms, reinforcement, weigh
 
 NAME = "unirain"
@@ -43,9 +46,13 @@ def reads(config: Config) -> frozenset[str]:
 
 
 def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: Guidance = NO_GUIDANCE) -> Step:
-    """The weighed absolute error on labelled pairs; in stage 2 also the reward loss where there are rewards."""
+    """The weighed error on labelled pairs; in stage 2 also the reward loss where there are rewards."""
     derained = nets.derainer(inputs["labelled"])
-    terms = {"labelled": weighed_error(derained, inputs["labelled_clean"], inputs["labelled_weights"])}
+    known = inputs["labelled_clean"], inputs["labelled_weights"]
+    if config.loss.labelled_form == "l1":
+        terms = {"labelled": weighed_error(derained, *known)}
+    else:
+        terms = labelled_terms(derained, *known, config.loss.pasted_floor)
     if "rewards" in inputs:
         terms |= reinforcement(inputs, nets.derainer(inputs["rainy"]), config, guidance)
     return Step(weigh(weighted(terms, config)), terms, {})
@@ -59,7 +66,8 @@ def weighed_error(derained: Tensor, clean: Tensor, weights: Tensor) -> Tensor:
 def weighted(terms: Terms, config: Config) -> Terms:
     """The terms times their weights."""
     loss = config.loss
-    weights = {"labelled": loss.labelled, "reward": loss.reward, "reward_gradient": loss.reward_gradient}
+    weights = dict.fromkeys(("labelled", "labelled_psnr", "labelled_ssim"), loss.labelled)
+    weights |= {"reward": loss.reward, "reward_gradient": loss.reward_gradient}
     return {name: weights[name] * term for name, term in terms.items()}
 
 

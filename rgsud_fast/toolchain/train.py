@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,12 +107,15 @@ def train(
             _refuse_other_contents(folder)
         refuse_ways_out(folder)
         _tidy(folder)
-        sides = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
-        workshop = Workshop(settings, folder, *sides, device, dict(tools or {}))
+        photographs = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
+        workshop = Workshop(settings, folder, photographs, device, dict(tools or {}))
+        if resume:
+            _refuse_other_photographs(workshop)
         if agent_anew:
-            restart_at_gate(folder, settings)
-        if not resume:
+            restart_at_gate(folder, settings, photographs.digests)
+        if not resume or clean is not None:
             _save_config(settings, folder)
+        if not resume:
             _bring_given(workshop, run)
         check_shapes(workshop)
         _phases(workshop, _load(folder.checkpoint) if resume else None, progress)
@@ -160,8 +163,12 @@ def _phases(workshop: Workshop, saved: dict[str, Any] | None, progress: Progress
 
 
 def _save(workshop: Workshop, place: int, done: int, state: dict[str, Any]) -> None:
-    about = {"toolbox": VERSION, "place": place, "done": done, "results": workshop.results, "phase": state}
-    save_checkpoint(workshop.folder.checkpoint, about)
+    about = {"place": place, "done": done, "results": workshop.results, "phase": state}
+    _write_checkpoint(workshop.folder, about, workshop.photographs.digests)
+
+
+def _write_checkpoint(folder: RunFolder, about: dict[str, Any], photographs: Sequence[str] | None) -> None:
+    save_checkpoint(folder.checkpoint, {"toolbox": VERSION, **about, "photographs": photographs and list(photographs)})
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -181,20 +188,39 @@ def _load(path: Path) -> dict[str, Any]:
     return saved
 
 
-def restart_at_gate(folder: RunFolder, config: ToolboxConfig) -> None:
-    """Let a toolbox go on with the gate and a new agent, by another configuration; what came of the old one goes."""
+def restart_at_gate(folder: RunFolder, config: ToolboxConfig, photographs: Sequence[str] | None = None) -> None:
+    """Let a toolbox go on with the gate and a new agent, by another configuration; what came of the old one goes.
+
+    The checkpoint is first and the configuration last, so that a toolbox whose change is cut short goes on as it was.
+    """
+    if photographs is None and folder.checkpoint.is_file():
+        photographs = _load(folder.checkpoint).get("photographs")
+    about = {"place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
+    _write_checkpoint(folder, about, photographs)
     (folder.path / AGENT).unlink(missing_ok=True)
     shutil.rmtree(folder.path / TUNED, ignore_errors=True)
     folder.metrics.unlink(missing_ok=True)
     _save_config(config, folder)
-    about = {"toolbox": VERSION, "place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
-    save_checkpoint(folder.checkpoint, about)
 
 
 def cut_log(folder: RunFolder, place: int, done: int) -> None:
     """Drop the lines that are written again."""
     rows = [row for row in folder.read_log() if (row.get("place", 0), row["step"]) <= (place, done)]
     write_text(folder.log, "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def _refuse_other_photographs(workshop: Workshop) -> None:
+    """Demand the photographs that the tools saw, of which a tenth was held out; their folder may have moved.
+
+    Raises:
+        UserError: they are others.
+    """
+    photographs = _load(workshop.folder.checkpoint).get("photographs")  # not in older files
+    if photographs is not None and list(workshop.photographs.digests) != photographs:
+        raise UserError(
+            f"{workshop.config.clean} does not hold the photographs that {workshop.folder.path} was made of: "
+            "name their folder, or start a new toolbox"
+        )
 
 
 def _bring_given(workshop: Workshop, run: str | Path | None) -> None:

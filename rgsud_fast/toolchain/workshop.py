@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ HELD_OUT = 10  # every tenth photograph is held out, wholly
 LATER = 1 << 40  # numbers of patches from here on are for looks at a tool
 
 
+class Photographs(NamedTuple):
+    """What a toolbox is made of: uint8 [H, W, 3] each, wholly on one side, and what tells all of them from others."""
+
+    training: Sequence[np.ndarray]
+    held_out: Sequence[np.ndarray]
+    digests: Sequence[str]
+
+
 @dataclass
 class Workshop:
     """See above.
@@ -33,7 +41,7 @@ class Workshop:
     Attributes:
         config: of the toolbox.
         folder: BOX.
-        training, held_out: photographs, uint8 [H, W, 3] each.
+        photographs: of both sides.
         device: of networks and episodes.
         own: networks of the user's own, by their tools' names.
         results: what phases found, for metrics.json: plain values alone.
@@ -41,8 +49,7 @@ class Workshop:
 
     config: ToolboxConfig
     folder: RunFolder
-    training: Sequence[np.ndarray]
-    held_out: Sequence[np.ndarray]
+    photographs: Photographs
     device: torch.device
     own: Mapping[str, nn.Module] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
@@ -59,12 +66,12 @@ class Workshop:
 
     def episodes(self, stream: Stream, held_out: bool = False, turns: bool = False) -> Episodes:
         """Episodes of the photographs of one side of the split, turned by quarters where asked for."""
-        photographs = self.held_out if held_out else self.training
+        photographs = self.photographs.held_out if held_out else self.photographs.training
         return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream, turns)
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
         """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""
-        photographs = self.held_out if held_out else self.training
+        photographs = self.photographs.held_out if held_out else self.photographs.training
         pairs = tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
         return self.on_device(pairs)
 
@@ -103,13 +110,13 @@ def open_box(box: Path, device: str = "auto", clean: Path | None = None) -> Work
     config = configured(box)
     if config.clean is None:
         raise UserError(f"{box} does not say what it was made of")
-    training, held_out = open_photographs(config.clean, RunFolder(box).cache, nobody)
+    photographs = open_photographs(config.clean, RunFolder(box).cache, nobody)
     if clean is not None:
-        held_out = [read_image(path, LEAST_SIDE) for path in list_images(clean)]
-    return Workshop(config, RunFolder(box), training, held_out, pick_device(device))
+        photographs = photographs._replace(held_out=[read_image(path, LEAST_SIDE) for path in list_images(clean)])
+    return Workshop(config, RunFolder(box), photographs, pick_device(device))
 
 
-def open_photographs(folder: Path, cache: Path, watch: Watch) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def open_photographs(folder: Path, cache: Path, watch: Watch) -> Photographs:
     """Photographs for training and held-out ones, nine to one, each wholly on one side.
 
     Raises:
@@ -128,4 +135,4 @@ def open_photographs(folder: Path, cache: Path, watch: Watch) -> tuple[list[np.n
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for i in range(len(images)):
         sides[i % HELD_OUT == HELD_OUT - 1].append(images[i])
-    return sides
+    return Photographs(*sides, images.digests)

@@ -19,7 +19,7 @@ from rgsud_fast.iqa import CallableScorer
 from rgsud_fast.methods import losses, rgsud, unirain
 from rgsud_fast.methods.reweighting import type_weights
 from rgsud_fast.methods.unirain import weighed_error
-from rgsud_fast.ops import derain_loss
+from rgsud_fast.ops import derain_loss, ssim
 from rgsud_fast.system.distributed import Ranks
 from rgsud_fast.training import train
 from rgsud_fast.training.feed import Feed
@@ -56,6 +56,21 @@ def test_a_step_reads_labelled_pairs_alone_and_takes_rewards_where_there_are():
     assert set(step.terms) == {"labelled"} and not step.judged
     rewards = {"rainy": torch.rand(2, 3, 32, 32), "rewards": torch.rand(2, 3, 32, 32), "improved": torch.ones(2) > 0}
     assert set(unirain.step(nets, 2, inputs | rewards, config).terms) == {"labelled", "reward"}
+
+
+def test_in_decibels_a_step_is_what_rgsud_makes_of_labelled_pairs():
+    sizes = {"derainer_width": 4, "derainer_encoder": [1], "derainer_decoder": [1]}
+    loss = {"labelled": 2, "labelled_form": "psnr", "pasted_floor": 1e-4}
+    config = Config(method="unirain", network=sizes, loss=loss)
+    nets = unirain.build(config)
+    inputs = {name: torch.rand(3, 3, 32, 32) for name in ("labelled", "labelled_clean")}
+    inputs["labelled_weights"] = torch.tensor([0.5, 1.0, 2.0])
+    step, derained = unirain.step(nets, 1, inputs, config), nets.derainer(inputs["labelled"])
+    squared = (derained - inputs["labelled_clean"]).square().mean((1, 2, 3))
+    decibels = (inputs["labelled_weights"] * 10 * (squared + 1e-4).log10()).mean()
+    expected = 2 * (decibels + 1 - ssim(derained, inputs["labelled_clean"]))
+    torch.testing.assert_close(step.loss, expected)
+    assert set(step.terms) == {"labelled_psnr", "labelled_ssim"}
 
 
 def test_crops_of_the_feed_show_one_window_turned_alike_and_weighed_by_type(config, tmp_path):

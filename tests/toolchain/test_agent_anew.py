@@ -102,3 +102,26 @@ def test_an_agent_worse_than_its_best_single_tool_and_dead_tools_are_told_with_t
     assert "-0.50 dB, less than doing nothing: " in advice(metrics | worse, RunFolder("boxes/mine"))[1]
     metrics["ladder"]["mean"]["agent"], metrics["gate"]["tools"]["jpeg-2"]["helps"] = 1.25, 0.01
     assert advice(metrics, RunFolder("boxes/mine")) == []
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_other_photographs_are_refused_and_a_moved_folder_is_not(made, box, tmp_path, anew):
+    others = write_scenes(tmp_path / "others", count=21)
+    with pytest.raises(UserError, match=f"{others} does not hold the photographs that {box} was made of"):
+        train(others, box, resume=True, agent_anew=anew, quiet=True)
+    assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+    moved = shutil.copytree(made[0], tmp_path / "moved")
+    train(moved, box, resume=True, quiet=True)
+    assert open_box(box).config.clean == moved
+
+
+@pytest.mark.parametrize("cut", ["shutil.rmtree", "_save_config"])
+def test_a_change_that_is_cut_short_leaves_a_toolbox_that_goes_on(made, box, monkeypatch, cut):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"rgsud_fast.toolchain.train.{cut}", fail)
+        train(out=box, resume=True, agent_anew=True, quiet=True, agent={"total": 60})
+    train(out=box, resume=True, quiet=True)
+    assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))

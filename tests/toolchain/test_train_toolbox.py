@@ -145,8 +145,8 @@ def test_joint_tuning_leaves_the_agents_bits_and_the_originals_alone(box, scenes
 
 def test_held_out_photographs_choose_nothing(box, scenes, tmp_path):
     config = load_toolbox_config({**TINY_BOX, "clean": scenes})
-    training, _ = open_photographs(scenes, tmp_path / "cache", nobody)
-    workshop = Workshop(config, RunFolder(tmp_path), training, [], torch.device("cpu"))
+    photographs = open_photographs(scenes, tmp_path / "cache", nobody)._replace(held_out=[])
+    workshop = Workshop(config, RunFolder(tmp_path), photographs, torch.device("cpu"))
     for kind in (FitTools, FitAgent, TuneJointly):
         shutil.copytree(box, tmp_path, dirs_exist_ok=True)
         phase = kind(workshop)
