@@ -122,7 +122,7 @@ def _of_rows(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     rows = _rows(x)
     parts = _parts(*rows.shape[1:])
     rows = rows.unflatten(1, (parts, -1)).flatten(0, 1)
-    gram = torch.bmm(rows.transpose(1, 2), rows, **_in_float32(rows)).unflatten(0, (-1, parts)).sum(1)
+    gram = _in_float32(rows.transpose(1, 2), rows).unflatten(0, (-1, parts)).sum(1)
     return _between(gram, heads).contiguous(), gram.diagonal(dim1=1, dim2=2).sqrt()
 
 
@@ -155,5 +155,6 @@ def _parts(pixels: int, channels: int) -> int:
     return parts
 
 
-def _in_float32(x: Tensor) -> dict[str, torch.dtype]:
-    return {"out_dtype": torch.float32} if x.dtype == torch.bfloat16 else {}
+def _in_float32(a: Tensor, b: Tensor) -> Tensor:
+    """A product of matrices, in float32 at least."""
+    return torch.bmm(a, b, out_dtype=torch.float32) if a.dtype == torch.bfloat16 else torch.bmm(a, b)
