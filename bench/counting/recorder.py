@@ -92,7 +92,8 @@ class Recorder(TorchDispatchMode):
             elif any(isinstance(x, (list, tuple)) and len(x) and isinstance(x[0], Tensor) for x in args):
                 launches = _launches_of_lists(name, args)
             written = _written(func, args, kwargs or {})
-            read = [x for x in given if not any(x is y for y in written)] if name in _OVERWRITE else given
+            overwrites = name in _OVERWRITE or func._overloadname in _OUT
+            read = [x for x in given if not any(x is y for y in written)] if overwrites else given
             tensors = [*_distinct([x for x in read if x.is_cuda]), *(written or made)]
             self._note(name, "aten", launches, tensors, name in _PRODUCTS)
         return out
@@ -153,6 +154,7 @@ def _as_cudnn_lays_it(name: str, args: Any, out: Any) -> Any:
 
 
 _OVERWRITE = {"copy_", "fill_", "zero_", "_foreach_zero_", "_foreach_copy_", "normal_", "uniform_"}
+_OUT = {"out", "dtype_out"}  # overloads that write into what they are given and do not read it
 
 
 def extent(tensor: Tensor) -> int:
@@ -170,8 +172,13 @@ def layout_of(tensor: Tensor) -> str | None:
 
 
 def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
-    found = {(x.untyped_storage()._cdata, x.storage_offset(), x.shape, x.stride()): x for x in tensors}
+    """Tensors of different elements: one and its transpose lie in the same bytes, whatever their axes are called."""
+    found = {(x.untyped_storage()._cdata, x.storage_offset(), *_axes(x)): x for x in tensors}
     return list(found.values())
+
+
+def _axes(x: Tensor) -> list[tuple[int, int]]:
+    return sorted((stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size != 1)
 
 
 def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from test_restormer import count, drawn, features
 from torch import nn
 
 from rgsud_fast.networks.derainers.drsformer import DRSformer, Experts, MixedFeedForward, SparseAttention
-from rgsud_fast.networks.derainers.transformer import Attention, channel_scores, depthwise
+from rgsud_fast.networks.derainers.transformer import Attention, depthwise
 
 W = ("attn1", "attn2", "attn3", "attn4")
 
@@ -43,7 +43,8 @@ def test_sparse_attention_is_a_loop_over_sorted_rows():
     torch.testing.assert_close(attention.mixing(scores), rows_of(attention, scores), rtol=1e-12, atol=1e-14)
     qkv = F.conv2d(F.conv2d(x, attention.qkv.weight), attention.qkv_dwconv.weight, padding=1, groups=72)
     q, k, v = (part.reshape(2, 2, 12, 30) for part in qkv.chunk(3, 1))
-    mixed = rows_of(attention, channel_scores(q, k, attention.temperature)) @ v
+    scores = attention.temperature * F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+    mixed = rows_of(attention, scores) @ v
     wanted = F.conv2d(mixed.reshape(2, 24, 5, 6), attention.project_out.weight)
     torch.testing.assert_close(attention(x), wanted)
 

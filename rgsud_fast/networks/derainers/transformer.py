@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...ops import layernorm2d
 from ...ops.gated_dconv import Gate, dconv
 from .._common import Blocks, check_image, cut, pad_to_multiple
+from .channel_gram import channel_gram, mix, widened
 
 EPS = 1e-5  # of every normalisation
 
@@ -56,27 +57,22 @@ class Attention(nn.Module):
         self.project_out = pointwise(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        heads = len(self.temperature)
-        qkv = self.qkv_dwconv(self.qkv(x))
-        q, k, v = (part.unflatten(1, (heads, -1)).flatten(3) for part in qkv.chunk(3, 1))
-        mixing = self.mixing(channel_scores(q, k, self.temperature))
-        mixed = mixing.to(v.dtype) @ v
-        return cast(Tensor, self.project_out(mixed.flatten(1, 2).unflatten(2, x.shape[2:])))
+        scores, v = channel_scores(self.qkv_dwconv(self.qkv(x)), self.temperature)
+        return mix(self.mixing(scores), v, self.project_out.weight)
 
     def mixing(self, scores: Tensor) -> Tensor:
         """The weights of a head's channels in each of them, of scores [N, heads, C, C]."""
         return scores.softmax(-1)
 
 
-def channel_scores(q: Tensor, k: Tensor, temperature: Tensor) -> Tensor:
-    """How alike the channels of q and k are: t q k^T / (|q_i| |k_j|), [N, heads, C, HW] each -> [N, heads, C, C].
+def channel_scores(qkv: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """How alike the channels of q and k are, t q k^T / (|q_i| |k_j|), [N, heads, C, C], and v, of [N, 3 heads C, H, W].
 
     Float32 at least, also where autocast is on: sums are over all pixels.
     """
-    with without_autocast(q):
-        q, k = widened(q), widened(k)
-        norms = [torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12) for x in (q, k)]
-        return (q @ k.transpose(-2, -1)) / (norms[0] * norms[1].transpose(-2, -1)) * temperature
+    dots, q_norms, k_norms, v = channel_gram(qkv, len(temperature))
+    lengths = q_norms.clamp_min(1e-12).unsqueeze(-1) * k_norms.clamp_min(1e-12).unsqueeze(-2)
+    return dots / lengths * temperature, v
 
 
 class FeedForward(nn.Module):
@@ -269,11 +265,6 @@ def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:
         places = torch.arange((side + multiple - 1) // multiple * multiple, device=image.device)
         image = image.index_select(axis, torch.where(places < side, places, (2 * (side - 1) - places).clamp_min(0)))
     return image
-
-
-def widened(x: Tensor) -> Tensor:
-    """In float32 where it is less."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def without_autocast(x: Tensor) -> torch.autocast:
