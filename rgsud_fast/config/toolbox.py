@@ -89,6 +89,11 @@ class AgentConfig(Section):
     replay: int = Field(500_000, ge=64, description="Environment steps that are remembered.")
     replay_gib: float = Field(2.0, ge=0, description="Most memory for their images, GiB; beyond it they are made anew.")
     discount: float = Field(0.99, ge=0, le=1, description="What a reward one step later counts.")
+    every_tool: bool = Field(
+        False,
+        description="It learns what every tool would gain at each state, all being tried there, and what comes later "
+        "counts nothing; otherwise, by deep Q learning, what the one that was taken gains, and what comes later.",
+    )
     turns: bool = Field(
         True, description="Its training patches are turned by quarters, with the mirror into eight directions."
     )

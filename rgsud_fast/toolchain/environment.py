@@ -26,6 +26,7 @@ class Round(NamedTuple):
     rewards: Tensor  # decibels gained, [N, T]
     worth: Tensor  # Q, [N, T, A + 1]
     final: Tensor  # [N, 3, S, S]
+    offers: Tensor  # decibels that every tool would have gained at each state, [N, T, A]; [N, T, 0] if none was tried
 
     @property
     def lengths(self) -> Tensor:
@@ -77,6 +78,7 @@ def play(
     steps: int = 3,
     decide: Decide = greedy,
     ends_below: bool = False,
+    every_tool: bool = False,
 ) -> Round:
     """Let an agent repair patches, each from a memory of zeros.
 
@@ -89,6 +91,7 @@ def play(
         steps: most of an episode.
         decide: which action to take.
         ends_below: an episode ends as well where an image falls below its input, as in training.
+        every_tool: try all tools at each state, for `Round.offers`.
     """
     count, running = len(damaged), torch.ones(len(damaged), dtype=torch.bool, device=damaged.device)
     states = damaged.new_zeros((count, steps, *damaged.shape[1:]), dtype=torch.float16)
@@ -97,12 +100,15 @@ def play(
     first = level = decibels(damaged, clean)
     images, previous = damaged, torch.full((count,), NONE, device=damaged.device)
     hidden: Hidden | None = None
+    offers = damaged.new_zeros(count, steps, agent.tools if every_tool else 0)
     for step in range(steps):
         seen = images.half()  # the agent acts on what the replay holds
         worth, hidden = agent(seen.float()[:, None], previous[:, None], hidden)
         action = torch.where(running, decide(worth[:, 0], step), NONE)
         states[running, step], worths[running, step] = seen[running], worth[running, 0]
         actions[:, step] = action
+        if every_tool:
+            offers[running, step] = _offers(tools, images[running], clean[running]) - level[running, None]
         images = apply_tools(tools, images, action)
         reached = decibels(images, clean)
         used = running & (action != agent.stop)
@@ -112,7 +118,12 @@ def play(
         previous = torch.where(used, action, NONE)
         if not bool(running.any()):
             break
-    return Round(states, actions, rewards, worths, images)
+    return Round(states, actions, rewards, worths, images, offers)
+
+
+def _offers(tools: Sequence[nn.Module], images: Tensor, clean: Tensor) -> Tensor:
+    """PSNR after each tool, [N, A]."""
+    return torch.stack([decibels(tool(images), clean) for tool in tools], 1)
 
 
 @torch.no_grad()

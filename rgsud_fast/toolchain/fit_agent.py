@@ -13,7 +13,7 @@ from ..networks.toolbox import AGENT, Agent
 from ..networks.toolbox.box import save_agent
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
-from .dqn import dqn_loss, falling_rate, falling_share
+from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
 from .environment import play, states_of
 from .episodes import generator
 from .phase import Phase, copy_state
@@ -25,7 +25,10 @@ LINES = 200  # of the log, about
 
 
 class FitAgent(Phase):
-    """Recurrent double deep Q learning. Everything scheduled follows from the number of environment steps."""
+    """Recurrent double deep Q learning, or learning of what every tool gains at once.
+
+    Everything scheduled follows from the number of environment steps.
+    """
 
     name = "agent"
 
@@ -47,6 +50,7 @@ class FitAgent(Phase):
             self._remake,
             agent.replay_gib,
             workshop.device,
+            self.agent.tools if agent.every_tool else 0,
         )
 
     def advance(self) -> dict[str, Any]:
@@ -62,7 +66,7 @@ class FitAgent(Phase):
         def decide(worth: Tensor, step: int) -> Tensor:
             return torch.where(chance[:, step] < share, drawn[:, step], worth.argmax(1))
 
-        played = play(self.agent, self.tools, damaged, clean, agent.steps, decide, ends_below=True)
+        played = play(self.agent, self.tools, damaged, clean, agent.steps, decide, True, agent.every_tool)
         self.replay.add(numbers, played)
         self.done += int(played.lengths.sum())
         self.rounds += 1
@@ -83,7 +87,10 @@ class FitAgent(Phase):
         """One update, that of environment step `at`."""
         agent = self.config.agent
         batch = self.replay.sample(agent.batch, generator(self.config.seed, _SAMPLES, at))
-        loss = dqn_loss(self.agent, self.target, batch, agent.discount, agent.double)
+        if agent.every_tool:
+            loss = offers_loss(self.agent, batch)
+        else:
+            loss = dqn_loss(self.agent, self.target, batch, agent.discount, agent.double)
         self.demand_finite(loss, "agent")
         self.optimizer.zero_grad()
         loss.backward()

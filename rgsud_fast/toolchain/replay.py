@@ -22,6 +22,7 @@ class Batch(NamedTuple):
     states: Tensor  # [N, T, 3, S, S] float32
     actions: Tensor  # [N, T] int64
     rewards: Tensor  # [N, T] float32
+    offers: Tensor  # [N, T, A] float32, or [N, T, 0]
 
     @property
     def previous(self) -> Tensor:
@@ -46,15 +47,25 @@ class Replay:
         gib: most memory for images as float16, which keep what tools push out of [0, 1]; where they need more none is
             held, and what is drawn is made anew.
         device: where images are held.
+        tools: how many there are, where what each would have gained is kept; 0: it is not.
     """
 
     def __init__(
-        self, rows: int, parallel: int, steps: int, side: int, remake: Remake, gib: float, device: torch.device
+        self,
+        rows: int,
+        parallel: int,
+        steps: int,
+        side: int,
+        remake: Remake,
+        gib: float,
+        device: torch.device,
+        tools: int = 0,
     ) -> None:
         self.rows, self.parallel, self._remake = -(-rows // parallel) * parallel, parallel, remake
         self.numbers = torch.zeros(self.rows, dtype=torch.int64)
         self.actions = torch.full((self.rows, steps), NONE)
         self.rewards = torch.zeros(self.rows, steps)
+        self.offers = torch.zeros(self.rows, steps, tools)
         self.added = 0  # episodes, since the beginning
         shape = (self.rows, steps, 3, side, side)
         held = int(np.prod(shape)) * 2 <= gib * GIB
@@ -69,7 +80,8 @@ class Replay:
         at = self.added % self.rows
         rows = slice(at, at + self.parallel)
         self.numbers[rows] = numbers
-        self.actions[rows], self.rewards[rows] = played.actions.cpu(), played.rewards.cpu()
+        for name in ("actions", "rewards", "offers"):
+            getattr(self, name)[rows] = getattr(played, name).cpu()
         if self.states is not None:
             self.states[rows] = played.states
         self.added += self.parallel
@@ -82,17 +94,19 @@ class Replay:
             states = self.states[rows.to(self.device)]
         else:
             states = self._remake(self.numbers[rows], actions)
-        return Batch(states.float(), actions.to(self.device), self.rewards[rows].to(self.device))
+        given = (values.to(self.device) for values in (actions, self.rewards[rows], self.offers[rows]))
+        return Batch(states.float(), *given)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but images, which numbers and actions give again."""
         held = {"numbers": self.numbers, "actions": self.actions.to(torch.int8), "rewards": self.rewards}
+        held |= {"offers": self.offers} if self.offers.shape[2] else {}
         return {"added": self.added, **{name: value[: len(self)].clone() for name, value in held.items()}}
 
     def load_state_dict(self, saved: dict[str, Any], watch: Callable[[int, int], None] | None = None) -> None:
         """Take a state back, and play its rounds again, one by one as they were, for the same bits."""
         self.added = saved["added"]
-        for name in ("numbers", "actions", "rewards"):
+        for name in {"numbers", "actions", "rewards", "offers"} & set(saved):
             getattr(self, name)[: len(self)] = saved[name].to(getattr(self, name).dtype)
         if self.states is None:
             return

@@ -41,7 +41,8 @@ def settings_of(box: Path, resume: bool, asked: Asked, tools: Mapping[str, nn.Mo
         if preset is not None or config is not None or run is not None:
             raise UserError(f"{box} goes on as it was begun: leave preset, config and run out, or start anew")
         given = read_yaml(box / CONFIG) | ({"clean": clean} if clean is not None else {})
-        given["agent"] = {"turns": False, **given.get("agent", {})}  # as agents began that knew no such field
+        later = {"turns": False, "every_tool": False}  # as agents began that knew no such fields
+        given["agent"] = later | given.get("agent", {})
         return load_toolbox_config(given | {name: value for name, value in fields.items() if name == "device"})
     given = config.model_dump() if isinstance(config, ToolboxConfig) else _read(config)
     given |= dict(fields) | ({"preset": preset} if preset is not None else {}) | ({"clean": clean} if clean else {})

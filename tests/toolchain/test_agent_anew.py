@@ -20,14 +20,16 @@ from rgsud_fast.toolchain.fit_agent import FitAgent
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
+OLDER = {"turns": False, "every_tool": False}  # agents of before there were these fields
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Photographs, and a whole toolbox of them whose agent saw no turned patches."""
+    """Photographs, and a whole toolbox of them whose agent learned by Q learning and saw no turned patches."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("anew")
     clean = write_scenes(root / "clean")
-    train(clean, root / "box", config=merge(TINY_BOX, {"agent": {"turns": False}}), quiet=True)
+    train(clean, root / "box", config=merge(TINY_BOX, {"agent": OLDER}), quiet=True)
     return clean, root / "box"
 
 
@@ -57,13 +59,14 @@ def test_with_the_same_fields_it_is_the_same_agent(made, box):
     assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
 
 
-def test_an_agent_that_began_before_there_were_turns_goes_on_without(made, box):
+def test_an_agent_that_began_before_there_were_later_fields_goes_on_without(made, box):
     config = yaml.safe_load((box / "config.yaml").read_text())
-    del config["agent"]["turns"]
+    for field in OLDER:
+        del config["agent"][field]
     (box / "config.yaml").write_text(yaml.safe_dump(config))
     workshop = open_box(box)
-    assert workshop.config.agent.turns and FitAgent(workshop).episodes.turns  # of a new one
-    train(out=box, resume=True, agent_anew=True, quiet=True, agent={"turns": False})
+    assert workshop.config.agent.every_tool and FitAgent(workshop).episodes.turns  # of a new one
+    train(out=box, resume=True, agent_anew=True, quiet=True, agent=OLDER)
     train(out=box, resume=True, quiet=True)
     assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
 

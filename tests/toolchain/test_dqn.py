@@ -11,7 +11,7 @@ from torch import nn
 
 from rgsud_fast.networks.toolbox import Agent
 from rgsud_fast.networks.toolbox.agent import NONE
-from rgsud_fast.toolchain.dqn import dqn_loss, falling_rate, falling_share, targets
+from rgsud_fast.toolchain.dqn import dqn_loss, falling_rate, falling_share, offers_loss, targets
 from rgsud_fast.toolchain.environment import play, states_of
 from rgsud_fast.toolchain.replay import Batch, Replay
 
@@ -26,7 +26,7 @@ def episodes(count=7, side=32):
         if row % 2:
             actions[row, length - 1] = A  # a stop
     rewards = torch.from_numpy(rng.standard_normal((count, 3))).float() * (actions != NONE)
-    return Batch(torch.rand(count, 3, 3, side, side), actions, rewards)
+    return Batch(torch.rand(count, 3, 3, side, side), actions, rewards, 2 * torch.randn(count, 3, A))
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -63,7 +63,8 @@ def test_what_lies_behind_an_end_changes_nothing():
 
 
 def test_the_next_worth_is_that_of_the_next_stored_state_and_none_after_an_end():
-    batch = Batch(torch.rand(3, 3, 3, 8, 8), torch.tensor([[0, 1, 0], [0, A, NONE], [1, NONE, NONE]]), torch.ones(3, 3))
+    actions = torch.tensor([[0, 1, 0], [0, A, NONE], [1, NONE, NONE]])
+    batch = Batch(torch.rand(3, 3, 3, 8, 8), actions, torch.ones(3, 3), torch.zeros(3, 3, 0))
     valued = torch.arange(3.0).view(1, 3, 1).expand(3, 3, A + 1) * 10  # 10 t: the worth tells its step
     aims = targets(valued, valued, batch, 0.5)
     assert aims[0].tolist() == [1 + 5, 1 + 10, 1] and aims[1, :2].tolist() == [1 + 5, 1] and aims[2, 0] == 1
@@ -72,7 +73,7 @@ def test_the_next_worth_is_that_of_the_next_stored_state_and_none_after_an_end()
 def test_an_abort_values_nothing_after_it():
     clean = patches(2)
     played = play(Wishes((1.0, 0.0), (1.0, 0.0), (1.0, 0.0)), [Shift(0.3)], clean + 0.1, clean, ends_below=True)
-    batch = Batch(played.states.float(), played.actions, played.rewards)
+    batch = Batch(played.states.float(), played.actions, played.rewards, played.offers)
     aims = targets(torch.full((2, 3, 2), 100.0), torch.full((2, 3, 2), 100.0), batch, 0.99)
     assert torch.equal(aims[:, 0], played.rewards[:, 0])
 
@@ -87,6 +88,32 @@ class Memoryless(nn.Module):
     def forward(self, images, previous=None):
         worth = self.layer(images.flatten(-3))
         return worth if previous is None else (worth, None)
+
+
+def test_what_every_action_gains_is_learned_by_the_formula():
+    agent, batch = Agent(A, 16), episodes(3, side=16)
+    worth, _ = agent(batch.states, batch.previous)
+    expected = []
+    for row in range(3):
+        steps = []
+        for step in range(int(batch.lengths[row])):
+            aims = [*batch.offers[row, step], torch.tensor(0.0)]  # a stop
+            off = [(q - aim).abs() for q, aim in zip(worth[row, step], aims, strict=True)]
+            steps.append(sum(d - 0.5 if d > 1 else d * d / 2 for d in off) / (A + 1))
+        expected.append(sum(steps) / len(steps))
+    torch.testing.assert_close(offers_loss(agent, batch), sum(expected) / 3)
+
+
+def test_every_tool_is_tried_at_each_state_and_the_one_that_is_taken_gains_what_it_offered():
+    tools = [nn.Conv2d(3, 3, 3, padding=1).requires_grad_(False) for _ in range(A)]
+    damaged, clean = torch.rand(8, 3, 16, 16), torch.rand(8, 3, 16, 16)
+    drawn = torch.randint(0, A + 1, (8, 3), generator=torch.Generator().manual_seed(0))
+    played = play(Agent(A, 16), tools, damaged, clean, 3, lambda worth, step: drawn[:, step], every_tool=True)
+    used = (played.actions != NONE) & (played.actions < A)
+    assert used.any() and (played.actions == A).any()
+    taken = played.offers.gather(2, played.actions.clamp(0, A - 1)[..., None])[..., 0]
+    torch.testing.assert_close(taken[used], played.rewards[used])
+    assert not played.offers[played.actions == NONE].any() and played.offers[played.actions != NONE].all()
 
 
 def test_equals_torchrl_without_memory():
@@ -144,14 +171,15 @@ def test_replay_gives_back_what_was_played_and_goes_on_with_the_same_bits(gib):
         return states_of(tools, damaged[numbers], actions)
 
     def filled():
-        return Replay(8, 4, 3, 32, remake, gib, torch.device("cpu"))
+        return Replay(8, 4, 3, 32, remake, gib, torch.device("cpu"), tools=2)
 
     replay, nothing = filled(), (0.0,) * 3
     draws = torch.tensor([[0, 1, 2], [2, 0, 0], [1, 0, 1], [0, 2, 0]])
     for start in (0, 4, 0):
         rows = slice(start, start + 4)
         agent = Wishes(nothing, nothing, nothing)
-        played = play(agent, tools, damaged[rows], clean[rows], decide=lambda worth, step: draws[:, step])
+        given = agent, tools, damaged[rows], clean[rows]
+        played = play(*given, decide=lambda worth, step: draws[:, step], every_tool=True)
         replay.add(torch.arange(start, start + 4), played)
     assert len(replay) == 8 and replay.numbers.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert (replay.states is None) == (gib == 0)

@@ -188,8 +188,8 @@ def test_the_gate_names_the_tool_that_never_helps(scenes, tmp_path):
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(box, scenes, tmp_path, monkeypatch):
     import rgsud_fast.toolchain.fit_agent as fitting
 
-    whole = fitting.dqn_loss
-    monkeypatch.setattr(fitting, "dqn_loss", lambda *args: whole(*args) * float("nan"))
+    whole = fitting.offers_loss
+    monkeypatch.setattr(fitting, "offers_loss", lambda *args: whole(*args) * float("nan"))
     with pytest.raises(UserError, match=r"agent: the loss is not finite after .* the last checkpoint in .* is kept"):
         train(scenes, tmp_path / "box", config=TINY_BOX, quiet=True)
     monkeypatch.undo()
@@ -281,7 +281,7 @@ def test_training_learns(scenes, tmp_path):
         played = play(
             agent, tools, damaged, clean, decide=lambda worth, step, drawn=drawn: drawn[:, step], ends_below=True
         )
-        batch = Batch(played.states.float(), played.actions, (played.rewards / 50).clamp(-1, 1))
+        batch = Batch(played.states.float(), played.actions, (played.rewards / 50).clamp(-1, 1), played.offers)
         optimizer.zero_grad()
         dqn_loss(agent, agent, batch, 0.9).backward()
         optimizer.step()
