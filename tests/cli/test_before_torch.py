@@ -50,6 +50,7 @@ CALLS = {
     "train --preset unirain-small --data.rainy . --data.clean .": "data.pairs is not set: give the folder of",
     "distil nowhere . out": "nowhere is no index: make one with rgsud-fast index",
     "train --preset small --data.rainy .": "data.clean is not set: give the folder of clean photographs",
+    "train --preset small --data.rainy . --data.clean ./": "data.rainy and data.clean are both .: give the folder of",
     "train --preset demo --reward.toolbox nowhere": "reward.toolbox: nowhere holds no finished toolbox: make one with",
     "train --preset small --method cut --reward.switch --data.rainy . --data.clean .": NO_SWITCH,
     "train --preset small --method cut --reward.no-switch --data.rainy . --data.clean .": NO_SWITCH,
