@@ -48,6 +48,8 @@ CALLS = {
     "score . --metric daclip --json no/f.json": "no/f.json: no is missing",
     "train --preset unirain-small": "data.pairs is not set: give the folder of labelled pairs",
     "train --preset unirain-small --data.rainy . --data.clean .": "data.pairs is not set: give the folder of",
+    "train --method csud --data.pairs .": "data.pairs: method csud takes no labelled pairs; take rgsud or unirain",
+    "toolbox run nowhere a.png out": "no weights at nowhere: give a toolbox of rgsud-fast toolbox train or its agent",
     "distil nowhere . out": "nowhere is no index: make one with rgsud-fast index",
     "train --preset small --data.rainy .": "data.clean is not set: give the folder of clean photographs",
     "train --preset small --data.rainy . --data.clean ./": "data.rainy and data.clean are both .: give the folder of",
