@@ -42,6 +42,8 @@ def reads(method: str, field: str) -> bool:
         return section == method
     if field == "reward.switch":
         return method not in _NO_SWITCH
+    if field == "loss.labelled_form":
+        return method == "unirain"
     if section == "reweight":
         return method in _LABELLED
     if section in ("network", "loss") and method in _READ:

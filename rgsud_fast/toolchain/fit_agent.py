@@ -66,7 +66,16 @@ class FitAgent(Phase):
         def decide(worth: Tensor, step: int) -> Tensor:
             return torch.where(chance[:, step] < share, drawn[:, step], worth.argmax(1))
 
-        played = play(self.agent, self.tools, damaged, clean, agent.steps, decide, True, agent.every_tool)
+        played = play(
+            self.agent,
+            self.tools,
+            damaged,
+            clean,
+            agent.steps,
+            decide,
+            ends_below=True,
+            every_tool=agent.every_tool,
+        )
         self.replay.add(numbers, played)
         self.done += int(played.lengths.sum())
         self.rounds += 1

@@ -106,7 +106,7 @@ class Replay:
     def load_state_dict(self, saved: dict[str, Any], watch: Callable[[int, int], None] | None = None) -> None:
         """Take a state back, and play its rounds again, one by one as they were, for the same bits."""
         self.added = saved["added"]
-        for name in {"numbers", "actions", "rewards", "offers"} & set(saved):
+        for name in ("numbers", "actions", "rewards", *(("offers",) if self.offers.shape[2] else ())):
             getattr(self, name)[: len(self)] = saved[name].to(getattr(self, name).dtype)
         if self.states is None:
             return

@@ -95,6 +95,13 @@ def test_types_of_rain_are_not_weighed_where_no_labelled_pairs_are_taken():
     refuse_unread(load_config({"method": "rgsud", "reweight": {"every": 7}}))
 
 
+@pytest.mark.parametrize("method", ["rgsud", "cyclegan"])
+def test_the_form_of_the_labelled_term_is_unirains_to_choose(method):
+    with pytest.raises(UserError, match=rf"^loss\.labelled_form: method {method} does not read"):
+        refuse_unread(load_config({"method": method, "loss": {"labelled_form": "psnr"}}))
+    refuse_unread(load_config({"method": "unirain", "loss": {"labelled_form": "psnr"}}))
+
+
 def test_many_fields_are_counted():
     network = {"unet_width": 8, "unet_levels": 2, "generator_width": 8, "derainer_width": 8, "discriminator_width": 8}
     config = load_config({"method": "cut", "network": network | {"generator_blocks": 1, "last_gain": 0.5}})

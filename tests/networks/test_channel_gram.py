@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rgsud_fast.networks.derainers import channel_gram as module
 from rgsud_fast.networks.derainers.channel_gram import channel_gram, mix
@@ -100,6 +101,14 @@ def test_half_precision_is_summed_in_float32_and_keeps_its_dtype_and_layout(layo
     assert out.dtype == torch.bfloat16 and out.is_contiguous(memory_format=layout)
     out.sum().backward()
     assert qkv.grad.dtype == torch.bfloat16 and qkv.grad.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("side", [4, 1])  # of one pixel channels lie first and last
+def test_sums_of_bfloat16_are_float32_on_a_gpu_in_either_layout(side, layout):
+    with FakeTensorMode(), torch.no_grad():
+        qkv = torch.ones(2, 24, side, side, device="cuda", dtype=torch.bfloat16).to(memory_format=layout)
+        assert [x.dtype for x in channel_gram(qkv, 2)] == [torch.float32] * 3 + [torch.bfloat16]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)

@@ -92,8 +92,8 @@ class _ChannelGram(torch.autograd.Function):
 
 
 def _operand(qkv: Tensor) -> Tensor:
-    """As products take it: GPUs add products of bfloat16 in float32, and float16 has no room for gradients."""
-    return qkv if qkv.is_cuda and qkv.dtype == torch.bfloat16 else widened(qkv)
+    """As products take it: of rows of bfloat16 GPUs give sums in float32; float16 has no room for gradients."""
+    return qkv if qkv.is_cuda and qkv.dtype == torch.bfloat16 and lies_last(qkv) else widened(qkv)
 
 
 def _of_planes(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops import gated_dconv
+from ...ops._layout import without_autocast
 from .._common import Checkpointed, recomputed
-from .transformer import Attention, Block, UNetOfBlocks, depthwise, pointwise, widened, without_autocast
+from .transformer import Attention, Block, UNetOfBlocks, depthwise, pointwise, widened
 
 SHARES = ((1, 2), (2, 3), (3, 4), (4, 5))  # of a row that each attention keeps, rounded down
 OPERATORS = 8  # of an expert layer

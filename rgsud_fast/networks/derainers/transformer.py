@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ops import layernorm2d
+from ...ops._layout import without_autocast
 from ...ops.gated_dconv import Gate, dconv
 from .._common import Blocks, check_image, cut, pad_to_multiple
 from .channel_gram import channel_gram, mix, widened
@@ -265,8 +266,3 @@ def reflect_to_multiple(image: Tensor, multiple: int) -> Tensor:
         places = torch.arange((side + multiple - 1) // multiple * multiple, device=image.device)
         image = image.index_select(axis, torch.where(places < side, places, (2 * (side - 1) - places).clamp_min(0)))
     return image
-
-
-def without_autocast(x: Tensor) -> torch.autocast:
-    """Autocast is off for the device of x."""
-    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
