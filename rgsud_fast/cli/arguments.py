@@ -172,6 +172,7 @@ def _default_preset(args: list[str], given: dict[str, Any]) -> tuple[str, str]:
     if device == "auto" and {"-h", "--help"} & set(args):
         device = "cpu"  # --help does not wait for torch
     pairs = bool(_value(args, "data.pairs") or (isinstance(data, dict) and data.get("pairs")))
+    pairs &= (_value(args, "method") or given.get("method", "unirain")) in ("unirain", "rgsud")  # others take none
     return default_preset(any(named), device, pairs)
 
 

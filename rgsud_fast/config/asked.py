@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ..errors import UserError
 from .box_files import check_box
 from .config import Config
@@ -15,6 +17,9 @@ def check_asked(config: Config) -> None:
         UserError: a field of `data` that is missing or contradicts another, or `reward.toolbox` that is none.
     """
     check_sources(config.data, config.method == "unirain")
+    rainy, clean = config.data.rainy, config.data.clean
+    if rainy is not None and clean is not None and os.path.realpath(rainy) == os.path.realpath(clean):
+        raise UserError(f"data.rainy and data.clean are both {rainy}: give the folder of clean photographs too")
     if config.reward.toolbox is not None:
         try:
             check_box(config.reward.toolbox)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+# Derainers other than NAFNet that two cores train, where one is asked for; also RGSUD's.
+NARROW_DERAINERS: dict[str, Any] = {
+    "restormer": {"dim": 8, "blocks": [1, 1, 1, 1], "refinement": 1},
+    "drsformer": {"dim": 8, "blocks": [1, 1, 1, 1], "experts": False},
+    "nerd_rain": {"dim": 8, "blocks": [1, 1, 1]},
+}
+
 # Judges that know rain before the first step, and a fifth of the published cycle, make of a method that stays at its
 # input one that derains (docs/methods.md). First rewards are better than what a derainer makes early on, so the better
 # one stays (`newest` is off), and stage 2 is the longer one. Its reward loss is of squares: rain is on few pixels, and
@@ -62,6 +69,7 @@ _SMALL_CSUD: dict[str, Any] = _SMALL | {
         "derainer_middle": 1,
         "derainer_decoder": [1, 1],
         "initialization": "fan_in",
+        **NARROW_DERAINERS,
     },
     "optim": _SMALL["optim"] | {"warmup": 100, "discriminator_reals": 2, "discriminator_warmup": 500},
     "stage1_iterations": 300,
@@ -138,6 +146,7 @@ UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
         "derainer_encoder": [1, 1],
         "derainer_middle": 1,
         "derainer_decoder": [1, 1],
+        **NARROW_DERAINERS,
     },
     "loss": {"labelled_form": "psnr", "pasted_floor": 1e-3},
     "optim": UNIRAIN["optim"]

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .host_presets import UNIRAIN, UNIRAIN_SMALL
+from .host_presets import NARROW_DERAINERS, UNIRAIN, UNIRAIN_SMALL
 
 # What made rewards better than the derainer that they teach (bench/studies/reward_quality.py); the decay lets a newer
 # version win where the score hardly tells.
 _REWARDS: dict[str, Any] = {"keep": 2, "decay": 0.05, "mirror": True, "grey_layer": True}
-
-# Derainers other than NAFNet that two cores train, where one is asked for.
-_NARROW_DERAINERS: dict[str, Any] = {
-    "restormer": {"dim": 8, "blocks": [1, 1, 1, 1], "refinement": 1},
-    "drsformer": {"dim": 8, "blocks": [1, 1, 1, 1], "experts": False},
-    "nerd_rain": {"dim": 8, "blocks": [1, 1, 1]},
-}
 
 # Networks beside the derainer that two cores train.
 _NARROW: dict[str, Any] = {
@@ -25,7 +18,7 @@ _NARROW: dict[str, Any] = {
     "generator_blocks": 3,
     "discriminator_width": 16,
     "initialization": "fan_in",
-    **_NARROW_DERAINERS,
+    **NARROW_DERAINERS,
 }
 
 # Pasted rain in place of the generator: minutes teach a generator too little (docs/measurements.md). The newest reward

@@ -1,4 +1,4 @@
-"""Fields that the chosen method does not read: one that somebody gave changes nothing, so the run ends and says so."""
+"""Fields that the method or the derainer does not read: one that somebody gave changes nothing, so the run says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import get_args
 
 from ..errors import UserError
 from .config import Config
+from .derainers import DerainerName
 from .load import flatten_fields
 from .parts import MethodName
 
@@ -29,6 +30,8 @@ _READ: dict[str, tuple[str, ...]] = {
 }
 _NO_SWITCH = ("cut", "unirain")  # a reward is a target there and nothing else
 _LABELLED = ("rgsud", "unirain")  # learn from labelled pairs, which `reweight` weighs
+# Sizes of NAFNet, which other derainers do not have; `network.derainer_start` is for all.
+_BLOCKS = ("network.derainer_width", "network.derainer_encoder", "network.derainer_middle", "network.derainer_decoder")
 MOST_NAMED = 5  # fields in a message
 
 
@@ -48,12 +51,21 @@ def reads(method: str, field: str) -> bool:
     return True
 
 
+def derainer_reads(derainer: str, field: str) -> bool:
+    """Whether the network of that name is built by a field, such as `network.moe`; yes of fields of anything else."""
+    if field in _BLOCKS:
+        return derainer in ("nafnet", "moe")
+    section, _, name = field.partition(".")
+    return section != "network" or name not in get_args(DerainerName) or name == derainer
+
+
 def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
-    """Refuse a configuration in which a field that its method does not read is not the preset's.
+    """Refuse a configuration in which a field that its method or its derainer does not read is not the preset's.
 
     Args:
         config: the run.
-        asked: fields that the user names, as on a command line; of these also the preset's value is refused.
+        asked: fields that the user names, as on a command line; of these also the preset's value is refused, and
+            NAFNet's sizes for a derainer that is none, which a file may hold for another day.
 
     Raises:
         UserError: it names these fields.
@@ -62,8 +74,18 @@ def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
     was, now = (flatten_fields(one.model_dump(mode="json")) for one in (base, config))
     named = {".".join(name.split(".")[:2]) for name in asked}  # a section within a section is one field
     given = [name for name, value in now.items() if value != was[name] or name in named]
-    given = [name for name in given if not reads(config.method, name)]
-    if given:
-        more = f" and {len(given) - MOST_NAMED} more" if len(given) > MOST_NAMED else ""
-        names = ", ".join(given[:MOST_NAMED]) + more
-        raise UserError(f"{names}: method {config.method} does not read what was given there; leave it out")
+    if unread := [name for name in given if not reads(config.method, name)]:
+        raise UserError(f"{_listed(unread)}: method {config.method} does not read what was given there; leave it out")
+    derainer = config.network.derainer
+    given = [name for name in given if name in named or name not in _BLOCKS]
+    if unread := [name for name in given if not derainer_reads(derainer, name)]:
+        others = [name.removeprefix("network.") for name in unread if name not in _BLOCKS] or ["nafnet"]
+        raise UserError(
+            f"{_listed(unread)}: derainer {derainer} does not read what was given there; leave it out, or give "
+            f"network.derainer {others[0]}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

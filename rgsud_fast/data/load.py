@@ -53,7 +53,11 @@ def load_domains(
     pairs = None
     if data.pairs:
         kind = next((kind for kind in RAIN_TYPES if kind == data.pairs_type), None)
-        pairs = open_pairs(data.pairs, data.cache_dir or cache_dir, warn, kind, data.held_out, progress, tell_types)
+        cache = data.cache_dir or cache_dir
+        try:
+            pairs = open_pairs(data.pairs, cache, warn, kind, data.held_out, progress, tell_types)
+        except UserError as error:
+            raise UserError(f"data.pairs: {error}") from None
     alone = labelled and data.rainy is None and data.clean is None
 
     def open_set(field: str) -> ImageSet:

@@ -48,7 +48,8 @@ def check_weights(path: Path, kind: str = "derainer") -> None:
     if str(path).startswith(("http:/", "https:/")):
         raise UserError(f"weights are not read from addresses: download {path.name} first, or give hf:OWNER/REPO")
     if not is_hub_name(path) and not (path.is_file() or path.is_dir()):
-        raise UserError(f"no weights at {path}: give a run folder of rgsud-fast train or its {kind}.safetensors")
+        folder = "a toolbox of rgsud-fast toolbox train" if kind == "agent" else "a run folder of rgsud-fast train"
+        raise UserError(f"no weights at {path}: give {folder} or its {kind}.safetensors")
 
 
 def check_target(path: Path | None) -> None:

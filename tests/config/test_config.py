@@ -216,3 +216,10 @@ def test_a_first_reward_of_other_methods_yields_to_a_better_one_alone(method):
     config = load_config({"preset": "small", "method": method})
     assert (config.reward.first, config.reward.newest) == ("oriented", False)
     assert load_config({"preset": "paper", "method": method}).optim.clip_norm == 0
+
+
+@pytest.mark.parametrize("method, preset", [("csud", "small"), ("csud", "demo"), ("unirain", "unirain-small")])
+def test_a_small_preset_of_another_method_has_derainers_as_small_as_rgsuds(method, preset):
+    there, here = (load_config(given).network for given in ({"preset": "small"}, {"preset": preset, "method": method}))
+    assert (here.restormer, here.drsformer, here.nerd_rain) == (there.restormer, there.drsformer, there.nerd_rain)
+    assert here.restormer.dim == 8

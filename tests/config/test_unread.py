@@ -62,6 +62,26 @@ def test_a_field_that_was_asked_for_is_refused_with_the_presets_value_too():
             refuse_unread(config, {name})
 
 
+def test_sizes_of_another_derainer_are_not_given():
+    dim = {"dim": 12}
+    message = r"^network\.restormer: derainer nafnet does not read .*, or give network\.derainer restormer$"
+    with pytest.raises(UserError, match=message):
+        refuse_unread(load_config({"preset": "small", "network": {"restormer": dim}}))
+    with pytest.raises(UserError, match=r"^network\.moe: derainer restormer does not read"):
+        refuse_unread(load_config({"network": {"derainer": "restormer", "moe": {"decoder": "soft"}}}))
+    refuse_unread(load_config({"preset": "small", "network": {"derainer": "restormer", "restormer": dim}}))
+
+
+def test_sizes_of_nafnet_are_refused_to_others_where_a_flag_names_them():
+    network = {"derainer": "restormer", "derainer_width": 8}
+    config = load_config({"preset": "small", "network": network})
+    message = r"^network\.derainer_width: derainer restormer .*, or give network\.derainer nafnet$"
+    with pytest.raises(UserError, match=message):
+        refuse_unread(config, {"network.derainer", "network.derainer_width"})
+    refuse_unread(config, {"network.derainer", "network.derainer_start"})
+    refuse_unread(load_config({"network": network | {"derainer": "moe"}}), {"network.derainer_width"})
+
+
 def test_a_switch_is_not_given_where_a_reward_is_a_target_alone():
     for method in ("cut", "unirain"):
         with pytest.raises(UserError, match=rf"^reward\.switch: method {method}"):

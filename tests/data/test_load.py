@@ -165,3 +165,9 @@ def test_real_validation_pairs_load_without_a_warning(load, rgsud_data):
 def test_what_lies_beside_the_images_is_told(folders, load):
     (Path(folders.rainy) / "clip.mov").touch()
     assert load(folders)[1] == ["data.rainy: passed over: 1 .mov"]
+
+
+def test_a_folder_of_pairs_that_cannot_be_is_told_with_its_field(folders, load, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"^data\.pairs: .*empty: no image in this folder or below it"):
+        load(folders.model_copy(update={"pairs": (tmp_path / "empty",)}))
