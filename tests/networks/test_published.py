@@ -124,7 +124,7 @@ def test_another_derainer_or_other_sizes_are_told_with_what_to_set(tmp_path, nam
     from rgsud_fast.cli.arguments import read_train
 
     flags = str(told.value).split(" set ")[1].split()
-    images = ["--data.rainy", ".", "--data.clean", "."]
+    images = ["--data.rainy", ".", "--data.clean", ".."]
     start = ["--network.derainer", kind, "--network.derainer-start", str(tmp_path / "n.pth")]
     config, _, _ = read_train(["--preset", "paper", *images, *start, *flags])
     assert type(read_start(config.network)) is DERAINERS[kind]

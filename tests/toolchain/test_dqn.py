@@ -134,7 +134,7 @@ def test_equals_torchrl_without_memory():
         for name, value in older.layer.named_parameters():
             theirs.target_value_network_params["module", "0", "module", "layer", name].copy_(value)
     total = torch.zeros(())
-    for states, actions, rewards, length in zip(*batch, batch.lengths, strict=True):
+    for states, actions, rewards, length in zip(*batch[:3], batch.lengths, strict=True):
         n = int(length)
         done = torch.zeros(n, 1, dtype=torch.bool)
         done[-1] = True
