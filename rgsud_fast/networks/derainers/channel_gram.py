@@ -76,7 +76,7 @@ class _ChannelGram(torch.autograd.Function):
         gram = _of_rows if lies_last(qkv) else _of_planes
         dots, norms = gram(_operand(qkv), heads)
         ctx.save_for_backward(qkv, norms)
-        return dots, norms, qkv[:, 2 * (qkv.shape[1] // 3) :]
+        return dots, norms, qkv.narrow(1, 2 * (qkv.shape[1] // 3), qkv.shape[1] // 3)
 
     @staticmethod
     @once_differentiable
@@ -100,7 +100,7 @@ def _of_planes(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """Channels first: heads of an image are one batch."""
     q, k, _ = x.unflatten(1, (3, heads, -1)).flatten(4).unbind(1)
     dots = torch.stack([a @ b.transpose(1, 2) for a, b in zip(q, k, strict=True)])
-    return dots, torch.linalg.vector_norm(x[:, : 2 * (x.shape[1] // 3)].flatten(2), dim=2)
+    return dots, torch.linalg.vector_norm(x.narrow(1, 0, 2 * (x.shape[1] // 3)).flatten(2), dim=2)
 
 
 def _back_to_planes(x: Tensor, v_dots: Tensor, slopes: Tensor, v_x: Tensor) -> None:
@@ -123,7 +123,7 @@ def _of_rows(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     parts = _parts(*rows.shape[1:])
     rows = rows.unflatten(1, (parts, -1)).flatten(0, 1)
     gram = _in_float32(rows.transpose(1, 2), rows).unflatten(0, (-1, parts)).sum(1)
-    return _between(gram, heads).contiguous(), gram.diagonal(dim1=1, dim2=2).sqrt()
+    return _between(gram, heads).clone(memory_format=torch.contiguous_format), gram.diagonal(dim1=1, dim2=2).sqrt()
 
 
 def _back_to_rows(x: Tensor, v_dots: Tensor, slopes: Tensor, v_x: Tensor) -> None:
@@ -137,13 +137,14 @@ def _back_to_rows(x: Tensor, v_dots: Tensor, slopes: Tensor, v_x: Tensor) -> Non
 
 def _rows(x: Tensor) -> Tensor:
     """q and k of features whose channels lie last, [N, pixels, 2 C]; no copy."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)[..., : 2 * (x.shape[1] // 3)]
+    return x.permute(0, 2, 3, 1).flatten(1, 2).narrow(2, 0, 2 * (x.shape[1] // 3))
 
 
 def _between(gram: Tensor, heads: int) -> Tensor:
     """What of [q k]^T [q k] is between q and k of the same head: of [N, 2 C, 2 C] a view [N, heads, c, c]."""
     channels = gram.shape[1] // 2
-    blocks = gram[:, :channels, channels:].unflatten(2, (heads, -1)).unflatten(1, (heads, -1))
+    between = gram.narrow(1, 0, channels).narrow(2, channels, channels)
+    blocks = between.unflatten(2, (heads, -1)).unflatten(1, (heads, -1))
     return blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
