@@ -11,7 +11,7 @@ from ..system.device_names import ALLOWED, PATTERN
 from .data_sections import DataConfig, ReweightConfig, Section
 from .host_presets import HOSTS, host_preset
 from .hosts import CSUDConfig, CUTConfig, CycleGANConfig, DCDGANConfig, DerainCycleGANConfig, NLCLConfig
-from .parts import MethodName
+from .parts import LABELLED, MethodName
 from .presets import PRESETS
 from .reward_section import RewardConfig
 from .sections import LossConfig, NetworkConfig, OptimConfig
@@ -104,7 +104,7 @@ class Config(Section):
     def _labelled(self) -> Config:
         if self.method == "unirain" and not self.loss.labelled:
             raise ValueError("loss.labelled is 0, and method unirain learns from labelled pairs: give it a weight")
-        if self.data.pairs and self.method not in ("unirain", "rgsud"):
+        if self.data.pairs and self.method not in LABELLED:
             raise ValueError(f"data.pairs: method {self.method} takes no labelled pairs; take rgsud or unirain")
         if PRESETS[self.preset].get("method", self.method) != self.method:
             raise ValueError(f"preset {self.preset} is of another method than {self.method}: take small or paper")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 MethodName = Literal["rgsud", "cyclegan", "cut", "csud", "dcdgan", "nlcl", "deraincyclegan", "unirain"]
+LABELLED: tuple[MethodName, ...] = ("rgsud", "unirain")  # learn from labelled pairs, which `reweight` weighs
 Kind: TypeAlias = str  # name of a network in its method
 # The names of all methods' networks; a test holds it to PARTS.
 NetworkName = Literal[

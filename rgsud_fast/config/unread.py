@@ -9,7 +9,7 @@ from ..errors import UserError
 from .config import Config
 from .derainers import DerainerName
 from .load import flatten_fields
-from .parts import MethodName
+from .parts import LABELLED, MethodName
 
 _REWARD_LOSS = ("loss.reward", "loss.reward_form", "loss.reward_gradient")  # of every method
 _DERAINERS = (
@@ -29,7 +29,6 @@ _READ: dict[str, tuple[str, ...]] = {
     "csud": (*_DERAINERS, *_TRANSLATORS),
 }
 _NO_SWITCH = ("cut", "unirain")  # a reward is a target there and nothing else
-_LABELLED = ("rgsud", "unirain")  # learn from labelled pairs, which `reweight` weighs
 # Sizes of NAFNet, which other derainers do not have; `network.derainer_start` is for all.
 _BLOCKS = ("network.derainer_width", "network.derainer_encoder", "network.derainer_middle", "network.derainer_decoder")
 MOST_NAMED = 5  # fields in a message
@@ -45,7 +44,7 @@ def reads(method: str, field: str) -> bool:
     if field == "loss.labelled_form":
         return method == "unirain"
     if section == "reweight":
-        return method in _LABELLED
+        return method in LABELLED
     if section in ("network", "loss") and method in _READ:
         return any(field == name or (name.startswith("network") and field.startswith(name)) for name in _READ[method])
     return True

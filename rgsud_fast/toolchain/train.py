@@ -109,16 +109,17 @@ def train(
         _tidy(folder)
         photographs = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
         workshop = Workshop(settings, folder, photographs, device, dict(tools or {}))
-        if resume:
-            _refuse_other_photographs(workshop)
+        saved = _load(folder.checkpoint) if resume else None
+        if saved is not None:
+            _refuse_other_photographs(workshop, saved)
         if agent_anew:
-            restart_at_gate(folder, settings, photographs.digests)
+            saved = restart_at_gate(folder, settings, photographs.digests)
         if not resume or clean is not None:
             _save_config(settings, folder)
         if not resume:
             _bring_given(workshop, run)
         check_shapes(workshop)
-        _phases(workshop, _load(folder.checkpoint) if resume else None, progress)
+        _phases(workshop, saved, progress)
         metrics = finish(workshop, progress)
     return Result(folder.path, folder.path / "agent.safetensors", metrics)
 
@@ -188,19 +189,23 @@ def _load(path: Path) -> dict[str, Any]:
     return saved
 
 
-def restart_at_gate(folder: RunFolder, config: ToolboxConfig, photographs: Sequence[str] | None = None) -> None:
+def restart_at_gate(
+    folder: RunFolder, config: ToolboxConfig, photographs: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Let a toolbox go on with the gate and a new agent, by another configuration; what came of the old one goes.
 
-    The checkpoint is first and the configuration last, so that a toolbox whose change is cut short goes on as it was.
+    The checkpoint, whose content is returned, is written first and the configuration last, so that a toolbox whose
+    change is cut short goes on as it was.
     """
     if photographs is None and folder.checkpoint.is_file():
         photographs = _load(folder.checkpoint).get("photographs")
-    about = {"place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
+    about: dict[str, Any] = {"place": PHASES.index(Gate), "done": 0, "results": {}, "phase": {}}
     _write_checkpoint(folder, about, photographs)
     (folder.path / AGENT).unlink(missing_ok=True)
     shutil.rmtree(folder.path / TUNED, ignore_errors=True)
     folder.metrics.unlink(missing_ok=True)
     _save_config(config, folder)
+    return about
 
 
 def cut_log(folder: RunFolder, place: int, done: int) -> None:
@@ -209,13 +214,13 @@ def cut_log(folder: RunFolder, place: int, done: int) -> None:
     write_text(folder.log, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
-def _refuse_other_photographs(workshop: Workshop) -> None:
+def _refuse_other_photographs(workshop: Workshop, saved: dict[str, Any]) -> None:
     """Demand the photographs that the tools saw, of which a tenth was held out; their folder may have moved.
 
     Raises:
         UserError: they are others.
     """
-    photographs = _load(workshop.folder.checkpoint).get("photographs")  # not in older files
+    photographs = saved.get("photographs")  # not in older files
     if photographs is not None and list(workshop.photographs.digests) != photographs:
         raise UserError(
             f"{workshop.config.clean} does not hold the photographs that {workshop.folder.path} was made of: "

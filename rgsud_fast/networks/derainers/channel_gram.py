@@ -40,7 +40,7 @@ def channel_gram(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor, Tenso
 def reference(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """The definition, in plain PyTorch; the norms of q and k beside each other, [N, 2 C]."""
     q, k, v = qkv.chunk(3, 1)
-    wide = [widened(x).unflatten(1, (heads, -1)).flatten(3) for x in (q, k)]
+    wide = [at_least_float32(x).unflatten(1, (heads, -1)).flatten(3) for x in (q, k)]
     norms = [torch.linalg.vector_norm(x, dim=-1).flatten(1) for x in wide]
     return wide[0] @ wide[1].transpose(-2, -1), torch.cat(norms, 1), v
 
@@ -65,7 +65,7 @@ def mix(mixing: Tensor, v: Tensor, weight: Tensor) -> Tensor:
         return (whole @ v.flatten(2)).unflatten(2, v.shape[2:])
 
 
-def widened(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """In float32 where it is less."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -93,7 +93,7 @@ class _ChannelGram(torch.autograd.Function):
 
 def _operand(qkv: Tensor) -> Tensor:
     """As products take it: of rows of bfloat16 GPUs give sums in float32; float16 has no room for gradients."""
-    return qkv if qkv.is_cuda and qkv.dtype == torch.bfloat16 and lies_last(qkv) else widened(qkv)
+    return qkv if qkv.is_cuda and qkv.dtype == torch.bfloat16 and lies_last(qkv) else at_least_float32(qkv)
 
 
 def _of_planes(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:

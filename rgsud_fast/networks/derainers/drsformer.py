@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...ops import gated_dconv
 from ...ops._layout import without_autocast
 from .._common import Checkpointed, recomputed
-from .transformer import Attention, Block, UNetOfBlocks, depthwise, pointwise, widened
+from .transformer import Attention, Block, UNetOfBlocks, at_least_float32, depthwise, pointwise
 
 SHARES = ((1, 2), (2, 3), (3, 4), (4, 5))  # of a row that each attention keeps, rounded down
 OPERATORS = 8  # of an expert layer
@@ -141,7 +141,7 @@ class _Weights(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with without_autocast(x):
-            weights = self.ca_fc(widened(x).mean((2, 3)))
+            weights = self.ca_fc(at_least_float32(x).mean((2, 3)))
             return cast(Tensor, weights.unflatten(1, (STEPS, OPERATORS)).softmax(-1)).to(x.dtype)
 
 

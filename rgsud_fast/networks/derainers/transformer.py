@@ -15,7 +15,7 @@ from ...ops import layernorm2d
 from ...ops._layout import without_autocast
 from ...ops.gated_dconv import Gate, dconv
 from .._common import Blocks, check_image, cut, pad_to_multiple
-from .channel_gram import channel_gram, mix, widened
+from .channel_gram import at_least_float32, channel_gram, mix
 
 EPS = 1e-5  # of every normalisation
 
@@ -32,8 +32,8 @@ class Norm(nn.Module):
         if bias is not None:
             return layernorm2d(x, weight, bias, EPS)
         with without_autocast(x):
-            variance = widened(x).var(1, keepdim=True, correction=0)
-            return (widened(x) * torch.rsqrt(variance + EPS) * weight[:, None, None]).to(x.dtype)
+            variance = at_least_float32(x).var(1, keepdim=True, correction=0)
+            return (at_least_float32(x) * torch.rsqrt(variance + EPS) * weight[:, None, None]).to(x.dtype)
 
 
 class _Affine(nn.Module):
