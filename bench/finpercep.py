@@ -5,7 +5,7 @@
     python bench/finpercep.py rank --runs RUN ...           # scores among these results, against PSNR
     python bench/finpercep.py hacks --runs RUN ...          # blocks made worse in derained images, beside `domain`
     python bench/finpercep.py dynamic --runs RUN            # the gradient of the reward alone: score, PSNR, NIQE
-    python bench/finpercep.py curriculum --seeds 0 1 2      # stage 2 by domain, by the last stage alone, by schedule
+    python bench/finpercep.py curriculum --seeds 0 1 2      # stage 2 without rewards, by domain, last stage, schedule
     python bench/finpercep.py cost                          # fit, score with map, sweep against its forward passes
 
 DIR (--data, $RGSUD_DATA) holds clean, iqa and rain100l. All but `map` take the score that `map` left in
@@ -163,9 +163,10 @@ def _standing(network: nn.Module, pairs: Sequence[tuple[Tensor, Tensor]], reward
 
 
 def curriculum(args: argparse.Namespace) -> dict[str, Any]:
-    """Stages 2 of the same stages 1 with each curriculum: validation PSNR, and its paired difference to `whole`."""
+    """Stages 2 of the same stages 1, without rewards and with each: PSNR, and its paired difference to the first."""
     score = f"finpercep:{args.score}"
     branches: dict[str, tuple[str, dict[str, Any]]] = {
+        "without": ("domain", {"loss": {"reward": 0.0}, "reward": {"switch": False}}),
         "domain": ("domain", {}),
         "whole": (score, {}),
         "schedule": (score, {"reward": {"curriculum": "schedule"}}),
@@ -245,7 +246,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, help="of the fit; default: 1,500")
     parser.add_argument("--stage1", type=int, help="iterations of the curriculum's stages 1; default: the preset's")
     parser.add_argument("--stage2", type=int, help="of its stages 2; default: the preset's")
-    parser.add_argument("--branches", nargs="+", default=["whole", "domain", "schedule"], help="of the curriculum")
+    parser.add_argument(
+        "--branches", nargs="+", default=["without", "domain", "whole", "schedule"], help="of the curriculum"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     args = parse_arguments(parser)

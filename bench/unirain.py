@@ -9,8 +9,8 @@
     python bench/unirain.py cost                   # a step with experts against NAFNet's; an index, a pair, a search
 
 DIR (--data, $RGSUD_DATA) holds clean: half of its scenes are rendered in all four types to train on, the others to
-measure. All that train take the preset unirain-small with --iterations. Judges and retrieval also take real_rain and
-rain100l, and keep their index in --out.
+measure. All that train take the preset unirain-small with --iterations, but half of its levels and of its crops' side.
+Judges and retrieval also take real_rain and rain100l, and keep their index in --out.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "studies"))
 import distillation
 import pair_types
+from distillation import SMALL
 
 import rgsud_fast
-from rgsud_fast.config import load_config
+from rgsud_fast.config import load_config, merge
 from rgsud_fast.config.rain_types import FIT_ITERATIONS, RAIN_TYPES
 from rgsud_fast.data import list_images
 from rgsud_fast.methods.reweighting import type_weights
@@ -106,7 +107,6 @@ def _train(args: argparse.Namespace, seed: int, fields: dict[str, Any]) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         pairs = _rendered(args, Path(folder))
         config: dict[str, Any] = {
-            "preset": "unirain-small",
             "seed": seed,
             "out": f"{folder}/run",
             "device": "cpu",
@@ -117,7 +117,7 @@ def _train(args: argparse.Namespace, seed: int, fields: dict[str, Any]) -> dict[
             "live_gallery": False,
             "data": {"pairs": pairs / "train"},
         }
-        result = rgsud_fast.train(config | fields, quiet=True)
+        result = rgsud_fast.train(merge(merge(SMALL, config), fields), quiet=True)
         figures: dict[str, float] = {}
         for kind in RAIN_TYPES:
             of = pairs / "test" / kind
@@ -151,7 +151,7 @@ def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
 
 def _network(fields: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    return configured_derainer(load_config({"preset": "unirain-small", "network": fields}).network)
+    return configured_derainer(load_config(merge(SMALL, {"network": fields})).network)
 
 
 def _parameters(fields: dict[str, Any]) -> int:

@@ -163,7 +163,9 @@ def _first_paragraph(lines: list[str]) -> str:
 def _plainly(text: str) -> str:
     """tyro's and Python's words for a value of the wrong kind, in those that a configuration is judged with."""
     if found := re.fullmatch(r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)", text):
-        choices = [choice.strip(" '") for choice in found[3].split(",") if choice]
+        choices = [
+            choice for choice in (part.strip(" '") for part in found[3].split(",")) if choice not in ("", "None")
+        ]
         return f"{found[2]} must be {either(choices)}, got {found[1]}"
     if found := re.fullmatch(r"Missing value for argument '(.*)'\..*", text):
         flag = found[1].strip("(,)'")  # older tyros tell a tuple

@@ -136,19 +136,19 @@ UNIRAIN: dict[str, Any] = {
     "stage1_iterations": 300_000,
     "stage2_iterations": 0,
 }
-# In decibels, with a floor of 1e-3: by the absolute error a small network leaves all as it is, and with a lower floor
-# crops with hardly any rain outweigh those with much (docs/unirain.md).
+# In decibels: by the absolute error a small network leaves all as it is, and without a floor crops with hardly any rain
+# outweigh those with much (docs/unirain.md). Drops need crops and a network that reach across them.
 UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
-    "crop": 64,
+    "batch": 4,
     "network": {
         "derainer": "moe",
-        "derainer_width": 12,
-        "derainer_encoder": [1, 1],
+        "derainer_width": 16,
+        "derainer_encoder": [1, 1, 1, 1],
         "derainer_middle": 1,
-        "derainer_decoder": [1, 1],
+        "derainer_decoder": [1, 1, 1, 1],
         **NARROW_DERAINERS,
     },
-    "loss": {"labelled_form": "psnr", "pasted_floor": 1e-3},
+    "loss": {"labelled_form": "psnr", "labelled_floor": 2.0},
     "optim": UNIRAIN["optim"]
     | {"learning_rate": 2e-3, "final_learning_rate": 1e-5, "warmup": 100, "hold": 0.6, "ema_decay": 0.995},
     "reweight": {"every": 100},

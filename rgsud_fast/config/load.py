@@ -52,6 +52,7 @@ _LATER = {
         "labelled",
         "deep",
         "labelled_form",
+        "labelled_floor",
     ),
     "optim": ("warmup", "betas", "weight_decay", "halve_every", "fake_buffer", "algorithm"),
     "reward": ("first", "newest", "toolbox", "local_statistics"),

@@ -128,6 +128,13 @@ class LossConfig(Section):
         description="What that term is in method unirain: the mean absolute error, as published, or RGSUD's, which is "
         "L_PSNR with loss.pasted_floor, and L_SSIM. A small network learns from l1 to leave all as it is.",
     )
+    labelled_floor: float = Field(
+        0.0,
+        ge=0,
+        description="Floor of L_PSNR on labelled pairs as a multiple of the squared error that rainy images of their "
+        "type have on average; loss.pasted_floor where that is larger. Faint rain by night then counts as much as by "
+        "day, and windows between drops, with nothing to do, do not outweigh drops.",
+    )
     discriminator_fakes: Literal["first", "all"] = Field(
         "first", description="Which synthesised images train the discriminator: the first, or the mean of all four."
     )

@@ -16,6 +16,7 @@ _DERAINERS = (
     *("network.derainer", "network.restormer", "network.drsformer", "network.nerd_rain", "network.moe"),
     *("network.last_gain", "network.checkpoint"),
 )
+_LABELLED = ("loss.labelled", "loss.labelled_form", "loss.labelled_floor", "loss.pasted_floor")
 _TRANSLATORS = ("network.initialization", *_REWARD_LOSS)
 # Of `network` and `loss`, which are RGSUD's, what other methods read, by the beginnings of names; a method that is not
 # here reads all. Each reads the section of its own name and none of another's.
@@ -25,7 +26,7 @@ _READ: dict[str, tuple[str, ...]] = {
     "dcdgan": _TRANSLATORS,
     "nlcl": _TRANSLATORS,
     "deraincyclegan": _TRANSLATORS,
-    "unirain": (*_DERAINERS, "loss.labelled", "loss.labelled_form", "loss.pasted_floor", *_REWARD_LOSS),
+    "unirain": (*_DERAINERS, *_LABELLED, *_REWARD_LOSS),
     "csud": (*_DERAINERS, *_TRANSLATORS),
 }
 _NO_SWITCH = ("cut", "unirain")  # a reward is a target there and nothing else

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
 from ..config.rain_types import RAIN_TYPES, UNKNOWN, RainType
 from .image_set import ImageSet
 from .sampler import Crop, draw_index, draw_turn, draw_window, evenly
@@ -51,6 +53,24 @@ class PairSet:
         kinds = sorted({self.kinds[i] for i in self.training})
         return {kind: [i for i in self.training if self.kinds[i] == kind] for kind in kinds}
 
+    def squared_errors(self) -> dict[int, float]:
+        """Mean squared error of the rainy images of each type that steps draw from, in [0, 1].
+
+        It is that of the middles of at most 64 pairs, [H, W] up to 512 x 512 each.
+        """
+        found = {}
+        for kind, own in self.by_type.items():
+            some = [own[i] for i in evenly(len(own), MOST_HELD_OUT)]
+            found[kind] = sum(map(self._squared_error, some)) / len(some)
+        return found
+
+    def _squared_error(self, pair: int) -> float:
+        rainy, clean = (
+            _middle(images[place]).astype(np.float64)
+            for images, place in zip((self.rainy, self.clean), self.places[pair], strict=True)
+        )
+        return float(np.square((rainy - clean) / 255).mean())
+
     def kind_of(self, pair: int) -> RainType | None:
         """The name of a pair's type."""
         return None if self.kinds[pair] == UNKNOWN else KINDS[self.kinds[pair]]
@@ -87,6 +107,11 @@ class PairSet:
         """The run is over; see `ImageSet.close`."""
         self.rainy.close()
         self.clean.close()
+
+
+def _middle(image: np.ndarray, side: int = 512) -> np.ndarray:
+    top, left = (max(length - side, 0) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def hold_out(kinds: Sequence[int], scenes: Sequence[str], share: float) -> list[int]:

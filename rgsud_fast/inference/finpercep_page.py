@@ -40,7 +40,7 @@ def write_page(
         scorer: in its last stage.
         held_out: photographs that it has not seen.
         measured: the figures; see `fit_finpercep.measure`.
-        own: crops that a run's derainer made: clean, rainy, derained.
+        own: crops that derainers made, the run's where there is one: clean, rainy, derained.
     """
     table = {f"stage {stage}": {COLUMNS[key]: row[key] for key in COLUMNS} for stage, row in measured["stages"].items()}
     hacks = {f"faults found: {name}": f"{100 * share:.0f} %" for name, share in measured["hacks_found"].items()}
@@ -49,7 +49,7 @@ def write_page(
         f"FinPercep-RM {path.stem}",
         figures("Figures", table, hacks, "On photographs that were held out of the fit; 1 is the best."),
         rows("Swapped regions", _swapped(scorer, held_out), f"The truth and what is found: {LEGEND}."),
-        rows("Results of the run's derainer", _own(scorer, own), f"Where they are spoiled: {LEGEND}.") if own else "",
+        rows("Results of derainers", _own(scorer, own), f"Where they are spoiled: {LEGEND}.") if own else "",
         subtitle=f"size {measured['size']} · {measured['iterations']:,} iterations · seed {measured['seed']}",
     )
 

@@ -27,6 +27,7 @@ from ..iqa.finpercep.generated import Batch, Material, Structure, broad_style, d
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
+from ..iqa.finpercep.practised import DERAINERS, practised_results
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
 from ..system.interrupt import Interruption
@@ -68,9 +69,11 @@ def fit_finpercep(
     val_clean: str | Path | None = None,
     minutes: float | None = None,
     iterations: int | None = None,
+    practised: int = DERAINERS,
     seed: int = 0,
     device: str = "auto",
     watch: Watch = nobody,
+    watch_practised: Watch = nobody,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Fit FinPercep-RM: a score of derained images that also says where one is spoiled.
@@ -91,9 +94,10 @@ def fit_finpercep(
         val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
             the test. Default: the run's.
         minutes, iterations: how long, one or neither; default: 1,500 iterations of "small", 30,000 of "base".
+        practised: derainers that are trained for a fit and thrown away, whose faults it learns; 0: of filters alone.
         seed: of everything drawn.
         device: auto, cpu, cuda or cuda:N.
-        watch: told how many iterations are done.
+        watch, watch_practised: told how many iterations are done, of the fit and of derainers before it.
         say: told what is learned so far, a line each tenth.
 
     Returns:
@@ -110,6 +114,8 @@ def fit_finpercep(
         raise UserError("minutes and iterations are both given: give one")
     if (size == "clip") != (clip is not None):
         raise UserError("size clip needs --clip FILE, CLIP's RN50 as open_clip saves it, and no other size takes it")
+    if practised < 0:
+        raise UserError(f"practised {practised} must be at least 0")
     start = None if clip is None else read_clip(clip)
     where = pick_device(device)
     structure = None if feature is None else read_features(feature).to(where)
@@ -120,6 +126,7 @@ def fit_finpercep(
         "iterations": iterations,
         "run": str(run or ""),
         "clip": str(clip or ""),
+        "practised": practised,
         **({} if feature is None else {"feature": feature}),
     }
     photographs = _gather(Path(clean), rainy, _validation_of(run, val_clean), options)
@@ -130,10 +137,9 @@ def fit_finpercep(
     else:
         scorer = FinpercepScorer.from_state(saved["scorer"], where)
         say(f"going on from {partial}, at iteration {saved['fit']['step']:,} of {saved['fit']['iterations']:,}")
-    material = Material(photographs.fitted)
-    if run is not None:
-        painted, own = own_material(run, photographs.fitted, rainy, seed, device)
-        material = Material(photographs.fitted, painted, own)
+    painted, own = ([], []) if run is None else own_material(run, photographs.fitted, rainy, seed, device)
+    shown = practised_results(photographs.fitted, seed, where, practised, watch_practised)
+    material = Material(photographs.fitted, painted, own, shown)
     workers = max(usable_cpus() - 1, 1) if where.type == "cuda" else 0
     if iterations is None and minutes is not None and saved is None:
         iterations = _iterations_in(
@@ -149,7 +155,7 @@ def fit_finpercep(
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
     save_scorer(scorer, output)
     write_text(output.with_suffix(".json"), json.dumps(figures, indent=2) + "\n")
-    write_page(output.with_suffix(".html"), scorer, held_out, figures, (material.own or [])[:4])
+    write_page(output.with_suffix(".html"), scorer, held_out, figures, own[:4] or shown[-4:])
     partial.unlink(missing_ok=True)
     return figures
 

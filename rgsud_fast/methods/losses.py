@@ -79,15 +79,15 @@ def reward_loss(
     return torch.where(improved, value, 0).sum() / (improved.sum().clamp(min=1) if rewarded is None else rewarded)
 
 
-def labelled_terms(derained: Tensor, clean: Tensor, weights: Tensor, floor: float) -> dict[str, Tensor]:
+def labelled_terms(derained: Tensor, clean: Tensor, weights: Tensor, floors: Tensor) -> dict[str, Tensor]:
     """L_PSNR, weighed by pair, and L_SSIM of labelled pairs, on the scale of the pseudo pair's loss.
 
     Args:
         derained, clean: [N, 3, H, W].
         weights: of the pairs, [N].
-        floor: squared error below which L_PSNR asks for no more.
+        floors: squared errors below which L_PSNR asks for no more, [N].
     """
-    decibels = psnr_loss(squared_error(derained, clean), floor)
+    decibels = psnr_loss(squared_error(derained, clean), floors)
     return {"labelled_psnr": (weights * decibels).mean(), "labelled_ssim": 1 - ssim(derained, clean)}
 
 

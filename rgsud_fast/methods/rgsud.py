@@ -237,8 +237,8 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
     if "labelled" not in inputs:
         return done
     derained = nets.derainer(inputs["labelled"])
-    floor, known = config.loss.pasted_floor, (inputs["labelled_clean"], inputs["labelled_weights"])
-    terms = losses.labelled_terms(derained, *known, floor)
+    known = [inputs[name] for name in ("labelled_clean", "labelled_weights", "labelled_floors")]
+    terms = losses.labelled_terms(derained, *known)
     return Step(done.loss + weigh(terms, config.loss), done.terms | terms, done.judged)
 
 

@@ -52,7 +52,7 @@ def step(nets: Networks, stage: int, inputs: Inputs, config: Config, guidance: G
     if config.loss.labelled_form == "l1":
         terms = {"labelled": weighed_error(derained, *known)}
     else:
-        terms = labelled_terms(derained, *known, config.loss.pasted_floor)
+        terms = labelled_terms(derained, *known, inputs["labelled_floors"])
     if "rewards" in inputs:
         terms |= reinforcement(inputs, nets.derainer(inputs["rainy"]), config, guidance)
     return Step(weigh(weighted(terms, config)), terms, {})

@@ -61,8 +61,8 @@ def squared_error(derained: Tensor, clean: Tensor) -> Tensor:
     return difference.square().mean(dim=(1, 2, 3))
 
 
-def psnr_loss(mse: Tensor, floor: float = FLOOR) -> Tensor:
-    """Negative PSNR of mean squared errors, in dB; at least that of the floor, -80."""
+def psnr_loss(mse: Tensor, floor: float | Tensor = FLOOR) -> Tensor:
+    """Negative PSNR of mean squared errors, in dB; at least that of the floor, -80. A floor may be each one's own."""
     return DECIBELS * (mse + floor).log()
 
 

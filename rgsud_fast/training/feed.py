@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import Config, LossConfig
 from ..data import Crop, Domains, ImageSet, Stream, draw, draw_exchanges, draw_places, draw_uniform, windows_of
+from ..data.pairs import PairSet
 from ..errors import UserError
 from ..methods import rgsud
 from ..methods.pasting import paste
@@ -56,6 +57,7 @@ class Feed:
         sets = {"rainy": domains.rainy, "clean": domains.clean}
         if domains.pairs is not None and domains.unpaired:
             sets |= {"labelled": domains.pairs.rainy, "labelled_clean": domains.pairs.clean}
+        self._floors = {} if domains.pairs is None else _floors_of(domains.pairs, config.loss)
         self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -89,7 +91,7 @@ class Feed:
             each on average, a scalar (see `losses.reward_loss`), and where the pool keeps maps `spoiled`, those of the
             rewards, [N, 1, crop, crop]; with `layers` also `pasted` and `backgrounds`, the pasted pairs,
             [M, 3, crop, crop]; of labelled pairs `labelled` and `labelled_clean`, [N, 3, crop, crop], and
-            `labelled_weights`, [N]. Where these are all there is, nothing else is cut.
+            `labelled_weights` and `labelled_floors`, [N]. Where these are all there is, nothing else is cut.
         """
         if pool is None and "rainy" not in self.reads:
             images = {}  # nobody looks at the rainy crops themselves
@@ -133,7 +135,9 @@ class Feed:
             turned = [image.rot90(turn, (1, 2)) for image, turn in zip(cut, turns, strict=True)]
             sides[name] = self._to_layout(torch.stack(turned))
         weights = [pairs.weights[c.pair] * self.type_weights.get(pairs.kinds[c.pair], 1.0) for c in drawn]
-        return sides | {"labelled_weights": to_device(torch.tensor(weights), self.device)}
+        floors = [self._floors[pairs.kinds[c.pair]] for c in drawn]
+        numbers = {"labelled_weights": weights, "labelled_floors": floors}
+        return sides | {name: to_device(torch.tensor(values), self.device) for name, values in numbers.items()}
 
     def _numbers(self, step: int) -> dict[str, Tensor]:
         """What a method and the buffers of its judges draw."""
@@ -234,6 +238,14 @@ class Feed:
 
     def _to_layout(self, batch: Tensor) -> Tensor:
         return to_device(batch, self.device).contiguous(memory_format=memory_layout(self.device))
+
+
+def _floors_of(pairs: PairSet, loss: LossConfig) -> dict[int, float]:
+    """Of labelled pairs by their type: the squared error below which L_PSNR asks for no more."""
+    if not loss.labelled_floor:
+        return dict.fromkeys(pairs.by_type, loss.pasted_floor)
+    errors = pairs.squared_errors()
+    return {kind: max(loss.labelled_floor * error, loss.pasted_floor) for kind, error in errors.items()}
 
 
 def _falls(place: int, share: float) -> bool:

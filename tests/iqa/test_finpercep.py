@@ -12,9 +12,10 @@ from tiny import same_bits
 from rgsud_fast.data import load_demo
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import load_scorer, make_scorer, restore_scorer, save_scorer
+from rgsud_fast.iqa.finpercep import practised
 from rgsud_fast.iqa.finpercep.families import FAMILIES
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, hold_apart, one_cycle
-from rgsud_fast.iqa.finpercep.generated import Material, draw_batch, draw_sample, spoiled_truth
+from rgsud_fast.iqa.finpercep.generated import PRACTISED, Material, draw_batch, draw_sample, spoiled_truth
 from rgsud_fast.iqa.finpercep.losses import map_term, rank_term
 from rgsud_fast.iqa.finpercep.network import SIZES, FinPercepNet, blank
 
@@ -107,6 +108,35 @@ def test_own_results_are_a_third_of_the_samples(clean):
     material = Material(clean, own=[(grey, grey, grey)])
     own = sum(np.ptp(draw_sample(material, 0, n, 32).clean) == 0 for n in range(60))
     assert 10 <= own <= 32
+
+
+def test_practised_results_are_a_share_of_the_samples(clean):
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    material = Material(clean, practised=[(grey, grey, grey)])
+    shown = sum(np.ptp(draw_sample(material, 0, n, 32).clean) == 0 for n in range(200))
+    assert abs(shown / 200 - PRACTISED) < 0.1
+
+
+def test_practised_derainers_are_functions_of_the_seed_and_move_no_generator(clean, monkeypatch):
+    monkeypatch.setattr(practised, "ENDS", (1, 3))
+    told = []
+    before = torch.get_rng_state()
+    found = practised.practised_results(clean[:2], 4, derainers=2, watch=lambda done, total: told.append((done, total)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(found) == 2 * 2 * 2 and told[-1] == (6, 6)  # photographs, ends, derainers
+    assert all(image.shape == (128, 128, 3) and image.dtype == np.uint8 for triplet in found for image in triplet)
+    again = practised.practised_results(clean[:2], 4, derainers=2)
+    assert all((a == b).all() for one, other in zip(found, again, strict=True) for a, b in zip(one, other, strict=True))
+    other = practised.practised_results(clean[:2], 5, derainers=2)
+    assert any((a[2] != b[2]).any() for a, b in zip(found, other, strict=True))
+
+
+def test_practised_derainers_learn_to_take_rain_away(clean, monkeypatch):
+    monkeypatch.setattr(practised, "ENDS", (150,))
+    found = practised.practised_results(clean, 0, derainers=1)
+    truth, rainy, derained = (np.stack([triplet[i] for triplet in found]).astype(float) for i in range(3))
+    before, after = (np.square(image - truth).mean() for image in (rainy, derained))
+    assert after < 0.97 * before
 
 
 def test_smaller_images_than_a_crop_are_reflected():

@@ -50,7 +50,7 @@ def test_a_step_reads_labelled_pairs_alone_and_takes_rewards_where_there_are():
     config = Config(method="unirain", network={"derainer_width": 4, "derainer_encoder": [1], "derainer_decoder": [1]})
     nets = unirain.build(config)
     inputs = {name: torch.rand(2, 3, 32, 32) for name in ("labelled", "labelled_clean")}
-    inputs["labelled_weights"] = torch.ones(2)
+    inputs |= {"labelled_weights": torch.ones(2), "labelled_floors": torch.ones(2)}
     assert unirain.reads(config) == {"labelled"}
     step = unirain.step(nets, 1, inputs, config)
     assert set(step.terms) == {"labelled"} and not step.judged
@@ -60,14 +60,15 @@ def test_a_step_reads_labelled_pairs_alone_and_takes_rewards_where_there_are():
 
 def test_in_decibels_a_step_is_what_rgsud_makes_of_labelled_pairs():
     sizes = {"derainer_width": 4, "derainer_encoder": [1], "derainer_decoder": [1]}
-    loss = {"labelled": 2, "labelled_form": "psnr", "pasted_floor": 1e-4}
+    loss = {"labelled": 2, "labelled_form": "psnr"}
     config = Config(method="unirain", network=sizes, loss=loss)
     nets = unirain.build(config)
     inputs = {name: torch.rand(3, 3, 32, 32) for name in ("labelled", "labelled_clean")}
     inputs["labelled_weights"] = torch.tensor([0.5, 1.0, 2.0])
+    inputs["labelled_floors"] = torch.tensor([1e-4, 1e-3, 1e-2])
     step, derained = unirain.step(nets, 1, inputs, config), nets.derainer(inputs["labelled"])
     squared = (derained - inputs["labelled_clean"]).square().mean((1, 2, 3))
-    decibels = (inputs["labelled_weights"] * 10 * (squared + 1e-4).log10()).mean()
+    decibels = (inputs["labelled_weights"] * 10 * (squared + inputs["labelled_floors"]).log10()).mean()
     expected = 2 * (decibels + 1 - ssim(derained, inputs["labelled_clean"]))
     torch.testing.assert_close(step.loss, expected)
     assert set(step.terms) == {"labelled_psnr", "labelled_ssim"}
@@ -79,7 +80,7 @@ def test_crops_of_the_feed_show_one_window_turned_alike_and_weighed_by_type(conf
     feed = Feed(load_config(config), domains, torch.device("cpu"), reads=frozenset({"labelled"}))
     feed.type_weights = {0: 0.25, 3: 1.75}
     images = feed.images(5)
-    assert set(images) == {"labelled", "labelled_clean", "labelled_weights"}
+    assert set(images) == {"labelled", "labelled_clean", "labelled_weights", "labelled_floors"}
     assert torch.allclose(images["labelled"], images["labelled_clean"] + 40 / 255, atol=1e-6)  # as the pairs are made
     drawn = domains.pairs.draw(0, 5, 8, 32, "natural")
     assert images["labelled_weights"].tolist() == [feed.type_weights[domains.pairs.kinds[crop.pair]] for crop in drawn]
@@ -90,6 +91,17 @@ def test_crops_of_the_feed_show_one_window_turned_alike_and_weighed_by_type(conf
     assert torch.equal(
         (images["labelled_clean"][one] * 255).round().byte().permute(1, 2, 0), torch.tensor(window.copy())
     )
+
+
+@pytest.mark.parametrize("share, floor, expected", [(0, 1e-3, 1e-3), (0.5, 1e-3, 0.5), (1e-4, 1e-3, 1e-3)])
+def test_floors_are_a_share_of_the_squared_error_of_a_type(config, tmp_path, share, floor, expected):
+    config = labelled(config, batch=8, loss={"labelled_floor": share, "pasted_floor": floor})
+    domains = domains_of(config, tmp_path)
+    feed = Feed(load_config(config), domains, torch.device("cpu"), reads=frozenset({"labelled"}))
+    error = (40 / 255) ** 2  # as the pairs are made, of any type
+    assert domains.pairs.squared_errors() == pytest.approx({0: error, 3: error})
+    expected = expected * error if share == 0.5 else expected
+    assert feed.images(5)["labelled_floors"].tolist() == pytest.approx([expected] * 8)
 
 
 def test_types_are_weighed_by_their_held_out_losses(config, tmp_path):
@@ -157,7 +169,7 @@ def test_labelled_pairs_beside_unpaired_folders_add_their_term_to_rgsud(config):
 
 def test_the_term_beside_rgsuds_is_the_pairs_loss_and_reaches_the_derainer_alone(config):
     derained, clean = torch.rand(2, 3, 24, 24), torch.rand(2, 3, 24, 24)
-    terms = losses.labelled_terms(derained, clean, torch.ones(2), 1e-8)
+    terms = losses.labelled_terms(derained, clean, torch.ones(2), torch.full((2,), 1e-8))
     expected = derain_loss(derained, clean)
     assert terms["labelled_psnr"].item() == pytest.approx(expected[0].item(), rel=1e-5)
     assert terms["labelled_ssim"].item() == pytest.approx(expected[1].item(), rel=1e-5)

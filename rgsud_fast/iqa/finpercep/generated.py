@@ -21,6 +21,7 @@ from .families import FAMILIES
 from .masks import draw_mask
 
 OWN = 1 / 3  # share of a run's own results, where there are any
+PRACTISED = 1 / 4  # share, of the rest, of what derainers made that the fit trained and threw away
 PAINTED = 1 / 2  # share of rain that a run's generator painted, where there is any
 TWO = 1 / 4  # share of weak results with the faults of two families
 PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: never per image, or faint faults look whole
@@ -40,6 +41,7 @@ class Material:
     clean: Sequence[np.ndarray]
     painted: Sequence[tuple[np.ndarray, np.ndarray]] = ()  # clean, and rainy by a run's generator
     own: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = ()  # clean, rainy, and what a run's derainer made of it
+    practised: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = ()  # the same of derainers that a fit trains
     families: tuple[str, ...] = tuple(FAMILIES)
 
 
@@ -100,6 +102,8 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
     rng = np.random.Generator(np.random.Philox(key=seed % 2**64, counter=[0, 0, number, 0]))
     if material.own and rng.random() < OWN:
         clean, rainy, weak = crop(material.own[int(rng.integers(len(material.own)))], side, rng)
+    elif material.practised and rng.random() < PRACTISED:
+        clean, rainy, weak = crop(material.practised[int(rng.integers(len(material.practised)))], side, rng)
     else:
         clean, rainy = _pair(material, side, rng)
         count = 1 + (rng.random() < TWO)
