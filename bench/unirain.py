@@ -52,6 +52,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "NAFNet, equal blocks": {"derainer": "nafnet"},
     "NAFNet, equal size": {"derainer": "nafnet", "derainer_width": 15, "derainer_encoder": [2, 1]},
 }
+# The same of the preset unirain: 23,604,003 parameters, and 23,498,363 with experts.
+WIDE = NETWORKS | {"NAFNet, equal size": {"derainer": "nafnet", "derainer_middle": 9}}
 
 
 def main() -> None:
@@ -82,24 +84,33 @@ def reweight(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cost(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of a forward and a backward pass on 8 crops of 64, best of rounds taken in turn; of the weights alone."""
-    networks = {name: _network(fields).train() for name, fields in NETWORKS.items()}
-    image = torch.rand(8, 3, 64, 64)
-    best = dict.fromkeys(networks, float("inf"))
-    for _ in range(args.rounds):
-        for name, network in networks.items():
-            began = time.process_time()
-            network(image).square().mean().backward()
-            best[name] = min(best[name], time.process_time() - began)
-            if hasattr(network, "balance"):
-                network.balance()
-    base = best["NAFNet, equal blocks"]
+    """Steps of the networks that are compared and of those of the preset unirain; of the weights alone."""
+    small = {name: _network(fields) for name, fields in NETWORKS.items()}
+    wide = {name: _network(fields, {"preset": "unirain"}) for name, fields in WIDE.items()}
     losses = torch.rand(300, 4).double().numpy() + 0.1
     began = time.perf_counter()
     type_weights(losses)
     weights = time.perf_counter() - began
-    table = {name: {"seconds": value, "of NAFNet": value / base} for name, value in best.items()}
-    return {"step": table, "seconds of weights after 300 evaluations": weights}
+    found = {"step": _steps(args, small, 8), "step of unirain": _steps(args, wide, 1)}
+    return found | {"seconds of weights after 300 evaluations": weights}
+
+
+def _steps(args: argparse.Namespace, networks: dict[str, Any], batch: int) -> dict[str, dict[str, float]]:
+    """Seconds of a forward and a backward pass on crops of 64, best of rounds taken in turn."""
+    image = torch.rand(batch, 3, 64, 64)
+    best = dict.fromkeys(networks, float("inf"))
+    for _ in range(args.rounds):
+        for name, network in networks.items():
+            began = time.process_time()
+            network.train()(image).square().mean().backward()
+            best[name] = min(best[name], time.process_time() - began)
+            if hasattr(network, "balance"):
+                network.balance()
+    sizes = [best[name] for name in ("NAFNet, equal blocks", "NAFNet, equal size")]
+    return {
+        name: {"seconds": value, "of equal blocks": value / sizes[0], "of equal size": value / sizes[1]}
+        for name, value in best.items()
+    }
 
 
 def _train(args: argparse.Namespace, seed: int, fields: dict[str, Any]) -> dict[str, float]:
@@ -149,9 +160,9 @@ def _summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     return found | {"deviation": statistics.stdev(means) if len(means) > 1 else None}
 
 
-def _network(fields: dict[str, Any]) -> Any:
+def _network(fields: dict[str, Any], base: dict[str, Any] = SMALL) -> Any:
     torch.manual_seed(0)
-    return configured_derainer(load_config(merge(SMALL, {"network": fields})).network)
+    return configured_derainer(load_config(merge(base, {"network": fields})).network)
 
 
 def _parameters(fields: dict[str, Any]) -> int:

@@ -12,12 +12,12 @@ from tiny import same_bits
 from rgsud_fast.data import load_demo
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import load_scorer, make_scorer, restore_scorer, save_scorer
-from rgsud_fast.iqa.finpercep import practised
 from rgsud_fast.iqa.finpercep.families import FAMILIES
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, hold_apart, one_cycle
 from rgsud_fast.iqa.finpercep.generated import PRACTISED, Material, draw_batch, draw_sample, spoiled_truth
 from rgsud_fast.iqa.finpercep.losses import map_term, rank_term
 from rgsud_fast.iqa.finpercep.network import SIZES, FinPercepNet, blank
+from rgsud_fast.iqa.finpercep.practised import follow, practise
 
 SIDE = 48
 TINY = Recipe(SIDE, 2, 6, 3e-3)
@@ -117,26 +117,69 @@ def test_practised_results_are_a_share_of_the_samples(clean):
     assert abs(shown / 200 - PRACTISED) < 0.1
 
 
-def test_practised_derainers_are_functions_of_the_seed_and_move_no_generator(clean, monkeypatch):
-    monkeypatch.setattr(practised, "ENDS", (1, 3))
-    told = []
-    before = torch.get_rng_state()
-    found = practised.practised_results(clean[:2], 4, derainers=2, watch=lambda done, total: told.append((done, total)))
+def test_half_of_what_practised_derainers_show_followed_the_score(clean):
+    grey, white = (np.full((64, 64, 3), value, np.uint8) for value in (128, 255))
+    material = Material(clean, practised=[(grey, grey, grey)], followed=[(white, white, white)])
+    seen = [draw_sample(material, 0, n, 32).clean for n in range(200)]
+    shares = [sum((image == value / 255).all() for image in seen) / 200 for value in (128, 255)]
+    assert shares == pytest.approx([PRACTISED / 2] * 2, abs=0.08)
+
+
+def test_practised_derainers_are_functions_of_the_seed_and_move_no_generator(clean):
+    told, before = [], torch.get_rng_state()
+    found = practise(clean[:2], 4, 15, derainers=2, watch=lambda done, total: told.append((done, total)))
     assert torch.equal(torch.get_rng_state(), before)
-    assert len(found) == 2 * 2 * 2 and told[-1] == (6, 6)  # photographs, ends, derainers
-    assert all(image.shape == (128, 128, 3) and image.dtype == np.uint8 for triplet in found for image in triplet)
-    again = practised.practised_results(clean[:2], 4, derainers=2)
-    assert all((a == b).all() for one, other in zip(found, again, strict=True) for a, b in zip(one, other, strict=True))
-    other = practised.practised_results(clean[:2], 5, derainers=2)
-    assert any((a[2] != b[2]).any() for a, b in zip(found, other, strict=True))
+    assert len(found.results) == 2 * 2 * 3 and told[-1] == (18, 18)  # photographs, derainers, ends
+    assert all(image.shape == (128, 128, 3) and image.dtype == np.uint8 for row in found.results for image in row)
+    assert same_results(found.results, practise(clean[:2], 4, 15, derainers=2).results)
+    assert not same_results(found.results, practise(clean[:2], 5, 15, derainers=2).results)
+    assert len(found.half_taught) == 2
 
 
-def test_practised_derainers_learn_to_take_rain_away(clean, monkeypatch):
-    monkeypatch.setattr(practised, "ENDS", (150,))
-    found = practised.practised_results(clean, 0, derainers=1)
+def same_results(one, other) -> bool:
+    return all((a == b).all() for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+def test_practised_derainers_learn_to_take_rain_away(clean):
+    found = practise(clean, 0, 250, derainers=1).results[-len(clean) :]
     truth, rainy, derained = (np.stack([triplet[i] for triplet in found]).astype(float) for i in range(3))
     before, after = (np.square(image - truth).mean() for image in (rainy, derained))
     assert after < 0.97 * before
+
+
+def test_a_derainer_that_follows_a_reward_goes_where_it_leads(clean):
+    start = practise(clean[:2], 0, 5, derainers=1).half_taught[0]
+    darker = follow(start, lambda derained, rainy: -derained.mean((1, 2, 3)), clean[:4], (0, 0), 1000)
+    means = [np.stack([row[2] for row in darker[i * 4 : i * 4 + 4]]).mean() for i in range(4)]
+    assert len(darker) == 4 * 4 and means[1] < means[0] and means[3] < means[2]
+
+
+def test_rounds_follow_the_last_network_and_are_learned_from(clean):
+    fit = tiny_fit(clean, derainers=1, rounds=2)
+    assert fit.ends == [2, 4, 6, 7, 8]
+    seen = []
+    scorer = fit.run(each=lambda terms: seen.append((fit.step, fit.stage, len(fit.material.followed))))
+    shown = 4 * len(clean)  # by two learning rates at two ends
+    assert seen[5:] == [(6, 3, 0), (7, 3, shown), (8, 3, 2 * shown)] and len(scorer.networks) == 3
+    assert len(fit.starts) == 2
+    assert not same_bits(fit.starts[0].state_dict(), fit.starts[1].state_dict())
+    assert same_bits(fit.done[1].state_dict(), scorer.networks[1].state_dict())
+
+
+def test_a_fit_that_was_interrupted_in_a_round_ends_with_the_same_bits(clean):
+    whole, broken = tiny_fit(clean, derainers=1, rounds=2), tiny_fit(clean, derainers=1, rounds=2)
+    whole.run()
+
+    def stop(terms):
+        if broken.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.run(each=stop)
+    again = tiny_fit(clean, derainers=1, rounds=2)
+    again.load_state_dict(broken.state_dict())
+    assert again.run() is again.scorer
+    assert same_bits(whole.scorer.state(), again.scorer.state())
 
 
 def test_smaller_images_than_a_crop_are_reflected():

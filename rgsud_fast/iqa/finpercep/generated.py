@@ -21,7 +21,8 @@ from .families import FAMILIES
 from .masks import draw_mask
 
 OWN = 1 / 3  # share of a run's own results, where there are any
-PRACTISED = 1 / 4  # share, of the rest, of what derainers made that the fit trained and threw away
+PRACTISED = 1 / 2  # share, of the rest, of what derainers made that the fit trained and threw away
+FOLLOWED = 1 / 2  # share, of these, of those that followed the score, where there are any
 PAINTED = 1 / 2  # share of rain that a run's generator painted, where there is any
 TWO = 1 / 4  # share of weak results with the faults of two families
 PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: never per image, or faint faults look whole
@@ -30,6 +31,7 @@ C2 = 0.03**2  # of SSIM
 UNKNOWN = 0.25  # share of samples whose removed layer is not shown, so that one network scores either way
 
 
+Triplet: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # clean, rainy, and what a derainer made of it
 # How far images are apart from clean ones, [N, 3, H, W] twice -> [N, 1, H, W] in [0, 1].
 Structure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,8 +42,9 @@ class Material:
 
     clean: Sequence[np.ndarray]
     painted: Sequence[tuple[np.ndarray, np.ndarray]] = ()  # clean, and rainy by a run's generator
-    own: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = ()  # clean, rainy, and what a run's derainer made of it
-    practised: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = ()  # the same of derainers that a fit trains
+    own: Sequence[Triplet] = ()  # by a run's derainer
+    practised: Sequence[Triplet] = ()  # by derainers that a fit trains
+    followed: Sequence[Triplet] = ()  # by some that followed its score
     families: tuple[str, ...] = tuple(FAMILIES)
 
 
@@ -103,7 +106,8 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
     if material.own and rng.random() < OWN:
         clean, rainy, weak = crop(material.own[int(rng.integers(len(material.own)))], side, rng)
     elif material.practised and rng.random() < PRACTISED:
-        clean, rainy, weak = crop(material.practised[int(rng.integers(len(material.practised)))], side, rng)
+        shown = material.followed if material.followed and rng.random() < FOLLOWED else material.practised
+        clean, rainy, weak = crop(shown[int(rng.integers(len(shown)))], side, rng)
     else:
         clean, rainy = _pair(material, side, rng)
         count = 1 + (rng.random() < TWO)
