@@ -106,9 +106,9 @@ def _steps(args: argparse.Namespace, networks: dict[str, Any], batch: int) -> di
             best[name] = min(best[name], time.process_time() - began)
             if hasattr(network, "balance"):
                 network.balance()
-    sizes = [best[name] for name in ("NAFNet, equal blocks", "NAFNet, equal size")]
+    bases = [best[name] for name in ("NAFNet, equal blocks", "NAFNet, equal size")]
     return {
-        name: {"seconds": value, "of equal blocks": value / sizes[0], "of equal size": value / sizes[1]}
+        name: {"seconds": value, "of equal blocks": value / bases[0], "of equal size": value / bases[1]}
         for name, value in best.items()
     }
 

@@ -126,7 +126,7 @@ class LossConfig(Section):
     labelled_form: Literal["l1", "psnr"] = Field(
         "l1",
         description="What that term is in method unirain: the mean absolute error, as published, or RGSUD's, which is "
-        "L_PSNR with loss.pasted_floor, and L_SSIM. A small network learns from l1 to leave all as it is.",
+        "L_PSNR with loss.labelled_floor, and L_SSIM. A small network learns from l1 to leave all as it is.",
     )
     labelled_floor: float = Field(
         0.0,

@@ -16,7 +16,7 @@ _DERAINERS = (
     *("network.derainer", "network.restormer", "network.drsformer", "network.nerd_rain", "network.moe"),
     *("network.last_gain", "network.checkpoint"),
 )
-_LABELLED = ("loss.labelled", "loss.labelled_form", "loss.labelled_floor", "loss.pasted_floor")
+_PAIR_TERMS = ("loss.labelled", "loss.labelled_form", "loss.labelled_floor", "loss.pasted_floor")
 _TRANSLATORS = ("network.initialization", *_REWARD_LOSS)
 # Of `network` and `loss`, which are RGSUD's, what other methods read, by the beginnings of names; a method that is not
 # here reads all. Each reads the section of its own name and none of another's.
@@ -26,7 +26,7 @@ _READ: dict[str, tuple[str, ...]] = {
     "dcdgan": _TRANSLATORS,
     "nlcl": _TRANSLATORS,
     "deraincyclegan": _TRANSLATORS,
-    "unirain": (*_DERAINERS, *_LABELLED, *_REWARD_LOSS),
+    "unirain": (*_DERAINERS, *_PAIR_TERMS, *_REWARD_LOSS),
     "csud": (*_DERAINERS, *_TRANSLATORS),
 }
 _NO_SWITCH = ("cut", "unirain")  # a reward is a target there and nothing else
@@ -76,6 +76,8 @@ def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
     given = [name for name, value in now.items() if value != was[name] or name in named]
     if unread := [name for name in given if not reads(config.method, name)]:
         raise UserError(f"{_listed(unread)}: method {config.method} does not read what was given there; leave it out")
+    if config.method == "unirain" and config.loss.labelled_form == "l1" and "loss.labelled_floor" in given:
+        raise UserError("loss.labelled_floor: loss.labelled_form l1 has no floor; give psnr, or leave it out")
     derainer = config.network.derainer
     given = [name for name in given if name in named or name not in _BLOCKS]
     if unread := [name for name in given if not derainer_reads(derainer, name)]:

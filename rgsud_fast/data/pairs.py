@@ -15,6 +15,7 @@ from .image_set import ImageSet
 from .sampler import Crop, draw_index, draw_turn, draw_window, evenly
 
 MOST_HELD_OUT = 64  # scenes of a type, and pairs of it that are measured
+MEASURED = 512  # most of a side of what the errors of the rainy images are measured on, in pixels
 KINDS: tuple[RainType, ...] = tuple(RAIN_TYPES)
 
 
@@ -53,6 +54,12 @@ class PairSet:
         kinds = sorted({self.kinds[i] for i in self.training})
         return {kind: [i for i in self.training if self.kinds[i] == kind] for kind in kinds}
 
+    def floors(self, share: float, least: float) -> dict[int, float]:
+        """By type the squared error below which a loss asks for no more: that share of `squared_errors`, or `least`."""
+        if not share:
+            return dict.fromkeys(self.by_type, least)
+        return {kind: max(share * error, least) for kind, error in self.squared_errors().items()}
+
     def squared_errors(self) -> dict[int, float]:
         """Mean squared error of the rainy images of each type that steps draw from, in [0, 1].
 
@@ -66,7 +73,7 @@ class PairSet:
 
     def _squared_error(self, pair: int) -> float:
         rainy, clean = (
-            _middle(images[place]).astype(np.float64)
+            middle_of(images[place], MEASURED).astype(np.float64)
             for images, place in zip((self.rainy, self.clean), self.places[pair], strict=True)
         )
         return float(np.square((rainy - clean) / 255).mean())
@@ -109,7 +116,8 @@ class PairSet:
         self.clean.close()
 
 
-def _middle(image: np.ndarray, side: int = 512) -> np.ndarray:
+def middle_of(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle of an image [H, W, ...], at most `side` pixels on each side; a view."""
     top, left = (max(length - side, 0) // 2 for length in image.shape[:2])
     return image[top : top + side, left : left + side]
 

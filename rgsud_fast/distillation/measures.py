@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import to_batch
+from ..data.pairs import middle_of
 
 SIDE = 256  # pixels of the window
 FAR = 60  # pixels from which on rain does not look like itself: a pattern that does was pasted
@@ -41,12 +42,6 @@ REMAINS = ("detail of the target in the rain", "fine rain in the target", "coars
 SPECIALISTS = {"target": TARGET, "rain": RAIN, "pair": PAIR, "remains": REMAINS}
 
 
-def window(image: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """The middle of an image, at most `side` pixels on each side, uint8 [H, W, 3]."""
-    top, left = (max(length - side, 0) // 2 for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
-
-
 @torch.no_grad()
 def measure(
     rainy: np.ndarray, target: np.ndarray, distance: float, device: torch.device | str = "cpu"
@@ -61,7 +56,7 @@ def measure(
     Returns:
         For each specialist its measures as `SPECIALISTS` names them, float64 [n].
     """
-    x, t = (to_batch(window(image), device) for image in (rainy, target))
+    x, t = (to_batch(middle_of(image, SIDE), device) for image in (rainy, target))
     found = {"target": _of_target(t), "rain": _of_rain(x, t), "pair": _of_pair(x, t), "remains": _of_remains(x, t)}
     measured = {name: torch.stack(values).double().cpu().numpy() for name, values in found.items()}
     return measured | {"rain": np.append(measured["rain"], distance)}

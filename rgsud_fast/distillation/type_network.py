@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..config.rain_types import FIT_ITERATIONS, RAIN_TYPES, RainType
 from ..data import list_images, read_image
 from ..data.demo import photograph
+from ..data.pairs import middle_of
 from ..data.sampler import evenly
 from ..data.weather import render_pair
 from ..errors import UserError, reason
@@ -127,8 +128,7 @@ def middle(image: np.ndarray, side: int = SIDE) -> np.ndarray:
     """The middle of a photograph, shrunk until its shorter side is at most twice as long, uint8 [H, W, 3]."""
     by = max(min(image.shape[:2]) // (2 * side), 1)
     image = image[::by, ::by] if by == 1 else _shrink(image, by)
-    top, left = (max(length - side, 0) // 2 for length in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
+    return np.ascontiguousarray(middle_of(image, side))
 
 
 def save_type_network(network: TypeNetwork, path: Path) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..config import Config, LossConfig
+from ..config import Config
 from ..data import Crop, Domains, ImageSet, Stream, draw, draw_exchanges, draw_places, draw_uniform, windows_of
-from ..data.pairs import PairSet
 from ..errors import UserError
 from ..methods import rgsud
 from ..methods.pasting import paste
@@ -57,7 +56,8 @@ class Feed:
         sets = {"rainy": domains.rainy, "clean": domains.clean}
         if domains.pairs is not None and domains.unpaired:
             sets |= {"labelled": domains.pairs.rainy, "labelled_clean": domains.pairs.clean}
-        self._floors = {} if domains.pairs is None else _floors_of(domains.pairs, config.loss)
+        pairs = domains.pairs if "labelled" in self.reads else None
+        self._floors = {} if pairs is None else pairs.floors(config.loss.labelled_floor, config.loss.pasted_floor)
         self._pixels = {name: _bytes_of(images) for name, images in sets.items() if images.pixels is not None}
         if device.type == "cuda":
             room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
@@ -238,14 +238,6 @@ class Feed:
 
     def _to_layout(self, batch: Tensor) -> Tensor:
         return to_device(batch, self.device).contiguous(memory_format=memory_layout(self.device))
-
-
-def _floors_of(pairs: PairSet, loss: LossConfig) -> dict[int, float]:
-    """Of labelled pairs by their type: the squared error below which L_PSNR asks for no more."""
-    if not loss.labelled_floor:
-        return dict.fromkeys(pairs.by_type, loss.pasted_floor)
-    errors = pairs.squared_errors()
-    return {kind: max(loss.labelled_floor * error, loss.pasted_floor) for kind, error in errors.items()}
 
 
 def _falls(place: int, share: float) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 from ..config import Config
 from ..config.rain_types import UNKNOWN
 from ..data import to_batch
-from ..data.pairs import KINDS, MOST_HELD_OUT, PairSet
+from ..data.pairs import KINDS, MOST_HELD_OUT, PairSet, middle_of
 from ..data.sampler import evenly
 from ..methods.reweighting import type_weights
 from ..networks import evaluating
@@ -89,9 +89,7 @@ class TypeWeights:
 
     def _middle(self, pair: int, place: int, side: int) -> np.ndarray:
         images = (self.pairs.rainy, self.pairs.clean)[place]
-        image = images[self.pairs.places[pair][place]]
-        top, left = (max(length - side, 0) // 2 for length in image.shape[:2])
-        return np.ascontiguousarray(image[top : top + side, left : left + side])
+        return np.ascontiguousarray(middle_of(images[self.pairs.places[pair][place]], side))
 
     def state_dict(self) -> dict[str, Any]:
         """The losses so far, by the names of their types."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scenes import pair
 
+from rgsud_fast.data.pairs import middle_of
 from rgsud_fast.distillation.faults import FAULTS, OTHER, plant
-from rgsud_fast.distillation.measures import SPECIALISTS, detail, measure, window
+from rgsud_fast.distillation.measures import SIDE, SPECIALISTS, detail, measure
 from rgsud_fast.distillation.specialists import ALIGNMENT, Panel, Specialist
 
 
@@ -91,5 +92,5 @@ def test_detail_of_flat_images_is_finite():
 def test_the_window_is_the_middle():
     image = np.zeros((300, 260, 3), np.uint8)
     image[22, 2] = 1
-    assert window(image).shape == (256, 256, 3) and window(image)[0, 0, 0] == 1
-    assert window(image[:90, :70]).shape == (90, 70, 3)
+    assert middle_of(image, SIDE).shape == (256, 256, 3) and middle_of(image, SIDE)[0, 0, 0] == 1
+    assert middle_of(image[:90, :70], SIDE).shape == (90, 70, 3)

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import darkness, labelled, same_bits, train_and_interrupt, write_pairs
 from torch import nn
 
 import rgsud_fast
 from rgsud_fast.config import Config, load_config
+from rgsud_fast.config.unread import refuse_unread
 from rgsud_fast.data import load_domains
 from rgsud_fast.errors import UserError
 from rgsud_fast.iqa import CallableScorer
@@ -93,15 +95,24 @@ def test_crops_of_the_feed_show_one_window_turned_alike_and_weighed_by_type(conf
     )
 
 
-@pytest.mark.parametrize("share, floor, expected", [(0, 1e-3, 1e-3), (0.5, 1e-3, 0.5), (1e-4, 1e-3, 1e-3)])
-def test_floors_are_a_share_of_the_squared_error_of_a_type(config, tmp_path, share, floor, expected):
-    config = labelled(config, batch=8, loss={"labelled_floor": share, "pasted_floor": floor})
+@pytest.mark.parametrize("share, least", [(0.0, 1e-3), (0.5, 1e-3), (0.5, 0.02)])
+def test_floors_are_a_share_of_the_squared_error_of_a_type(config, tmp_path, share, least):
+    config = labelled(config, batch=8, loss={"labelled_form": "psnr", "labelled_floor": share, "pasted_floor": least})
+    for path in (Path(config["data"]["pairs"]) / "nrd" / "input").iterdir():  # half as much rain as in the other type
+        Image.fromarray(np.asarray(Image.open(path)) - np.uint8(20)).save(path)
     domains = domains_of(config, tmp_path)
     feed = Feed(load_config(config), domains, torch.device("cpu"), reads=frozenset({"labelled"}))
-    error = (40 / 255) ** 2  # as the pairs are made, of any type
-    assert domains.pairs.squared_errors() == pytest.approx({0: error, 3: error})
-    expected = expected * error if share == 0.5 else expected
-    assert feed.images(5)["labelled_floors"].tolist() == pytest.approx([expected] * 8)
+    errors = {0: (40 / 255) ** 2, 3: (20 / 255) ** 2}
+    assert domains.pairs.squared_errors() == pytest.approx(errors)
+    kinds = [domains.pairs.kinds[crop.pair] for crop in domains.pairs.draw(0, 5, 8, 32, "natural")]
+    assert set(kinds) == {0, 3}
+    expected = [max(share * errors[kind], least) for kind in kinds]
+    assert feed.images(5)["labelled_floors"].tolist() == pytest.approx(expected)
+
+
+def test_a_floor_that_nobody_reads_is_refused():
+    with pytest.raises(UserError, match=r"labelled_form l1 has no floor"):
+        refuse_unread(Config(method="unirain", loss={"labelled_floor": 2.0}))
 
 
 def test_types_are_weighed_by_their_held_out_losses(config, tmp_path):
