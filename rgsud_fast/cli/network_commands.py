@@ -108,7 +108,6 @@ def fit_finpercep(
     minutes: float | None = None,
     iterations: int | None = None,
     practised: int = 3,
-    rounds: int = 3,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:
@@ -130,7 +129,6 @@ def fit_finpercep(
         minutes: How long; default: as many iterations as the size needs, some 3 minutes of one core with small.
         iterations: How many, in place of minutes.
         practised: Small derainers that are trained before it, whose faults it learns, each some 20 seconds; 0: none.
-        rounds: After its stages, in which such a derainer follows the score, which learns what it finds, as often.
         seed: Seed of everything drawn.
     """
     check_device(device)
@@ -143,7 +141,7 @@ def fit_finpercep(
 
     with Progress(0) as progress:
         options: dict[str, Any] = {"rainy": rainy, "run": run, "val_clean": val_clean, "seed": seed}
-        options |= {"size": size, "clip": clip, "feature": feature, "practised": practised, "rounds": rounds}
+        options |= {"size": size, "clip": clip, "feature": feature, "practised": practised}
         options |= {"watch_practised": progress.of("derainers to learn faults from")}
         options |= {"minutes": minutes, "iterations": iterations, "device": device}
         figures = fit_finpercep(clean, output, watch=progress.of("fitting"), say=progress.say, **options)

@@ -22,7 +22,7 @@ from ..iqa.finpercep import base_scorer
 from ..iqa.finpercep.clip import read_clip
 from ..iqa.finpercep.features import read_features
 from ..iqa.finpercep.figures import HACKS, detection_rate, figures_of
-from ..iqa.finpercep.fit import ROUNDS, Fit, hold_apart
+from ..iqa.finpercep.fit import Fit, hold_apart
 from ..iqa.finpercep.generated import Batch, Material, Structure, broad_style, draw_batch
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
@@ -43,7 +43,7 @@ SMALLEST = 96  # pixels of their shorter side
 SAVES = 20  # states in a fit, from which an interrupted one goes on
 TOLD = 10  # times that it says what it has learned
 TRIED = 4  # iterations that are timed where minutes are given
-PRACTICE, FOLLOWING = 0.15, 0.3  # what a derainer and a round take, as shares of the stages
+PRACTICE = 0.12  # what a derainer that practises takes, as a share of the fit
 
 Say = Callable[[str], None]
 
@@ -71,7 +71,6 @@ def fit_finpercep(
     minutes: float | None = None,
     iterations: int | None = None,
     practised: int = DERAINERS,
-    rounds: int = ROUNDS,
     seed: int = 0,
     device: str = "auto",
     watch: Watch = nobody,
@@ -97,7 +96,6 @@ def fit_finpercep(
             the test. Default: the run's.
         minutes, iterations: how long, one or neither; default: 1,500 iterations of "small", 30,000 of "base".
         practised: derainers that are trained for a fit and thrown away, whose faults it learns; 0: of filters alone.
-        rounds: after the stages, in which such derainers follow the score, which learns what they find in it.
         seed: of everything drawn.
         device: auto, cpu, cuda or cuda:N.
         watch, watch_practised: told how many iterations are done, of the fit and of derainers before it.
@@ -117,9 +115,9 @@ def fit_finpercep(
         raise UserError("minutes and iterations are both given: give one")
     if (size == "clip") != (clip is not None):
         raise UserError("size clip needs --clip FILE, CLIP's RN50 as open_clip saves it, and no other size takes it")
-    for name, number in (("practised", practised), ("rounds", rounds)):
+    for name, number in (("practised", practised), ("seed", seed)):
         if number < 0:
-            raise UserError(f"{name} {number} must be at least 0")
+            raise UserError(f"{name} must be at least 0, got {number}")
     start = None if clip is None else read_clip(clip)
     where = pick_device(device)
     structure = None if feature is None else read_features(feature).to(where)
@@ -130,7 +128,7 @@ def fit_finpercep(
         "iterations": iterations,
         "run": str(run or ""),
         "clip": str(clip or ""),
-        "practised": [practised, rounds],
+        "practised": practised,
         **({} if feature is None else {"feature": feature}),
     }
     photographs = _gather(Path(clean), rainy, _validation_of(run, val_clean), options)
@@ -144,7 +142,7 @@ def fit_finpercep(
     painted, own = ([], []) if run is None else own_material(run, photographs.fitted, rainy, seed, device)
     material = Material(photographs.fitted, painted, own)
     workers = max(usable_cpus() - 1, 1) if where.type == "cuda" else 0
-    more: dict[str, Any] = {"structure": structure, "derainers": practised, "rounds": rounds}
+    more: dict[str, Any] = {"structure": structure, "derainers": practised}
     if iterations is None and minutes is not None and saved is None:
         trial = Fit(material, scorer, size, seed, 1_000, where, start=copy.deepcopy(start), **more)
         iterations = _iterations_in(minutes, trial)
@@ -152,13 +150,14 @@ def fit_finpercep(
     if saved is not None:
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)
-    _run(fit, partial, photographs.key, held_out, (watch, watch_practised), say)
+    fit.prepare(watch_practised)
+    _run(fit, partial, photographs.key, held_out, watch, say)
     scorer.remember([digest(image) for image in photographs.fitted])
     figures = measure(scorer, held_out, structure) | {"size": size, "iterations": fit.iterations, "seed": seed}
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
     save_scorer(scorer, output)
     write_text(output.with_suffix(".json"), json.dumps(figures, indent=2) + "\n")
-    write_page(output.with_suffix(".html"), scorer, held_out, figures, own[:4] or fit.practised.results[-4:])
+    write_page(output.with_suffix(".html"), scorer, held_out, figures, own[:4] or fit.material.practised[-4:])
     partial.unlink(missing_ok=True)
     return figures
 
@@ -176,13 +175,13 @@ def measure(scorer: FinpercepScorer, held_out: Material, structure: Structure | 
     return {**stages[str(STAGES)], "stages": stages, "hacks_found": hacks}
 
 
-def _run(fit: Fit, partial: Path, key: str, held_out: Material, watches: tuple[Watch, Watch], say: Say) -> None:
+def _run(fit: Fit, partial: Path, key: str, held_out: Material, watch: Watch, say: Say) -> None:
     """Go on to the end, and keep the state now and then, and when asked to stop.
 
     Raises:
         KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM, after the state was saved.
     """
-    every, tell = max(fit.ends[-1] // SAVES, 1), max(fit.ends[-1] // TOLD, 1)
+    every, tell = max(fit.iterations // SAVES, 1), max(fit.iterations // TOLD, 1)
 
     def each(terms: Terms) -> None:
         if fit.step % tell == 0:
@@ -192,21 +191,21 @@ def _run(fit: Fit, partial: Path, key: str, held_out: Material, watches: tuple[W
             with replacing(partial) as temporary, open(temporary, "wb") as file:
                 torch.save(state, file)
             if interruption.asked:
-                say(f"stopped at iteration {fit.step:,} of {fit.ends[-1]:,}; the same command goes on from {partial}")
+                say(f"stopped at iteration {fit.step:,} of {fit.iterations:,}; the same command goes on from {partial}")
                 raise KeyboardInterrupt
 
     with Interruption(lambda: say("stopping after this iteration, and saving")) as interruption:
-        fit.run(watches[0], each, watches[1])
+        fit.run(watch, each)
 
 
 def _line(fit: Fit, terms: Terms, held_out: Material) -> str:
     """What the present stage can see so far, measured without touching the fit."""
     now = like(fit.network.state_dict(), fit.network.gate).to(fit.device)
-    networks = fit.done if fit.between else [*fit.done[: fit.stage - 1], now]
+    networks = fit.done if fit.between else [*fit.done, now]
     scorer = FinpercepScorer(fit.scorer.base, fit.scorer.reference, networks, fit.recipe.side)
     figures = figures_of(scorer, held_out, samples=8, structure=fit.structure)
     losses = "  ".join(f"{name} {float(value):.3f}" for name, value in terms._asdict().items())
-    return f"{fit.step:,}/{fit.ends[-1]:,}  {losses}  map AUC of stage {scorer.stage}: {figures.auc_swapped:.3f}"
+    return f"{fit.step:,}/{fit.iterations:,}  {losses}  map AUC of stage {scorer.stage}: {figures.auc_swapped:.3f}"
 
 
 def _gather(clean: Path, rainy: str | Path | None, val: Path | None, options: dict[str, Any]) -> _Photographs:
@@ -282,5 +281,5 @@ def _iterations_in(minutes: float, trial: Fit) -> int:
     began = time.perf_counter()
     for step in range(1, TRIED + 1):
         trial.advance(trial.batch(step))
-    whole = 1 + PRACTICE * trial.derainers + FOLLOWING * trial.rounds
-    return max(int(60 * minutes * TRIED / (time.perf_counter() - began) / whole), STAGES)
+    left = 60 * minutes / (1 + PRACTICE * trial.derainers)
+    return max(int(left * TRIED / (time.perf_counter() - began)), STAGES)

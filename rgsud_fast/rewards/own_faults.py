@@ -137,10 +137,11 @@ def fit_in_run(
         device: where to fit.
         watch: told how many iterations are done.
     """
-    from ..iqa.finpercep.fit import ROUNDS, Fit
+    from ..iqa.finpercep.fit import Fit
     from ..iqa.finpercep.generated import Material
     from ..iqa.finpercep.practised import DERAINERS
 
     material = Material(own.clean, painted, own.triplets())
-    fit = Fit(material, scorer, SIZE, seed, iterations or None, device, derainers=DERAINERS, rounds=ROUNDS)
+    fit = Fit(material, scorer, SIZE, seed, iterations or None, device, derainers=DERAINERS)
+    fit.prepare(watch)
     fit.run(watch)

@@ -17,7 +17,7 @@ from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, hold_apart, one_cycle
 from rgsud_fast.iqa.finpercep.generated import PRACTISED, Material, draw_batch, draw_sample, spoiled_truth
 from rgsud_fast.iqa.finpercep.losses import map_term, rank_term
 from rgsud_fast.iqa.finpercep.network import SIZES, FinPercepNet, blank
-from rgsud_fast.iqa.finpercep.practised import follow, practise
+from rgsud_fast.iqa.finpercep.practised import practise
 
 SIDE = 48
 TINY = Recipe(SIDE, 2, 6, 3e-3)
@@ -117,23 +117,14 @@ def test_practised_results_are_a_share_of_the_samples(clean):
     assert abs(shown / 200 - PRACTISED) < 0.1
 
 
-def test_half_of_what_practised_derainers_show_followed_the_score(clean):
-    grey, white = (np.full((64, 64, 3), value, np.uint8) for value in (128, 255))
-    material = Material(clean, practised=[(grey, grey, grey)], followed=[(white, white, white)])
-    seen = [draw_sample(material, 0, n, 32).clean for n in range(200)]
-    shares = [sum((image == value / 255).all() for image in seen) / 200 for value in (128, 255)]
-    assert shares == pytest.approx([PRACTISED / 2] * 2, abs=0.08)
-
-
 def test_practised_derainers_are_functions_of_the_seed_and_move_no_generator(clean):
     told, before = [], torch.get_rng_state()
     found = practise(clean[:2], 4, 15, derainers=2, watch=lambda done, total: told.append((done, total)))
     assert torch.equal(torch.get_rng_state(), before)
-    assert len(found.results) == 2 * 2 * 3 and told[-1] == (18, 18)  # photographs, derainers, ends
-    assert all(image.shape == (128, 128, 3) and image.dtype == np.uint8 for row in found.results for image in row)
-    assert same_results(found.results, practise(clean[:2], 4, 15, derainers=2).results)
-    assert not same_results(found.results, practise(clean[:2], 5, 15, derainers=2).results)
-    assert len(found.half_taught) == 2
+    assert len(found) == 2 * 2 * 3 and told[-1] == (18, 18)  # photographs, derainers, ends
+    assert all(image.shape == (128, 128, 3) and image.dtype == np.uint8 for row in found for image in row)
+    assert same_results(found, practise(clean[:2], 4, 15, derainers=2))
+    assert not same_results(found, practise(clean[:2], 5, 15, derainers=2))
 
 
 def same_results(one, other) -> bool:
@@ -141,45 +132,36 @@ def same_results(one, other) -> bool:
 
 
 def test_practised_derainers_learn_to_take_rain_away(clean):
-    found = practise(clean, 0, 250, derainers=1).results[-len(clean) :]
+    found = practise(clean, 0, 250, derainers=1)[-len(clean) :]
     truth, rainy, derained = (np.stack([triplet[i] for triplet in found]).astype(float) for i in range(3))
     before, after = (np.square(image - truth).mean() for image in (rainy, derained))
     assert after < 0.97 * before
 
 
-def test_a_derainer_that_follows_a_reward_goes_where_it_leads(clean):
-    start = practise(clean[:2], 0, 5, derainers=1).half_taught[0]
-    darker = follow(start, lambda derained, rainy: -derained.mean((1, 2, 3)), clean[:4], (0, 0), 1000)
-    means = [np.stack([row[2] for row in darker[i * 4 : i * 4 + 4]]).mean() for i in range(4)]
-    assert len(darker) == 4 * 4 and means[1] < means[0] and means[3] < means[2]
-
-
-def test_rounds_follow_the_last_network_and_are_learned_from(clean):
-    fit = tiny_fit(clean, derainers=1, rounds=2)
-    assert fit.ends == [2, 4, 6, 7, 8]
-    seen = []
-    scorer = fit.run(each=lambda terms: seen.append((fit.step, fit.stage, len(fit.material.followed))))
-    shown = 4 * len(clean)  # by two learning rates at two ends
-    assert seen[5:] == [(6, 3, 0), (7, 3, shown), (8, 3, 2 * shown)] and len(scorer.networks) == 3
-    assert len(fit.starts) == 2
-    assert not same_bits(fit.starts[0].state_dict(), fit.starts[1].state_dict())
-    assert same_bits(fit.done[1].state_dict(), scorer.networks[1].state_dict())
-
-
-def test_a_fit_that_was_interrupted_in_a_round_ends_with_the_same_bits(clean):
-    whole, broken = tiny_fit(clean, derainers=1, rounds=2), tiny_fit(clean, derainers=1, rounds=2)
-    whole.run()
+def test_a_fit_learns_from_derainers_that_practised_and_goes_on_to_the_same_bits(clean):
+    whole, broken, without = tiny_fit(clean, derainers=1), tiny_fit(clean, derainers=1), tiny_fit(clean)
+    for fit in (whole, without):
+        fit.run()
+    assert len(whole.material.practised) == 3 * len(clean) and not without.material.practised
+    assert not same_bits(whole.scorer.state(), without.scorer.state())
 
     def stop(terms):
-        if broken.step == 7:
+        if broken.step == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         broken.run(each=stop)
-    again = tiny_fit(clean, derainers=1, rounds=2)
+    again = tiny_fit(clean, derainers=1)
     again.load_state_dict(broken.state_dict())
-    assert again.run() is again.scorer
+    again.run()
     assert same_bits(whole.scorer.state(), again.scorer.state())
+
+
+def test_processes_that_make_samples_ahead_show_what_practised_derainers_made(clean):
+    alone, ahead = tiny_fit(clean, derainers=1), tiny_fit(clean, derainers=1, workers=1)
+    alone.run()
+    ahead.run()
+    assert same_bits(alone.scorer.state(), ahead.scorer.state())
 
 
 def test_smaller_images_than_a_crop_are_reflected():

@@ -1,7 +1,4 @@
-"""Fitting FinPercep-RM to a user's photographs: three networks, each begun where the one before ended.
-
-Then come rounds: derainers follow the score, and its last network goes on with what they found in it.
-"""
+"""Fitting FinPercep-RM to a user's photographs: three networks, each begun where the one before ended."""
 
 from __future__ import annotations
 
@@ -15,15 +12,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...system.watch import Watch, nobody
-from .generated import Batch, Material, Structure, Triplet, draw_batch, with_truths_by
+from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .load import like
 from .losses import MapLoss, Terms, terms_of
 from .network import SIZES, STAGES, Gate, ScoreNet, blank
-from .practised import Practised, follow, practise
+from .practised import practise
 from .scorer import FinpercepScorer
 
 SHARES = (0.3, 0.3, 0.4)  # of the iterations, by stage
-ROUNDS, ROUND = 3, 0.2  # after the stages, and their iterations as a share of these
 WARM_UP, FIRST, LAST = 0.3, 1 / 25, 1e-4  # of the learning rate's one cycle per stage: share, and shares of the peak
 PEAKS = (1.0, 0.5, 0.5)  # of the recipe's learning rate, by stage: the whole of it undoes what is learned already
 WEIGHT_DECAY = 0.01
@@ -61,8 +57,7 @@ class Fit:
         structure: second part of the maps' truth in place of SSIM's; see `generated.spoiled_truth`.
         start: a network of which the fit begins, such as `clip.read_clip` gives.
         workers: processes that make samples ahead; 0: none.
-        derainers: that are trained before it, to learn from their faults; see `practised.practise`.
-        rounds: after the stages, in which some of them follow the score, to learn from what that leads to.
+        derainers: that are trained before it, whose faults it learns, too; see `practised.practise`.
     """
 
     def __init__(
@@ -81,89 +76,52 @@ class Fit:
         start: ScoreNet | None = None,
         workers: int = 0,
         derainers: int = 0,
-        rounds: int = 0,
     ) -> None:
         self.material, self.scorer, self.seed, self.device = material, scorer, seed, torch.device(device)
         self.recipe = recipe or RECIPES[size]
         self.map_loss, self.structure, self.workers = map_loss, structure, workers
-        self.derainers, self.rounds = derainers, rounds if derainers else 0
+        self.derainers = derainers
         self.iterations = max(iterations or self.recipe.iterations, STAGES)
         self.step = 0  # iterations done
         self.done: list[ScoreNet] = []  # networks of the stages that have ended
-        self.starts: list[ScoreNet] = []  # the last one at the beginning of each round
-        self.practised = Practised([], [])
-        self.followed: list[list[Triplet]] = []  # by round
         first = start if start is not None else blank(*SIZES[size], gate)
         self._begin(first.initialise(torch.Generator().manual_seed(seed)).to(self.device))
 
     @property
-    def ends(self) -> list[int]:
-        """The iterations done when each stage and each round ends."""
-        stages = [round(sum(SHARES[:n]) * self.iterations) for n in (1, 2)] + [self.iterations]
-        each = max(round(ROUND * self.iterations), 1)
-        return stages + [self.iterations + n * each for n in range(1, self.rounds + 1)]
-
-    @property
     def stage(self) -> int:
-        """1, 2 or 3: the stage of the next iteration; 3 in all rounds."""
-        return min(self._part + 1, STAGES)
+        """1, 2 or 3: the stage of the next iteration."""
+        return len(self.done) + 1
 
     @property
     def between(self) -> bool:
-        """Whether the last iteration ended a stage or a round, so that the next one has learned nothing yet."""
-        return self.step in self.ends
+        """Whether the last iteration ended a stage, so that the next one has learned nothing yet."""
+        return bool(self.done) and (self.ended or self.step == self._span(self.stage)[0])
 
     @property
     def ended(self) -> bool:
-        """Whether all stages and rounds have."""
-        return self.step >= self.ends[-1]
+        """Whether all stages have."""
+        return self.step >= self.iterations
 
-    @property
-    def _part(self) -> int:
-        """0, 1 or 2 in a stage, from 3 on in a round: that of the next iteration."""
-        return sum(self.step >= end for end in self.ends)
+    def prepare(self, watch: Watch = nobody) -> None:
+        """Train the derainers; once, and anew in a fit that goes on."""
+        if self.derainers and not self.material.practised:
+            options = self.seed, self.iterations, self.device, self.derainers
+            self.material = dataclasses.replace(self.material, practised=practise(self.material.clean, *options, watch))
 
-    def run(
-        self,
-        watch: Watch = nobody,
-        each: Callable[[Terms], None] = lambda terms: None,
-        watch_practised: Watch = nobody,
-    ) -> FinpercepScorer:
+    def run(self, watch: Watch = nobody, each: Callable[[Terms], None] = lambda terms: None) -> FinpercepScorer:
         """Go on to the end; `each` is called after every iteration with its terms. Returns the scorer."""
-        self.prepare(watch_practised)
-        while not self.ended:
-            if self._part >= STAGES:
-                self._look_for_faults()
-            for batch in self._batches(self.ends[self._part]):
-                each(self.advance(batch))
-                watch(self.step, self.ends[-1])
+        self.prepare()
+        for batch in self._batches():
+            each(self.advance(batch))
+            watch(self.step, self.iterations)
         self.scorer.take(self.done)
         self.scorer.side = self.recipe.side
         return self.scorer
 
-    def prepare(self, watch: Watch = nobody) -> None:
-        """Train the derainers; once, and anew in a fit that goes on."""
-        if self.derainers and not self.practised.results:
-            options = self.seed, self.iterations, self.device, self.derainers
-            self.practised = practise(self.material.clean, *options, watch)
-            self.material = dataclasses.replace(self.material, practised=self.practised.results)
-
-    def _look_for_faults(self) -> None:
-        """What derainers that follow the score come to in the rounds until now, this one included."""
-        if len(self.starts) <= self._part - STAGES:  # else a fit goes on that was interrupted in this round
-            self.starts.append(self.done[-1])
-        for number, network in list(enumerate(self.starts))[len(self.followed) :]:
-            scorer = FinpercepScorer(self.scorer.base, self.scorer.reference, [*self.done[:-1], network])
-            start = self.practised.half_taught[number % self.derainers]
-            options = (self.seed, number, 1), self.iterations, self.device
-            self.followed.append(follow(start, scorer.reward, self.material.clean, *options))
-        everything = [triplet for found in self.followed for triplet in found]
-        self.material = dataclasses.replace(self.material, followed=everything)
-
     def advance(self, batch: Batch) -> Terms:
         """One iteration on a batch of samples."""
         batch = with_truths_by(Batch(*(part.to(self.device) for part in batch)), self.structure)
-        first, last = ([0, *self.ends])[self._part : self._part + 2]
+        first, last = self._span(self.stage)
         peak = PEAKS[self.stage - 1] * self.recipe.peak
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * one_cycle(self.step - first, last - first, peak)
@@ -175,9 +133,8 @@ class Fit:
         self.optimiser.step()
         self.step += 1
         if self.step == last:
-            ended = like(self.network.state_dict(), self.network.gate).to(self.device)
-            self.done = [*self.done[: STAGES - 1], ended]
-            if not self.ended:
+            self.done.append(like(self.network.state_dict(), self.network.gate).to(self.device))
+            if self.stage <= STAGES:
                 self._begin(self.network)
         return Terms(*(term.detach() for term in terms))
 
@@ -192,18 +149,15 @@ class Fit:
             "step": self.step,
             "iterations": self.iterations,
             "done": [network.state_dict() for network in self.done],
-            "starts": [network.state_dict() for network in self.starts],
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, in a fit of the same material, size and seed."""
+        """Restore what `state_dict` returned, in a fit of the same material, size, seed and derainers."""
         self.step, self.iterations = int(state["step"]), int(state["iterations"])
         gate = self.network.gate
-        self.done, self.starts = (
-            [like(part, gate).to(self.device) for part in state[name]] for name in ("done", "starts")
-        )
+        self.done = [like(part, gate).to(self.device) for part in state["done"]]
         self.network.load_state_dict(state["network"])
         self._begin(self.network)
         self.optimiser.load_state_dict(state["optimiser"])
@@ -213,8 +167,13 @@ class Fit:
         self.network = network.train()
         self.optimiser = torch.optim.AdamW(network.groups(self.recipe.peak), weight_decay=WEIGHT_DECAY)
 
-    def _batches(self, end: int) -> Iterator[Batch]:
-        steps = range(self.step, end)
+    def _span(self, stage: int) -> tuple[int, int]:
+        """First iteration of a stage, and the one after its last."""
+        ends = [0, *(round(sum(SHARES[:n]) * self.iterations) for n in (1, 2)), self.iterations]
+        return ends[stage - 1], ends[stage]
+
+    def _batches(self) -> Iterator[Batch]:
+        steps = range(self.step, self.iterations)
         if not self.workers:
             return map(self.batch, steps)
         own = torch.Generator()  # else the loader draws from the global one
@@ -228,7 +187,7 @@ class _Samples(Dataset[Batch]):
     """The batches of a fit by step, for the processes that make them."""
 
     def __init__(self, fit: Fit) -> None:
-        self.material, self.seed, self.recipe, self.length = fit.material, fit.seed, fit.recipe, fit.ends[-1]
+        self.material, self.seed, self.recipe, self.length = fit.material, fit.seed, fit.recipe, fit.iterations
 
     def __len__(self) -> int:
         return self.length

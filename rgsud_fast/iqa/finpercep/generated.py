@@ -1,7 +1,8 @@
 """FGR-Rain: weak deraining results, swapped by regions into clean photographs, with a map of how spoiled each pixel is.
 
 The user's clean photographs are the truth: rain is rendered on them, or painted by a run's generator, and results are
-made of it by `FAMILIES` or by a run's own derainer. Every sample is a function of the seed and its number.
+made of it by `FAMILIES`, by small derainers that practise, or by a run's own. Every sample is a function of the seed
+and its number.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from .masks import draw_mask
 
 OWN = 1 / 3  # share of a run's own results, where there are any
 PRACTISED = 1 / 2  # share, of the rest, of what derainers made that the fit trained and threw away
-FOLLOWED = 1 / 2  # share, of these, of those that followed the score, where there are any
 PAINTED = 1 / 2  # share of rain that a run's generator painted, where there is any
 TWO = 1 / 4  # share of weak results with the faults of two families
 PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: never per image, or faint faults look whole
@@ -44,7 +44,6 @@ class Material:
     painted: Sequence[tuple[np.ndarray, np.ndarray]] = ()  # clean, and rainy by a run's generator
     own: Sequence[Triplet] = ()  # by a run's derainer
     practised: Sequence[Triplet] = ()  # by derainers that a fit trains
-    followed: Sequence[Triplet] = ()  # by some that followed its score
     families: tuple[str, ...] = tuple(FAMILIES)
 
 
@@ -106,8 +105,7 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
     if material.own and rng.random() < OWN:
         clean, rainy, weak = crop(material.own[int(rng.integers(len(material.own)))], side, rng)
     elif material.practised and rng.random() < PRACTISED:
-        shown = material.followed if material.followed and rng.random() < FOLLOWED else material.practised
-        clean, rainy, weak = crop(shown[int(rng.integers(len(shown)))], side, rng)
+        clean, rainy, weak = crop(material.practised[int(rng.integers(len(material.practised)))], side, rng)
     else:
         clean, rainy = _pair(material, side, rng)
         count = 1 + (rng.random() < TWO)

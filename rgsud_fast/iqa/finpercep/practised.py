@@ -1,13 +1,8 @@
-"""Small derainers that a fit trains and throws away: what networks get wrong, which no filter shows.
-
-Some learn to take rain away. Others then follow the score itself, as a derainer does whose reward it is: what they come
-to is what the score still rewards wrongly, and it learns that too.
-"""
+"""Small derainers that a fit trains and throws away: what networks get wrong, which no filter shows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,19 +16,9 @@ from .generated import Triplet, broad_style, crop
 
 DERAINERS = 3  # the first knows rain of any kind, the others one of their own, and are asked to remove every other
 ENDS = (1 / 15, 1 / 5, 3 / 5)  # of a fit's iterations, after which one derains: hardly taught, half taught, taught
-FOLLOWED = ((1e-4, (1 / 50, 2 / 25)), (5e-4, (1 / 100, 1 / 25)))  # learning rates, and ends, of those that follow
+LONGEST = 5_000  # of what these are shares of
 BATCH, SIDE, RATE = 4, 64, 2e-3
 SHOWN, MOST = 128, 64  # side of the crops that are derained, and most photographs they are of
-
-Reward = Callable[[Tensor, Tensor], Tensor]  # derained and rainy crops [N, 3, H, W] -> [N], differentiable
-Weights = dict[str, Tensor]
-
-
-class Practised(NamedTuple):
-    """What was made while derainers learned, and these half taught."""
-
-    results: list[Triplet]
-    half_taught: list[Weights]
 
 
 def practise(
@@ -43,13 +28,13 @@ def practise(
     device: torch.device | str = "cpu",
     derainers: int = DERAINERS,
     watch: Watch = nobody,
-) -> Practised:
+) -> list[Triplet]:
     """Train derainers, and derain rain of any kind by them as they learn.
 
     Args:
         clean: photographs, uint8 [H, W, 3] each.
-        seed: of weights, crops and rain. PyTorch's global generator is not moved.
-        iterations: of the fit; a derainer has three fifths of them.
+        seed: of weights, crops and rain. PyTorch's generator of the CPU is not moved.
+        iterations: of the fit; a derainer has three fifths of them, 3,000 at most.
         device: where to train.
         derainers: how many.
         watch: told how many iterations are done, of all.
@@ -57,10 +42,10 @@ def practise(
     Returns:
         (clean, rainy, derained), uint8 [128, 128, 3] each: of 64 photographs at most by each derainer at each end.
     """
-    found = Practised([], [])
-    ends = [max(round(share * iterations), 1) for share in ENDS]
+    found = []
+    ends = [max(round(share * min(iterations, LONGEST)), 1) for share in ENDS]
     for number in range(derainers):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([seed, number, 2])
         network, own, done = _blank(int(rng.integers(2**31))).to(device), broad_style(rng), 0
         optimiser = torch.optim.Adam(network.parameters(), RATE)
         for end in ends:
@@ -68,61 +53,20 @@ def practise(
                 dry, wet = _pairs(clean, own if number else broad_style(rng), rng, device)
                 with torch.enable_grad():  # decibels, by which weak ones learn fast
                     loss = (network(wet) - dry).square().mean((1, 2, 3)).add(1e-4).log10().mean()
-                    _descend(optimiser, loss)
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                optimiser.step()
                 watch(number * ends[-1] + step + 1, derainers * ends[-1])
-            done = end
-            found.results.extend(_results(network, clean, rng, device))
-            if end == ends[1]:
-                found.half_taught.append({name: value.clone() for name, value in network.state_dict().items()})
-    return found
-
-
-def follow(
-    start: Weights,
-    reward: Reward,
-    clean: Sequence[np.ndarray],
-    seed: Sequence[int],
-    iterations: int,
-    device: torch.device | str = "cpu",
-) -> list[Triplet]:
-    """Let a derainer follow a reward alone, max(1 - R, 0), and derain by it on the way.
-
-    Args:
-        start: of a half-taught one.
-        reward: R.
-        clean, iterations, device: see `practise`.
-        seed: numbers that crops and rain follow from.
-
-    Returns:
-        As `practise`, of each learning rate and end.
-    """
-    rng, found = np.random.default_rng(seed), []
-    for rate, shares in FOLLOWED:
-        network, done = _blank(0).to(device), 0
-        network.load_state_dict(start)
-        optimiser = torch.optim.Adam(network.parameters(), rate)
-        for share in shares:
-            end = max(round(share * iterations), 1)
-            for _ in range(done, end):
-                _, wet = _pairs(clean, broad_style(rng), rng, device)
-                with torch.enable_grad():
-                    _descend(optimiser, torch.relu(1 - reward(network(wet).clamp(0, 1), wet)).mean())
             done = end
             found += _results(network, clean, rng, device)
     return found
 
 
 def _blank(seed: int) -> NAFNet:
-    """A network that is drawn from a seed, without moving PyTorch's global generator."""
+    """A network that is drawn from a seed, without moving PyTorch's generator of the CPU."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NAFNet(12, (1, 1), 1, (1, 1))
-
-
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
 
 
 def _pairs(
@@ -145,10 +89,11 @@ def _results(
         for index in chosen:
             (dry,) = crop([clean[int(index)]], SHOWN, rng)
             wet = render_rain(dry, broad_style(rng), int(rng.integers(2**62)))
-            made = network(torch.from_numpy(wet).permute(2, 0, 1)[None].to(device))[0].clamp(0, 1).cpu()
-            found.append((_bytes(dry), _bytes(wet), to_bytes(made)))
+            made = network(_planes(wet)[None].to(device))[0].clamp(0, 1).cpu()
+            found.append((to_bytes(_planes(dry)), to_bytes(_planes(wet)), to_bytes(made)))
     return found
 
 
-def _bytes(image: np.ndarray) -> np.ndarray:
-    return np.rint(image * 255).astype(np.uint8)
+def _planes(image: np.ndarray) -> Tensor:
+    """[H, W, 3] -> [3, H, W]."""
+    return torch.from_numpy(image).permute(2, 0, 1)
