@@ -32,6 +32,7 @@ def write_page(
     held_out: Material,
     measured: dict[str, Any],
     own: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = (),
+    practised: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = (),
 ) -> None:
     """Write the page.
 
@@ -40,7 +41,8 @@ def write_page(
         scorer: in its last stage.
         held_out: photographs that it has not seen.
         measured: the figures; see `fit_finpercep.measure`.
-        own: crops that derainers made, the run's where there is one: clean, rainy, derained.
+        own: crops that a run's derainer made: clean, rainy, derained.
+        practised: the same of derainers that practised for the fit, shown where no run is.
     """
     table = {f"stage {stage}": {COLUMNS[key]: row[key] for key in COLUMNS} for stage, row in measured["stages"].items()}
     hacks = {f"faults found: {name}": f"{100 * share:.0f} %" for name, share in measured["hacks_found"].items()}
@@ -49,7 +51,8 @@ def write_page(
         f"FinPercep-RM {path.stem}",
         figures("Figures", table, hacks, "On photographs that were held out of the fit; 1 is the best."),
         rows("Swapped regions", _swapped(scorer, held_out), f"The truth and what is found: {LEGEND}."),
-        rows("Results of derainers", _own(scorer, own), f"Where they are spoiled: {LEGEND}.") if own else "",
+        _of_derainers(scorer, "Results of the run's derainer", own)
+        or _of_derainers(scorer, "Results of derainers that practised", practised),
         subtitle=f"size {measured['size']} · {measured['iterations']:,} iterations · seed {measured['seed']}",
     )
 
@@ -68,6 +71,12 @@ def _swapped(scorer: FinpercepScorer, held_out: Material) -> list[Row]:
         ]
         shown.append(Row(f"sample {i + 1}", panels))
     return shown
+
+
+def _of_derainers(
+    scorer: FinpercepScorer, title: str, made: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> str:
+    return rows(title, _own(scorer, made), f"Where they are spoiled: {LEGEND}.") if made else ""
 
 
 def _own(scorer: FinpercepScorer, own: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[Row]:

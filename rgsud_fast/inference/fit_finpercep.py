@@ -157,7 +157,7 @@ def fit_finpercep(
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
     save_scorer(scorer, output)
     write_text(output.with_suffix(".json"), json.dumps(figures, indent=2) + "\n")
-    write_page(output.with_suffix(".html"), scorer, held_out, figures, own[:4] or fit.material.practised[-4:])
+    write_page(output.with_suffix(".html"), scorer, held_out, figures, own[:4], fit.material.practised[-4:])
     partial.unlink(missing_ok=True)
     return figures
 

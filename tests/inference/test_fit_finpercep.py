@@ -60,7 +60,7 @@ def test_fit_writes_the_score_its_figures_and_a_page(fitted):
     assert figures["iterations"] == 6 and set(figures["stages"]) == {"1", "2", "3"}
     assert figures["clean_images"] == 7 and figures["held_out_images"] == 1
     page = fitted.with_suffix(".html").read_text()
-    assert "where it is spoiled" in page and "true map" in page
+    assert "where it is spoiled" in page and "true map" in page and "Results of derainers that practised" in page
     assert len(load_scorer(fitted).networks) == 3
     assert not fitted.with_suffix(".partial").exists()
 
@@ -198,6 +198,12 @@ def test_a_run_gives_its_own_rain_and_faults(photographs, config, tmp_path, monk
     (tmp_path / "val_clean" / "0.png").write_bytes((photographs / "0.png").read_bytes())
     with pytest.raises(UserError, match="must not see"):  # trap 7, by the run's own configuration
         rgsud_fast.fit_finpercep(photographs, path, run=run)
+
+
+def test_numbers_below_0_are_refused(photographs, tmp_path):
+    for options in ({"practised": -1}, {"seed": -1}):
+        with pytest.raises(UserError, match="must be at least 0, got -1"):
+            rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", **options)
 
 
 def test_size_clip_needs_weights_and_no_other_takes_them(photographs, tmp_path):
