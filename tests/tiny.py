@@ -54,7 +54,7 @@ TINY_METHODS = {
     "csud": {"csud": {"width": 4, "blocks": 1, "judge_width": 4}},
     "dcdgan": {"dcdgan": TINY_HOST | {"projector": 8, "patches": 8}},
     "cut": {"cut": TINY_HOST | {"projector": 8, "patches": 8}},
-    "unirain": {"reweight": {"every": 2}},
+    "unirain": {"reweight": {"every": 2}, "network": {"derainer": "moe"}},
     "nlcl": {"nlcl": TINY_HOST | {"projector": 8, "patch": 4, "reach": 4, "patches": 8, "rain_patches": 6}},
     "deraincyclegan": {
         "deraincyclegan": TINY_HOST | {"around": 0, "dilations": [2], "detector_width": 4, "steps": 2, "scales": 2}

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
     "preset": "unirain-small",
     "batch": 8,
     "crop": 64,
-    "network": {"derainer_width": 12, "derainer_encoder": [1, 1], "derainer_decoder": [1, 1]},
+    "network": {"derainer": "moe", "derainer_width": 12, "derainer_encoder": [1, 1], "derainer_decoder": [1, 1]},
     "loss": {"labelled_floor": 0.0, "pasted_floor": 1e-3},
 }
 GOOD, SPOILED = 400, 600  # pairs of the merged set

@@ -137,11 +137,12 @@ UNIRAIN: dict[str, Any] = {
     "stage2_iterations": 0,
 }
 # In decibels: by the absolute error a small network leaves all as it is, and without a floor crops with hardly any rain
-# outweigh those with much (docs/unirain.md). Drops need crops and a network that reach across them.
+# outweigh those with much. Drops need crops and a network that reach across them. Experts cost a CPU more steps than
+# they are worth (docs/unirain.md).
 UNIRAIN_SMALL: dict[str, Any] = UNIRAIN | {
     "batch": 4,
     "network": {
-        "derainer": "moe",
+        "derainer": "nafnet",
         "derainer_width": 16,
         "derainer_encoder": [1, 1, 1, 1],
         "derainer_middle": 1,
