@@ -135,7 +135,7 @@ def fit_in_run(
         seed: of the run. PyTorch's global generator is not moved.
         iterations: 0: as many as the size needs.
         device: where to fit.
-        watch: told how many iterations are done.
+        watch: told how many iterations are done, of the derainers that practise for it and then of the fit.
     """
     from ..iqa.finpercep.fit import Fit
     from ..iqa.finpercep.generated import Material
