@@ -3,6 +3,7 @@
     python bench/finpercep.py map [--runs RUN]              # fit on the clean images: maps, order, hacks, traps
     python bench/finpercep.py real --runs RUN ...           # maps of real derainers' results on unseen scenes
     python bench/finpercep.py rank --runs RUN ...           # scores among these results, against PSNR
+    python bench/finpercep.py rewards --runs RUN ...        # NIQE of what scores choose of real photographs
     python bench/finpercep.py hacks --runs RUN ...          # blocks made worse in derained images, beside `domain`
     python bench/finpercep.py dynamic --runs RUN            # the gradient of the reward alone: score, PSNR, NIQE
     python bench/finpercep.py curriculum --seeds 0 1 2      # stage 2 without rewards, by domain, last stage, schedule
@@ -108,6 +109,30 @@ def rank(args: argparse.Namespace) -> dict[str, Any]:
         best = torch.stack(row).argmax(0, keepdim=True)
         figures[name] = ranking(torch.stack(row), truth) | {"chosen": truth.gather(0, best).mean().item()}
     return figures
+
+
+def rewards(args: argparse.Namespace) -> dict[str, Any]:
+    """NIQE of what each score chooses among what runs make of real photographs; how often it is below the input's."""
+    scorer = _scorer(args)
+    scores = {"finpercep": scorer.score, "domain": scorer.base.score}
+    model = load_niqe_model(args.data / "iqa/niqe_pris_params.npz")
+    networks, rewarded = (
+        [load_network(run, "derainer") for run in args.runs],
+        RewardConfig(mirror=True, grey_layer=True),
+    )
+    found: dict[str, list[float]] = {name: [] for name in ("input", *scores)}
+    for path in list_images(args.data / "real_rain"):
+        rainy, made = to_batch(read_image(path)), []
+        for network in networks:
+            with evaluating(network):
+                made += [candidate(network, rainy, reward)[0] for reward in (RewardConfig(), rewarded)]
+        chosen = {name: int(torch.cat([score(one, rainy) for one in made]).argmax()) for name, score in scores.items()}
+        found["input"].append(niqe(rainy, model).item())
+        for name, place in chosen.items():
+            found[name].append(niqe(made[place], model).item())
+        print(path.name, chosen, {name: round(values[-1], 3) for name, values in found.items()}, flush=True)
+    below = {name: sum(a < b for a, b in zip(found[name], found["input"], strict=True)) for name in scores}
+    return {"niqe": {name: float(np.mean(values)) for name, values in found.items()}, "below the input's": below}
 
 
 def hacks(args: argparse.Namespace) -> dict[str, Any]:
@@ -234,7 +259,7 @@ def _crop(image: np.ndarray, rng: np.random.Generator) -> Tensor:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "map": fit_map,
-    **{command.__name__: command for command in (real, rank, hacks, dynamic, curriculum, cost)},
+    **{command.__name__: command for command in (real, rank, rewards, hacks, dynamic, curriculum, cost)},
 }
 
 
@@ -254,7 +279,7 @@ def _arguments() -> argparse.Namespace:
     args = parse_arguments(parser)
     args.out.mkdir(parents=True, exist_ok=True)
     args.score = args.out / "fin.safetensors"
-    if args.what in ("real", "rank", "hacks", "dynamic", "cost") and not args.runs:
+    if args.what in ("real", "rank", "rewards", "hacks", "dynamic", "cost") and not args.runs:
         parser.error(f"{args.what} needs --runs")
     return args
 
