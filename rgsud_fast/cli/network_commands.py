@@ -142,7 +142,7 @@ def fit_finpercep(
     with Progress(0) as progress:
         options: dict[str, Any] = {"rainy": rainy, "run": run, "val_clean": val_clean, "seed": seed}
         options |= {"size": size, "clip": clip, "feature": feature, "practised": practised}
-        options |= {"watch_practised": progress.of("derainers to learn faults from")}
+        options |= {"watch_before": progress.of}
         options |= {"minutes": minutes, "iterations": iterations, "device": device}
         figures = fit_finpercep(clean, output, watch=progress.of("fitting"), say=progress.say, **options)
     print(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -74,7 +75,7 @@ def fit_finpercep(
     seed: int = 0,
     device: str = "auto",
     watch: Watch = nobody,
-    watch_practised: Watch = nobody,
+    watch_before: Callable[[str], Watch] = lambda phase: nobody,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Fit FinPercep-RM: a score of derained images that also says where one is spoiled.
@@ -98,7 +99,8 @@ def fit_finpercep(
         practised: derainers that are trained for a fit and thrown away, whose faults it learns; 0: of filters alone.
         seed: of everything drawn.
         device: auto, cpu, cuda or cuda:N.
-        watch, watch_practised: told how many iterations are done, of the fit and of derainers before it.
+        watch: told how many iterations of the fit are done.
+        watch_before: gives what is told that of a phase before it: of the base score, of derainers that practise.
         say: told what is learned so far, a line each tenth.
 
     Returns:
@@ -118,6 +120,9 @@ def fit_finpercep(
     for name, number in (("practised", practised), ("seed", seed)):
         if number < 0:
             raise UserError(f"{name} must be at least 0, got {number}")
+    for name, wanted in (("minutes", minutes), ("iterations", iterations)):
+        if wanted is not None and wanted <= 0:
+            raise UserError(f"{name} must be more than 0, got {wanted:g}")
     start = None if clip is None else read_clip(clip)
     where = pick_device(device)
     structure = None if feature is None else read_features(feature).to(where)
@@ -135,7 +140,9 @@ def fit_finpercep(
     partial = output.with_suffix(".partial")
     saved = _read_partial(partial, photographs.key)
     if saved is None:
-        scorer = base_scorer(photographs.rainy, photographs.fitted, seed, where)
+        with _before_the_fit(partial, say):
+            watch_base = watch_before("the base score")
+            scorer = base_scorer(photographs.rainy, photographs.fitted, seed, where, watch=watch_base)
     else:
         scorer = FinpercepScorer.from_state(saved["scorer"], where)
         say(f"going on from {partial}, at iteration {saved['fit']['step']:,}")
@@ -150,7 +157,8 @@ def fit_finpercep(
     if saved is not None:
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)
-    fit.prepare(watch_practised)
+    with _before_the_fit(partial, say):
+        fit.prepare(watch_before("derainers to learn faults from"))
     _run(fit, partial, photographs.key, held_out, watch, say)
     scorer.remember([digest(image) for image in photographs.fitted])
     figures = measure(scorer, held_out, structure) | {"size": size, "iterations": fit.iterations, "seed": seed}
@@ -173,6 +181,17 @@ def measure(scorer: FinpercepScorer, held_out: Material, structure: Structure | 
     clean, rainy = ([*part.to(device).split(1)] for part in (batch.clean, batch.rainy))
     hacks = {name: detection_rate(scorer.score, clean, rainy, hack) for name, hack in HACKS.items()}
     return {**stages[str(STAGES)], "stages": stages, "hacks_found": hacks}
+
+
+@contextlib.contextmanager
+def _before_the_fit(partial: Path, say: Say) -> Iterator[None]:
+    """Say what an interruption keeps of what comes before the fit: nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"goes on from {partial}" if partial.is_file() else "begins anew"
+        say(f"stopped before the fit went on; the same command {kept}")
+        raise
 
 
 def _run(fit: Fit, partial: Path, key: str, held_out: Material, watch: Watch, say: Say) -> None:
@@ -275,8 +294,6 @@ def _read_partial(path: Path, key: str) -> dict[str, Any] | None:
 
 def _iterations_in(minutes: float, trial: Fit) -> int:
     """How many iterations so many minutes have room for, by a few of a fit that is thrown away."""
-    if minutes <= 0:
-        raise UserError(f"minutes {minutes:g} must be more than 0")
     trial.advance(trial.batch(0))
     began = time.perf_counter()
     for step in range(1, TRIED + 1):

@@ -27,7 +27,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "base_scorer", _base)
 
 
-def _base(rainy, clean, seed, device):
+def _base(rainy, clean, seed, device, watch):
     from rgsud_fast.iqa.finpercep import FinpercepScorer
     from rgsud_fast.iqa.finpercep.scorer import fit_domain_scorer
 
@@ -200,9 +200,23 @@ def test_a_run_gives_its_own_rain_and_faults(photographs, config, tmp_path, monk
         rgsud_fast.fit_finpercep(photographs, path, run=run)
 
 
+def test_an_interruption_before_the_fit_says_that_nothing_is_kept(photographs, tmp_path):
+    def stop(phase):
+        def watch(done, total):
+            raise KeyboardInterrupt
+
+        return watch
+
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", watch_before=stop, say=told.append)
+    assert told == ["stopped before the fit went on; the same command begins anew"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_numbers_below_0_are_refused(photographs, tmp_path):
-    for options in ({"practised": -1}, {"seed": -1}):
-        with pytest.raises(UserError, match="must be at least 0, got -1"):
+    for options in ({"practised": -1}, {"seed": -1}, {"minutes": -1}, {"iterations": -1}):
+        with pytest.raises(UserError, match=r"must be (at least|more than) 0, got -1"):
             rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", **options)
 
 
