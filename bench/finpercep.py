@@ -116,16 +116,14 @@ def rewards(args: argparse.Namespace) -> dict[str, Any]:
     scorer = _scorer(args)
     scores = {"finpercep": scorer.score, "domain": scorer.base.score}
     model = load_niqe_model(args.data / "iqa/niqe_pris_params.npz")
-    networks, rewarded = (
-        [load_network(run, "derainer") for run in args.runs],
-        RewardConfig(mirror=True, grey_layer=True),
-    )
+    networks = [load_network(run, "derainer") for run in args.runs]
+    kinds = RewardConfig(), RewardConfig(mirror=True, grey_layer=True)
     found: dict[str, list[float]] = {name: [] for name in ("input", *scores)}
     for path in list_images(args.data / "real_rain"):
         rainy, made = to_batch(read_image(path)), []
         for network in networks:
             with evaluating(network):
-                made += [candidate(network, rainy, reward)[0] for reward in (RewardConfig(), rewarded)]
+                made += [candidate(network, rainy, reward)[0] for reward in kinds]
         chosen = {name: int(torch.cat([score(one, rainy) for one in made]).argmax()) for name, score in scores.items()}
         found["input"].append(niqe(rainy, model).item())
         for name, place in chosen.items():

@@ -13,7 +13,7 @@ from ..data import to_batch
 from ..data.image_files import to_bytes
 from ..iqa import FinpercepScorer
 from ..iqa.finpercep.figures import scores_and_maps
-from ..iqa.finpercep.generated import Material, draw_batch
+from ..iqa.finpercep.generated import Material, Triplet, draw_batch
 from ..runs.html.heat import LEGEND, heat
 from ..runs.html.page import Panel, Row, figures, rows, write_gallery
 
@@ -31,8 +31,8 @@ def write_page(
     scorer: FinpercepScorer,
     held_out: Material,
     measured: dict[str, Any],
-    own: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = (),
-    practised: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]] = (),
+    own: Sequence[Triplet] = (),
+    practised: Sequence[Triplet] = (),
 ) -> None:
     """Write the page.
 
@@ -73,13 +73,11 @@ def _swapped(scorer: FinpercepScorer, held_out: Material) -> list[Row]:
     return shown
 
 
-def _of_derainers(
-    scorer: FinpercepScorer, title: str, made: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]
-) -> str:
+def _of_derainers(scorer: FinpercepScorer, title: str, made: Sequence[Triplet]) -> str:
     return rows(title, _own(scorer, made), f"Where they are spoiled: {LEGEND}.") if made else ""
 
 
-def _own(scorer: FinpercepScorer, own: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> list[Row]:
+def _own(scorer: FinpercepScorer, own: Sequence[Triplet]) -> list[Row]:
     shown = []
     device = scorer.reference.device
     for number, (clean, rainy, derained) in enumerate(own, 1):

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from ..data import list_images, read_image, render_rain
 from ..data.folder_set import digest
-from ..data.sampler import evenly
 from ..errors import UserError
 from ..iqa import FinpercepScorer, save_scorer
 from ..iqa.finpercep import base_scorer
 from ..iqa.finpercep.clip import read_clip
 from ..iqa.finpercep.features import read_features
 from ..iqa.finpercep.figures import HACKS, detection_rate, figures_of
-from ..iqa.finpercep.fit import Fit, hold_apart
-from ..iqa.finpercep.generated import Batch, Material, Structure, broad_style, draw_batch
+from ..iqa.finpercep.fit import Fit
+from ..iqa.finpercep.generated import Batch, Material, Structure, draw_batch
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
@@ -37,25 +33,15 @@ from ..system.threads import usable_cpus
 from ..system.torch_files import load_tensors
 from ..system.watch import Watch, nobody
 from .finpercep_page import write_page
+from .finpercep_photographs import gather, validation_of
 from .own_results import own_material
 
-LEAST, MOST = 8, 400  # clean photographs: fewer are refused, and of more these are evenly chosen
-SMALLEST = 96  # pixels of their shorter side
 SAVES = 20  # states in a fit, from which an interrupted one goes on
 TOLD = 10  # times that it says what it has learned
 TRIED = 4  # iterations that are timed where minutes are given
 PRACTICE = 0.12  # what a derainer that practises takes, as a share of the fit
 
 Say = Callable[[str], None]
-
-
-class _Photographs(NamedTuple):
-    """What a fit is made of."""
-
-    fitted: list[np.ndarray]
-    measured: list[np.ndarray]
-    rainy: list[np.ndarray]  # or, without any, rain rendered on the fitted ones
-    key: str  # of all of them and of what is done with them
 
 
 @takes_home
@@ -136,7 +122,7 @@ def fit_finpercep(
         "practised": practised,
         **({} if feature is None else {"feature": feature}),
     }
-    photographs = _gather(Path(clean), rainy, _validation_of(run, val_clean), options)
+    photographs = gather(Path(clean), rainy, validation_of(run, val_clean), options)
     partial = output.with_suffix(".partial")
     saved = _read_partial(partial, photographs.key)
     if saved is None:
@@ -225,62 +211,6 @@ def _line(fit: Fit, terms: Terms, held_out: Material) -> str:
     figures = figures_of(scorer, held_out, samples=8, structure=fit.structure)
     losses = "  ".join(f"{name} {float(value):.3f}" for name, value in terms._asdict().items())
     return f"{fit.step:,}/{fit.iterations:,}  {losses}  map AUC of stage {scorer.stage}: {figures.auc_swapped:.3f}"
-
-
-def _gather(clean: Path, rainy: str | Path | None, val: Path | None, options: dict[str, Any]) -> _Photographs:
-    images = _read(clean)
-    if len(images) < LEAST:
-        raise UserError(f"{clean} has {len(images)} images: FinPercep-RM needs {LEAST} clean photographs or more")
-    digests = [digest(image) for image in images]
-    if val is not None:
-        _refuse_validation(clean, val, digests)
-    fitted, measured = hold_apart(len(images))
-    wet = _read(Path(rainy)) if rainy is not None else []
-    name = json.dumps([options, digests, [digest(image) for image in wet]])
-    if not wet:
-        rng = np.random.default_rng(options["seed"])
-        wet = [render_rain(images[i], broad_style(rng), int(rng.integers(2**62))) for i in fitted]
-    key = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    return _Photographs([images[i] for i in fitted], [images[i] for i in measured], wet, key)
-
-
-def _read(folder: Path) -> list[np.ndarray]:
-    """The photographs of a folder, at most 400 of them.
-
-    Raises:
-        UserError: one that is smaller than a crop, or cannot be read.
-    """
-    paths = list_images(folder)
-    images = []
-    for path in (paths[i] for i in evenly(len(paths), MOST)):
-        image = read_image(path)
-        if min(image.shape[:2]) < SMALLEST:
-            size = f"{image.shape[1]} x {image.shape[0]}"
-            raise UserError(f"{path} is {size} pixels: FinPercep-RM needs {SMALLEST} on each side; leave it out")
-        images.append(image)
-    return images
-
-
-def _validation_of(run: str | Path | None, given: str | Path | None) -> Path | None:
-    """The folder of validation images that a user names, or a run's where it is still there."""
-    if given is not None:
-        return Path(given)
-    if run is None or not (Path(run) / "config.yaml").is_file():
-        return None
-    from ..config.load import read_yaml
-
-    data = read_yaml(Path(run) / "config.yaml").get("data")
-    named = data.get("val_clean") if isinstance(data, dict) else None
-    return Path(str(named)) if named and Path(str(named)).is_dir() else None
-
-
-def _refuse_validation(clean: Path, val: Path, digests: Sequence[str]) -> None:
-    for path in list_images(val):
-        if (place := digest(read_image(path))) in digests:
-            raise UserError(
-                f"{path} is also image {digests.index(place) + 1} of {clean}: a score must not see the images that it "
-                "is tested with; leave it out of the clean ones"
-            )
 
 
 def _read_partial(path: Path, key: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..data import read_image, render_rain, to_batch, write_image
 from ..data.image_files import to_bytes
 from ..errors import UserError
-from ..iqa.finpercep.generated import broad_style
+from ..iqa.finpercep.generated import Triplet, broad_style
 from ..networks import evaluating
 from ..networks.tiles import run_tiled
 from .rain import rain as paint
@@ -22,12 +22,11 @@ PAINTED, OWN = 64, 64  # pairs that are painted, and derained crops
 SIDE = 256  # most of a crop's
 
 Pairs: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
-Triplets: TypeAlias = list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def own_material(
     run: str | Path, clean: Sequence[np.ndarray], rainy: str | Path | None, seed: int, device: str
-) -> tuple[Pairs, Triplets]:
+) -> tuple[Pairs, list[Triplet]]:
     """Clean images with rain that a run paints, and with what the run's derainer makes of such pairs.
 
     Args:
