@@ -9,7 +9,8 @@
     python bench/unirain.py cost                   # a step with experts against NAFNet's; an index, a pair, a search
 
 DIR (--data, $RGSUD_DATA) holds clean: half of its scenes are rendered in all four types to train on, the others to
-measure. All that train take the preset unirain-small with --iterations, but half of its levels and of its crops' side.
+measure. All that train take the preset unirain-small with --iterations, but half of its levels and of its crops' side
+unless --whole is given.
 Judges and retrieval also take real_rain and rain100l, and keep their index in --out.
 """
 
@@ -31,7 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "studies"))
 import distillation
 import pair_types
-from distillation import SMALL
+from distillation import SMALL, preset
 
 import rgsud_fast
 from rgsud_fast.config import load_config, merge
@@ -41,7 +42,7 @@ from rgsud_fast.methods.reweighting import type_weights
 from rgsud_fast.networks.known import configured_derainer
 from rgsud_fast.system.files import write_text
 
-EVERY = 100  # iterations between evaluations of the types
+EVALUATIONS = 40  # of the types in a run; the first ten change no weight
 MOE = {"derainer": "moe"}
 # By name: fields of `network`. `equal blocks` has the blocks of the others without experts, `equal size` about as many
 # parameters: 66,888 of 68,859.
@@ -78,7 +79,8 @@ def reweight(args: argparse.Namespace) -> dict[str, Any]:
     """The forms on real training; their simulation is tests/methods/test_reweighting.py."""
     found = {}
     for form in ("off", "released", "steady", "printed"):
-        fields = {"reweight": {"form": form, "every": EVERY}, "network": {"derainer": args.derainer}}
+        every = max(args.iterations // EVALUATIONS, 1)
+        fields = {"reweight": {"form": form, "every": every}, "network": {"derainer": args.derainer}}
         found[form] = _summary([_train(args, seed, fields) for seed in args.seeds])
     return found
 
@@ -128,7 +130,7 @@ def _train(args: argparse.Namespace, seed: int, fields: dict[str, Any]) -> dict[
             "live_gallery": False,
             "data": {"pairs": pairs / "train"},
         }
-        result = rgsud_fast.train(merge(merge(SMALL, config), fields), quiet=True)
+        result = rgsud_fast.train(merge(merge(preset(args), config), fields), quiet=True)
         figures: dict[str, float] = {}
         for kind in RAIN_TYPES:
             of = pairs / "test" / kind
@@ -174,6 +176,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RGSUD_DATA", ".")))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--whole", action="store_true", help="Levels and crops as the preset has them.")
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--derainer", choices=["moe", "nafnet"], default="nafnet", help="Of reweight.")
     parser.add_argument("--rounds", type=int, default=6)

@@ -50,6 +50,11 @@ LEVELS = {  # how many pass by caption, looks, structure
 }
 
 
+def preset(args: argparse.Namespace) -> dict[str, Any]:
+    """What trains: the preset as it is, or its half."""
+    return {"preset": SMALL["preset"]} if args.whole else SMALL
+
+
 class _Good(NamedTuple):
     """A rendered pair without a fault."""
 
@@ -152,7 +157,7 @@ def distilled(args: argparse.Namespace) -> dict[str, Any]:
         figures[name] = []
         for seed in args.seeds:
             out = args.out / "trained" / f"{name}-{seed}"
-            fields = SMALL | {"data": {"pairs": [str(folder / name)]}, "out": str(out), "seed": seed}
+            fields = preset(args) | {"data": {"pairs": [str(folder / name)]}, "out": str(out), "seed": seed}
             fields |= {"stage1_iterations": args.iterations, "device": args.device, "threads": args.threads}
             fields |= {"val_every": 0, "log_gradients": False, "live_gallery": False}
             result = rgsud_fast.train(fields, quiet=True)

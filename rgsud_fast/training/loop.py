@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
@@ -86,6 +88,16 @@ def run(trainer: Trainer, folder: RunFolder, progress: Progress) -> None:
             if asked:
                 progress.say(f"stopped at step {trainer.step:,}; continue with --resume --out {folder.path}")
                 raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def finishing(folder: RunFolder, progress: Progress) -> Iterator[None]:
+    """What follows the last step: an interruption there is told what is saved, and how the rest is made."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.say(f"interrupted after the last step, which is saved; --resume --out {folder.path} writes the rest")
+        raise
 
 
 def _validation_due(trainer: Trainer) -> bool:

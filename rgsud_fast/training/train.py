@@ -30,7 +30,7 @@ from ..system.progress import Progress
 from ..system.threads import usable_cpus
 from . import results as reports
 from .divisible import check_batch
-from .loop import run
+from .loop import finishing, run
 from .pair_types import find_types
 from .trainer import Trainer
 
@@ -143,6 +143,8 @@ def _train(
             del saved
             if changes := check_changes(folder.read_config(config), config, trainer.step):
                 progress.say(f"resumed with {', '.join(changes)}")
+            if not trainer.ended:
+                progress.say(f"going on after step {trainer.step:,} of {config.iterations:,}")
         ranks.wait()  # until all have read the configuration
         if ranks.first:
             # Also of a run that was killed before its first checkpoint. One that has ended writes nothing again.
@@ -150,7 +152,8 @@ def _train(
             if not (resume and trainer.ended):
                 save_config(config, folder.config)
         run(trainer, folder, progress)
-        trainer.collect_rewards()
-        trainer.choose_best()
-        metrics = ranks.broadcast(reports.finish(trainer, folder, progress) if ranks.first else None)
+        with finishing(folder, progress):
+            trainer.collect_rewards()
+            trainer.choose_best()
+            metrics = ranks.broadcast(reports.finish(trainer, folder, progress) if ranks.first else None)
     return Result(folder.path, folder.weights("derainer"), metrics)

@@ -46,6 +46,19 @@ def test_fields_of_rgsud_are_not_given_to_other_methods(method, field, value):
         refuse_unread(config)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"loss": {"labelled_floor": 2.0}}, {"data": {"pairs_type": "auto"}}, {"reweight": {"form": "off"}}],
+    ids=["labelled_floor", "pairs_type", "reweight"],
+)
+def test_what_only_labelled_pairs_need_is_not_given_without_them(fields):
+    config = load_config({"preset": "small", **fields})
+    with pytest.raises(UserError, match=r"^[a-z_.]+: only labelled pairs need it; give --data\.pairs DIR"):
+        refuse_unread(config)
+    pairs = {"data": {**fields.get("data", {}), "pairs": ["pairs"]}}
+    refuse_unread(load_config({"preset": "small", **fields, **pairs}))
+
+
 def test_sections_of_other_methods_are_not_given():
     with pytest.raises(UserError, match=r"^cyclegan\.width, cyclegan\.cycle: method rgsud does not read"):
         refuse_unread(load_config({"cyclegan": {"width": 8, "cycle": 1.0}}))
@@ -92,7 +105,7 @@ def test_a_switch_is_not_given_where_a_reward_is_a_target_alone():
 def test_types_of_rain_are_not_weighed_where_no_labelled_pairs_are_taken():
     with pytest.raises(UserError, match=r"^reweight\.every: method cyclegan"):
         refuse_unread(load_config({"method": "cyclegan", "reweight": {"every": 7}}))
-    refuse_unread(load_config({"method": "rgsud", "reweight": {"every": 7}}))
+    refuse_unread(load_config({"method": "rgsud", "reweight": {"every": 7}, "data": {"pairs": ["pairs"]}}))
 
 
 @pytest.mark.parametrize("method", ["rgsud", "cyclegan"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from rgsud_fast.rewards import choose_scorer as choosing
 from rgsud_fast.runs.checkpoint import load_checkpoint
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.training import train
+from rgsud_fast.training.trainer import Trainer
 
 
 def log_of(result) -> list[dict]:
@@ -250,3 +253,16 @@ def test_a_finished_run_that_is_resumed_again_changes_nothing(config):
 def test_the_generator_remembers_whose_estimates_it_has_learned_to_read(config, change, source):
     result = train(merge(config, change), scorer=darkness, quiet=True)
     assert read_metadata(result.run_dir / "generator.safetensors")[RAIN_FROM] == source
+
+
+def test_a_resumed_run_says_where_it_goes_on_and_an_interruption_after_the_last_step_what_is_saved(
+    config, monkeypatch, capfd
+):
+    train_and_interrupt(config, 2, monkeypatch)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trainer, "choose_best", lambda self: os.kill(os.getpid(), signal.SIGINT))
+        train(config, scorer=darkness, resume=True)
+    told = capfd.readouterr()
+    assert "going on after step 3 of 10" in told.out + told.err
+    assert "interrupted after the last step, which is saved; --resume --out" in told.out + told.err
+    assert train(config, scorer=darkness, resume=True, quiet=True).weights.is_file()
