@@ -15,7 +15,7 @@ from ..config.derainers import DerainerName
 from ..config.parts import NetworkName
 from ..errors import UserError
 from ..system.device_names import check_device
-from ..system.given import check_images, check_target, check_weights
+from ..system.given import check_fit, check_images, check_target, check_weights
 from .arguments import read_train
 from .options import Device, MaybeFile, MaybeFolder
 from .tables import count_of
@@ -134,6 +134,7 @@ def fit_finpercep(
     check_device(device)
     check_images(clean, rainy, val_clean)
     check_target(output)
+    check_fit(output, size, clip, minutes, iterations, practised, seed)
     if run is not None:
         check_weights(run)
     from ..inference.fit_finpercep import fit_finpercep

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..config import load_config
 from ..config.figures import FILTER, INPUT
 from ..config.rain_types import RainType
 from ..config.tiling import OVERLAP, TILE, Tiling
@@ -17,6 +18,7 @@ from ..data.layouts import PairFiles, read_layout, type_of
 from ..errors import UserError
 from ..iqa.distances import Distance
 from ..iqa.metrics import BEST_PSNR, average, by_type, evaluate_pair, fixed_filter
+from ..runs.folder import RunFolder
 from ..system.names import takes_home
 from .inputs import Images, ImageWatch, Source, gather, partners, size_of
 from .left_out import LeftOut
@@ -83,6 +85,11 @@ def evaluate(
                 watch(i + 1, len(inputs), source.name)
     if any(row[f"{INPUT}psnr_rgb"] == BEST_PSNR for row in rows):
         warnings.warn("rainy images equal their clean versions: are these the right folders?", stacklevel=2)
+    if pairs is not None and _trained_on(weights, Path(pairs)):
+        warnings.warn(
+            f"the run trained on {pairs}, all but what it held out: its figures there say little of other photographs",
+            stacklevel=2,
+        )
     if not rows:
         left_out.tell("no pair is measured")
     if left_out.reasons:
@@ -92,6 +99,14 @@ def evaluate(
         **by_type(rows, kinds),
         "images": [{"name": name, **row} for name, row in zip(names, rows, strict=True)],
     }
+
+
+def _trained_on(weights: Weights, pairs: Path) -> bool:
+    """Whether the weights are a run's that had these labelled pairs."""
+    if not isinstance(weights, (str, Path)) or not RunFolder(weights).config.is_file():
+        return False
+    data = load_config(RunFolder(weights).config).data
+    return any(pairs.resolve() == Path(folder).resolve() for folder in data.pairs)
 
 
 def _pairs(

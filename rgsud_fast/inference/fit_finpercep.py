@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 
 from ..data.folder_set import digest
-from ..errors import UserError
 from ..iqa import FinpercepScorer, save_scorer
 from ..iqa.finpercep import base_scorer
 from ..iqa.finpercep.clip import read_clip
@@ -27,6 +26,7 @@ from ..iqa.finpercep.network import STAGES
 from ..iqa.finpercep.practised import DERAINERS
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
+from ..system.given import check_fit
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
 from ..system.threads import usable_cpus
@@ -97,18 +97,7 @@ def fit_finpercep(
         KeyboardInterrupt: interrupted by Ctrl-C or SIGTERM; what was done is kept, to go on from.
     """
     output = Path(output)
-    if output.suffix != ".safetensors":
-        raise UserError(f"{output}: end the name in .safetensors")
-    if minutes is not None and iterations is not None:
-        raise UserError("minutes and iterations are both given: give one")
-    if (size == "clip") != (clip is not None):
-        raise UserError("size clip needs --clip FILE, CLIP's RN50 as open_clip saves it, and no other size takes it")
-    for name, number in (("practised", practised), ("seed", seed)):
-        if number < 0:
-            raise UserError(f"{name} must be at least 0, got {number}")
-    for name, wanted in (("minutes", minutes), ("iterations", iterations)):
-        if wanted is not None and wanted <= 0:
-            raise UserError(f"{name} must be more than 0, got {wanted:g}")
+    check_fit(output, size, clip, minutes, iterations, practised, seed)
     start = None if clip is None else read_clip(clip)
     where = pick_device(device)
     structure = None if feature is None else read_features(feature).to(where)

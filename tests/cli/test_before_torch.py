@@ -50,6 +50,8 @@ CALLS = {
     "train --preset unirain-small --data.rainy . --data.clean .": "data.pairs is not set: give the folder of",
     "train --method csud --data.pairs .": "data.pairs: method csud takes no labelled pairs; take rgsud or unirain",
     "toolbox run nowhere a.png out": "no weights at nowhere: give a toolbox of rgsud-fast toolbox train or its agent",
+    "fit-finpercep . out.safetensors --iterations 0": "iterations must be more than 0, got 0",
+    "fit-finpercep . out.safetensors --size clip": "size clip needs --clip FILE",
     "distil nowhere . out": "nowhere is no index: make one with rgsud-fast index",
     "train --preset small --data.rainy .": "data.clean is not set: give the folder of clean photographs",
     "train --preset small --data.rainy . --data.clean ./": "data.rainy and data.clean are both .: give the folder of",

@@ -166,7 +166,7 @@ def test_mistakes_are_one_line(made, tmp_path, change, told):
 
 def test_without_an_index_one_line_says_how_to_make_it(made, tmp_path):
     with pytest.raises(UserError, match="is no index: make one with rgsud-fast index"):
-        distil(tmp_path, made / "set_streak", tmp_path / "out", trusted=made / "trusted_streak", device="cpu")
+        distil(tmp_path, made / "set_streak", tmp_path / "out", trusted=tmp_path / "none", device="cpu")
 
 
 def test_all_rejected_says_who_did_it(made, tmp_path):
