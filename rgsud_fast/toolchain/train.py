@@ -102,7 +102,14 @@ def train(
     torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.own()
-    with folder.releasing(), Progress(len(PHASES), quiet=quiet) as progress, folder.explain_full_disks():
+    with (
+        folder.releasing(),
+        Progress(len(PHASES), quiet=quiet) as progress,
+        folder.remove_if_empty(),
+        folder.explain_full_disks(),
+        contextlib.ExitStack() as closing,
+    ):
+        closing.callback(folder.release)  # the file of the lock is gone before an empty folder is removed
         if not resume:
             _refuse_other_contents(folder)
         refuse_ways_out(folder)

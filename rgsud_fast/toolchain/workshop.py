@@ -122,11 +122,9 @@ def open_photographs(folder: Path, cache: Path, watch: Watch) -> Photographs:
     Raises:
         UserError: too few of them, or one that is too small.
     """
+    _demand_many(folder, len(list_images(folder)))  # before any of them is decoded
     images = FolderSet.from_folder(folder, cache, watch)
-    if len(images) < LEAST_PHOTOGRAPHS:
-        raise UserError(
-            f"{folder}: {len(images)} photographs can be used; a toolbox needs {LEAST_PHOTOGRAPHS} at least"
-        )
+    _demand_many(folder, len(images))
     for name, (height, width) in zip(images.names, images.sizes, strict=True):
         if min(height, width) < LEAST_SIDE:
             raise UserError(
@@ -136,3 +134,8 @@ def open_photographs(folder: Path, cache: Path, watch: Watch) -> Photographs:
     for i in range(len(images)):
         sides[i % HELD_OUT == HELD_OUT - 1].append(images[i])
     return Photographs(*sides, images.digests)
+
+
+def _demand_many(folder: Path, count: int) -> None:
+    if count < LEAST_PHOTOGRAPHS:
+        raise UserError(f"{folder}: {count} photographs can be used; a toolbox needs {LEAST_PHOTOGRAPHS} at least")

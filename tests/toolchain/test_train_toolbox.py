@@ -212,6 +212,7 @@ def test_what_is_refused_in_words(scenes, box, tmp_path):
     few = write_scenes(tmp_path / "few", 5)
     with pytest.raises(UserError, match="5 photographs can be used; a toolbox needs 20"):
         train(few, tmp_path / "a", config=TINY_BOX, quiet=True)
+    assert not (tmp_path / "a").exists()
     small = write_scenes(tmp_path / "small", 20)
     Image.new("RGB", (90, 200)).save(small / "narrow.png")
     with pytest.raises(UserError, match=r"narrow.png: 90 x 200 pixels; a toolbox needs 96"):
