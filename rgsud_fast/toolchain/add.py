@@ -11,7 +11,8 @@ from ..networks.toolbox.box import configured, save_tool
 from ..networks.weights import load_network
 from ..runs.folder import RunFolder
 from ..system.names import takes_home
-from .train import refuse_ways_out, restart_at_gate
+from .box_folder import refuse_ways_out
+from .train import restart_at_gate
 
 
 @takes_home

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -11,25 +10,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from torch import nn
 
 from ..config.toolbox import ToolboxConfig
-from ..data.image_files import READABLE
 from ..errors import UserError
-from ..networks.toolbox import AGENT, TOOLS, TUNED, is_box
-from ..networks.toolbox.box import CONFIG, save_tool
+from ..networks.toolbox import AGENT, TUNED
+from ..networks.toolbox.box import save_tool
 from ..networks.weights import load_network
 from ..runs.checkpoint import save_checkpoint
 from ..runs.folder import RunFolder
 from ..runs.tensorboard import Events
 from ..system.device import pick_device
-from ..system.files import remove_leftovers, write_text
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
 from ..system.progress import Progress
 from ..system.threads import usable_cpus
 from ..system.torch_files import load_tensors
+from .box_folder import cut_log, refuse_other_contents, refuse_ways_out, save_config, tidy
 from .finish import finish
 from .fit_agent import FitAgent
 from .fit_tools import FitTools
@@ -111,9 +108,9 @@ def train(
     ):
         closing.callback(folder.release)  # the file of the lock is gone before an empty folder is removed
         if not resume:
-            _refuse_other_contents(folder)
+            refuse_other_contents(folder)
         refuse_ways_out(folder)
-        _tidy(folder)
+        tidy(folder)
         photographs = open_photographs(settings.clean, folder.cache, progress.of("reading photographs"))
         workshop = Workshop(settings, folder, photographs, device, dict(tools or {}))
         saved = _load(folder.checkpoint) if resume else None
@@ -122,7 +119,7 @@ def train(
         if agent_anew:
             saved = restart_at_gate(folder, settings, photographs.digests)
         if not resume or clean is not None:
-            _save_config(settings, folder)
+            save_config(settings, folder)
         if not resume:
             _bring_given(workshop, run)
         check_shapes(workshop)
@@ -211,14 +208,8 @@ def restart_at_gate(
     (folder.path / AGENT).unlink(missing_ok=True)
     shutil.rmtree(folder.path / TUNED, ignore_errors=True)
     folder.metrics.unlink(missing_ok=True)
-    _save_config(config, folder)
+    save_config(config, folder)
     return about
-
-
-def cut_log(folder: RunFolder, place: int, done: int) -> None:
-    """Drop the lines that are written again."""
-    rows = [row for row in folder.read_log() if (row.get("place", 0), row["step"]) <= (place, done)]
-    write_text(folder.log, "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def _refuse_other_photographs(workshop: Workshop, saved: dict[str, Any]) -> None:
@@ -263,40 +254,3 @@ def check_shapes(workshop: Workshop) -> None:
             raise UserError(
                 f"the tool {tool.name} makes {list(made.shape)} of {list(image.shape)}: a tool must keep the shape"
             )
-
-
-def _refuse_other_contents(folder: RunFolder) -> None:
-    """Demand a folder that a new toolbox does not mix with.
-
-    Raises:
-        UserError: it holds a toolbox, a run, or images.
-    """
-    if folder.checkpoint.exists() or folder.metrics.exists() or is_box(folder.path):
-        raise UserError(
-            f"{folder.path} already holds something trained: add --resume to continue it, or give another --out"
-        )
-    if any(path.suffix.lower() in READABLE for path in folder.path.iterdir()):
-        raise UserError(f"{folder.path} holds images: give a folder for the toolbox alone as --out")
-
-
-def refuse_ways_out(folder: RunFolder) -> None:
-    """Demand that tools, too, are written inside, also in a folder that came from somebody else.
-
-    Raises:
-        UserError: a link leads out of the folder; the message names it.
-    """
-    folder.refuse_ways_out()
-    for name in (TOOLS, TUNED):
-        if not (folder.path / name).resolve().is_relative_to(folder.path.resolve()):
-            raise UserError(f"{folder.path / name} is a link that leads out of the toolbox: remove it")
-
-
-def _tidy(folder: RunFolder) -> None:
-    """Remove the temporary files of a training that was killed while it wrote."""
-    folder.tidy()
-    for name in (TOOLS, TUNED):
-        remove_leftovers(folder.path / name / "*.safetensors")
-
-
-def _save_config(config: ToolboxConfig, folder: RunFolder) -> None:
-    write_text(folder.path / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
