@@ -94,6 +94,15 @@ class AgentConfig(Section):
         description="It learns what every tool would gain at each state, all being tried there, and what comes later "
         "counts nothing; otherwise, by deep Q learning, what the one that was taken gains, and what comes later.",
     )
+    regret: float = Field(
+        0.0, ge=0, description="With every_tool: weight of what is lost by what it prefers, beside its errors of worth."
+    )
+    average: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of its weights, which is what is kept; 0: there is none.",
+    )
     turns: bool = Field(
         True, description="Its training patches are turned by quarters, with the mirror into eight directions."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from ..networks.toolbox import AGENT, Agent
 from ..networks.toolbox.box import save_agent
 from ..optim.adam import set_rate
+from ..optim.moving_average import MovingAverage
 from ..system.watch import Watch, nobody
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
 from .environment import play, states_of
@@ -40,6 +41,7 @@ class FitAgent(Phase):
         self.episodes = workshop.episodes("training", turns=agent.turns)
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
+        self.average = MovingAverage(self.agent, agent.average) if agent.average else None
         learning = [p for p in self.agent.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learning, lr=agent.learning_rate)
         self.replay = Replay(
@@ -97,7 +99,7 @@ class FitAgent(Phase):
         agent = self.config.agent
         batch = self.replay.sample(agent.batch, generator(self.config.seed, _SAMPLES, at))
         if agent.every_tool:
-            loss = offers_loss(self.agent, batch)
+            loss = offers_loss(self.agent, batch, agent.regret)
         else:
             loss = dqn_loss(self.agent, self.target, batch, agent.discount, agent.double)
         self.demand_finite(loss, "agent")
@@ -108,6 +110,8 @@ class FitAgent(Phase):
         rate = falling_rate(at, self.total, agent.learning_rate, agent.final_learning_rate, agent.halve_every)
         set_rate(self.optimizer, rate)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.agent)
         if at // agent.target_every > (at - agent.update_every) // agent.target_every:
             self.target.load_state_dict(self.agent.state_dict())
         return loss.item()
@@ -119,7 +123,8 @@ class FitAgent(Phase):
 
     def finish(self) -> None:
         """Write the agent."""
-        save_agent(self.workshop.folder.path / AGENT, self.agent, self.workshop.names)
+        learned = self.agent if self.average is None else cast(Agent, self.average.module)
+        save_agent(self.workshop.folder.path / AGENT, learned, self.workshop.names)
         self.workshop.results["agent"] = {"environment_steps": self.done, "episodes": self.replay.added}
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,6 +135,7 @@ class FitAgent(Phase):
             "agent": copy_state(self.agent),
             "target": copy_state(self.target),
             "optimizer": self.optimizer.state_dict(),
+            "average": {} if self.average is None else copy_state(self.average),
             "replay": self.replay.state_dict(),
         }
 
@@ -138,4 +144,6 @@ class FitAgent(Phase):
         self.done, self.rounds = saved["done"], saved["rounds"]
         for name in ("agent", "target", "optimizer"):
             getattr(self, name).load_state_dict(saved[name])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         self.replay.load_state_dict(saved["replay"], watch)

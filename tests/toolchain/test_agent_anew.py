@@ -20,7 +20,7 @@ from rgsud_fast.toolchain.fit_agent import FitAgent
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
-OLDER = {"turns": False, "every_tool": False}  # agents of before there were these fields
+OLDER = {"turns": False, "every_tool": False, "regret": 0.0, "average": 0.0}  # agents of before there were these fields
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +59,32 @@ def test_with_the_same_fields_it_is_the_same_agent(made, box):
     assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
 
 
-def test_an_agent_that_began_before_there_were_later_fields_goes_on_without(made, box):
+def forget_later_fields(box):
+    """As a box is written that knows them not."""
     config = yaml.safe_load((box / "config.yaml").read_text())
     for field in OLDER:
         del config["agent"][field]
     (box / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_an_agent_that_began_before_there_were_later_fields_goes_on_without(made, box):
+    forget_later_fields(box)
     workshop = open_box(box)
     assert workshop.config.agent.every_tool and FitAgent(workshop).episodes.turns  # of a new one
     train(out=box, resume=True, agent_anew=True, quiet=True, agent=OLDER)
     train(out=box, resume=True, quiet=True)
     assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+
+
+def test_the_agent_that_is_kept_is_the_moving_average_of_the_one_that_learns(made, box):
+    forget_later_fields(box)  # so that the preset's count
+    phase = FitAgent(open_box(box))
+    while phase.done < 20:
+        phase.advance()
+    phase.finish()
+    kept = weights(box, "agent.safetensors")
+    assert phase.average is not None and same_bits(kept, phase.average.module.state_dict())
+    assert not same_bits(kept, phase.agent.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +134,7 @@ def test_other_photographs_are_refused_and_a_moved_folder_is_not(made, box, tmp_
     assert open_box(box).config.clean == moved
 
 
-@pytest.mark.parametrize("cut", ["shutil.rmtree", "_save_config"])
+@pytest.mark.parametrize("cut", ["shutil.rmtree", "save_config"])
 def test_a_change_that_is_cut_short_leaves_a_toolbox_that_goes_on(made, box, monkeypatch, cut):
     def fail(*_, **__):
         raise KeyboardInterrupt
