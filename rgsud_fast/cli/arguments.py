@@ -15,7 +15,6 @@ import tyro
 from ..config import Config, load_config
 from ..config.asked import check_asked
 from ..config.load import read_yaml
-from ..config.parts import LABELLED
 from ..config.presets import default_preset
 from ..config.unread import refuse_unread
 from ..errors import UserError
@@ -173,8 +172,7 @@ def _default_preset(args: list[str], given: dict[str, Any]) -> tuple[str, str]:
     if device == "auto" and {"-h", "--help"} & set(args):
         device = "cpu"  # --help does not wait for torch
     pairs = bool(_value(args, "data.pairs") or (isinstance(data, dict) and data.get("pairs")))
-    pairs &= (_value(args, "method") or given.get("method", "unirain")) in LABELLED
-    return default_preset(any(named), device, pairs)
+    return default_preset(any(named), device, pairs, str(_value(args, "method") or given.get("method", "")))
 
 
 def _newest_run(preset: str | None) -> Path:

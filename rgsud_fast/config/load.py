@@ -103,7 +103,7 @@ def with_preset(source: Config | dict[str, Any] | str | Path | None) -> tuple[Co
     data = given.get("data")
     folders = isinstance(data, dict) and any(data.get(field) for field in ("rainy", "clean"))
     pairs = isinstance(data, dict) and bool(data.get("pairs"))
-    preset, line = default_preset(folders, str(given.get("device", "auto")), pairs)
+    preset, line = default_preset(folders, str(given.get("device", "auto")), pairs, str(given.get("method", "")))
     return {**given, "preset": preset}, line
 
 

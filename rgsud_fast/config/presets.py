@@ -88,17 +88,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_preset(folders: bool, device: str = "auto", pairs: bool = False) -> tuple[str, str]:
+def default_preset(folders: bool, device: str = "auto", pairs: bool = False, method: str = "") -> tuple[str, str]:
     """Demo without folders; with folders what the device can train.
 
     Args:
         folders: whether the user names images of their own.
         device: auto, cpu, cuda or cuda:N.
         pairs: whether labelled pairs are named.
+        method: the one that is named, or "".
 
     Returns:
         The preset, and a line that says why.
     """
+    folders |= pairs and method not in ("", "unirain")  # which lacks images of its own, and says so
     if not folders and not pairs:
         return "demo", "preset demo: embedded photographs, since no --data.rainy and --data.clean are given"
     if device == "auto":

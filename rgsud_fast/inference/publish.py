@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save
 
 from ..config.parts import PARTS
 from ..errors import UserError
@@ -14,6 +13,7 @@ from ..runs.folder import RunFolder
 from ..runs.model_card import without_paths, write_card
 from ..system.hub import PREFIX, explaining, import_hub, parse_name, reachable
 from ..system.names import takes_home, utf8_name
+from ..system.safetensors_bytes import safetensors_bytes
 
 
 @takes_home
@@ -79,4 +79,4 @@ def _content(file: Path) -> bytes | Path:
         return file
     with utf8_name(file) as name, safe_open(name, framework="pt") as opened:
         text = without_paths(opened.metadata() or {})
-        return save({key: opened.get_tensor(key) for key in opened.keys()}, metadata=text)  # noqa: SIM118
+        return safetensors_bytes({key: opened.get_tensor(key) for key in opened.keys()}, text)  # noqa: SIM118

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -18,6 +17,7 @@ from ..errors import UserError, reason
 from ..system.files import replacing
 from ..system.hub import fetch, is_hub_name
 from ..system.names import printable, takes_home, utf8_name
+from ..system.safetensors_bytes import safetensors_bytes
 from ..system.watch import Watch, nobody
 from .brisque import BrisqueModel, BrisqueScorer, load_brisque_model
 from .daclip import DaclipScorer, load_daclip
@@ -169,7 +169,7 @@ def check_saves(scorer: Scorer, name: str | None = None) -> None:
 def _pack(scorer: Scorer, name: str | None) -> bytes:
     """What `save_scorer` writes, with each tensor's numbers in order and its own, as files may not leave them."""
     state = {key: value.detach().cpu().contiguous().clone() for key, value in scorer.state().items()}
-    return safetensors.torch.save(state, metadata={"scorer": printable(name or scorer.name)})
+    return safetensors_bytes(state, {"scorer": printable(name or scorer.name)})
 
 
 @takes_home

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..config.parts import Kind
@@ -22,6 +21,7 @@ from ..system.files import replacing
 from ..system.given import check_weights
 from ..system.hub import fetch, is_hub_name
 from ..system.names import takes_home, utf8_name
+from ..system.safetensors_bytes import safetensors_bytes
 from ..system.torch_files import load_tensors
 from ..version import version
 from .derainers.layouts import build_derainer, is_torch_file, layout_of, read_published
@@ -66,7 +66,7 @@ def pack_network(module: nn.Module, kind: Kind, metadata: dict[str, str] | None 
     if clash := set(RESERVED) & (metadata or {}).keys():
         raise ValueError(f"metadata must not hold the reserved keys {sorted(clash)}")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
-    return save(tensors, metadata=text | (metadata or {}))
+    return safetensors_bytes(tensors, text | (metadata or {}))
 
 
 @takes_home

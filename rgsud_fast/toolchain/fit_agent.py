@@ -14,6 +14,7 @@ from ..networks.toolbox.box import save_agent
 from ..optim.adam import set_rate
 from ..optim.moving_average import MovingAverage
 from ..system.watch import Watch, nobody
+from .ahead import Ahead
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
 from .environment import play, states_of
 from .episodes import generator
@@ -39,6 +40,7 @@ class FitAgent(Phase):
         self.total, self.done, self.rounds = agent.total, 0, 0
         self.tools = workshop.tools()
         self.episodes = workshop.episodes("training", turns=agent.turns)
+        self._patches = Ahead(lambda number: self.episodes.batch(self._numbers(number)))
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
         self.average = MovingAverage(self.agent, agent.average) if agent.average else None
@@ -58,8 +60,8 @@ class FitAgent(Phase):
     def advance(self) -> dict[str, Any]:
         """Play one round, then learn."""
         before, agent = self.done, self.config.agent
-        numbers = torch.arange(self.rounds * agent.parallel, (self.rounds + 1) * agent.parallel)
-        damaged, clean = self.workshop.on_device(self.episodes.batch(numbers.tolist()))
+        numbers = torch.tensor(self._numbers(self.rounds))
+        damaged, clean = self.workshop.on_device(self._patches(self.rounds))
         share = falling_share(before, agent.explore_after, agent.explore_over, agent.epsilon)
         rng = generator(self.config.seed, _ACTIONS, self.rounds)
         chance = torch.from_numpy(rng.random((agent.parallel, agent.steps))).to(damaged.device)
@@ -87,6 +89,10 @@ class FitAgent(Phase):
             return {}
         gain = float(played.rewards.sum(1).mean())
         return {"loss": sum(losses) / len(losses), "gain_while_exploring": gain, "share_of_random_actions": share}
+
+    def _numbers(self, number: int) -> range:
+        """The episodes of a round."""
+        return range(number * self.config.agent.parallel, (number + 1) * self.config.agent.parallel)
 
     def _updates(self, before: int) -> range:
         """The environment steps since `before` at which the agent learns."""

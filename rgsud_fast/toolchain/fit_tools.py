@@ -13,6 +13,7 @@ from ..networks.toolbox import Tool
 from ..networks.toolbox.box import save_tool
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
+from .ahead import Ahead
 from .environment import decibels, errors
 from .phase import Phase, copy_state
 from .workshop import LATER, Workshop
@@ -51,13 +52,16 @@ class FitTools(Phase):
             else torch.optim.SGD(self.tool.parameters(), fit.learning_rate, momentum=0.9, weight_decay=1e-4)
         )
         self.best, self.weights, self.misses = -math.inf, copy_state(self.tool), 0
+        place, batch = self.places[self.turn], fit.batch
+        self._patches = Ahead(
+            lambda step: self.workshop.patches_on_host(place, range(step * batch, (step + 1) * batch))
+        )
 
     def advance(self) -> dict[str, Any]:
         """One step of the present tool, and at times a look at patches that it does not train on."""
         fit, place = self.config.fit, self.places[self.turn]
         tool = self.config.tools[place]
-        numbers = range(self.step * fit.batch, (self.step + 1) * fit.batch)
-        damaged, clean = self.workshop.patches(place, numbers)
+        damaged, clean = self.workshop.on_device(self._patches(self.step))
         loss = errors(self.tool(damaged), clean, fit.loss).mean()
         self.demand_finite(loss, f"tool {tool.name}")
         self.optimizer.zero_grad()

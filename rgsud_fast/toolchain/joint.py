@@ -15,6 +15,7 @@ from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
+from .ahead import Ahead
 from .environment import apply_tools, errors, play
 from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
@@ -33,7 +34,9 @@ class TuneJointly(Phase):
 
     def __init__(self, workshop: Workshop) -> None:
         super().__init__(workshop)
-        self.total = workshop.config.joint.steps
+        self.total, batch = workshop.config.joint.steps, workshop.config.joint.batch
+        episodes = workshop.episodes("joint")
+        self._patches = Ahead(lambda step: episodes.mixed(range(step * batch, (step + 1) * batch)))
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)
@@ -55,8 +58,7 @@ class TuneJointly(Phase):
         joint = self.config.joint
         if self.done == 0:
             self.before = self.best = self._look()
-        numbers = range(self.done * joint.batch, (self.done + 1) * joint.batch)
-        damaged, clean = self.workshop.on_device(self.workshop.episodes("joint").mixed(numbers))
+        damaged, clean = self.workshop.on_device(self._patches(self.done))
         actions = play(self.agent, self.tools, damaged, clean, self.config.agent.steps).actions
         if any(bool((actions == i).any()) for i in self.tuned):
             loss = chain_loss(self.tools, self.agent, damaged, clean, actions, self.config.fit.loss)

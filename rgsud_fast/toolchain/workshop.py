@@ -71,9 +71,12 @@ class Workshop:
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
         """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""
+        return self.on_device(self.patches_on_host(place, numbers, held_out))
+
+    def patches_on_host(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
+        """The same, not yet where the networks are."""
         photographs = self.photographs.held_out if held_out else self.photographs.training
-        pairs = tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
-        return self.on_device(pairs)
+        return tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
 
     def on_device(self, pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Damaged and clean patches where the networks are."""

@@ -48,6 +48,7 @@ CALLS = {
     "score . --metric daclip --json no/f.json": "no/f.json: no is missing",
     "train --preset unirain-small": "data.pairs is not set: give the folder of labelled pairs",
     "train --preset unirain-small --data.rainy . --data.clean .": "data.pairs is not set: give the folder of",
+    "train --method rgsud --device cpu --data.pairs .": "data.rainy is not set: give the folder of rainy photographs",
     "train --method csud --data.pairs .": "data.pairs: method csud takes no labelled pairs; take rgsud or unirain",
     "toolbox run nowhere a.png out": "no weights at nowhere: give a toolbox of rgsud-fast toolbox train or its agent",
     "fit-finpercep . out.safetensors --iterations 0": "iterations must be more than 0, got 0",

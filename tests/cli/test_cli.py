@@ -112,6 +112,8 @@ def test_resume_takes_the_configuration_of_the_run(trained, tmp_path):
         (["--optim.lerning-rate", "1"], "did you mean --optim.learning-rate?"),
         (["--learning-rate=1"], "unknown argument --learning-rate=1 (did you mean --optim.learning-rate?)"),
         (["--data.crop", "1"], "did you mean --crop?"),
+        (["--data.pair", "p"], "unknown argument --data.pair (did you mean --data.pairs?)"),
+        (["--network.derainer-encoder", "[1,1]"], "cannot be made of '[1,1]'; values stand apart: 1 2"),
         (["--iterations", "5"], "did you mean --stage1-iterations?"),
         (["--epochs=5"], "did you mean --stage1-iterations?"),
         (["--steps", "5"], "did you mean --stage1-iterations?"),

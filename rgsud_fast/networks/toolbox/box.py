@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from torch import nn
 
 from ...config.box_files import AGENT, CONFIG, TOOLS, TUNED, check_box
@@ -15,6 +14,7 @@ from ...config.toolbox import ToolboxConfig, ToolConfig, load_toolbox_config
 from ...errors import UserError, reason
 from ...system.files import replacing
 from ...system.names import printable
+from ...system.safetensors_bytes import safetensors_bytes
 from ...version import version
 from .. import NAFNet
 from ..weights import FORMAT, load_network, pack_network, read_tensors
@@ -121,7 +121,7 @@ def read_agent(path: Path, names: list[str]) -> Agent:
 
 def _pack(module: nn.Module, kind: str, text: dict[str, str]) -> bytes:
     tensors: dict[str, Any] = {n: t.detach().cpu().contiguous().clone() for n, t in module.state_dict().items()}
-    return save(tensors, metadata={"format": FORMAT, "kind": kind, "version": version(), **text})
+    return safetensors_bytes(tensors, {"format": FORMAT, "kind": kind, "version": version(), **text})
 
 
 def _write(path: Path, content: bytes) -> None:

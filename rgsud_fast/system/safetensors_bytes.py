@@ -1,0 +1,35 @@
+"""Files of weights whose bytes depend on what is in them alone, so that equal ones have equal hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from safetensors.torch import save
+from torch import Tensor
+
+_LENGTH = 8  # bytes that tell how long the header is, which they also align
+_METADATA = "__metadata__"
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as a safetensors file, with what is told of them in the order of its names.
+
+    safetensors writes metadata in an order that differs from call to call.
+
+    Args:
+        tensors: by name; contiguous, on the CPU, none of which shares memory with another.
+        metadata: of the file.
+
+    Returns:
+        The file's bytes.
+    """
+    written = save(dict(tensors), None if metadata is None else dict(metadata))
+    if not metadata:
+        return written
+    end = _LENGTH + int.from_bytes(written[:_LENGTH], "little")
+    header = json.loads(written[_LENGTH:end])
+    header[_METADATA] = dict(sorted(header[_METADATA].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH)
+    return len(text).to_bytes(_LENGTH, "little") + text + written[end:]

@@ -1,0 +1,34 @@
+"""Patches are made on the host while networks learn from those before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeAlias
+
+from torch import Tensor
+
+Pairs: TypeAlias = tuple[Tensor, Tensor]  # damaged and clean patches, [N, 3, S, S] each, on the host
+
+
+class Ahead:
+    """A function of a number, called on a thread of its own, which has the next number's result ready.
+
+    Args:
+        make: it depends on its number alone, so that what was made ahead and is not asked for does no harm.
+    """
+
+    def __init__(self, make: Callable[[int], Pairs]) -> None:
+        self._make, self._thread = make, ThreadPoolExecutor(1, "patches")
+        self._number, self._made = -1, Future[Pairs]()
+
+    def __call__(self, number: int) -> Pairs:
+        """The result of a number."""
+        if number != self._number:
+            self._begin(number)
+        made = self._made
+        self._begin(number + 1)
+        return made.result()
+
+    def _begin(self, number: int) -> None:
+        self._number, self._made = number, self._thread.submit(self._make, number)

@@ -1,0 +1,26 @@
+"""Equal weights are equal files, which safetensors reads back."""
+
+from __future__ import annotations
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load
+
+from rgsud_fast.system.safetensors_bytes import safetensors_bytes
+
+
+def test_bytes_follow_from_the_content_alone(tmp_path):
+    tensors = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(1, dtype=torch.int64)}
+    told = {f"name {i}": f'{i}: \u00e4 "quoted"' for i in range(20)}
+    written = {safetensors_bytes(tensors, dict(sorted(told.items(), reverse=i % 2 == 0))) for i in range(4)}
+    assert len(written) == 1
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(written.pop())
+    with safe_open(path, "pt") as opened:
+        assert opened.metadata() == told
+    back = load(path.read_bytes())
+    assert back.keys() == tensors.keys() and all(torch.equal(back[name], tensors[name]) for name in tensors)
+
+
+def test_without_metadata_it_is_safetensors_own_file():
+    assert torch.equal(load(safetensors_bytes({"a": torch.ones(3)}))["a"], torch.ones(3))
