@@ -100,7 +100,8 @@ def default_preset(folders: bool, device: str = "auto", pairs: bool = False, met
     Returns:
         The preset, and a line that says why.
     """
-    folders |= pairs and method not in ("", "unirain")  # which lacks images of its own, and says so
+    folders |= pairs and method == "rgsud"  # which lacks images of its own, and says so
+    pairs &= method in ("", "unirain")
     if not folders and not pairs:
         return "demo", "preset demo: embedded photographs, since no --data.rainy and --data.clean are given"
     if device == "auto":
