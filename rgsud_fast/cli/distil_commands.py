@@ -15,7 +15,7 @@ from tyro.conf import arg
 from ..config.rain_types import FIT_ITERATIONS, RAIN_TYPES, RainType
 from ..errors import UserError
 from ..system.device_names import check_device
-from ..system.given import check_images, no_index
+from ..system.given import check_images, check_index
 from ..system.watch import Watch, nobody
 from .options import Device, MaybeFolder
 from .tables import count_of
@@ -97,8 +97,7 @@ def distil(
             "distil --help explains the arguments"
         )
     place, *pairs, output = paths
-    if not place.is_dir():
-        raise no_index(place)
+    check_index(place)
     check_images(*pairs, clean, trusted)
     from ..distillation.distil import distil
     from ..system.progress import counting

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import UserError, either
 from .flags import flags_of, places_of
 
-_VERY_CLOSE = 0.9  # the same with their sections: a letter too many or too few
+_VERY_CLOSE = 0.95  # of names with their sections, a letter too many or too few; --data.crop is not --data.clip
 _CLOSE = 0.7  # of two names' likeness, from which on one may stand for the other: at 0.6 --lr is --crop
 
 # What other tools call it. The first flag that the command has is named.
@@ -116,9 +116,8 @@ def _meant(target: Callable[..., Any], name: str, prog: str) -> str:
             return f"did you mean {flag}?"
     if bare.startswith("lambda") and "--loss.pair" in flags:
         return "did you mean --loss.pair, lambda 1, or --loss.reward, lambda 2?"
-    same = difflib.get_close_matches(name, flags, n=1, cutoff=_VERY_CLOSE)
-    if same and "." in name:
-        return f"did you mean {same[0]}?"
+    if "." in name and (nearly := difflib.get_close_matches(name, flags, n=1, cutoff=_VERY_CLOSE)):
+        return f"did you mean {nearly[0]}?"
     if _tail(name) in tails:
         return f"did you mean {tails[_tail(name)]}?"
     close = difflib.get_close_matches(name, flags, n=1, cutoff=_CLOSE)
@@ -182,7 +181,8 @@ def _plainly(text: str) -> str:
         kinds = [_KINDS.get(kind, kind.strip("{}")) for kind in found[2].split("|")]
         return f"{found[1]} must be {either(kinds)}, got {found[3]}"
     if found := re.fullmatch(r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]", text):
-        apart = "; values stand apart: 1 2" if set("[,(") & set(found[2]) else ""
+        values = re.findall(r"'([^']*)'", found[2])
+        apart = "; values stand apart: 1 2" if any(set("[,(") & set(value) for value in values) else ""
         return f"{found[1]} cannot be made of {found[2]}{apart}"
     return text
 

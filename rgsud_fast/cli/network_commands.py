@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from ..config.derainers import DerainerName
+from ..config.finpercep import DERAINERS, check_fit
 from ..config.parts import NetworkName
 from ..errors import UserError
 from ..system.device_names import check_device
-from ..system.given import check_fit, check_images, check_target, check_weights
+from ..system.given import check_images, check_target, check_weights
 from .arguments import read_train
 from .options import Device, MaybeFile, MaybeFolder
 from .tables import count_of
@@ -107,7 +108,7 @@ def fit_finpercep(
     val_clean: MaybeFolder = None,
     minutes: float | None = None,
     iterations: int | None = None,
-    practised: int = 3,
+    practised: int = DERAINERS,
     seed: int = 0,
     device: Device = "auto",
 ) -> None:

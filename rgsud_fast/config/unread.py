@@ -18,10 +18,8 @@ _DERAINERS = (
 )
 _PAIR_TERMS = ("loss.labelled", "loss.labelled_form", "loss.labelled_floor", "loss.pasted_floor")
 # What is read of labelled pairs, where there are any.
-_OF_PAIRS = (
-    *("data.pairs_type", "data.pairs_index", "data.balance", "data.held_out"),
-    *("loss.labelled", "loss.labelled_floor"),
-)
+_OF_PAIRS = ("data.pairs_type", "data.pairs_index", "data.balance", "data.held_out")
+_OF_THEIR_LOSS = ("loss.labelled", "loss.labelled_floor")
 _TRANSLATORS = ("network.initialization", *_REWARD_LOSS)
 # Of `network` and `loss`, which are RGSUD's, what other methods read, by the beginnings of names; a method that is not
 # here reads all. Each reads the section of its own name and none of another's.
@@ -49,7 +47,7 @@ def reads(method: str, field: str) -> bool:
         return method not in _NO_SWITCH
     if field == "loss.labelled_form":
         return method == "unirain"
-    if section == "reweight":
+    if section == "reweight" or field in _OF_PAIRS:
         return method in LABELLED
     if section in ("network", "loss") and method in _READ:
         return any(field == name or (name.startswith("network") and field.startswith(name)) for name in _READ[method])
@@ -84,7 +82,7 @@ def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
     if config.method == "unirain" and config.loss.labelled_form == "l1" and "loss.labelled_floor" in given:
         raise UserError("loss.labelled_floor: loss.labelled_form l1 has no floor; give psnr, or leave it out")
     without = config.method != "unirain" and not config.data.pairs  # that one asks for pairs anyway
-    if without and (unread := [name for name in given if name in _OF_PAIRS or name.startswith("reweight.")]):
+    if without and (unread := [name for name in given if name.startswith(("reweight.", *_OF_PAIRS, *_OF_THEIR_LOSS))]):
         raise UserError(f"{_listed(unread)}: only labelled pairs need it; give --data.pairs DIR, or leave it out")
     derainer = config.network.derainer
     given = [name for name in given if name in named or name not in _BLOCKS]

@@ -15,7 +15,7 @@ from ..data import read_image
 from ..errors import UserError, either
 from ..system.distributed import Ranks, process_group
 from ..system.files import write_text
-from ..system.given import check_seed, no_index
+from ..system.given import check_index, check_seed
 from ..system.names import takes_home
 from ..system.watch import Watch, nobody
 from . import candidates
@@ -23,7 +23,6 @@ from . import trusted as trust
 from .candidates import UnusablePair, list_candidates, read_pair
 from .embeddings import embed
 from .generalists import Generalist, load_generalists
-from .index_files import DATABASE
 from .references import LEVELS, References
 from .report import write_report
 from .selection import COLUMNS, KEPT, select, write_kept
@@ -87,8 +86,7 @@ def distil(
     roots = [Path(one) for one in ([pairs] if isinstance(pairs, (str, Path)) else pairs)]
     _check(roots, strictness, budget, per_type, type)
     check_seed(seed)
-    if not (Path(index) / DATABASE).is_file():
-        raise no_index(Path(index))
+    check_index(Path(index))
     out, began = Path(output), time.perf_counter()
     items = trust.list_trusted(Path(clean) if clean else None, Path(trusted) if trusted else None, type)
     with process_group(device, LOST) as ranks, alone(out, ranks):

@@ -9,13 +9,13 @@ import numpy as np
 
 from ..errors import UserError, reason
 from ..system.files import replacing
-from ..system.given import no_index
+from ..system.given import INDEX, check_index
 from .embeddings import CAPTION, THUMB, VISUAL
 from .encoders import Encoders
 from .store import Store, from_sqlite
 from .type_network import TYPES
 
-DATABASE, NETWORK = "index.sqlite", "types.safetensors"
+DATABASE, NETWORK = INDEX, "types.safetensors"
 COLUMNS = {
     **{"path": "TEXT", "height": "INTEGER", "width": "INTEGER", "digest": "TEXT"},
     "type": "TEXT",  # of its folder, or of the network where that is sure; "" of no known one
@@ -70,8 +70,7 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / DATABASE).is_file():
-            raise no_index(folder)
+        check_index(folder)
         try:
             self._connection = sqlite3.connect(folder / DATABASE)
             notes = Store.notes_of(self._connection)

@@ -102,11 +102,16 @@ def evaluate(
 
 
 def _trained_on(weights: Weights, pairs: Path) -> bool:
-    """Whether the weights are a run's that had these labelled pairs."""
-    if not isinstance(weights, (str, Path)) or not RunFolder(weights).config.is_file():
+    """Whether the weights are a run's that had these labelled pairs, its folders taken from the present one."""
+    if not isinstance(weights, (str, Path)):
         return False
-    data = load_config(RunFolder(weights).config).data
-    return any(pairs.resolve() == Path(folder).resolve() for folder in data.pairs)
+    path = Path(weights)
+    config = RunFolder(path.parent if path.is_file() else path).config
+    try:
+        known = load_config(config).data.pairs if config.is_file() else ()
+    except UserError:  # a toolbox's, or that of another version
+        return False
+    return any(pairs.resolve().is_relative_to(Path(folder).resolve()) for folder in known)
 
 
 def _pairs(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..config.finpercep import DERAINERS, check_fit
 from ..data.folder_set import digest
 from ..iqa import FinpercepScorer, save_scorer
 from ..iqa.finpercep import base_scorer
@@ -23,10 +24,8 @@ from ..iqa.finpercep.generated import Batch, Material, Structure, draw_batch
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
-from ..iqa.finpercep.practised import DERAINERS
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
-from ..system.given import check_fit
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
 from ..system.threads import usable_cpus

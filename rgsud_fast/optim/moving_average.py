@@ -1,4 +1,4 @@
-"""The moving average of the derainer's weights, which derains where it is on."""
+"""The moving average of a network's weights, which is used in its place."""
 
 from __future__ import annotations
 

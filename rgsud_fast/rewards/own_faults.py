@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..config.finpercep import DERAINERS
 from ..data import ImageSet, evenly, render_rain, to_batch
 from ..data.image_files import to_bytes
 from ..errors import UserError
@@ -139,7 +140,6 @@ def fit_in_run(
     """
     from ..iqa.finpercep.fit import Fit
     from ..iqa.finpercep.generated import Material
-    from ..iqa.finpercep.practised import DERAINERS
 
     material = Material(own.clean, painted, own.triplets())
     fit = Fit(material, scorer, SIZE, seed, iterations or None, device, derainers=DERAINERS)

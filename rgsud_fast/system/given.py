@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import UserError
 from .hub import is_hub_name
 
+INDEX = "index.sqlite"  # by which an index is known
+
 
 def check_images(*paths: Path | None) -> None:
     """Demand images or folders that are there; None is passed over.
@@ -25,6 +27,16 @@ def no_index(folder: Path) -> UserError:
     return UserError(f"{folder} is no index: make one with rgsud-fast index REFERENCES {folder}")
 
 
+def check_index(folder: Path) -> None:
+    """Demand an index of photographs.
+
+    Raises:
+        UserError: the folder is none.
+    """
+    if not (folder / INDEX).is_file():
+        raise no_index(folder)
+
+
 def check_seed(seed: int) -> None:
     """Demand a seed that numpy takes.
 
@@ -33,34 +45,6 @@ def check_seed(seed: int) -> None:
     """
     if seed < 0:
         raise UserError(f"seed {seed} must be at least 0")
-
-
-def check_fit(
-    output: Path,
-    size: str,
-    clip: str | Path | None,
-    minutes: float | None,
-    iterations: int | None,
-    practised: int,
-    seed: int,
-) -> None:
-    """Demand what a fit of FinPercep-RM can be asked for; see `inference.fit_finpercep`.
-
-    Raises:
-        UserError: a number that cannot be, two lengths, or weights that the size does not take.
-    """
-    if output.suffix != ".safetensors":
-        raise UserError(f"{output}: end the name in .safetensors")
-    if minutes is not None and iterations is not None:
-        raise UserError("minutes and iterations are both given: give one")
-    if (size == "clip") != (clip is not None):
-        raise UserError("size clip needs --clip FILE, CLIP's RN50 as open_clip saves it, and no other size takes it")
-    for name, number in (("practised", practised), ("seed", seed)):
-        if number < 0:
-            raise UserError(f"{name} must be at least 0, got {number}")
-    for name, wanted in (("minutes", minutes), ("iterations", iterations)):
-        if wanted is not None and wanted <= 0:
-            raise UserError(f"{name} must be more than 0, got {wanted:g}")
 
 
 def check_weights(path: Path, kind: str = "derainer") -> None:

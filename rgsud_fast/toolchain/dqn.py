@@ -10,7 +10,7 @@ from ..networks.toolbox import Agent
 from ..networks.toolbox.agent import NONE
 from .replay import Batch
 
-SURE = 0.25  # decibels: two actions so far apart are taken as e to 1 where regret is counted
+_TEMPERATURE = 0.25  # decibels: two actions so far apart are taken as e to 1 where regret is counted
 
 
 def dqn_loss(agent: Agent, target: Agent, batch: Batch, discount: float, double: bool = True) -> Tensor:
@@ -47,7 +47,8 @@ def offers_loss(agent: Agent, batch: Batch, regret: float = 0.0) -> Tensor:
     worth of a tool that was never taken in such a state, which Q learning makes up, is known here.
 
     By that loss alone an error counts alike wherever it is. What counts is which action comes first: `regret` weighs
-    max_a g_a - sum_a p_a g_a, what is lost where action a, which gains g_a, is taken with p = softmax(worth / `SURE`).
+    max_a g_a - sum_a p_a g_a, what is lost where action a, which gains g_a, is taken with a share p_a of
+    softmax(worth / 0.25 dB).
 
     Args:
         agent: learns, unrolled from a memory of zeros.
@@ -61,7 +62,7 @@ def offers_loss(agent: Agent, batch: Batch, regret: float = 0.0) -> Tensor:
     gains = F.pad(batch.offers, (0, 1))
     losses = F.smooth_l1_loss(worth, gains, reduction="none").mean(2)
     if regret:
-        losses = losses + regret * (gains.amax(2) - ((worth / SURE).softmax(2) * gains).sum(2))
+        losses = losses + regret * (gains.amax(2) - ((worth / _TEMPERATURE).softmax(2) * gains).sum(2))
     return (torch.where(batch.actions != NONE, losses, 0).sum(1) / batch.lengths).mean()
 
 

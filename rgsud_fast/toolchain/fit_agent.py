@@ -9,16 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from ..errors import UserError
 from ..networks.toolbox import AGENT, Agent
 from ..networks.toolbox.box import save_agent
 from ..optim.adam import set_rate
 from ..optim.moving_average import MovingAverage
 from ..system.watch import Watch, nobody
-from .ahead import Ahead
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
 from .environment import play, states_of
 from .episodes import generator
 from .phase import Phase, copy_state
+from .prefetch import Prefetch
 from .replay import Replay
 from .workshop import Workshop
 
@@ -40,7 +41,8 @@ class FitAgent(Phase):
         self.total, self.done, self.rounds = agent.total, 0, 0
         self.tools = workshop.tools()
         self.episodes = workshop.episodes("training", turns=agent.turns)
-        self._patches = Ahead(lambda number: self.episodes.batch(self._numbers(number)))
+        episodes, parallel = self.episodes, agent.parallel
+        self._patches = Prefetch(lambda number: episodes.batch(numbers_of(number, parallel)))
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
         self.average = MovingAverage(self.agent, agent.average) if agent.average else None
@@ -60,7 +62,7 @@ class FitAgent(Phase):
     def advance(self) -> dict[str, Any]:
         """Play one round, then learn."""
         before, agent = self.done, self.config.agent
-        numbers = torch.tensor(self._numbers(self.rounds))
+        numbers = torch.tensor(numbers_of(self.rounds, agent.parallel))
         damaged, clean = self.workshop.on_device(self._patches(self.rounds))
         share = falling_share(before, agent.explore_after, agent.explore_over, agent.epsilon)
         rng = generator(self.config.seed, _ACTIONS, self.rounds)
@@ -89,10 +91,6 @@ class FitAgent(Phase):
             return {}
         gain = float(played.rewards.sum(1).mean())
         return {"loss": sum(losses) / len(losses), "gain_while_exploring": gain, "share_of_random_actions": share}
-
-    def _numbers(self, number: int) -> range:
-        """The episodes of a round."""
-        return range(number * self.config.agent.parallel, (number + 1) * self.config.agent.parallel)
 
     def _updates(self, before: int) -> range:
         """The environment steps since `before` at which the agent learns."""
@@ -150,6 +148,14 @@ class FitAgent(Phase):
         self.done, self.rounds = saved["done"], saved["rounds"]
         for name in ("agent", "target", "optimizer"):
             getattr(self, name).load_state_dict(saved[name])
+        average = saved.get("average", {})
+        if bool(average) != (self.average is not None):
+            raise UserError("agent.average is not what this agent began with: give it back, or --agent-anew")
         if self.average is not None:
-            self.average.load_state_dict(saved["average"])
+            self.average.load_state_dict(average)
         self.replay.load_state_dict(saved["replay"], watch)
+
+
+def numbers_of(number: int, parallel: int) -> range:
+    """The episodes of a round, by its number and how many run side by side."""
+    return range(number * parallel, (number + 1) * parallel)

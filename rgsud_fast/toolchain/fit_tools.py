@@ -13,9 +13,9 @@ from ..networks.toolbox import Tool
 from ..networks.toolbox.box import save_tool
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
-from .ahead import Ahead
 from .environment import decibels, errors
 from .phase import Phase, copy_state
+from .prefetch import Prefetch
 from .workshop import LATER, Workshop
 
 WARM_UP = 0.1  # share of a cycle in which Adam's rate rises
@@ -52,10 +52,8 @@ class FitTools(Phase):
             else torch.optim.SGD(self.tool.parameters(), fit.learning_rate, momentum=0.9, weight_decay=1e-4)
         )
         self.best, self.weights, self.misses = -math.inf, copy_state(self.tool), 0
-        place, batch = self.places[self.turn], fit.batch
-        self._patches = Ahead(
-            lambda step: self.workshop.patches_on_host(place, range(step * batch, (step + 1) * batch))
-        )
+        place, batch, workshop = self.places[self.turn], fit.batch, self.workshop
+        self._patches = Prefetch(lambda step: workshop.patches_on_host(place, range(step * batch, (step + 1) * batch)))
 
     def advance(self) -> dict[str, Any]:
         """One step of the present tool, and at times a look at patches that it does not train on."""

@@ -15,11 +15,11 @@ from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..optim.adam import set_rate
 from ..system.watch import Watch, nobody
-from .ahead import Ahead
 from .environment import apply_tools, errors, play
 from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
+from .prefetch import Prefetch
 from .workshop import Workshop
 
 
@@ -36,7 +36,7 @@ class TuneJointly(Phase):
         super().__init__(workshop)
         self.total, batch = workshop.config.joint.steps, workshop.config.joint.batch
         episodes = workshop.episodes("joint")
-        self._patches = Ahead(lambda step: episodes.mixed(range(step * batch, (step + 1) * batch)))
+        self._patches = Prefetch(lambda step: episodes.mixed(range(step * batch, (step + 1) * batch)))
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)

@@ -100,13 +100,11 @@ def train(
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.own()
     with (
+        folder.remove_if_empty(),  # after the file of its lock
         folder.releasing(),
         Progress(len(PHASES), quiet=quiet) as progress,
-        folder.remove_if_empty(),
         folder.explain_full_disks(),
-        contextlib.ExitStack() as closing,
     ):
-        closing.callback(folder.release)  # the file of the lock is gone before an empty folder is removed
         if not resume:
             refuse_other_contents(folder)
         refuse_ways_out(folder)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config.toolbox import ToolboxConfig, ToolConfig
 from ..data import FolderSet, list_images, read_image
+from ..data.listing import look_through
 from ..errors import UserError
 from ..networks.toolbox import TOOLS, TUNED, Agent
 from ..networks.toolbox.box import configured, load_tool
@@ -125,7 +126,7 @@ def open_photographs(folder: Path, cache: Path, watch: Watch) -> Photographs:
     Raises:
         UserError: too few of them, or one that is too small.
     """
-    _demand_many(folder, len(list_images(folder)))  # before any of them is decoded
+    _demand_many(folder, len(look_through(folder, dangling=True).images))  # before any of them is decoded
     images = FolderSet.from_folder(folder, cache, watch)
     _demand_many(folder, len(images))
     for name, (height, width) in zip(images.names, images.sizes, strict=True):

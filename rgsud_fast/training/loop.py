@@ -96,7 +96,8 @@ def finishing(folder: RunFolder, progress: Progress) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        progress.say(f"interrupted after the last step, which is saved; --resume --out {folder.path} writes the rest")
+        rest = f"rgsud-fast train --resume --out {folder.path} does the rest"
+        progress.say(f"interrupted after the last step, which is saved; {rest}")
         raise
 
 

@@ -222,7 +222,7 @@ class Monitor:
             **terms,
             "learning_rate": standing.rate,
             "images_per_second": counted * trainer.config.batch / seconds,
-            "rewards": standing.rewards,
+            **({"rewards": standing.rewards} if trainer.recycles else {}),
             **dict(zip(self.skips, standing.skipped.values(), strict=True)),
         }
         self._note(row)

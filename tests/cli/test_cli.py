@@ -114,6 +114,7 @@ def test_resume_takes_the_configuration_of_the_run(trained, tmp_path):
         (["--data.crop", "1"], "did you mean --crop?"),
         (["--data.pair", "p"], "unknown argument --data.pair (did you mean --data.pairs?)"),
         (["--network.derainer-encoder", "[1,1]"], "cannot be made of '[1,1]'; values stand apart: 1 2"),
+        (["--network.derainer-encoder", "1", "x"], "cannot be made of '1', 'x'; rgsud-fast train --help"),
         (["--iterations", "5"], "did you mean --stage1-iterations?"),
         (["--epochs=5"], "did you mean --stage1-iterations?"),
         (["--steps", "5"], "did you mean --stage1-iterations?"),

@@ -59,6 +59,11 @@ def test_what_only_labelled_pairs_need_is_not_given_without_them(fields):
     refuse_unread(load_config({"preset": "small", **fields, **pairs}))
 
 
+def test_a_method_that_takes_no_pairs_reads_nothing_of_them():
+    with pytest.raises(UserError, match=r"^data\.held_out, data\.balance: method csud does not read"):
+        refuse_unread(load_config({"method": "csud", "data": {"held_out": 0.2, "balance": "equal"}}))
+
+
 def test_sections_of_other_methods_are_not_given():
     with pytest.raises(UserError, match=r"^cyclegan\.width, cyclegan\.cycle: method rgsud does not read"):
         refuse_unread(load_config({"cyclegan": {"width": 8, "cycle": 1.0}}))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from rgsud_fast.system.safetensors_bytes import safetensors_bytes
 
@@ -22,5 +23,7 @@ def test_bytes_follow_from_the_content_alone(tmp_path):
     assert back.keys() == tensors.keys() and all(torch.equal(back[name], tensors[name]) for name in tensors)
 
 
-def test_without_metadata_it_is_safetensors_own_file():
-    assert torch.equal(load(safetensors_bytes({"a": torch.ones(3)}))["a"], torch.ones(3))
+@pytest.mark.parametrize("told", [None, {"kind": "derainer"}])
+def test_where_there_is_one_order_it_is_safetensors_own_file(told):
+    tensors = {"a": torch.ones(3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    assert safetensors_bytes(tensors, told) == save(tensors, told)

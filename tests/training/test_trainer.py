@@ -264,5 +264,5 @@ def test_a_resumed_run_says_where_it_goes_on_and_an_interruption_after_the_last_
         train(config, scorer=darkness, resume=True)
     told = capfd.readouterr()
     assert "going on after step 3 of 10" in told.out + told.err
-    assert "interrupted after the last step, which is saved; --resume --out" in told.out + told.err
+    assert "interrupted after the last step, which is saved; rgsud-fast train --resume --out" in told.out + told.err
     assert train(config, scorer=darkness, resume=True, quiet=True).weights.is_file()

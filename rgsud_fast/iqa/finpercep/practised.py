@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...config.finpercep import DERAINERS
 from ...data import RainStyle, render_rain
 from ...data.image_files import to_bytes
 from ...networks import NAFNet, evaluating
 from ...system.watch import Watch, nobody
 from .generated import Triplet, broad_style, crop
 
-DERAINERS = 3  # the first knows rain of any kind, the others one of their own, and are asked to remove every other
 ENDS = (1 / 15, 1 / 5, 3 / 5)  # of a fit's iterations, after which one derains: hardly taught, half taught, taught
 LONGEST = 5_000  # of what these are shares of
 BATCH, SIDE, RATE = 4, 64, 2e-3
@@ -50,6 +50,7 @@ def practise(
         optimiser = torch.optim.Adam(network.parameters(), RATE)
         for end in ends:
             for step in range(done, end):
+                # The first knows rain of any kind, the others one of their own, and are asked to remove every other.
                 dry, wet = _pairs(clean, own if number else broad_style(rng), rng, device)
                 with torch.enable_grad():  # decibels, by which weak ones learn fast
                     loss = (network(wet) - dry).square().mean((1, 2, 3)).add(1e-4).log10().mean()

@@ -223,6 +223,8 @@ const outcomes = distinct(cards.map(card => card.dataset.outcome));
 if (outcomes.some(outcome => outcome.startsWith('refused: '))) outcomes.push('refused');
 for (const outcome of outcomes)
   filters.elements.outcome.append(new Option(outcome === 'refused' ? 'refused, for any reason' : outcome, outcome));
+filters.elements.outcome.hidden = !outcomes.length;
+filters.querySelector('span').hidden = !cards.some(card => card.dataset.score);
 function filter() {
   const wanted = new FormData(filters), kinds = wanted.getAll('kind');
   const name = wanted.get('name').toLowerCase(), outcome = wanted.get('outcome');

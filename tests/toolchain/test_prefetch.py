@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from rgsud_fast.toolchain.ahead import Ahead
+from rgsud_fast.toolchain.prefetch import Prefetch
 
 
 def numbered(number):
@@ -15,7 +15,7 @@ def numbered(number):
 
 
 def test_results_are_the_functions_whatever_is_asked_for():
-    made = Ahead(numbered)
+    made = Prefetch(numbered)
     for number in (0, 1, 2, 7, 8, 3, 3):
         assert [int(one) for one in made(number)] == [number, -number]
 
@@ -28,7 +28,7 @@ def test_the_next_one_is_made_on_another_thread_before_it_is_asked_for():
         begun[number].set()
         return numbered(number)
 
-    made = Ahead(make)
+    made = Prefetch(make)
     made(1)
     assert begun[2].wait(10) and not begun[0].is_set() and not begun[3].is_set()
     assert len(threads) == 1 and threading.current_thread() not in threads
@@ -40,7 +40,7 @@ def test_a_fault_reaches_whoever_asks_and_no_one_else():
             raise ValueError("no patch")
         return numbered(number)
 
-    made = Ahead(make)
+    made = Prefetch(make)
     made(0)
     with pytest.raises(ValueError, match="no patch"):
         made(1)

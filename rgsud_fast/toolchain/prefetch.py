@@ -1,4 +1,4 @@
-"""Patches are made on the host while networks learn from those before."""
+"""Patches that the host makes while networks learn from those before."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor
 Pairs: TypeAlias = tuple[Tensor, Tensor]  # damaged and clean patches, [N, 3, S, S] each, on the host
 
 
-class Ahead:
+class Prefetch:
     """A function of a number, called on a thread of its own, which has the next number's result ready.
 
     Args:
-        make: it depends on its number alone, so that what was made ahead and is not asked for does no harm.
+        make: it depends on its number alone, so that what was made ahead and is not asked for does no harm. What it
+            holds must not hold this object, whose thread ends with it.
     """
 
     def __init__(self, make: Callable[[int], Pairs]) -> None:
-        self._make, self._thread = make, ThreadPoolExecutor(1, "patches")
+        self._make, self._executor = make, ThreadPoolExecutor(1, "patches")
         self._number, self._made = -1, Future[Pairs]()
 
     def __call__(self, number: int) -> Pairs:
@@ -31,4 +32,4 @@ class Ahead:
         return made.result()
 
     def _begin(self, number: int) -> None:
-        self._number, self._made = number, self._thread.submit(self._make, number)
+        self._number, self._made = number, self._executor.submit(self._make, number)
