@@ -94,9 +94,6 @@ class AgentConfig(Section):
         description="It learns what every tool would gain at each state, all being tried there, and what comes later "
         "counts nothing; otherwise, by deep Q learning, what the one that was taken gains, and what comes later.",
     )
-    regret: float = Field(
-        0.0, ge=0, description="With every_tool: weight of what is lost by what it prefers, beside its errors of worth."
-    )
     average: float = Field(
         0.0,
         ge=0,

@@ -10,8 +10,6 @@ from ..networks.toolbox import Agent
 from ..networks.toolbox.agent import NONE
 from .replay import Batch
 
-_TEMPERATURE = 0.25  # decibels: two actions so far apart are taken as e to 1 where regret is counted
-
 
 def dqn_loss(agent: Agent, target: Agent, batch: Batch, discount: float, double: bool = True) -> Tensor:
     """Huber loss of the worth of the actions taken.
@@ -40,29 +38,21 @@ def dqn_loss(agent: Agent, target: Agent, batch: Batch, discount: float, double:
     return (losses.sum(1) / batch.lengths).mean()
 
 
-def offers_loss(agent: Agent, batch: Batch, regret: float = 0.0) -> Tensor:
+def offers_loss(agent: Agent, batch: Batch) -> Tensor:
     """Huber loss of what every action gains at once, whichever was taken. Nothing is bootstrapped.
 
     Greedy chains are as good as the best of all (`toolchain.oracles`), so what comes later need not be learned; and the
     worth of a tool that was never taken in such a state, which Q learning makes up, is known here.
 
-    By that loss alone an error counts alike wherever it is. What counts is which action comes first: `regret` weighs
-    max_a g_a - sum_a p_a g_a, what is lost where action a, which gains g_a, is taken with a share p_a of
-    softmax(worth / 0.25 dB).
-
     Args:
         agent: learns, unrolled from a memory of zeros.
         batch: episodes, with what every tool gains at each state; a stop gains nothing.
-        regret: its weight.
 
     Returns:
         A scalar: the mean over actions, over the steps of an episode, and over episodes.
     """
     worth, _ = agent(batch.states, batch.previous)
-    gains = F.pad(batch.offers, (0, 1))
-    losses = F.smooth_l1_loss(worth, gains, reduction="none").mean(2)
-    if regret:
-        losses = losses + regret * (gains.amax(2) - ((worth / _TEMPERATURE).softmax(2) * gains).sum(2))
+    losses = F.smooth_l1_loss(worth, F.pad(batch.offers, (0, 1)), reduction="none").mean(2)
     return (torch.where(batch.actions != NONE, losses, 0).sum(1) / batch.lengths).mean()
 
 

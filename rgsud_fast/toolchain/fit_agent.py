@@ -103,7 +103,7 @@ class FitAgent(Phase):
         agent = self.config.agent
         batch = self.replay.sample(agent.batch, generator(self.config.seed, _SAMPLES, at))
         if agent.every_tool:
-            loss = offers_loss(self.agent, batch, agent.regret)
+            loss = offers_loss(self.agent, batch)
         else:
             loss = dqn_loss(self.agent, self.target, batch, agent.discount, agent.double)
         self.demand_finite(loss, "agent")

@@ -20,7 +20,7 @@ from rgsud_fast.toolchain.fit_agent import FitAgent
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
-OLDER = {"turns": False, "every_tool": False, "regret": 0.0, "average": 0.0}  # agents of before there were these fields
+OLDER = {"turns": False, "every_tool": False, "average": 0.0}  # agents of before there were these fields
 
 
 @pytest.fixture(scope="module")
