@@ -173,6 +173,7 @@ def test_run_derain_and_evaluate_take_a_box(box, tmp_path):
     torch.testing.assert_close(rgsud_fast.derain(load_network(box), one), image, atol=1e-5, rtol=1e-5)
     figures = rgsud_fast.evaluate(box, tmp_path / "pairs" / "rainy", tmp_path / "pairs" / "clean")
     assert len(figures["images"]) == 2
+    assert rgsud_fast.evaluate(box, pairs=tmp_path / "pairs")["psnr_rgb"] == figures["psnr_rgb"]
     alone = single_tools(box, tmp_path / "pairs" / "rainy", tmp_path / "pairs" / "clean")
     made = [
         load_box(box).tools[0](to_batch(read_image(path))) for path in sorted((tmp_path / "pairs" / "rainy").iterdir())
