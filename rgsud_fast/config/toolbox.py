@@ -65,7 +65,7 @@ class FitConfig(Section):
     look_every: int = Field(250, ge=1, description="Steps between looks at other patches.")
     look_patches: int = Field(64, ge=1, description="Patches of a look.")
     least_gain: float = Field(0.02, ge=0, description="Decibels that count as progress.")
-    patience: int = Field(4, ge=1, description="Looks without progress after which a tool is done.")
+    patience: int = Field(4, ge=1, description="SGD: looks without progress after which a tool is done.")
 
 
 class AgentConfig(Section):
@@ -118,7 +118,7 @@ class JointConfig(Section):
     look_every: int = Field(2_000, ge=1, description="Steps between looks at other episodes.")
     look_episodes: int = Field(96, ge=3, description="Episodes of a look, of all severities.")
     least_gain: float = Field(0.02, ge=0, description="Decibels that count as progress.")
-    patience: int = Field(6, ge=1, description="Looks without progress after which it ends.")
+    patience: int = Field(6, ge=1, description="Looks without progress after which it ends, unless in one cycle.")
 
 
 class MeasureConfig(Section):

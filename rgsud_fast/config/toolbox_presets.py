@@ -19,7 +19,6 @@ _SMALL: dict[str, Any] = {
         "learning_rate": 1.5e-3,  # at 2e-3 the JPEG tools may die: no unit of the second layer answers any more
         "look_every": 150,
         "look_patches": 48,
-        "patience": 10,  # one cycle of the learning rate gains most at its end
     },
     "damage": {"severity": "all"},
     "agent": {

@@ -76,7 +76,8 @@ class FitTools(Phase):
         if gain > self.best:
             self.best, self.weights = gain, copy_state(self.tool)
         row = {f"gain_{tool.name}": gain}
-        if self.step >= fit.steps or self.misses >= fit.patience:
+        tired = self.misses >= fit.patience and fit.optimizer == "sgd"  # one cycle gains most at its end
+        if self.step >= fit.steps or tired:
             self._end(place)
         return row
 

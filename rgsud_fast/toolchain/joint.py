@@ -50,8 +50,9 @@ class TuneJointly(Phase):
 
     @property
     def ended(self) -> bool:
-        """Also where nothing gains any more, or nothing can be tuned."""
-        return self.optimizer is None or super().ended or self.misses >= self.config.joint.patience
+        """Also where nothing gains any more, or nothing can be tuned; one cycle gains most at its end."""
+        joint = self.config.joint
+        return self.optimizer is None or super().ended or (self.misses >= joint.patience and not joint.one_cycle)
 
     def advance(self) -> dict[str, Any]:
         """One step, and at times a look at other episodes; the first one before it."""

@@ -156,6 +156,27 @@ def test_held_out_photographs_choose_nothing(box, scenes, tmp_path):
         assert state.get("gains", {"soft": 0}) and state.get("best", 0) > -99
 
 
+@pytest.mark.parametrize("one_cycle, looks", [(True, 3), (False, 1)])
+def test_patience_ends_what_does_not_gain_unless_its_rate_is_one_cycle(box, scenes, tmp_path, one_cycle, looks):
+    """Nothing counts as progress here; of 6 and of 4 steps each second one is followed by a look."""
+    fit = {"optimizer": "adam" if one_cycle else "sgd", "patience": 1, "least_gain": 1e9}
+    joint = {"one_cycle": one_cycle, "patience": 1, "least_gain": 1e9}
+    config = load_toolbox_config(merge({**TINY_BOX, "clean": scenes}, {"fit": fit, "joint": joint}))
+    shutil.copytree(box, tmp_path, dirs_exist_ok=True)
+    photographs = open_photographs(scenes, tmp_path / "cache", nobody)
+    workshop = Workshop(config, RunFolder(tmp_path), photographs, torch.device("cpu"))
+    tools, chains = FitTools(workshop), TuneJointly(workshop)
+    tools.best = 0.0  # the first look is no progress either
+    rows = []
+    while tools.turn == 0:
+        rows.append(tools.advance())
+    assert sum(map(bool, rows)) == looks
+    rows = []
+    while not chains.ended:
+        rows.append(chains.advance())
+    assert sum(map(bool, rows)) == min(looks, 2)
+
+
 def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
     torch.manual_seed(0)
     tools = [Tool(), Tool(), Tool()]
