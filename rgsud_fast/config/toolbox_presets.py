@@ -9,7 +9,7 @@ def _tool(name: str, damage: str, low: float, high: float, net: str = "small") -
     return {"name": name, "damage": damage, "low": low, "high": high, "net": net}
 
 
-# What two cores train in a quarter of an hour.
+# What one core trains in some 25 minutes.
 _SMALL: dict[str, Any] = {
     "fit": {
         "steps": 1500,
