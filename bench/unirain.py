@@ -10,8 +10,8 @@
 
 DIR (--data, $RGSUD_DATA) holds clean: half of its scenes are rendered in all four types to train on, the others to
 measure. All that train take the preset unirain-small with --iterations, but half of its levels and of its crops' side
-unless --whole is given.
-Judges and retrieval also take real_rain and rain100l, and keep their index in --out.
+unless --whole is given; reweight evaluates the types 40 times in a run. Judges and retrieval also take real_rain and
+rain100l, and keep their index in --out.
 """
 
 from __future__ import annotations
