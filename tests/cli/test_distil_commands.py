@@ -37,20 +37,22 @@ def test_from_photographs_to_kept_pairs(capsys, tmp_path):
 def test_mistakes_are_one_line(capsys, tmp_path):
     write_all(tmp_path / "few", [scene(i, 40, 40) for i in range(3)])
     write_all(tmp_path / "scenes", [scene(i, 40, 40) for i in range(10)])
-    few, scenes = tmp_path / "few", tmp_path / "scenes"
+    few, scenes, out, index = (tmp_path / name for name in ("few", "scenes", "out", "index"))
+    index.mkdir()
+    (index / "index.sqlite").touch()  # looked at before pairs and trusted ones, and read after them
     assert ": missing REFERENCES, OUT; rgsud-fast index --help" in told(capsys, ["index"])
     assert "distil takes INDEX PAIRS... OUT, three folders or more, and got 2 paths" in told(
         capsys, ["distil", few, few]
     )
-    assert "nowhere: no such file or folder" in told(capsys, ["distil", few, tmp_path / "nowhere", tmp_path / "out"])
-    assert "has 3 photographs, at least 20 needed" in told(capsys, ["index", few, tmp_path / "out", "--device", "cpu"])
-    captions = ["index", few, tmp_path / "out", "--captions", few]
+    assert "nowhere: no such file or folder" in told(capsys, ["distil", index, tmp_path / "nowhere", out])
+    assert "has 3 photographs, at least 20 needed" in told(capsys, ["index", few, out, "--device", "cpu"])
+    captions = ["index", few, out, "--captions", few]
     assert "give --clip FOLDER beside --captions" in told(capsys, captions)
-    assert "is no index: make one with" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", scenes])
-    assert "at least 20 of a type are needed" in told(capsys, ["distil", few, few, tmp_path / "out", "--clean", few])
-    assert "give --clean DIR" in told(capsys, ["distil", few, few, tmp_path / "out"])
-    assert "OUT has no flag: it is told by its place" in told(capsys, ["distil", few, few, "--out", tmp_path / "out"])
-    assert "--budget must be" in told(capsys, ["distil", few, few, tmp_path / "out", "--budget", "many"])
+    assert "is no index: make one with" in told(capsys, ["distil", few, few, out, "--clean", scenes])
+    assert "at least 20 of a type are needed" in told(capsys, ["distil", index, few, out, "--clean", few])
+    assert "give --clean DIR" in told(capsys, ["distil", index, few, out])
+    assert "OUT has no flag: it is told by its place" in told(capsys, ["distil", few, few, "--out", out])
+    assert "--budget must be" in told(capsys, ["distil", few, few, out, "--budget", "many"])
 
 
 @pytest.mark.parametrize("command", ["index", "distil"])
