@@ -14,6 +14,9 @@ Pairs: TypeAlias = tuple[Tensor, Tensor]  # damaged and clean patches, [N, 3, S,
 class Prefetch:
     """A function of a number, called on a thread of its own, which has the next number's result ready.
 
+    With two threads of PyTorch's on two cores, beside other jobs, a step of a tool of `toolbox-small` takes 57 ms in
+    place of 71; with one, both cores being busy, 64 and 63.
+
     Args:
         make: it depends on its number alone, so that what was made ahead and is not asked for does no harm. What it
             holds must not hold this object, whose thread ends with it.
