@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -264,8 +262,11 @@ def test_a_resumed_run_says_where_it_goes_on(config, monkeypatch, capsys):
 
 
 def test_an_interruption_after_the_last_step_says_what_is_saved(config, monkeypatch, capsys):
+    def interrupted(self):
+        raise KeyboardInterrupt  # no signal: a shell's background jobs ignore Ctrl-C
+
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Trainer, "choose_best", lambda self: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr(Trainer, "choose_best", interrupted)
         train(config, scorer=darkness)
     assert "after the last step, which is saved; rgsud-fast train --resume --out" in capsys.readouterr().out
     assert train(config, scorer=darkness, resume=True, quiet=True).weights.is_file()
