@@ -17,9 +17,8 @@ _DERAINERS = (
     *("network.last_gain", "network.checkpoint"),
 )
 _PAIR_TERMS = ("loss.labelled", "loss.labelled_form", "loss.labelled_floor", "loss.pasted_floor")
-# What is read of labelled pairs, where there are any.
 _OF_PAIRS = ("data.pairs_type", "data.pairs_index", "data.balance", "data.held_out")
-_OF_THEIR_LOSS = ("loss.labelled", "loss.labelled_floor")
+_NEED_PAIRS = (*_OF_PAIRS, "loss.labelled", "reweight.")  # beginnings of what is read where there are labelled pairs
 _TRANSLATORS = ("network.initialization", *_REWARD_LOSS)
 # Of `network` and `loss`, which are RGSUD's, what other methods read, by the beginnings of names; a method that is not
 # here reads all. Each reads the section of its own name and none of another's.
@@ -82,7 +81,7 @@ def refuse_unread(config: Config, asked: Collection[str] = ()) -> None:
     if config.method == "unirain" and config.loss.labelled_form == "l1" and "loss.labelled_floor" in given:
         raise UserError("loss.labelled_floor: loss.labelled_form l1 has no floor; give psnr, or leave it out")
     without = config.method != "unirain" and not config.data.pairs  # that one asks for pairs anyway
-    if without and (unread := [name for name in given if name.startswith(("reweight.", *_OF_PAIRS, *_OF_THEIR_LOSS))]):
+    if without and (unread := [name for name in given if name.startswith(_NEED_PAIRS)]):
         raise UserError(f"{_listed(unread)}: only labelled pairs need it; give --data.pairs DIR, or leave it out")
     derainer = config.network.derainer
     given = [name for name in given if name in named or name not in _BLOCKS]

@@ -41,8 +41,7 @@ class FitAgent(Phase):
         self.total, self.done, self.rounds = agent.total, 0, 0
         self.tools = workshop.tools()
         self.episodes = workshop.episodes("training", turns=agent.turns)
-        episodes, parallel = self.episodes, agent.parallel
-        self._patches = Prefetch(lambda number: episodes.batch(numbers_of(number, parallel)))
+        self._patches = Prefetch(self.episodes.batch, agent.parallel)
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
         self.average = MovingAverage(self.agent, agent.average) if agent.average else None
@@ -62,7 +61,7 @@ class FitAgent(Phase):
     def advance(self) -> dict[str, Any]:
         """Play one round, then learn."""
         before, agent = self.done, self.config.agent
-        numbers = torch.tensor(numbers_of(self.rounds, agent.parallel))
+        numbers = torch.arange(self.rounds * agent.parallel, (self.rounds + 1) * agent.parallel)
         damaged, clean = self.workshop.on_device(self._patches(self.rounds))
         share = falling_share(before, agent.explore_after, agent.explore_over, agent.epsilon)
         rng = generator(self.config.seed, _ACTIONS, self.rounds)
@@ -154,8 +153,3 @@ class FitAgent(Phase):
         if self.average is not None:
             self.average.load_state_dict(average)
         self.replay.load_state_dict(saved["replay"], watch)
-
-
-def numbers_of(number: int, parallel: int) -> range:
-    """The episodes of a round, by its number and how many run side by side."""
-    return range(number * parallel, (number + 1) * parallel)

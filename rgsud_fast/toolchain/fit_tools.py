@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -52,8 +53,8 @@ class FitTools(Phase):
             else torch.optim.SGD(self.tool.parameters(), fit.learning_rate, momentum=0.9, weight_decay=1e-4)
         )
         self.best, self.weights, self.misses = -math.inf, copy_state(self.tool), 0
-        place, batch, workshop = self.places[self.turn], fit.batch, self.workshop
-        self._patches = Prefetch(lambda step: workshop.patches_on_host(place, range(step * batch, (step + 1) * batch)))
+        make = functools.partial(self.workshop.patches_on_host, self.places[self.turn])
+        self._patches = Prefetch(make, fit.batch)
 
     def advance(self) -> dict[str, Any]:
         """One step of the present tool, and at times a look at patches that it does not train on."""

@@ -34,9 +34,8 @@ class TuneJointly(Phase):
 
     def __init__(self, workshop: Workshop) -> None:
         super().__init__(workshop)
-        self.total, batch = workshop.config.joint.steps, workshop.config.joint.batch
-        episodes = workshop.episodes("joint")
-        self._patches = Prefetch(lambda step: episodes.mixed(range(step * batch, (step + 1) * batch)))
+        self.total = workshop.config.joint.steps
+        self._patches = Prefetch(workshop.episodes("joint").mixed, workshop.config.joint.batch)
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)

@@ -215,9 +215,15 @@ def test_an_interruption_before_the_fit_says_that_nothing_is_kept(photographs, t
 
 
 def test_numbers_below_0_are_refused(photographs, tmp_path):
-    for options in ({"practised": -1}, {"seed": -1}, {"minutes": -1}, {"iterations": -1}):
-        with pytest.raises(UserError, match=r"must be (at least|more than) 0, got -1|seed -1 must be at least 0"):
-            rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", **options)
+    told = {
+        "practised": "practised must be at least 0, got -1",
+        "seed": "seed -1 must be at least 0",
+        "minutes": "minutes must be more than 0, got -1",
+        "iterations": "iterations must be more than 0, got -1",
+    }
+    for option, line in told.items():
+        with pytest.raises(UserError, match=f"^{line}$"):
+            rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", **{option: -1})
 
 
 def test_size_clip_needs_weights_and_no_other_takes_them(photographs, tmp_path):

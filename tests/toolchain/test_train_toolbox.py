@@ -17,9 +17,8 @@ from torch import nn
 from rgsud_fast.config import merge
 from rgsud_fast.config.toolbox import load_toolbox_config
 from rgsud_fast.errors import UserError
-from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
-from rgsud_fast.networks.weights import find_weights, load_network, save_network
+from rgsud_fast.networks.weights import find_weights, load_network
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.system.watch import nobody
 from rgsud_fast.toolchain import train as module
@@ -218,17 +217,6 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(box, scene
     assert same_bits(results(tmp_path / "box"), results(box))
 
 
-def test_a_runs_derainer_takes_the_place_of_streak_tools(scenes, tmp_path):
-    save_network(tmp_path / "derainer.safetensors", NAFNet(4, [1], 1, [1]), "derainer")
-    config = {name: value for name, value in TINY_BOX.items() if name not in ("tools", "preset")}
-    config |= {"preset": "rain-box", "fit": {"steps": 1, "batch": 1, "look_every": 1, "look_patches": 1}}
-    config = merge(config, {"agent": {"steps": 1}})
-    train(scenes, tmp_path / "box", config=config, run=tmp_path / "derainer.safetensors", quiet=True)
-    chain = load_box(tmp_path / "box")
-    assert chain.names == ["derain", "drops", "noise", "blur", "jpeg", "night"]
-    assert isinstance(chain.tools[0], NAFNet) and isinstance(chain.tools[1], Tool)
-
-
 def test_what_is_refused_in_words(scenes, box, tmp_path):
     few = write_scenes(tmp_path / "few", 5)
     with pytest.raises(UserError, match="5 photographs can be used; a toolbox needs 20"):
@@ -277,14 +265,6 @@ def test_tools_are_written_inside_also_in_a_folder_of_somebody_elses(box, tmp_pa
     with pytest.raises(UserError, match="tools-joint is a link that leads out of the toolbox: remove it"):
         train(out=other, resume=True, quiet=True)
     assert not list((tmp_path / "outside").iterdir())
-
-
-def test_an_own_tool_is_given_again_where_a_box_is_loaded(scenes, tmp_path):
-    own = {"mine": nn.Sequential(Shift(0.0))}
-    train(scenes, tmp_path / "box", config=TINY_BOX, tools=own, quiet=True)
-    assert load_box(tmp_path / "box", own).names == ["soft", "sharp", "mine"]
-    with pytest.raises(UserError, match="network of your own"):
-        load_box(tmp_path / "box")
 
 
 def test_training_learns(scenes, tmp_path):
