@@ -27,3 +27,10 @@ def test_bytes_follow_from_the_content_alone(tmp_path):
 def test_where_there_is_one_order_it_is_safetensors_own_file(told):
     tensors = {"a": torch.ones(3), "b": torch.ones(2, dtype=torch.bfloat16)}
     assert safetensors_bytes(tensors, told) == save(tensors, told)
+
+
+def test_a_network_without_weights_is_a_file_too(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(safetensors_bytes({}, {"kind": "derainer"}))
+    with safe_open(path, "pt") as opened:
+        assert opened.metadata() == {"kind": "derainer"} and not list(opened.keys())
