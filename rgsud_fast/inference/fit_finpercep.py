@@ -28,6 +28,7 @@ from ..system.device import pick_device
 from ..system.files import replacing, write_text
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
+from ..system.prefetch import Prefetch, one_thread_fewer
 from ..system.threads import usable_cpus
 from ..system.torch_files import load_tensors
 from ..system.watch import Watch, nobody
@@ -126,14 +127,16 @@ def fit_finpercep(
     more: dict[str, Any] = {"structure": structure, "derainers": practised}
     if iterations is None and minutes is not None and saved is None:
         trial = Fit(material, scorer, size, seed, 1_000, where, start=copy.deepcopy(start), **more)
-        iterations = _iterations_in(minutes, trial)
+        with one_thread_fewer():
+            iterations = _iterations_in(minutes, trial)
     fit = Fit(material, scorer, size, seed, iterations, where, start=start, workers=workers, **more)
     if saved is not None:
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)
-    with _before_the_fit(partial, say):
-        fit.prepare(watch_before("derainers to learn faults from"))
-    _run(fit, partial, photographs.key, held_out, watch, say)
+    with one_thread_fewer():
+        with _before_the_fit(partial, say):
+            fit.prepare(watch_before("derainers to learn faults from"))
+        _run(fit, partial, photographs.key, held_out, watch, say)
     scorer.remember([digest(image) for image in photographs.fitted])
     figures = measure(scorer, held_out, structure) | {"size": size, "iterations": fit.iterations, "seed": seed}
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}
@@ -212,9 +215,10 @@ def _read_partial(path: Path, key: str) -> dict[str, Any] | None:
 
 def _iterations_in(minutes: float, trial: Fit) -> int:
     """How many iterations so many minutes have room for, by a few of a fit that is thrown away."""
-    trial.advance(trial.batch(0))
+    batches = Prefetch(trial.batch)
+    trial.advance(batches(0))
     began = time.perf_counter()
     for step in range(1, TRIED + 1):
-        trial.advance(trial.batch(step))
+        trial.advance(batches(step))
     left = 60 * minutes / (1 + PRACTICE * trial.derainers)
     return max(int(left * TRIED / (time.perf_counter() - began)), STAGES)

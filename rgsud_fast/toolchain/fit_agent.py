@@ -14,12 +14,12 @@ from ..networks.toolbox import AGENT, Agent
 from ..networks.toolbox.box import save_agent
 from ..optim.adam import set_rate
 from ..optim.moving_average import MovingAverage
+from ..system.prefetch import Prefetch, by_batches
 from ..system.watch import Watch, nobody
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
 from .environment import play, states_of
 from .episodes import generator
 from .phase import Phase, copy_state
-from .prefetch import Prefetch
 from .replay import Replay
 from .workshop import Workshop
 
@@ -41,7 +41,7 @@ class FitAgent(Phase):
         self.total, self.done, self.rounds = agent.total, 0, 0
         self.tools = workshop.tools()
         self.episodes = workshop.episodes("training", turns=agent.turns)
-        self._patches = Prefetch(self.episodes.batch, agent.parallel)
+        self._patches = Prefetch(by_batches(self.episodes.batch, agent.parallel))
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
         self.average = MovingAverage(self.agent, agent.average) if agent.average else None

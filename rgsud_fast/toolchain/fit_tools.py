@@ -13,10 +13,10 @@ from torch.nn.utils import clip_grad_norm_
 from ..networks.toolbox import Tool
 from ..networks.toolbox.box import save_tool
 from ..optim.adam import set_rate
+from ..system.prefetch import Prefetch, by_batches
 from ..system.watch import Watch, nobody
 from .environment import decibels, errors
 from .phase import Phase, copy_state
-from .prefetch import Prefetch
 from .workshop import LATER, Workshop
 
 WARM_UP = 0.1  # share of a cycle in which Adam's rate rises
@@ -54,7 +54,7 @@ class FitTools(Phase):
         )
         self.best, self.weights, self.misses = -math.inf, copy_state(self.tool), 0
         make = functools.partial(self.workshop.patches_on_host, self.places[self.turn])
-        self._patches = Prefetch(make, fit.batch)
+        self._patches = Prefetch(by_batches(make, fit.batch))
 
     def advance(self) -> dict[str, Any]:
         """One step of the present tool, and at times a look at patches that it does not train on."""

@@ -14,12 +14,12 @@ from ..config.toolbox import Loss
 from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..optim.adam import set_rate
+from ..system.prefetch import Prefetch, by_batches
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, errors, play
 from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
-from .prefetch import Prefetch
 from .workshop import Workshop
 
 
@@ -35,7 +35,7 @@ class TuneJointly(Phase):
     def __init__(self, workshop: Workshop) -> None:
         super().__init__(workshop)
         self.total = workshop.config.joint.steps
-        self._patches = Prefetch(workshop.episodes("joint").mixed, workshop.config.joint.batch)
+        self._patches = Prefetch(by_batches(workshop.episodes("joint").mixed, workshop.config.joint.batch))
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ...system.prefetch import Prefetch
 from ...system.watch import Watch, nobody
 from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .load import like
@@ -56,7 +57,7 @@ class Fit:
         map_loss, gate: the paper's "l1" and "literal" for comparison; see `terms_of` and `FinPercepNet`.
         structure: second part of the maps' truth in place of SSIM's; see `generated.spoiled_truth`.
         start: a network of which the fit begins, such as `clip.read_clip` gives.
-        workers: processes that make samples ahead; 0: none.
+        workers: processes that make samples ahead; 0: a thread does.
         derainers: that are trained before it, whose faults it learns, too; see `practised.practise`.
     """
 
@@ -175,7 +176,7 @@ class Fit:
     def _batches(self) -> Iterator[Batch]:
         steps = range(self.step, self.iterations)
         if not self.workers:
-            return map(self.batch, steps)
+            return map(Prefetch(self.batch), steps)
         own = torch.Generator()  # else the loader draws from the global one
         loader: Any = DataLoader(
             _Samples(self), batch_size=None, sampler=steps, num_workers=self.workers, generator=own, prefetch_factor=4

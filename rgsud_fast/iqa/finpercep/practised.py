@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from ...config.finpercep import DERAINERS
 from ...data import RainStyle, render_rain
 from ...data.image_files import to_bytes
 from ...networks import NAFNet, evaluating
+from ...system.prefetch import Prefetch
 from ...system.watch import Watch, nobody
 from .generated import Triplet, broad_style, crop
 
@@ -48,10 +50,11 @@ def practise(
         rng = np.random.default_rng([seed, number, 2])
         network, own, done = _blank(int(rng.integers(2**31))).to(device), broad_style(rng), 0
         optimiser = torch.optim.Adam(network.parameters(), RATE)
+        # The first knows rain of any kind, the others one of their own, and are asked to remove every other.
+        pairs = Prefetch(functools.partial(_pairs, clean, own if number else None, [seed, number, 3]))
         for end in ends:
             for step in range(done, end):
-                # The first knows rain of any kind, the others one of their own, and are asked to remove every other.
-                dry, wet = _pairs(clean, own if number else broad_style(rng), rng, device)
+                dry, wet = (images.to(device) for images in pairs(step))
                 with torch.enable_grad():  # decibels, by which weak ones learn fast
                     loss = (network(wet) - dry).square().mean((1, 2, 3)).add(1e-4).log10().mean()
                     optimiser.zero_grad(set_to_none=True)
@@ -70,14 +73,14 @@ def _blank(seed: int) -> NAFNet:
         return NAFNet(12, (1, 1), 1, (1, 1))
 
 
-def _pairs(
-    clean: Sequence[np.ndarray], style: RainStyle, rng: np.random.Generator, device: torch.device | str
-) -> tuple[Tensor, Tensor]:
-    """A batch of one kind of rain: clean and rainy crops, [N, 3, side, side] each."""
+def _pairs(clean: Sequence[np.ndarray], style: RainStyle | None, seeds: list[int], step: int) -> tuple[Tensor, Tensor]:
+    """A step's batch of one kind of rain, of any where none is given: clean and rainy crops, [N, 3, side, side]."""
+    rng = np.random.default_rng([*seeds, step])
+    style = style or broad_style(rng)
     crops = [crop([clean[int(rng.integers(len(clean)))]], SIDE, rng)[0] for _ in range(BATCH)]
     rainy = [render_rain(one, style, int(rng.integers(2**62))) for one in crops]
     dry, wet = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous() for images in (crops, rainy))
-    return dry.to(device), wet.to(device)
+    return dry, wet
 
 
 @torch.no_grad()

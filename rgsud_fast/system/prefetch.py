@@ -1,0 +1,60 @@
+"""What the host makes on a thread of its own while networks learn from what it made before."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import torch
+
+Made = TypeVar("Made")
+
+
+class Prefetch(Generic[Made]):
+    """Things by their number, made on a thread of its own, which has the next one ready.
+
+    On two quiet cores an iteration of FinPercep-RM's fit takes 64 ms so where it took 112 with one thread of PyTorch's
+    and 86 with two; with two beside this one 98, since three then share two cores: see `one_thread_fewer`.
+
+    Args:
+        make: gives the thing of a number, on which alone it depends, so that what was made ahead and is not asked for
+            does no harm. What it holds must not hold this object, whose thread ends with it.
+    """
+
+    def __init__(self, make: Callable[[int], Made]) -> None:
+        self._make, self._executor = make, ThreadPoolExecutor(1, "prefetch", alone)
+        self._number, self._made = -1, Future[Made]()
+
+    def __call__(self, number: int) -> Made:
+        """The thing of that number."""
+        if number != self._number:
+            self._begin(number)
+        made = self._made
+        self._begin(number + 1)
+        return made.result()
+
+    def _begin(self, number: int) -> None:
+        self._number, self._made = number, self._executor.submit(self._make, number)
+
+
+def by_batches(make: Callable[[range], Made], size: int) -> Callable[[int], Made]:
+    """From a batch's number to what `make` gives for the numbers in it, `size` of them."""
+    return lambda number: make(range(number * size, (number + 1) * size))
+
+
+def alone() -> None:
+    """Let the calling thread compute by itself: PyTorch's default of all its cores is that of threads begun later."""
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def one_thread_fewer() -> Iterator[None]:
+    """PyTorch's threads but one, which `Prefetch` is left to: three threads on two cores are slower than two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(before - 1, 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
