@@ -121,6 +121,11 @@ def play(
     return Round(states, actions, rewards, worths, images, offers)
 
 
+def joined(rounds: Sequence[Round]) -> Round:
+    """Rounds of the same agent as one."""
+    return Round(*(torch.cat(values) for values in zip(*rounds, strict=True)))
+
+
 def _offers(tools: Sequence[nn.Module], images: Tensor, clean: Tensor) -> Tensor:
     """PSNR after each tool, [N, A]."""
     return torch.stack([decibels(tool(images), clean) for tool in tools], 1)

@@ -17,10 +17,11 @@ from ..optim.moving_average import MovingAverage
 from ..system.prefetch import Prefetch, by_batches
 from ..system.watch import Watch, nobody
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
-from .environment import play, states_of
+from .environment import Round, joined, play, states_of
 from .episodes import generator
 from .phase import Phase, copy_state
-from .replay import Replay
+from .replay import Batch, Replay
+from .side_by_side import in_halves, learn_from
 from .workshop import Workshop
 
 _ACTIONS, _SAMPLES = 13, 14  # streams of what is drawn here
@@ -68,19 +69,14 @@ class FitAgent(Phase):
         chance = torch.from_numpy(rng.random((agent.parallel, agent.steps))).to(damaged.device)
         drawn = torch.from_numpy(rng.integers(0, self.agent.tools + 1, chance.shape)).to(damaged.device)
 
-        def decide(worth: Tensor, step: int) -> Tensor:
-            return torch.where(chance[:, step] < share, drawn[:, step], worth.argmax(1))
+        def half(damaged: Tensor, clean: Tensor, chance: Tensor, drawn: Tensor) -> Round:
+            def decide(worth: Tensor, step: int) -> Tensor:
+                return torch.where(chance[:, step] < share, drawn[:, step], worth.argmax(1))
 
-        played = play(
-            self.agent,
-            self.tools,
-            damaged,
-            clean,
-            agent.steps,
-            decide,
-            ends_below=True,
-            every_tool=agent.every_tool,
-        )
+            options = {"ends_below": True, "every_tool": agent.every_tool}
+            return play(self.agent, self.tools, damaged, clean, agent.steps, decide, **options)
+
+        played = joined(in_halves(half, damaged, clean, chance, drawn))
         self.replay.add(numbers, played)
         self.done += int(played.lengths.sum())
         self.rounds += 1
@@ -101,13 +97,18 @@ class FitAgent(Phase):
         """One update, that of environment step `at`."""
         agent = self.config.agent
         batch = self.replay.sample(agent.batch, generator(self.config.seed, _SAMPLES, at))
-        if agent.every_tool:
-            loss = offers_loss(self.agent, batch)
-        else:
-            loss = dqn_loss(self.agent, self.target, batch, agent.discount, agent.double)
+
+        def loss_of(*half: Tensor) -> Tensor:
+            some = Batch(*half)
+            if agent.every_tool:
+                loss = offers_loss(self.agent, some)
+            else:
+                loss = dqn_loss(self.agent, self.target, some, agent.discount, agent.double)
+            return loss * (len(some.actions) / agent.batch)
+
+        learning = [p for p in self.agent.parameters() if p.requires_grad]
+        loss = learn_from(loss_of, learning, *batch)
         self.demand_finite(loss, "agent")
-        self.optimizer.zero_grad()
-        loss.backward()
         if agent.clip_norm:
             clip_grad_norm_(self.agent.parameters(), agent.clip_norm)
         rate = falling_rate(at, self.total, agent.learning_rate, agent.final_learning_rate, agent.halve_every)
@@ -122,7 +123,8 @@ class FitAgent(Phase):
     def _remake(self, numbers: Tensor, actions: Tensor) -> Tensor:
         """The images of episodes that are played again."""
         damaged = self.episodes.batch(numbers.tolist())[0].to(self.workshop.device)
-        return states_of(self.tools, damaged, actions.to(self.workshop.device))
+        actions = actions.to(self.workshop.device)
+        return torch.cat(in_halves(lambda some, taken: states_of(self.tools, some, taken), damaged, actions))
 
     def finish(self) -> None:
         """Write the agent."""

@@ -17,6 +17,7 @@ from ..system.prefetch import Prefetch, by_batches
 from ..system.watch import Watch, nobody
 from .environment import decibels, errors
 from .phase import Phase, copy_state
+from .side_by_side import learn_from
 from .workshop import LATER, Workshop
 
 WARM_UP = 0.1  # share of a cycle in which Adam's rate rises
@@ -46,7 +47,8 @@ class FitTools(Phase):
         fit, self.step = self.config.fit, 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed * 1000 + self.places[self.turn])
-            self.tool = Tool(self.config.tools[self.places[self.turn]].net).to(self.workshop.device)
+            tool = Tool(self.config.tools[self.places[self.turn]].net)
+        self.tool = self.workshop.at_home(tool)
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.Adam(self.tool.parameters(), fit.learning_rate)
             if fit.optimizer == "adam"
@@ -61,10 +63,12 @@ class FitTools(Phase):
         fit, place = self.config.fit, self.places[self.turn]
         tool = self.config.tools[place]
         damaged, clean = self.workshop.on_device(self._patches(self.step))
-        loss = errors(self.tool(damaged), clean, fit.loss).mean()
+
+        def loss_of(some: Tensor, truth: Tensor) -> Tensor:
+            return errors(self.tool(some), truth, fit.loss).sum() / len(damaged)
+
+        loss = learn_from(loss_of, [*self.tool.parameters()], damaged, clean)
         self.demand_finite(loss, f"tool {tool.name}")
-        self.optimizer.zero_grad()
-        loss.backward()
         if fit.clip_norm:
             clip_grad_norm_(self.tool.parameters(), fit.clip_norm)
         set_rate(self.optimizer, self._rate())

@@ -14,6 +14,7 @@ from .episodes import generator
 from .fit_tools import gain_matrix
 from .oracles import greedy_oracle
 from .phase import Phase
+from .side_by_side import in_halves
 from .workshop import Workshop
 
 AT_ONCE = 32
@@ -38,7 +39,9 @@ class Gate(Phase):
         """The next few images."""
         numbers = range(self.done, min(self.done + AT_ONCE, self.total))
         damaged, clean = self.workshop.on_device(self.workshop.episodes("gate", held_out=True).batch(numbers))
-        self.oracle.append(greedy_oracle(self.tools, damaged, clean, self.config.agent.steps).cpu())
+        steps = self.config.agent.steps
+        best = in_halves(lambda d, c: greedy_oracle(self.tools, d, c, steps), damaged, clean)
+        self.oracle.append(torch.cat(best).cpu())
         rng = generator(self.config.seed, _DRAWS, self.done)
         before = torch.from_numpy(rng.integers(0, 3, len(numbers)))
         drawn = torch.from_numpy(rng.integers(0, len(self.tools), (2, len(numbers))))

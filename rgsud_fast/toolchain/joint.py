@@ -20,6 +20,7 @@ from .environment import apply_tools, errors, play
 from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
+from .side_by_side import in_halves, learn_from
 from .workshop import Workshop
 
 
@@ -42,8 +43,9 @@ class TuneJointly(Phase):
         self.tuned = [i for i, tool in enumerate(self.tools) if isinstance(tool, Tool)]  # others stay as they are
         for i in self.tuned:
             self.tools[i].requires_grad_(True)
-        learning = [p for i in self.tuned for p in self.tools[i].parameters()]
-        self.optimizer = torch.optim.Adam(learning, lr=self.config.joint.learning_rate) if learning else None
+        self._learning = [p for i in self.tuned for p in self.tools[i].parameters()]
+        rate = self.config.joint.learning_rate
+        self.optimizer = torch.optim.Adam(self._learning, lr=rate) if self._learning else None
         self.best, self.misses, self.before = -math.inf, 0, math.nan
         self.weights = self._copies()
 
@@ -59,11 +61,17 @@ class TuneJointly(Phase):
         if self.done == 0:
             self.before = self.best = self._look()
         damaged, clean = self.workshop.on_device(self._patches(self.done))
-        actions = play(self.agent, self.tools, damaged, clean, self.config.agent.steps).actions
+        steps, tools = self.config.agent.steps, self.tools
+        chosen = in_halves(lambda some, truth: play(self.agent, tools, some, truth, steps).actions, damaged, clean)
+        actions = torch.cat(chosen)
         if any(bool((actions == i).any()) for i in self.tuned):
-            loss = chain_loss(self.tools, self.agent, damaged, clean, actions, self.config.fit.loss)
-            self.demand_finite(loss.detach(), "joint tuning")
-            self._step(loss, actions)
+
+            def loss_of(some: Tensor, truth: Tensor, taken: Tensor) -> Tensor:
+                return chain_loss(tools, self.agent, some, truth, taken, self.config.fit.loss)
+
+            loss = learn_from(loss_of, self._learning, damaged, clean, actions)
+            self.demand_finite(loss, "joint tuning")
+            self._step(actions)
         self.done += 1
         if self.done % joint.look_every and self.done < self.total:
             return {}
@@ -73,11 +81,9 @@ class TuneJointly(Phase):
             self.best, self.weights = gain, self._copies()
         return {"gain_of_chains": gain}
 
-    def _step(self, loss: Tensor, actions: Tensor) -> None:
+    def _step(self, actions: Tensor) -> None:
         assert self.optimizer is not None  # or it had ended
         joint = self.config.joint
-        self.optimizer.zero_grad()
-        loss.backward()
         for i in self.tuned:
             uses = int((actions == i).sum())
             parameters = list(self.tools[i].parameters())

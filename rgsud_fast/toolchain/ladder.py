@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ..networks.toolbox import Agent
 from ..networks.toolbox.agent import NONE
 from ..system.watch import Watch, nobody
-from .environment import Round, decibels, play
-from .oracles import Search, fixed_chain, greedy_oracle, in_parts, random_chains, search
+from .environment import Round, decibels, joined, play
+from .oracles import Search, fixed_chain, greedy_oracle, in_parts, parts_of, random_chains, search
+from .side_by_side import side_by_side
 
-AT_ONCE = 64
 # By the names of figures: what people read.
 LADDER = {
     "nothing": "nothing",
@@ -77,11 +77,11 @@ def ladder(
     figures: dict[str, Any] = {
         "input_psnr": float(decibels(damaged, clean).mean()),
         "nothing": 0.0,
-        "random": _mean(in_parts(lambda d, c: random_chains(tools, d, c, seed, steps), damaged, clean, AT_ONCE)),
-        "single": _mean(in_parts(lambda d, c: fixed_chain(tools, rivals.single, d, c), damaged, clean, AT_ONCE)),
-        "fixed": _mean(in_parts(lambda d, c: fixed_chain(tools, rivals.fixed, d, c), damaged, clean, AT_ONCE)),
+        "random": _mean(in_parts(lambda d, c: random_chains(tools, d, c, seed, steps), damaged, clean)),
+        "single": _mean(in_parts(lambda d, c: fixed_chain(tools, rivals.single, d, c), damaged, clean)),
+        "fixed": _mean(in_parts(lambda d, c: fixed_chain(tools, rivals.fixed, d, c), damaged, clean)),
         "agent": _mean(gains),
-        "greedy": _mean(in_parts(lambda d, c: greedy_oracle(tools, d, c, steps), damaged, clean, AT_ONCE)),
+        "greedy": _mean(in_parts(lambda d, c: greedy_oracle(tools, d, c, steps), damaged, clean)),
     }
     if few := min(searched, len(damaged)):
         figures["agent_searched"] = _mean(gains[:few])
@@ -101,9 +101,9 @@ def actions_of(played: Round, agent: Agent) -> dict[str, Any]:
 @torch.no_grad()
 def play_all(agent: Agent, tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, steps: int) -> Round:
     """As `play`, some at a time."""
-    parts = zip(damaged.split(AT_ONCE), clean.split(AT_ONCE), strict=True)
-    rounds = [play(agent, tools, *pair, steps) for pair in parts]
-    return Round(*(torch.cat(values) for values in zip(*rounds, strict=True)))
+    return joined(
+        side_by_side(lambda pair: play(agent, tools, pair[0], pair[1], steps), parts_of(damaged, clean), damaged.device)
+    )
 
 
 def _mean(gains: Tensor) -> float:

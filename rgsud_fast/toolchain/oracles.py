@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, decibels
 from .episodes import generator
+from .side_by_side import side_by_side
+
+PART = 24  # images that are measured at once
 
 
 class Search(NamedTuple):
@@ -43,16 +47,19 @@ def search(tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, steps: in
     """
     first, total = decibels(damaged, clean), sum(len(tools) ** k for k in range(1, steps + 1))
     found: dict[tuple[int, ...], Tensor] = {}
+    one_at_a_time = threading.Lock()
 
     def descend(images: Tensor, chain: tuple[int, ...]) -> None:
-        for place, tool in enumerate(tools):
-            after, longer = tool(images), (*chain, place)
-            found[longer] = decibels(after, clean) - first
+        after = tools[chain[-1]](images)
+        gains = decibels(after, clean) - first
+        with one_at_a_time:
+            found[chain] = gains
             watch(len(found), total)
-            if len(longer) < steps:
-                descend(after, longer)
+        if len(chain) < steps:
+            for place in range(len(tools)):
+                descend(after, (*chain, place))
 
-    descend(damaged, ())
+    side_by_side(lambda place: descend(damaged, (place,)), range(len(tools)), damaged.device)
     chains = sorted(found, key=lambda chain: (len(chain), chain))
     return Search(chains, torch.stack([found[chain] for chain in chains]))
 
@@ -117,10 +124,11 @@ def forward_selection(
     return order
 
 
-def in_parts(measure: Callable[[Tensor, Tensor], Tensor], damaged: Tensor, clean: Tensor, most: int = 64) -> Tensor:
+def in_parts(measure: Callable[[Tensor, Tensor], Tensor], damaged: Tensor, clean: Tensor, most: int = PART) -> Tensor:
     """A measure of images [N, 3, S, S], taken of some at a time."""
-    return torch.cat([measure(some, truth) for some, truth in _parts(damaged, clean, most)])
+    return torch.cat(side_by_side(lambda pair: measure(*pair), parts_of(damaged, clean, most), damaged.device))
 
 
-def _parts(damaged: Tensor, clean: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from zip(damaged.split(most), clean.split(most), strict=True)
+def parts_of(damaged: Tensor, clean: Tensor, most: int = PART) -> list[tuple[Tensor, Tensor]]:
+    """So many patches at a time."""
+    return [*zip(damaged.split(most), clean.split(most), strict=True)]

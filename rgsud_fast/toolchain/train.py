@@ -24,7 +24,6 @@ from ..system.device import pick_device
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
 from ..system.progress import Progress
-from ..system.threads import usable_cpus
 from ..system.torch_files import load_tensors
 from .box_folder import cut_log, refuse_other_contents, refuse_ways_out, save_config, tidy
 from .finish import finish
@@ -35,6 +34,7 @@ from .joint import TuneJointly
 from .measure import Measure
 from .phase import Phase
 from .settings import Asked, settings_anew, settings_of
+from .side_by_side import sharing_cores
 from .workshop import Workshop, open_photographs
 
 PHASES: tuple[type[Phase], ...] = (FitTools, Gate, FitAgent, TuneJointly, Measure)
@@ -96,10 +96,10 @@ def train(
     if settings.clean is None:
         raise UserError("a toolbox is made of clean photographs: give their folder, CLEAN")
     device = pick_device(settings.device)
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cpus()))
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.own()
     with (
+        sharing_cores(device),
         folder.remove_if_empty(),  # after the file of its lock
         folder.releasing(),
         Progress(len(PHASES), quiet=quiet) as progress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from ..config.toolbox import ToolboxConfig, ToolConfig
 from ..data import FolderSet, list_images, read_image
 from ..data.listing import look_through
 from ..errors import UserError
-from ..networks.toolbox import TOOLS, TUNED, Agent
+from ..networks.toolbox import TOOLS, TUNED, Agent, Tool
 from ..networks.toolbox.box import configured, load_tool
 from ..runs.folder import RunFolder
 from ..system.device import pick_device
 from ..system.watch import Watch, nobody
 from .episodes import Episodes, Stream, tool_batch
+
+Network = TypeVar("Network", bound=nn.Module)
 
 LEAST_PHOTOGRAPHS, LEAST_SIDE = 20, 96
 HELD_OUT = 10  # every tenth photograph is held out, wholly
@@ -95,8 +97,14 @@ class Workshop:
         """One tool as it lies on disk, frozen."""
         path = self.tool_path(tool, tuned=True)
         path = path if tuned and path.is_file() else self.tool_path(tool)
-        network = load_tool(path, self.own.get(tool.name)).to(self.device)
-        return network.eval().requires_grad_(False)
+        return self.at_home(load_tool(path, self.own.get(tool.name))).eval().requires_grad_(False)
+
+    def at_home(self, tool: Network) -> Network:
+        """A tool where networks are; on a CPU channels last, which spares a tenth of its time."""
+        tool = tool.to(self.device)
+        if self.device.type == "cpu" and isinstance(tool, Tool):
+            tool.to(memory_format=torch.channels_last)
+        return tool
 
     def new_agent(self) -> Agent:
         """An agent whose first weights depend on the seed alone."""
