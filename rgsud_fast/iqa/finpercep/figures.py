@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...data.image_files import quantise
 from .fit import auc
 from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .scorer import FinpercepScorer
@@ -24,7 +25,7 @@ class Figures(NamedTuple):
 
     auc_swapped: float  # of the map against the truth, swapped regions
     auc_whole: float  # the same on whole weak results: far less means that the seams of a swap were learned
-    clean_over_swapped: float  # share of samples whose S are in this order
+    clean_over_swapped: float  # share of samples whose S are in this order, of those that differ as bytes
     swapped_over_weak: float
     mean_clean: float  # mean of the map; of nearly clean images it should be small
     mean_weak: float
@@ -53,11 +54,22 @@ def figures_of(
     return Figures(
         auc(of_swapped, batch.swapped_truth > SPOILED),
         auc(of_weak, batch.weak_truth > SPOILED),
-        float((clean > swapped).float().mean()),
-        float((swapped > weak).float().mean()),
+        in_order(clean > swapped, batch.clean, batch.swapped),
+        in_order(swapped > weak, batch.swapped, batch.weak),
         float(of_clean.mean()),
         float(of_weak.mean()),
     )
+
+
+def in_order(right: Tensor, better: Tensor, worse: Tensor) -> float:
+    """Share of pairs of images that are in order, among those that differ as files of 8 bits: others have no order.
+
+    Args:
+        right: whether the score says so, bool [N].
+        better, worse: the images, [N, 3, H, W] in [0, 1].
+    """
+    differ = (quantise(better) != quantise(worse)).flatten(1).any(1)
+    return float(right[differ.to(right.device)].float().mean())
 
 
 def scores_and_maps(scorer: FinpercepScorer, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -67,40 +79,46 @@ def scores_and_maps(scorer: FinpercepScorer, images: Tensor, batch: Batch) -> tu
     return scores.cpu(), spoiled.cpu()
 
 
-def blur(block: Tensor) -> Tensor:
+def blur(block: Tensor, rainy: Tensor) -> Tensor:
     """Softened."""
     return F.avg_pool2d(F.pad(block, (2, 2, 2, 2), mode="replicate"), 5, 1)
 
 
-def grid(block: Tensor) -> Tensor:
+def excess(block: Tensor, rainy: Tensor) -> Tensor:
+    """Two fifths more taken away than was."""
+    return block - 0.4 * (rainy - block)
+
+
+def grid(block: Tensor, rainy: Tensor) -> Tensor:
     """A grid of 5 % with a period of 4."""
     rows, columns = (torch.arange(side) % 4 < 2 for side in block.shape[2:])
     return block + 0.05 * ((rows[:, None] ^ columns).float() - 0.5).to(block)
 
 
-def ghost(block: Tensor) -> Tensor:
+def ghost(block: Tensor, rainy: Tensor) -> Tensor:
     """A faint copy of its own edges beside them."""
-    return block + 0.3 * (block.roll((4, 4), (2, 3)) - blur(block).roll((4, 4), (2, 3)))
+    return block + 0.3 * (block - blur(block, rainy)).roll((4, 4), (2, 3))
 
 
-def sharpen(block: Tensor) -> Tensor:
+def sharpen(block: Tensor, rainy: Tensor) -> Tensor:
     """Sharpened twice."""
-    return block + 1.5 * (block - blur(block))
+    return block + 1.5 * (block - blur(block, rainy))
 
 
-def tint(block: Tensor) -> Tensor:
+def tint(block: Tensor, rainy: Tensor) -> Tensor:
     """A tint of 6 %."""
     return block + block.new_tensor([0.06, 0.0, -0.06])[:, None, None]
 
 
-HACKS: dict[str, Callable[[Tensor], Tensor]] = {hack.__name__: hack for hack in (blur, grid, ghost, sharpen, tint)}
+Hack: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # from a derained block and its rainy one to a worse one
+HACKS: dict[str, Hack] = {hack.__name__: hack for hack in (blur, excess, grid, ghost, sharpen, tint)}
 
 
 def detection_rate(
     scorer: Callable[[Tensor, Tensor], Tensor],
     derained: list[Tensor],
     rainy: list[Tensor],
-    hack: Callable[[Tensor], Tensor],
+    hack: Hack,
     seed: int = 0,
 ) -> float:
     """Share of images whose score falls when a block of 64 x 64 of the derained one is made worse.
@@ -118,6 +136,6 @@ def detection_rate(
         top, left = (int(rng.integers(length - side + 1)) for length in image.shape[2:])
         worse = image.clone()
         block = (..., slice(top, top + side), slice(left, left + side))
-        worse[block] = hack(image[block]).clamp(0, 1)
+        worse[block] = hack(image[block], wet[block]).clamp(0, 1)
         falls.append(bool(scorer(worse, wet) < scorer(image, wet)))
     return sum(falls) / max(len(falls), 1)
