@@ -138,9 +138,9 @@ def hacks(args: argparse.Namespace) -> dict[str, Any]:
     scorer = _scorer(args)
     scores: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"finpercep": scorer.score, "domain": scorer.base.score}
     triplets = [triplet for run in args.runs for triplet in _derained(args, run)]
-    rainy, derained = ([triplet[place] for triplet in triplets] for place in (1, 2))
+    clean, rainy, derained = ([triplet[place] for triplet in triplets] for place in range(3))
     return {
-        name: {hack: detection_rate(score, derained, rainy, change) for hack, change in HACKS.items()}
+        name: {hack: detection_rate(score, derained, rainy, change, clean=clean) for hack, change in HACKS.items()}
         for name, score in scores.items()
     }
 
@@ -266,7 +266,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("--runs", type=Path, nargs="+", default=[], help="run folders or files of derainers")
     parser.add_argument("--out", type=Path, default=Path("runs/finpercep"))
-    parser.add_argument("--iterations", type=int, help="of the fit; default: 1,500")
+    parser.add_argument("--iterations", type=int, help="of the fit; default: 3,000")
     parser.add_argument("--stage1", type=int, help="iterations of the curriculum's stages 1; default: the preset's")
     parser.add_argument("--stage2", type=int, help="of its stages 2; default: the preset's")
     parser.add_argument(

@@ -27,6 +27,7 @@ from rgsud_fast.system.files import write_text
 from rgsud_fast.toolchain.environment import decibels
 from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
 from rgsud_fast.toolchain.oracles import forward_selection, in_parts
+from rgsud_fast.toolchain.side_by_side import sharing_cores
 from rgsud_fast.toolchain.workshop import Workshop, open_box
 
 RIVAL = "one network of the same size"
@@ -47,8 +48,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     workshop = open_box(args.box, args.device, args.clean)
-    found = measure(workshop, args.episodes, args.searched)
-    found["selection"] = selection(workshop, args.searched)
+    with sharing_cores(workshop.device):
+        found = measure(workshop, args.episodes, args.searched)
+        found["selection"] = selection(workshop, args.searched)
     if args.rival_steps:
         rival = train_rival(workshop, args.rival_steps)
         for severity in SEVERITIES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..iqa.finpercep.clip import read_clip
 from ..iqa.finpercep.features import read_features
 from ..iqa.finpercep.figures import HACKS, detection_rate, figures_of
 from ..iqa.finpercep.fit import Fit
-from ..iqa.finpercep.generated import Batch, Material, Structure, draw_batch
+from ..iqa.finpercep.generated import DRAWN, Batch, Material, Structure, draw_batch
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
@@ -81,7 +82,7 @@ def fit_finpercep(
             of where an image is spoiled, in place of SSIM's structure.
         val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
             the test. Default: the run's.
-        minutes, iterations: how long, one or neither; default: 1,500 iterations of "small", 30,000 of "base".
+        minutes, iterations: how long, one or neither; default: 3,000 iterations of "small", 30,000 of "base".
         practised: derainers that are trained for a fit and thrown away, whose faults it learns; 0: of filters alone.
         seed: of everything drawn.
         device: auto, cpu, cuda or cuda:N.
@@ -109,6 +110,7 @@ def fit_finpercep(
         "run": str(run or ""),
         "clip": str(clip or ""),
         "practised": practised,
+        "drawn": DRAWN,
         **({} if feature is None else {"feature": feature}),
     }
     photographs = gather(Path(clean), rainy, validation_of(run, val_clean), options)
@@ -156,8 +158,9 @@ def measure(scorer: FinpercepScorer, held_out: Material, structure: Structure | 
     batch: Batch = draw_batch(held_out, 2, 0, 32, max(scorer.side, 2 * 64))
     device = scorer.reference.device
     clean, rainy = ([*part.to(device).split(1)] for part in (batch.clean, batch.rainy))
-    hacks = {name: detection_rate(scorer.score, clean, rainy, hack) for name, hack in HACKS.items()}
-    return {**stages[str(STAGES)], "stages": stages, "hacks_found": hacks}
+    hacks = {name: detection_rate(scorer.score, clean, rainy, hack, clean=clean) for name, hack in HACKS.items()}
+    found = {name: rate for name, rate in hacks.items() if not math.isnan(rate)}
+    return {**stages[str(STAGES)], "stages": stages, "hacks_found": found}
 
 
 @contextlib.contextmanager
@@ -220,5 +223,6 @@ def _iterations_in(minutes: float, trial: Fit) -> int:
     began = time.perf_counter()
     for step in range(1, TRIED + 1):
         trial.advance(batches(step))
+    batches.close()
     left = 60 * minutes / (1 + PRACTICE * trial.derainers)
     return max(int(left * TRIED / (time.perf_counter() - began)), STAGES)

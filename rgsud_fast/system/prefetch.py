@@ -24,7 +24,7 @@ class Prefetch(Generic[Made]):
     """
 
     def __init__(self, make: Callable[[int], Made]) -> None:
-        self._make, self._executor = make, ThreadPoolExecutor(1, "prefetch", alone)
+        self._make, self._executor = make, ThreadPoolExecutor(1, "prefetch", _compute_alone)
         self._number, self._made = -1, Future[Made]()
 
     def __call__(self, number: int) -> Made:
@@ -35,6 +35,10 @@ class Prefetch(Generic[Made]):
         self._begin(number + 1)
         return made.result()
 
+    def close(self) -> None:
+        """Wait for what is being made, as before a process is forked, and make no more."""
+        self._executor.shutdown()
+
     def _begin(self, number: int) -> None:
         self._number, self._made = number, self._executor.submit(self._make, number)
 
@@ -44,8 +48,8 @@ def by_batches(make: Callable[[range], Made], size: int) -> Callable[[int], Made
     return lambda number: make(range(number * size, (number + 1) * size))
 
 
-def alone() -> None:
-    """Let the calling thread compute by itself: PyTorch's default of all its cores is that of threads begun later."""
+def _compute_alone() -> None:
+    """One thread of PyTorch's in the thread that calls, and in those that begin after it."""
     torch.set_num_threads(1)
 
 

@@ -121,7 +121,7 @@ def play(
     return Round(states, actions, rewards, worths, images, offers)
 
 
-def joined(rounds: Sequence[Round]) -> Round:
+def join_rounds(rounds: Sequence[Round]) -> Round:
     """Rounds of the same agent as one."""
     return Round(*(torch.cat(values) for values in zip(*rounds, strict=True)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..system.names import takes_home
 from ..system.watch import Watch, nobody
 from .episodes import Episodes
 from .ladder import Rivals, ladder, rivals_of
+from .side_by_side import sharing_cores
 from .workshop import LEAST_SIDE
 
 MOST_PHOTOGRAPHS = 300
@@ -62,14 +64,15 @@ def evaluate(
     rivals = _rivals(box, chain.names)
     found: dict[str, Any] = {}
     asked = SEVERITIES if severity is None else (severity,)
-    for done, one in enumerate(asked):
-        damaged, truth = (images.to(where) for images in source.batch(range(episodes), one))
-        if rivals is None:
-            rivals = rivals_of(networks, damaged[:searched], truth[:searched], steps)
-        found[one] = ladder(
-            chain.agent, networks, rivals, damaged, truth, seed=config.seed, steps=steps, searched=searched
-        )
-        watch(done + 1, len(asked))
+    with contextlib.nullcontext() if tools else sharing_cores(where):
+        for done, one in enumerate(asked):
+            damaged, truth = (images.to(where) for images in source.batch(range(episodes), one))
+            if rivals is None:
+                rivals = rivals_of(networks, damaged[:searched], truth[:searched], steps)
+            found[one] = ladder(
+                chain.agent, networks, rivals, damaged, truth, seed=config.seed, steps=steps, searched=searched
+            )
+            watch(done + 1, len(asked))
     return found
 
 

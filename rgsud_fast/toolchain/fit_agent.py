@@ -17,7 +17,7 @@ from ..optim.moving_average import MovingAverage
 from ..system.prefetch import Prefetch, by_batches
 from ..system.watch import Watch, nobody
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
-from .environment import Round, joined, play, states_of
+from .environment import Round, join_rounds, play, states_of
 from .episodes import generator
 from .phase import Phase, copy_state
 from .replay import Batch, Replay
@@ -76,7 +76,7 @@ class FitAgent(Phase):
             options = {"ends_below": True, "every_tool": agent.every_tool}
             return play(self.agent, self.tools, damaged, clean, agent.steps, decide, **options)
 
-        played = joined(in_halves(half, damaged, clean, chance, drawn))
+        played = join_rounds(in_halves(half, damaged, clean, chance, drawn))
         self.replay.add(numbers, played)
         self.done += int(played.lengths.sum())
         self.rounds += 1

@@ -48,7 +48,7 @@ class FitTools(Phase):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed * 1000 + self.places[self.turn])
             tool = Tool(self.config.tools[self.places[self.turn]].net)
-        self.tool = self.workshop.at_home(tool)
+        self.tool = self.workshop.to_device(tool)
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.Adam(self.tool.parameters(), fit.learning_rate)
             if fit.optimizer == "adam"

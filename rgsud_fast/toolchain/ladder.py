@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..networks.toolbox import Agent
 from ..networks.toolbox.agent import NONE
 from ..system.watch import Watch, nobody
-from .environment import Round, decibels, joined, play
+from .environment import Round, decibels, join_rounds, play
 from .oracles import Search, fixed_chain, greedy_oracle, in_parts, parts_of, random_chains, search
 from .side_by_side import side_by_side
 
@@ -77,7 +77,7 @@ def ladder(
     figures: dict[str, Any] = {
         "input_psnr": float(decibels(damaged, clean).mean()),
         "nothing": 0.0,
-        "random": _mean(in_parts(lambda d, c: random_chains(tools, d, c, seed, steps), damaged, clean)),
+        "random": _mean(random_chains(tools, damaged, clean, seed, steps)),
         "single": _mean(in_parts(lambda d, c: fixed_chain(tools, rivals.single, d, c), damaged, clean)),
         "fixed": _mean(in_parts(lambda d, c: fixed_chain(tools, rivals.fixed, d, c), damaged, clean)),
         "agent": _mean(gains),
@@ -101,9 +101,7 @@ def actions_of(played: Round, agent: Agent) -> dict[str, Any]:
 @torch.no_grad()
 def play_all(agent: Agent, tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, steps: int) -> Round:
     """As `play`, some at a time."""
-    return joined(
-        side_by_side(lambda pair: play(agent, tools, pair[0], pair[1], steps), parts_of(damaged, clean), damaged.device)
-    )
+    return join_rounds(side_by_side(lambda part: play(agent, tools, part[0], part[1], steps), parts_of(damaged, clean)))
 
 
 def _mean(gains: Tensor) -> float:

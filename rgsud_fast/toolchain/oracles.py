@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from .environment import apply_tools, decibels
 from .episodes import generator
 from .side_by_side import side_by_side
 
-PART = 24  # images that are measured at once
+PART, PART_ON_GPU = 24, 64  # images that are measured at once
 
 
 class Search(NamedTuple):
@@ -59,7 +60,7 @@ def search(tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, steps: in
             for place in range(len(tools)):
                 descend(after, (*chain, place))
 
-    side_by_side(lambda place: descend(damaged, (place,)), range(len(tools)), damaged.device)
+    side_by_side(lambda place: descend(damaged, (place,)), range(len(tools)))
     chains = sorted(found, key=lambda chain: (len(chain), chain))
     return Search(chains, torch.stack([found[chain] for chain in chains]))
 
@@ -85,11 +86,15 @@ def greedy_oracle(tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, st
 @torch.no_grad()
 def random_chains(tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, seed: int, steps: int = 3) -> Tensor:
     """What three tools drawn for each image gain, [N]."""
-    rng = generator(seed, 12, 0)
+    drawn = generator(seed, 12, 0).integers(len(tools), size=(len(damaged), steps))
+    return in_parts(functools.partial(_gains, tools), damaged, clean, torch.from_numpy(drawn).to(damaged.device))
+
+
+def _gains(tools: Sequence[nn.Module], damaged: Tensor, clean: Tensor, actions: Tensor) -> Tensor:
+    """What a chain of each image's own, [N, T], gains, [N]."""
     images = damaged
-    for _ in range(steps):
-        drawn = torch.from_numpy(rng.integers(len(tools), size=len(images))).to(images.device)
-        images = apply_tools(tools, images, drawn)
+    for step in range(actions.shape[1]):
+        images = apply_tools(tools, images, actions[:, step])
     return decibels(images, clean) - decibels(damaged, clean)
 
 
@@ -124,11 +129,12 @@ def forward_selection(
     return order
 
 
-def in_parts(measure: Callable[[Tensor, Tensor], Tensor], damaged: Tensor, clean: Tensor, most: int = PART) -> Tensor:
-    """A measure of images [N, 3, S, S], taken of some at a time."""
-    return torch.cat(side_by_side(lambda pair: measure(*pair), parts_of(damaged, clean, most), damaged.device))
+def in_parts(measure: Callable[..., Tensor], *images: Tensor) -> Tensor:
+    """A measure of images, and of what belongs to each, [N, ...] each, taken of some at a time."""
+    return torch.cat(side_by_side(lambda part: measure(*part), parts_of(*images)))
 
 
-def parts_of(damaged: Tensor, clean: Tensor, most: int = PART) -> list[tuple[Tensor, Tensor]]:
-    """So many patches at a time."""
-    return [*zip(damaged.split(most), clean.split(most), strict=True)]
+def parts_of(*images: Tensor) -> list[tuple[Tensor, ...]]:
+    """Some images at a time, and what belongs to them."""
+    most = PART if images[0].is_cpu else PART_ON_GPU
+    return [*zip(*(tensor.split(most) for tensor in images), strict=True)]

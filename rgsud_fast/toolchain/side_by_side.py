@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
@@ -17,25 +17,65 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> list[Result]:
-    """Do work on each item, every other one on a second thread where there is a CPU for it: the same results anyhow.
+class _Cores:
+    """The second thread, while there is one, and whether it is at work: work within work is done by one thread."""
+
+    second: ThreadPoolExecutor | None = None
+    at_work = threading.Lock()
+
+
+@contextlib.contextmanager
+def sharing_cores(device: torch.device) -> Iterator[None]:
+    """Let `side_by_side` have a second thread, where networks are on the CPU, and half of PyTorch's threads each.
+
+    With one thread of PyTorch's, as OMP_NUM_THREADS=1 asks for, or one CPU, there is none.
+    """
+    before, found = torch.get_num_threads(), _Cores.second
+    usable = min(before, usable_cpus())
+    shared = device.type == "cpu" and usable > 1
+    half = usable // 2 if shared else usable
+    torch.set_num_threads(half)
+    _Cores.second = ThreadPoolExecutor(1, "second half", lambda: torch.set_num_threads(half)) if shared else None
+    try:
+        yield
+    finally:
+        if _Cores.second is not None:
+            _Cores.second.shutdown()
+        _Cores.second = found
+        torch.set_num_threads(before)
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do work on each item, every other one on a second thread inside `sharing_cores`: the same results anyhow.
 
     Args:
         work: on one item, by which alone its result is decided.
         items: in the order of the results.
-        device: where it is done; on a GPU one after another.
     """
-    if device.type != "cpu" or len(items) < 2 or usable_cpus() < 2:
+    if _Cores.second is None or len(items) < 2 or not _Cores.at_work.acquire(blocking=False):
         return [work(item) for item in items]
-    gradients = torch.is_grad_enabled()  # which each thread knows for itself
+    try:
+        return _both(_Cores.second, work, items)
+    finally:
+        _Cores.at_work.release()
+
+
+def _both(second: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    gradients, stop = torch.is_grad_enabled(), threading.Event()  # each thread knows of gradients for itself
 
     def others() -> list[Result]:
         with torch.set_grad_enabled(gradients):
-            return [work(item) for item in items[1::2]]
+            return [work(item) for item in items[1::2] if not stop.is_set()]
 
-    later = _second(torch.get_num_threads()).submit(others)
+    later = second.submit(others)
     found: list[Any] = [None] * len(items)
-    found[::2] = [work(item) for item in items[::2]]
+    try:
+        found[::2] = [work(item) for item in items[::2]]
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        wait([later])  # what it works on is the caller's
     found[1::2] = later.result()
     return found
 
@@ -50,9 +90,8 @@ def in_halves(work: Callable[..., Result], *tensors: Tensor) -> list[Result]:
     Returns:
         What came of the halves, which do not depend on how many cores there are.
     """
-    device = tensors[0].device
-    halves = [*zip(*(tensor.chunk(2) for tensor in tensors), strict=True)] if device.type == "cpu" else [tensors]
-    return side_by_side(lambda half: work(*half), halves, device)
+    halves = [*zip(*(tensor.chunk(2) for tensor in tensors), strict=True)] if tensors[0].is_cpu else [tensors]
+    return side_by_side(lambda half: work(*half), halves)
 
 
 def learn_from(loss_of: Callable[..., Tensor], parameters: Sequence[nn.Parameter], *tensors: Tensor) -> Tensor:
@@ -73,23 +112,5 @@ def learn_from(loss_of: Callable[..., Tensor], parameters: Sequence[nn.Parameter
     losses, gradients = zip(*in_halves(one, *tensors), strict=True)
     for parameter, parts in zip(parameters, zip(*gradients, strict=True), strict=True):
         known = [part for part in parts if part is not None]
-        parameter.grad = sum(known[1:], known[0]) if known else None
+        parameter.grad = sum(known[1:], known[0].clone()) if known else None  # a tensor of its own: it may be clipped
     return sum(losses[1:], losses[0])
-
-
-@contextlib.contextmanager
-def sharing_cores(device: torch.device) -> Iterator[None]:
-    """Half of PyTorch's threads for each of the two, where networks are on the CPU."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(max(min(before, usable_cpus()) // 2, 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@functools.cache
-def _second(threads: int) -> ThreadPoolExecutor:
-    """The other thread; it computes with so many of PyTorch's."""
-    return ThreadPoolExecutor(1, "second half", lambda: torch.set_num_threads(threads))

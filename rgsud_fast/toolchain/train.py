@@ -74,7 +74,7 @@ def train(
         run: a run whose derainer is a tool in place of those that remove streaks.
         tools: networks of your own by name, [N, 3, H, W] -> the same, as tools that are not trained; give them again
             to resume, and to `load_box`.
-        resume: go on in `out`, in any phase, to the same bits.
+        resume: go on in `out`, in any phase, to the same bits, by the version that began it.
         agent_anew: with `resume`, keep the tools and train another agent, by `config` laid over what the folder holds.
         quiet: print nothing.
         fields: single fields, such as `seed` or `device`, over those of `config`.
@@ -99,7 +99,7 @@ def train(
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.own()
     with (
-        sharing_cores(device),
+        contextlib.nullcontext() if tools else sharing_cores(device),  # what others wrote may keep a state of its own
         folder.remove_if_empty(),  # after the file of its lock
         folder.releasing(),
         Progress(len(PHASES), quiet=quiet) as progress,

@@ -12,7 +12,16 @@ from rgsud_fast.data import load_demo
 from rgsud_fast.iqa.finpercep import generated
 from rgsud_fast.iqa.finpercep.families import FAMILIES
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, hold_apart, one_cycle
-from rgsud_fast.iqa.finpercep.generated import OWN, PRACTISED, TURNED, Material, draw_batch, draw_sample, spoiled_truth
+from rgsud_fast.iqa.finpercep.generated import (
+    PRACTISED,
+    SCALED,
+    SCALES,
+    TURNED,
+    Material,
+    draw_batch,
+    draw_sample,
+    spoiled_truth,
+)
 from rgsud_fast.iqa.finpercep.losses import map_term, rank_term
 from rgsud_fast.iqa.finpercep.network import SIZES, FinPercepNet, blank
 from rgsud_fast.iqa.finpercep.practised import practise
@@ -109,13 +118,25 @@ def test_own_results_are_a_third_of_the_samples(clean):
     assert 10 <= own <= 32
 
 
-def test_a_share_of_errors_is_turned_round(clean):
+def test_a_share_of_errors_of_filters_is_turned_round(monkeypatch):
     """Shown rain that is left far more often than rain taken away twice, S rose with 45 of 46 faults of these."""
-    grey, bright = (np.full((64, 64, 3), level, np.uint8) for level in (128, 148))
-    material = Material(clean, own=[(grey, grey, bright)])
-    means = [float(draw_sample(material, 0, n, 32).weak.mean()) for n in range(600)]
-    turned, as_made = (sum(abs(255 * mean - level) < 0.01 for mean in means) for level in (108, 148))
-    assert abs((turned + as_made) / 600 - OWN) < 0.06 and abs(turned / (turned + as_made) - TURNED) < 0.09
+    monkeypatch.setitem(FAMILIES, "bright", lambda clean, rainy, rng: clean + 20 / 255)
+    material = Material([np.full((64, 64, 3), 128, np.uint8)], families=("bright",))
+    means = [255 * float(draw_sample(material, 0, n, 32).weak.mean()) for n in range(300)]
+    turned, as_made = (sum(abs(mean - level) < 0.01 for mean in means) for level in (108, 148))
+    assert turned + as_made == 300 and abs(turned / 300 - TURNED) < 0.08
+
+
+def test_less_or_more_is_taken_away_in_a_share_of_what_practised_derainers_made():
+    clean, rainy, derained = (np.full((64, 64, 3), level, np.uint8) for level in (100, 140, 110))
+    material = Material([clean], practised=[(clean, rainy, derained)], families=("jpeg",))
+    samples = [draw_sample(material, 0, n, 32) for n in range(600)]
+    taken = [
+        255 * float((one.rainy - one.weak).mean()) / 30 for one in samples if abs(one.rainy.mean() * 255 - 140) < 0.01
+    ]
+    changed = [share for share in taken if abs(share - 1) > 1e-3]
+    assert abs(len(changed) / len(taken) - SCALED) < 0.1
+    assert SCALES[0] <= min(changed) < SCALES[0] + 0.1 and SCALES[1] - 0.1 < max(changed) <= SCALES[1]
 
 
 def test_practised_results_are_a_share_of_the_samples(clean):

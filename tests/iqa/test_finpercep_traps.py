@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from mapped import untrained
@@ -10,7 +12,7 @@ from rgsud_fast.data import load_demo
 from rgsud_fast.iqa.finpercep import generated
 from rgsud_fast.iqa.finpercep.figures import HACKS, detection_rate, figures_of, grid, in_order
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe
-from rgsud_fast.iqa.finpercep.generated import TURNED, Material, draw_batch
+from rgsud_fast.iqa.finpercep.generated import Material, draw_batch
 from rgsud_fast.iqa.finpercep.network import blank
 from rgsud_fast.iqa.metrics import psnr
 from rgsud_fast.rewards.hacking import Reading, drifting
@@ -75,15 +77,13 @@ def test_score_of_a_whole_image_is_that_of_its_crops(whole, clean):
         assert abs(float(whole.parts(whole_image, rainy)[0] - torch.cat(scores).mean())) < 0.05
 
 
-@pytest.mark.parametrize(
-    ("known", "turned"), [(False, 0.0), (False, TURNED), (True, TURNED)], ids=["lacks", "turned round", "has"]
-)
-def test_a_fault_that_the_data_lacks_is_rewarded_and_the_alarm_rings(clean, known, turned, monkeypatch):
+@pytest.mark.parametrize("known", [False, True])
+def test_a_fault_that_the_data_lacks_is_rewarded_and_the_alarm_rings(clean, known, monkeypatch):
     """Trap 4: a grid, to a score that was shown neither grids nor the removed layer; the held-out metric tells.
 
-    Errors that are turned round, sharpening among them, spare it this one.
+    Errors that are turned round, sharpening among them, would spare it this one.
     """
-    monkeypatch.setattr(generated, "TURNED", turned)
+    monkeypatch.setattr(generated, "TURNED", 0.0)
     families = ("rainy_itself", "leftover", "smooth", "ghost", *(["grid"] if known else []))
     scorer = stage_of(narrow(Material(clean[:6], families=families), Recipe(56, 4, 150, 3e-3)), 1)
     batch = draw_batch(Material(clean[HELD]), 1, 0, 12, 96)
@@ -92,7 +92,7 @@ def test_a_fault_that_the_data_lacks_is_rewarded_and_the_alarm_rings(clean, know
     held_out = [float(psnr(one, images).clamp(max=60).mean()) for one in worse]
     scores = [float(scorer.score(one, rainy).mean()) for one in worse]
     readings = [Reading(score, metric) for score, metric in zip(scores, held_out, strict=True)]
-    assert drifting(readings) == (not known and not turned)
+    assert drifting(readings) == (not known)
     if known:
         assert detection_rate(scorer.score, [*images.split(1)], [*batch.rainy.split(1)], HACKS["grid"]) > 0.5
 
@@ -107,6 +107,14 @@ def test_images_that_are_the_same_file_have_no_order():
 def test_the_hack_of_taking_too_much_away_goes_on_with_what_was_taken():
     rainy, derained = torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)
     torch.testing.assert_close(HACKS["excess"](derained, rainy), torch.full_like(derained, 0.46))
+
+
+def test_what_makes_an_image_better_is_no_hack():
+    clean, derained, rainy = (torch.full((1, 3, 64, 64), level) for level in (0.5, 0.54, 0.6))
+    images, falls = ([derained], [rainy]), lambda image, rainy: image.mean().reshape(1)
+    assert detection_rate(falls, *images, HACKS["excess"]) == 1
+    assert math.isnan(detection_rate(falls, *images, HACKS["excess"], clean=[clean]))
+    assert detection_rate(falls, *images, HACKS["excess"], clean=[derained]) == 1
 
 
 def _crops(image):

@@ -1,4 +1,4 @@
-"""Patches made ahead: whatever is asked for, in any order, is what the function gives."""
+"""What is made ahead: whatever is asked for, in any order, is what the function gives."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ def test_a_fault_reaches_whoever_asks_and_no_one_else():
     with pytest.raises(ValueError, match="no patch"):
         made(1)
     assert made(2) == 2
+
+
+def test_a_closed_one_has_ended_what_it_was_making():
+    ended = []
+    made = Prefetch(lambda number: ended.append(number))
+    made(0)
+    made.close()
+    assert ended == [0, 1]
 
 
 @pytest.mark.parametrize(("threads", "left"), [(4, 3), (1, 1)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -120,22 +121,27 @@ def detection_rate(
     rainy: list[Tensor],
     hack: Hack,
     seed: int = 0,
+    clean: Sequence[Tensor] | None = None,
 ) -> float:
-    """Share of images whose score falls when a block of 64 x 64 of the derained one is made worse.
+    """Share of images whose score falls when a block of 64 x 64 of the derained one is made worse; NaN of none.
 
     Args:
         scorer: from (image, rainy), [1, 3, H, W] each, to its score, [1].
         derained, rainy: the images.
         hack: what is done to the block.
         seed: of where the block lies.
+        clean: the truth of each, where it is known: what does not take an image away from it is left out, as where
+            rain is left and more is taken away.
     """
     rng = np.random.default_rng(seed)
     falls = []
-    for image, wet in zip(derained, rainy, strict=True):
+    truths: Sequence[Tensor | None] = [None] * len(rainy) if clean is None else clean
+    for image, wet, truth in zip(derained, rainy, truths, strict=True):
         side = min(BLOCK, *image.shape[2:])
         top, left = (int(rng.integers(length - side + 1)) for length in image.shape[2:])
         worse = image.clone()
         block = (..., slice(top, top + side), slice(left, left + side))
         worse[block] = hack(image[block], wet[block]).clamp(0, 1)
-        falls.append(bool(scorer(worse, wet) < scorer(image, wet)))
-    return sum(falls) / max(len(falls), 1)
+        if truth is None or (worse - truth).square().mean() > (image - truth).square().mean():
+            falls.append(bool(scorer(worse, wet) < scorer(image, wet)))
+    return sum(falls) / len(falls) if falls else math.nan

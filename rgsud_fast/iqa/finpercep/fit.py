@@ -37,7 +37,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "small": Recipe(96, 6, 1_500, 3e-3),
+    "small": Recipe(96, 6, 3_000, 3e-3),
     "base": Recipe(256, 32, 30_000, 1e-3),
     "clip": Recipe(256, 32, 30_000, 1e-4),
 }

@@ -21,11 +21,13 @@ from .. import _augment as augment
 from .families import FAMILIES
 from .masks import draw_mask
 
+DRAWN = 2  # how they are made: a fit that was begun in another way is begun anew
 OWN = 1 / 3  # share of a run's own results, where there are any
 PRACTISED = 1 / 2  # share, of the rest, of what derainers made that the fit trained and threw away
+SCALED, SCALES = 1 / 2, (0.3, 1.8)  # share of that, of which less or more is taken away, and how much
 PAINTED = 1 / 2  # share of rain that a run's generator painted, where there is any
 TWO = 1 / 4  # share of weak results with the faults of two families
-TURNED = 1 / 4  # share of weak results whose errors are turned round: too bright becomes too dark, soft too sharp
+TURNED = 1 / 4  # share of filters' results whose errors are turned round: too bright becomes too dark, soft too sharp
 PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: never per image, or faint faults look whole
 SOFT, WINDOW = 0.7, 1.5  # sigmas of the two parts, in pixels
 C2 = 0.03**2  # of SSIM
@@ -107,6 +109,8 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
         clean, rainy, weak = crop(material.own[int(rng.integers(len(material.own)))], side, rng)
     elif material.practised and rng.random() < PRACTISED:
         clean, rainy, weak = crop(material.practised[int(rng.integers(len(material.practised)))], side, rng)
+        if rng.random() < SCALED:
+            weak = np.clip(rainy - rng.uniform(*SCALES) * (rainy - weak), 0, 1).astype(np.float32)
     else:
         clean, rainy = _pair(material, side, rng)
         count = 1 + (rng.random() < TWO)
@@ -114,9 +118,9 @@ def draw_sample(material: Material, seed: int, number: int, side: int) -> Sample
         weak, *more = (np.clip(FAMILIES[name](clean, rainy, rng), 0, 1) for name in chosen)
         for result in more:  # what both change is added up
             weak = np.clip(weak + (result - clean), 0, 1)
+        if rng.random() < TURNED:
+            weak = np.clip(2 * clean - weak, 0, 1)
         weak = weak.astype(np.float32)
-    if rng.random() < TURNED:
-        weak = np.clip(2 * clean - weak, 0, 1)
     mask = draw_mask(clean, rainy, rng)
     swapped = (mask * weak + (1 - mask) * clean).astype(np.float32)
     return Sample(clean, rainy, weak, swapped, int(rng.integers(2**62)), bool(rng.random() >= UNKNOWN))
