@@ -50,7 +50,6 @@ def practise(
         rng = np.random.default_rng([seed, number, 2])
         network, own, done = _blank(int(rng.integers(2**31))).to(device), broad_style(rng), 0
         optimiser = torch.optim.Adam(network.parameters(), RATE)
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, ends[-1])
         # The first knows rain of any kind, the others one of their own, and are asked to remove every other.
         pairs = Prefetch(functools.partial(_pairs, clean, own if number else None, [seed, number, 3]))
         for end in ends:
@@ -61,7 +60,6 @@ def practise(
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()
                 optimiser.step()
-                falling.step()
                 watch(number * ends[-1] + step + 1, derainers * ends[-1])
             done = end
             found += _results(network, clean, rng, device)
