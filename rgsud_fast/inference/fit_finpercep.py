@@ -135,9 +135,9 @@ def fit_finpercep(
     if saved is not None:
         fit.load_state_dict(saved["fit"])
     held_out = Material(photographs.measured)
-    with one_thread_fewer():
-        with _before_the_fit(partial, say):
-            fit.prepare(watch_before("derainers to learn faults from"))
+    with _before_the_fit(partial, say):
+        fit.prepare(watch_before("derainers to learn faults from"))
+    with one_thread_fewer():  # a sample takes as long as an iteration; patches for a derainer an eighth of its step
         _run(fit, partial, photographs.key, held_out, watch, say)
     scorer.remember([digest(image) for image in photographs.fitted])
     figures = measure(scorer, held_out, structure) | {"size": size, "iterations": fit.iterations, "seed": seed}

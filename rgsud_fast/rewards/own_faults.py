@@ -144,6 +144,6 @@ def fit_in_run(
 
     material = Material(own.clean, painted, own.triplets())
     fit = Fit(material, scorer, SIZE, seed, iterations or None, device, derainers=DERAINERS)
+    fit.prepare(watch)
     with one_thread_fewer():
-        fit.prepare(watch)
         fit.run(watch)
