@@ -21,6 +21,7 @@ from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
 from rgsud_fast.networks.weights import find_weights, load_network
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.system.watch import nobody
+from rgsud_fast.toolchain import side_by_side
 from rgsud_fast.toolchain import train as module
 from rgsud_fast.toolchain.environment import play
 from rgsud_fast.toolchain.fit_agent import FitAgent
@@ -45,10 +46,18 @@ def box(scenes, tmp_path_factory):
 
 
 def results(box):
-    files = sorted(box.rglob("*.safetensors"))
-    return {str(file.relative_to(box)): load_file(file) for file in files} | json.loads(
-        (box / "metrics.json").read_text()
-    )
+    told = json.loads((box / "metrics.json").read_text())
+    return told | {str(file.relative_to(box)): load_file(file) for file in box.rglob("*.safetensors")}
+
+
+def test_two_threads_make_the_toolbox_that_one_makes(scenes, box, tmp_path, monkeypatch):
+    monkeypatch.setattr(side_by_side, "usable_cpus", lambda: 2)
+    torch.set_num_threads(2)
+    try:
+        train(scenes, tmp_path / "box", config=TINY_BOX, quiet=True)
+    finally:
+        torch.set_num_threads(1)
+    assert same_bits(results(tmp_path / "box"), results(box))
 
 
 class Killed(BaseException):
