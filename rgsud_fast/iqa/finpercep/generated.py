@@ -24,10 +24,10 @@ from .masks import draw_mask
 DRAWN = 2  # how they are made: a fit that was begun in another way is begun anew
 OWN = 1 / 3  # share of a run's own results, where there are any
 PRACTISED = 1 / 2  # share, of the rest, of what derainers made that the fit trained and threw away
-SCALED, SCALES = 1 / 2, (0.3, 1.8)  # share of that, of which less or more is taken away, and how much
+SCALED, SCALES = 3 / 4, (0.3, 2.2)  # share of that, of which less or more is taken away, and how much
 PAINTED = 1 / 2  # share of rain that a run's generator painted, where there is any
 TWO = 1 / 4  # share of weak results with the faults of two families
-TURNED = 1 / 4  # share of filters' results whose errors are turned round: too bright becomes too dark, soft too sharp
+TURNED = 0.4  # share of filters' results whose errors are turned round: too bright becomes too dark, soft too sharp
 PIXEL, PIXEL_SCALE, STRUCTURE_SCALE = 0.5, 0.12, 0.8  # of the map's truth: never per image, or faint faults look whole
 SOFT, WINDOW = 0.7, 1.5  # sigmas of the two parts, in pixels
 C2 = 0.03**2  # of SSIM
