@@ -103,9 +103,6 @@ class AgentConfig(Section):
     turns: bool = Field(
         True, description="Its training patches are turned by quarters, with the mirror into eight directions."
     )
-    colours: bool = Field(
-        False, description="The channels of its training patches are shuffled, and patches darkened by up to a quarter."
-    )
     double: bool = Field(True, description="Double DQN: the online network chooses the next action.")
     clip_norm: float = Field(5.0, ge=0, description="Largest norm of a gradient; 0: not clipped.")
 

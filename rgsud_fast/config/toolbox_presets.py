@@ -27,7 +27,6 @@ _SMALL: dict[str, Any] = {
         # double DQN 73 to 78 %.
         "every_tool": True,
         "average": 0.99,
-        "colours": True,
         "total": 30_000,
         "update_every": 5,
         "learning_rate": 1e-3,  # at 2e-3 it learned nothing; at half of it by 11,000 steps 3 % less of the oracle

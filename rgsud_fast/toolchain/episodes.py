@@ -34,7 +34,6 @@ SUMS = {"mild": (9, 11), "moderate": (12, 17), "severe": (18, 20)}  # of k + m +
 # With rain: the share of each range that a severity takes.
 SHARES = {"mild": (0.0, 0.4), "moderate": (0.2, 0.8), "severe": (0.6, 1.0)}
 _CAMERA = (("blur", 0.3, 2.5), ("noise", 2.0, 30.0), ("jpeg", 90.0, 20.0))  # after rain, from weak to strong
-_DARKEST = 0.75  # of a patch's brightness, where colours vary
 _DARK = 0.25  # of rainy episodes are at night
 _ON_LENS = 0.35  # of them show drops instead of streaks
 
@@ -50,7 +49,6 @@ class Episodes:
         config: what patches suffer.
         stream: independent of the others; training and held-out photographs differ besides.
         turns: patches are turned by quarters, too.
-        colours: their channels are shuffled, and they are darkened, by a quarter at most.
     """
 
     photographs: Sequence[np.ndarray]
@@ -59,7 +57,6 @@ class Episodes:
     config: DamageConfig
     stream: Stream = "training"
     turns: bool = False
-    colours: bool = False
 
     def of(self, stream: Stream) -> Episodes:
         """The same of another stream."""
@@ -93,8 +90,6 @@ class Episodes:
             clean = draw_patch(self.photographs, self.side, rng)
             if self.turns:
                 clean = np.ascontiguousarray(np.rot90(clean, int(rng.integers(4))))
-            if self.colours:
-                clean = clean[..., rng.permutation(3)] * np.float32(rng.uniform(_DARKEST, 1))
             damaged = (_rainy if self.config.rain else _camera)(clean, severity, self.config.share, rng)
             if 10 * np.log10(1 / (np.square(damaged - clean).mean() + LEAST)) <= EASY:
                 break

@@ -42,7 +42,7 @@ def settings_of(box: Path, resume: bool, asked: Asked, tools: Mapping[str, nn.Mo
             raise UserError(f"{box} goes on as it was begun: leave preset, config and run out, or start anew")
         given = read_yaml(box / CONFIG) | ({"clean": clean} if clean is not None else {})
         # As agents began that knew no such fields.
-        later = {"turns": False, "colours": False, "every_tool": False, "average": 0.0}
+        later = {"turns": False, "every_tool": False, "average": 0.0}
         given["agent"] = later | given.get("agent", {})
         return load_toolbox_config(given | {name: value for name, value in fields.items() if name == "device"})
     given = config.model_dump() if isinstance(config, ToolboxConfig) else _read(config)

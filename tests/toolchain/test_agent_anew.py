@@ -20,12 +20,7 @@ from rgsud_fast.toolchain.fit_agent import FitAgent
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
-OLDER = {
-    "turns": False,
-    "colours": False,
-    "every_tool": False,
-    "average": 0.0,
-}  # of before there were these
+OLDER = {"turns": False, "every_tool": False, "average": 0.0}  # agents of before there were these fields
 
 
 @pytest.fixture(scope="module")
