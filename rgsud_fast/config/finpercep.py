@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ..errors import UserError
@@ -38,5 +39,5 @@ def check_fit(
         raise UserError(f"practised must be at least 0, got {practised}")
     check_seed(seed)
     for name, wanted in (("minutes", minutes), ("iterations", iterations)):
-        if wanted is not None and wanted <= 0:
+        if wanted is not None and not 0 < wanted < math.inf:
             raise UserError(f"{name} must be more than 0, got {wanted:g}")

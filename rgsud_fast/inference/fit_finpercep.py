@@ -25,6 +25,7 @@ from ..iqa.finpercep.generated import DRAWN, Batch, Material, Structure, draw_ba
 from ..iqa.finpercep.load import like
 from ..iqa.finpercep.losses import Terms
 from ..iqa.finpercep.network import STAGES
+from ..networks.weights import find_weights
 from ..system.device import pick_device
 from ..system.files import replacing, write_text
 from ..system.interrupt import Interruption
@@ -100,6 +101,8 @@ def fit_finpercep(
     output = Path(output)
     check_fit(output, size, clip, minutes, iterations, practised, seed)
     start = None if clip is None else read_clip(clip)
+    if run is not None:
+        find_weights(run)  # what cannot be used is told before anything is learned
     where = pick_device(device)
     structure = None if feature is None else read_features(feature).to(where)
     options = {

@@ -73,6 +73,8 @@ def run(
         raise UserError(f"{images}: a toolbox is for photographs, not for videos")
     if steps is not None and not 1 <= steps <= 3:
         raise UserError(f"steps {steps} must be from 1 to 3")
+    if tile < 0:
+        raise UserError(f"tile must be at least 0 (0: whole images), got {tile}")
     where = pick_device(device)
     chain = box if isinstance(box, Chain) else load_box(box, tools, steps)
     chain = chain.to(where)

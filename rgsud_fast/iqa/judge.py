@@ -71,6 +71,8 @@ def with_maps(scorer: Scorer) -> MappedScorer:
     Raises:
         UserError: it does not.
     """
+    if isinstance(scorer, MappedScorer) and not scorer.maps:
+        raise UserError("stage 0 is a score without a map: give --stage 1, 2 or 3")
     if not knows_where(scorer):
         raise UserError(
             f"the score {scorer.name} cannot say where an image is spoiled: give finpercep:FILE, of rgsud-fast "

@@ -48,7 +48,8 @@ def settings_of(box: Path, resume: bool, asked: Asked, tools: Mapping[str, nn.Mo
     given = config.model_dump() if isinstance(config, ToolboxConfig) else _read(config)
     given |= dict(fields) | ({"preset": preset} if preset is not None else {}) | ({"clean": clean} if clean else {})
     given.setdefault("preset", "toolbox-small")
-    base = list(given.get("tools") or TOOLBOX_PRESETS.get(str(given["preset"]), {}).get("tools", ()))
+    of_preset = TOOLBOX_PRESETS.get(str(given["preset"]), {}).get("tools", ())
+    base = list(of_preset if given.get("tools") is None else given["tools"])
     if run is not None:
         base = with_run(base)
     names = {tool["name"] for tool in base if isinstance(tool, dict)}

@@ -176,6 +176,8 @@ def test_scores_without_maps_say_so(photographs, fitted, tmp_path):
     save_scorer(load_scorer(fitted).base, tmp_path / "domain.safetensors")
     with pytest.raises(UserError, match="the score domain cannot say where an image is spoiled: give finpercep:FILE"):
         score_files(photographs, tmp_path / "domain.safetensors", maps=tmp_path / "maps")
+    with pytest.raises(UserError, match="stage 0 is a score without a map: give --stage 1, 2 or 3"):
+        score_files(photographs, f"finpercep:{fitted}", stage=0, maps=tmp_path / "maps")
     with pytest.raises(UserError, match="--stage is of finpercep"):
         score_files(photographs, tmp_path / "domain.safetensors", stage=1)
     with pytest.raises(UserError, match="finpercep must be fitted first"):
@@ -224,6 +226,20 @@ def test_numbers_below_0_are_refused(photographs, tmp_path):
     for option, line in told.items():
         with pytest.raises(UserError, match=f"^{line}$"):
             rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", **{option: -1})
+
+
+@pytest.mark.parametrize("minutes", [float("nan"), float("inf")])
+def test_minutes_without_an_end_are_refused(minutes, photographs, tmp_path):
+    with pytest.raises(UserError, match=r"^minutes must be more than 0, got (nan|inf)$"):
+        rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", minutes=minutes)
+
+
+def test_a_run_that_is_none_is_told_before_anything_is_learned(photographs, tmp_path):
+    def watch(phase):
+        raise AssertionError(phase)
+
+    with pytest.raises(UserError, match=r"has no derainer\.safetensors"):
+        rgsud_fast.fit_finpercep(photographs, tmp_path / "fin.safetensors", run=photographs, watch_before=watch)
 
 
 def test_size_clip_needs_weights_and_no_other_takes_them(photographs, tmp_path):

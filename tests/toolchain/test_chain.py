@@ -212,6 +212,8 @@ def test_refused_in_words(box, tmp_path):
         run(box, tmp_path / "a.mp4")
     with pytest.raises(UserError, match="steps 4 must be from 1 to 3"):
         run(box, tmp_path / "a.png", steps=4)
+    with pytest.raises(UserError, match=r"tile must be at least 0 .0: whole images., got -4"):
+        run(box, tmp_path / "a.png", tile=-4)
     with pytest.raises(UserError, match="decides as it goes"):
         rgsud_fast.export(box, "onnx", tmp_path / "a.onnx")
     (box / "agent.safetensors").unlink()

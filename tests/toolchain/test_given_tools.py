@@ -32,6 +32,14 @@ def test_a_runs_derainer_takes_the_place_of_streak_tools(scenes, tmp_path):
     assert isinstance(chain.tools[0], NAFNet) and isinstance(chain.tools[1], Tool)
 
 
+def test_an_empty_list_of_tools_takes_the_place_of_the_presets(scenes, tmp_path):
+    none = {"tools": []}
+    with pytest.raises(UserError, match="tools: a toolbox needs at least one"):
+        train(scenes, tmp_path / "box", config=TINY_BOX | none, quiet=True)
+    train(scenes, tmp_path / "box", config=TINY_BOX | none, tools={"mine": Shift(0.0)}, quiet=True)
+    assert load_box(tmp_path / "box", {"mine": Shift(0.0)}).names == ["mine"]
+
+
 def test_an_own_tool_is_given_again_where_a_box_is_loaded(scenes, tmp_path):
     own = {"mine": nn.Sequential(Shift(0.0))}
     train(scenes, tmp_path / "box", config=TINY_BOX, tools=own, quiet=True)
