@@ -39,7 +39,7 @@ def dqn_loss(agent: Agent, target: Agent, batch: Batch, discount: float, double:
 
 
 def offers_loss(agent: Agent, batch: Batch) -> Tensor:
-    """Huber loss of what every action gains at once, whichever was taken. Nothing is bootstrapped.
+    """Huber loss of the squeezed gain of every action at once, whichever was taken. Nothing is bootstrapped.
 
     Greedy chains are as good as the best of all (`toolchain.oracles`), so what comes later need not be learned; and the
     worth of a tool that was never taken in such a state, which Q learning makes up, is known here.
@@ -57,7 +57,7 @@ def offers_loss(agent: Agent, batch: Batch) -> Tensor:
 
 
 def squeeze(decibels: Tensor) -> Tensor:
-    """sign(x) log(1 + |x|): what decides between tools is tenths of a decibel; one that brightens a day costs ten."""
+    """sign(x) log(1 + |x|): what decides between tools is tenths of a decibel, one that brightens day costs ten."""
     return decibels.sign() * decibels.abs().log1p()
 
 
