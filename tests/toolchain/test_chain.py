@@ -31,16 +31,16 @@ class Looks(nn.Module):
 
     tools, side, stop = 2, 32, 2
 
-    def __init__(self):
+    def __init__(self, up=0.3, down=-0.7):
         super().__init__()
-        self.seen, self.before = [], []
+        self.seen, self.before, self.up, self.down = [], [], up, down
         self.none = nn.Parameter(torch.zeros(()))
 
     def forward(self, images, previous, hidden=None):
         self.seen.append(images.clone())
         self.before.append(previous.clone())
         bright = images.mean((2, 3, 4))
-        return torch.stack([0.3 - bright, bright - 0.7, torch.full_like(bright, 0.01)], 2), None
+        return torch.stack([self.up - bright, bright + self.down, torch.full_like(bright, 0.01)], 2), None
 
 
 def chain_of(agent, tools=None):
@@ -67,7 +67,7 @@ def box(tmp_path):
 
 def test_most_tiles_win_and_their_action_is_fed_back_to_all():
     image = torch.zeros(1, 3, 64, 96)
-    image[..., :32] = 0.9  # a third of the tiles would go down
+    image[..., :32] = 0.8  # a third of the tiles would go down
     agent = Looks()
     choice = chain_of(agent).choose(window_of(image), 64, 96)
     assert choice.steps[0].votes == {"up": 4, "down": 2, "stop": 0} and choice.steps[0].action == "up"
@@ -85,7 +85,15 @@ def test_tiles_vote_on_the_present_state():
 def test_of_two_actions_with_equal_votes_the_higher_mean_worth_wins():
     image = torch.zeros(1, 3, 32, 64)
     image[..., :32], image[..., 32:] = 0.2, 0.9  # one tile each; down is worth more
-    assert chain_of(Looks()).choose(window_of(image), 32, 64).steps[0].action == "down"
+    assert chain_of(Looks(1.0, 0.0)).choose(window_of(image), 32, 64).steps[0].action == "down"
+
+
+def test_what_costs_more_elsewhere_than_it_gains_where_most_want_it_is_not_done():
+    image = torch.zeros(1, 3, 32, 160)
+    image[..., :64], image[..., 64:] = 0.2, 0.72  # two tiles would go up a little, three hardly down
+    step = chain_of(Looks()).choose(window_of(image), 32, 160).steps[0]
+    assert step.votes == {"up": 2, "down": 3, "stop": 0}
+    assert step.worth["down"] < step.worth["stop"] and step.worth["up"] < step.worth["stop"] and step.action == "stop"
 
 
 def test_a_chain_keeps_the_shape_and_each_image_has_its_own():

@@ -38,7 +38,8 @@ class Chain(nn.Module):
 
     The agent looks at tiles of its own side, without overlap; each has a memory, and is shown the present state. The
     action of most tiles is done to the whole photograph, of two with equally many that of the higher mean worth, and
-    is fed back to all tiles.
+    is fed back to all tiles. One that is worth less than a stop to the photograph as a whole is not done, ours: else
+    dark tiles have all of a street at dusk brightened.
 
     Args:
         names: of the tools.
@@ -100,7 +101,8 @@ class Chain(nn.Module):
             worth, hidden = self.agent(seen[:, None], previous[:, None], hidden)
             votes = torch.bincount(worth[:, 0].argmax(1), minlength=len(actions))
             mean = worth[:, 0].mean(0)
-            best = int(torch.where(votes == votes.max(), mean, -torch.inf).argmax())
+            standing = torch.where(mean >= mean[self.agent.stop], votes, -1)  # a stop stands always
+            best = int(torch.where(standing == standing.max(), mean, -torch.inf).argmax())
             told = [dict(zip(actions, values.tolist(), strict=True)) for values in (mean, votes)]
             steps.append(Step(actions[best], *told))
             if best == self.agent.stop:
