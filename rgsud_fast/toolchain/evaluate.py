@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +63,7 @@ def evaluate(
     rivals = _rivals(box, chain.names)
     found: dict[str, Any] = {}
     asked = SEVERITIES if severity is None else (severity,)
-    with contextlib.nullcontext() if tools else sharing_cores(where):
+    with sharing_cores(where, foreign=bool(tools)):
         for done, one in enumerate(asked):
             damaged, truth = (images.to(where) for images in source.batch(range(episodes), one))
             if rivals is None:

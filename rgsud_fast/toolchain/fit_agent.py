@@ -47,8 +47,8 @@ class FitAgent(Phase):
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)
         self.average = MovingAverage(self.agent, agent.average) if agent.average else None
-        learning = [p for p in self.agent.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(learning, lr=agent.learning_rate)
+        self._learning = [p for p in self.agent.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(self._learning, lr=agent.learning_rate)
         self.replay = Replay(
             -(-agent.replay // agent.steps),
             agent.parallel,
@@ -121,8 +121,7 @@ class FitAgent(Phase):
                 loss = dqn_loss(self.agent, self.target, some, agent.discount, agent.double)
             return loss * (len(some.actions) / agent.batch)
 
-        learning = [p for p in self.agent.parameters() if p.requires_grad]
-        loss = learn_from(loss_of, learning, *batch)
+        loss = learn_from(loss_of, self._learning, *batch)
         self.demand_finite(loss, "agent")
         if agent.clip_norm:
             clip_grad_norm_(self.agent.parameters(), agent.clip_norm)

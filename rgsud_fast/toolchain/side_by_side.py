@@ -25,14 +25,15 @@ class _Cores:
 
 
 @contextlib.contextmanager
-def sharing_cores(device: torch.device) -> Iterator[None]:
+def sharing_cores(device: torch.device, foreign: bool = False) -> Iterator[None]:
     """Let `side_by_side` have a second thread, where networks are on the CPU, and half of PyTorch's threads each.
 
-    With one thread of PyTorch's, as OMP_NUM_THREADS=1 asks for, or one CPU, there is none.
+    With one thread of PyTorch's, as OMP_NUM_THREADS=1 asks for, or one CPU, there is none; nor where networks are
+    `foreign`, whose writers may have given them a state of their own.
     """
     before, found = torch.get_num_threads(), _Cores.second
     usable = min(before, usable_cpus())
-    shared = device.type == "cpu" and usable > 1
+    shared = device.type == "cpu" and usable > 1 and not foreign
     half = usable // 2 if shared else usable
     torch.set_num_threads(half)
     _Cores.second = ThreadPoolExecutor(1, "second half", lambda: torch.set_num_threads(half)) if shared else None

@@ -99,7 +99,7 @@ def train(
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.own()
     with (
-        contextlib.nullcontext() if tools else sharing_cores(device),  # what others wrote may keep a state of its own
+        sharing_cores(device, foreign=bool(tools)),
         folder.remove_if_empty(),  # after the file of its lock
         folder.releasing(),
         Progress(len(PHASES), quiet=quiet) as progress,

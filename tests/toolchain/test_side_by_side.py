@@ -120,3 +120,9 @@ def test_threads_are_halved_and_given_back(cores):
         raise ZeroDivisionError
     assert torch.get_num_threads() == 4
     assert side_by_side(lambda item: threading.current_thread(), range(2)) == 2 * [threading.current_thread()]
+
+
+def test_networks_of_others_are_called_by_one_thread_that_has_all_cores(cores):
+    with sharing_cores(CPU, foreign=True):
+        assert side_by_side(lambda item: threading.current_thread(), range(2)) == 2 * [threading.current_thread()]
+        assert torch.get_num_threads() == 4
