@@ -62,6 +62,12 @@ class FitConfig(Section):
     learning_rate: float = Field(0.1, gt=0, description="First (SGD) or largest (Adam, one cycle) learning rate.")
     decay_every: int = Field(1250, ge=1, description="SGD: steps after which the learning rate is a tenth.")
     clip_norm: float = Field(0.4, ge=0, description="Largest norm of a gradient; 0: not clipped.")
+    idle: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of a tool's patches with another tool's damage in place of its own, which it is to leave.",
+    )
     look_every: int = Field(250, ge=1, description="Steps between looks at other patches.")
     look_patches: int = Field(64, ge=1, description="Patches of a look.")
     least_gain: float = Field(0.02, ge=0, description="Decibels that count as progress.")

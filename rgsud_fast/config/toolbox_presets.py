@@ -78,7 +78,12 @@ _RAIN = [
 TOOLBOX_PRESETS: dict[str, dict[str, Any]] = {
     "toolbox": {"tools": _TWELVE},
     "toolbox-small": {"tools": _SIX, **_SMALL},
-    "rain-box": {"tools": _RAIN + _CAMERA, **_SMALL, "damage": {"rain": True, "severity": "all"}},
+    "rain-box": {
+        **_SMALL,
+        "tools": _RAIN + _CAMERA,
+        "damage": {"rain": True, "severity": "all"},
+        "fit": _SMALL["fit"] | {"idle": 0.25},
+    },
 }
 
 

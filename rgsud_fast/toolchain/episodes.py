@@ -97,9 +97,18 @@ class Episodes:
 
 
 def tool_batch(
-    photographs: Sequence[np.ndarray], seed: int, tool: ToolConfig, place: int, numbers: Iterable[int], side: int
+    photographs: Sequence[np.ndarray],
+    seed: int,
+    tool: ToolConfig,
+    place: int,
+    numbers: Iterable[int],
+    side: int,
+    idle: float = 0.0,
+    others: Sequence[ToolConfig] = (),
 ) -> tuple[Tensor, Tensor]:
     """Patches to train a tool: its own damage, then slight noise and JPEG, which it will meet in chains.
+
+    Where a tool is idle the patch has the damage of another one in place of its own, and that is to stay.
 
     Args:
         photographs: uint8 [H, W, 3] each.
@@ -108,15 +117,21 @@ def tool_batch(
         place: of the tool in its toolbox, an independent stream.
         numbers: which patches.
         side: of a patch.
+        idle: share of patches on which the tool has nothing to do.
+        others: tools of other damage; with none, an idle patch has none.
 
     Returns:
-        Damaged and clean patches, float32 [N, 3, side, side] each.
+        Damaged patches and what is to become of them, float32 [N, 3, side, side] each.
     """
     pairs = []
     for number in numbers:
         rng = generator(seed, _TOOL + place, number)
         clean = draw_patch(photographs, side, rng)
-        image = damage(clean, tool.damage, rng.uniform(tool.low, tool.high), rng)
+        band: ToolConfig | None = tool
+        if idle and rng.uniform() < idle:
+            band = others[int(rng.integers(len(others)))] if others else None
+        image = clean if band is None else damage(clean, band.damage, rng.uniform(band.low, band.high), rng)
+        clean = clean if band is tool else image
         image = jpeg(noise(image, rng.uniform(0, 5), rng), rng.uniform(80, 100))
         pairs.append((image, clean))
     return stack([damaged for damaged, _ in pairs]), stack([clean for _, clean in pairs])

@@ -55,7 +55,7 @@ class FitTools(Phase):
             else torch.optim.SGD(self.tool.parameters(), fit.learning_rate, momentum=0.9, weight_decay=1e-4)
         )
         self.best, self.weights, self.misses = -math.inf, copy_state(self.tool), 0
-        make = functools.partial(self.workshop.patches_on_host, self.places[self.turn])
+        make = functools.partial(self.workshop.lessons, self.places[self.turn])
         self._patches = Prefetch(by_batches(make, fit.batch))
 
     def advance(self) -> dict[str, Any]:

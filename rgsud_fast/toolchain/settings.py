@@ -17,6 +17,10 @@ from ..networks.toolbox import TOOLS
 from ..networks.toolbox.box import CONFIG, configured
 
 Given = ToolboxConfig | Mapping[str, Any] | str | Path | None
+_LATER = {  # as boxes began that knew no such fields
+    "agent": {"turns": False, "every_tool": False, "average": 0.0},
+    "fit": {"idle": 0.0},
+}
 _OF_TOOLS = ("preset", "seed", "tools", "fit")  # fields that made the tools
 
 
@@ -41,9 +45,7 @@ def settings_of(box: Path, resume: bool, asked: Asked, tools: Mapping[str, nn.Mo
         if preset is not None or config is not None or run is not None:
             raise UserError(f"{box} goes on as it was begun: leave preset, config and run out, or start anew")
         given = read_yaml(box / CONFIG) | ({"clean": clean} if clean is not None else {})
-        # As agents began that knew no such fields.
-        later = {"turns": False, "every_tool": False, "average": 0.0}
-        given["agent"] = later | given.get("agent", {})
+        given = merge(_LATER, given)
         return load_toolbox_config(given | {name: value for name, value in fields.items() if name == "device"})
     given = config.model_dump() if isinstance(config, ToolboxConfig) else _read(config)
     given |= dict(fields) | ({"preset": preset} if preset is not None else {}) | ({"clean": clean} if clean else {})
@@ -72,7 +74,7 @@ def settings_anew(box: Path, resume: bool, asked: Asked) -> ToolboxConfig:
     given = _read(config) | dict(fields) | ({"clean": clean} if clean is not None else {})
     if fixed := [name for name in _OF_TOOLS if name in given]:
         raise UserError(f"{', '.join(fixed)}: of this the tools in {box} were made: leave it out, or begin anew")
-    return load_toolbox_config(merge(read_yaml(box / CONFIG), given))
+    return load_toolbox_config(merge(merge({"fit": _LATER["fit"]}, read_yaml(box / CONFIG)), given))
 
 
 def _read(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:

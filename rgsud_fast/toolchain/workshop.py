@@ -74,12 +74,17 @@ class Workshop:
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
         """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""
-        return self.on_device(self.patches_on_host(place, numbers, held_out))
-
-    def patches_on_host(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
-        """The same, not yet where the networks are."""
         photographs = self.photographs.held_out if held_out else self.photographs.training
-        return tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
+        return self.on_device(
+            tool_batch(photographs, self.config.seed, self.config.tools[place], place, numbers, self.side)
+        )
+
+    def lessons(self, place: int, numbers: Iterable[int]) -> tuple[Tensor, Tensor]:
+        """What the tool at that place learns from, on the host: its own damage, and in `fit.idle` of them another's."""
+        tool, idle = self.config.tools[place], self.config.fit.idle
+        others = [other for other in self.config.tools if other.damage not in ("given", tool.damage)]
+        photographs = self.photographs.training
+        return tool_batch(photographs, self.config.seed, tool, place, numbers, self.side, idle, others)
 
     def on_device(self, pairs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Damaged and clean patches where the networks are."""

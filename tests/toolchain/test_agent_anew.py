@@ -13,10 +13,12 @@ from tiny import same_bits
 
 from rgsud_fast import cli
 from rgsud_fast.config import merge
+from rgsud_fast.config.toolbox import load_toolbox_config
 from rgsud_fast.errors import UserError
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.toolchain.finish import advice
 from rgsud_fast.toolchain.fit_agent import FitAgent
+from rgsud_fast.toolchain.settings import Asked, settings_of
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
@@ -74,6 +76,12 @@ def test_an_agent_that_began_before_there_were_later_fields_goes_on_without(made
     train(out=box, resume=True, agent_anew=True, quiet=True, agent=OLDER)
     train(out=box, resume=True, quiet=True)
     assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+
+
+def test_tools_that_began_before_they_could_be_idle_go_on_without(tmp_path):
+    (tmp_path / "config.yaml").write_text("preset: rain-box\nfit: {steps: 3}\n")
+    assert load_toolbox_config({"preset": "rain-box"}).fit.idle > 0
+    assert settings_of(tmp_path, True, Asked(None, None, None, None, {}), None).fit.idle == 0
 
 
 def test_the_agent_that_is_kept_is_the_moving_average_of_the_one_that_learns(made, box):

@@ -108,3 +108,16 @@ def test_a_tools_patches_hold_slight_noise_besides_its_own_damage():
     assert (damaged - clean).abs().mean() > 1e-3  # which blur of a flat patch has none of
     assert torch.equal(tool_batch(flat, 0, tool, 0, [5], 32)[0], damaged[5:6])
     assert patches(1).shape == (1, 3, 32, 32)
+
+
+def test_idle_patches_have_anothers_damage_which_is_to_stay():
+    flat = [np.full((100, 100, 3), 128, np.uint8)]
+    night = ToolConfig(name="night", damage="night", low=0.9, high=1)
+    streaks = ToolConfig(name="streaks", damage="streaks", low=0.2, high=0.4)
+    damaged, kept = tool_batch(flat, 0, night, 0, range(40), 32, idle=0.5, others=[streaks])
+    busy = (damaged - kept).abs().mean((1, 2, 3)) > 0.1
+    assert 10 < int(busy.sum()) < 30
+    assert torch.equal(kept[busy], torch.full_like(kept[busy], 128 / 255))  # a night is to become day
+    assert (kept[~busy].amax((1, 2, 3)) > 0.6).float().mean() > 0.7  # streaks are another tool's
+    alone = tool_batch(flat, 0, night, 0, range(40), 32, idle=0.5)[1]
+    assert torch.equal(alone, torch.full_like(alone, 128 / 255))  # with no other tool there is nothing to leave
