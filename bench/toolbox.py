@@ -24,10 +24,10 @@ from rgsud_fast.config.toolbox import SEVERITIES
 from rgsud_fast.networks.toolbox import Chain, load_box
 from rgsud_fast.optim.adam import set_rate
 from rgsud_fast.system.files import write_text
+from rgsud_fast.system.side_by_side import sharing_cores
 from rgsud_fast.toolchain.environment import decibels
 from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
 from rgsud_fast.toolchain.oracles import forward_selection, in_parts
-from rgsud_fast.toolchain.side_by_side import sharing_cores
 from rgsud_fast.toolchain.workshop import Workshop, open_box
 
 RIVAL = "one network of the same size"

@@ -41,7 +41,7 @@ from .own_results import own_material
 SAVES = 20  # states in a fit, from which an interrupted one goes on
 TOLD = 10  # times that it says what it has learned
 TRIED = 4  # iterations that are timed where minutes are given
-PRACTICE = 0.12  # what a derainer that practises takes, as a share of the fit
+PRACTICE = 0.14  # what a derainer that practises takes, as a share of the fit
 
 Say = Callable[[str], None]
 

@@ -16,10 +16,10 @@ from ..networks.toolbox.box import configured
 from ..runs.folder import RunFolder
 from ..system.device import pick_device
 from ..system.names import takes_home
+from ..system.side_by_side import sharing_cores
 from ..system.watch import Watch, nobody
 from .episodes import Episodes
 from .ladder import Rivals, ladder, rivals_of
-from .side_by_side import sharing_cores
 from .workshop import LEAST_SIDE
 
 MOST_PHOTOGRAPHS = 300

@@ -16,13 +16,13 @@ from ..networks.toolbox.box import save_agent
 from ..optim.adam import set_rate
 from ..optim.moving_average import MovingAverage
 from ..system.prefetch import Prefetch, by_batches
+from ..system.side_by_side import in_halves, learn_from
 from ..system.watch import Watch, nobody
 from .dqn import dqn_loss, falling_rate, falling_share, offers_loss
 from .environment import Round, join_rounds, play, states_of
 from .episodes import generator
 from .phase import Phase, copy_state
 from .replay import Batch, Replay
-from .side_by_side import in_halves, learn_from
 from .workshop import Workshop
 
 _ACTIONS, _SAMPLES = 13, 14  # streams of what is drawn here

@@ -14,10 +14,10 @@ from ..networks.toolbox import Tool
 from ..networks.toolbox.box import save_tool
 from ..optim.adam import set_rate
 from ..system.prefetch import Prefetch, by_batches
+from ..system.side_by_side import learn_from
 from ..system.watch import Watch, nobody
 from .environment import decibels, errors
 from .phase import Phase, copy_state
-from .side_by_side import learn_from
 from .workshop import LATER, Workshop
 
 WARM_UP = 0.1  # share of a cycle in which Adam's rate rises

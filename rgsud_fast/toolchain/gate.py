@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..system.side_by_side import in_halves
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, decibels
 from .episodes import generator
 from .fit_tools import gain_matrix
 from .oracles import greedy_oracle
 from .phase import Phase
-from .side_by_side import in_halves
 from .workshop import Workshop
 
 AT_ONCE = 32

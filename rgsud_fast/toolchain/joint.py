@@ -15,12 +15,12 @@ from ..networks.toolbox import AGENT, Agent, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..optim.adam import set_rate
 from ..system.prefetch import Prefetch, by_batches
+from ..system.side_by_side import in_halves, learn_from
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, errors, play
 from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
-from .side_by_side import in_halves, learn_from
 from .workshop import Workshop
 
 

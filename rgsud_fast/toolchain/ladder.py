@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..networks.toolbox import Agent
 from ..networks.toolbox.agent import NONE
+from ..system.side_by_side import side_by_side
 from ..system.watch import Watch, nobody
 from .environment import Round, decibels, join_rounds, play
 from .oracles import Search, fixed_chain, greedy_oracle, in_parts, parts_of, random_chains, search
-from .side_by_side import side_by_side
 
 # By the names of figures: what people read.
 LADDER = {

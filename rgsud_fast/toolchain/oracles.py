@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..system.side_by_side import side_by_side
 from ..system.watch import Watch, nobody
 from .environment import apply_tools, decibels
 from .episodes import generator
-from .side_by_side import side_by_side
 
 PART, PART_ON_GPU = 24, 64  # images that are measured at once
 

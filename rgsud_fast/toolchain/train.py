@@ -24,6 +24,7 @@ from ..system.device import pick_device
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
 from ..system.progress import Progress
+from ..system.side_by_side import sharing_cores
 from ..system.torch_files import load_tensors
 from .box_folder import cut_log, refuse_other_contents, refuse_ways_out, save_config, tidy
 from .finish import finish
@@ -34,7 +35,6 @@ from .joint import TuneJointly
 from .measure import Measure
 from .phase import Phase
 from .settings import Asked, settings_anew, settings_of
-from .side_by_side import sharing_cores
 from .workshop import Workshop, open_photographs
 
 PHASES: tuple[type[Phase], ...] = (FitTools, Gate, FitAgent, TuneJointly, Measure)

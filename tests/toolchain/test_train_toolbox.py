@@ -20,8 +20,8 @@ from rgsud_fast.errors import UserError
 from rgsud_fast.networks.toolbox import Agent, Chain, Tool, load_box
 from rgsud_fast.networks.weights import find_weights, load_network
 from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.system import side_by_side
 from rgsud_fast.system.watch import nobody
-from rgsud_fast.toolchain import side_by_side
 from rgsud_fast.toolchain import train as module
 from rgsud_fast.toolchain.environment import play
 from rgsud_fast.toolchain.fit_agent import FitAgent

@@ -21,7 +21,7 @@ from .. import _augment as augment
 from .families import FAMILIES
 from .masks import draw_mask
 
-DRAWN = 2  # how they are made: a fit that was begun in another way is begun anew
+DRAWN = 3  # how they are made: a fit that was begun in another way is begun anew
 OWN = 1 / 3  # share of a run's own results, where there are any
 PRACTISED = 1 / 2  # share, of the rest, of what derainers made that the fit trained and threw away
 SCALED, SCALES = 3 / 4, (0.3, 2.2)  # share of that, of which less or more is taken away, and how much

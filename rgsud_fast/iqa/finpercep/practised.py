@@ -14,10 +14,11 @@ from ...data import RainStyle, render_rain
 from ...data.image_files import to_bytes
 from ...networks import NAFNet, evaluating
 from ...system.prefetch import Prefetch
+from ...system.side_by_side import learn_from, sharing_cores
 from ...system.watch import Watch, nobody
 from .generated import Triplet, broad_style, crop
 
-ENDS = (1 / 15, 1 / 5, 3 / 5)  # of a fit's iterations, after which one derains: hardly taught, half taught, taught
+ENDS = (1 / 15, 1 / 5, 2 / 5)  # of a fit's iterations, after which one derains: hardly taught, half taught, taught
 LONGEST = 5_000  # of what these are shares of
 BATCH, SIDE, RATE = 4, 64, 2e-3
 SHOWN, MOST = 128, 64  # side of the crops that are derained, and most photographs they are of
@@ -36,7 +37,7 @@ def practise(
     Args:
         clean: photographs, uint8 [H, W, 3] each.
         seed: of weights, crops and rain. PyTorch's generator of the CPU is not moved.
-        iterations: of the fit; a derainer has three fifths of them, 3,000 at most.
+        iterations: of the fit; a derainer has two fifths of them, 2,000 at most.
         device: where to train.
         derainers: how many.
         watch: told how many iterations are done, of all.
@@ -44,27 +45,30 @@ def practise(
     Returns:
         (clean, rainy, derained), uint8 [128, 128, 3] each: of 64 photographs at most by each derainer at each end.
     """
-    found = []
+    where, found = torch.device(device), list[Triplet]()
     ends = [max(round(share * min(iterations, LONGEST)), 1) for share in ENDS]
     for number in range(derainers):
         rng = np.random.default_rng([seed, number, 2])
-        network, own, done = _blank(int(rng.integers(2**31))).to(device), broad_style(rng), 0
-        optimiser = torch.optim.Adam(network.parameters(), RATE)
+        network, own, done = _blank(int(rng.integers(2**31))).to(where), broad_style(rng), 0
+        parameters = [*network.parameters()]
+        optimiser = torch.optim.Adam(parameters, RATE, fused=True)
         # The first knows rain of any kind, the others one of their own, and are asked to remove every other.
         pairs = Prefetch(functools.partial(_pairs, clean, own if number else None, [seed, number, 3]))
         for end in ends:
-            for step in range(done, end):
-                dry, wet = (images.to(device) for images in pairs(step))
-                with torch.enable_grad():  # decibels, by which weak ones learn fast
-                    loss = (network(wet) - dry).square().mean((1, 2, 3)).add(1e-4).log10().mean()
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
-                optimiser.step()
-                watch(number * ends[-1] + step + 1, derainers * ends[-1])
+            with sharing_cores(where), torch.enable_grad():
+                for step in range(done, end):
+                    learn_from(functools.partial(_loss, network), parameters, *(part.to(where) for part in pairs(step)))
+                    optimiser.step()
+                    watch(number * ends[-1] + step + 1, derainers * ends[-1])
             done = end
-            found += _results(network, clean, rng, device)
+            found += _results(network, clean, rng, where)
         pairs.close()
     return found
+
+
+def _loss(network: nn.Module, dry: Tensor, wet: Tensor) -> Tensor:
+    """Decibels, by which weak derainers learn fast; the sum over a part of a batch."""
+    return (network(wet) - dry).square().mean((1, 2, 3)).add(1e-4).log10().sum() / BATCH
 
 
 def _blank(seed: int) -> NAFNet:

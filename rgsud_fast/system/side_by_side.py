@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..system.threads import usable_cpus
+from .threads import usable_cpus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -114,4 +114,5 @@ def learn_from(loss_of: Callable[..., Tensor], parameters: Sequence[nn.Parameter
     for parameter, parts in zip(parameters, zip(*gradients, strict=True), strict=True):
         known = [part for part in parts if part is not None]
         parameter.grad = sum(known[1:], known[0].clone()) if known else None  # a tensor of its own: it may be clipped
-    return sum(losses[1:], losses[0])
+    total: Tensor = sum(losses[1:], losses[0])
+    return total

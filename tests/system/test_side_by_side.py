@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from rgsud_fast.toolchain import side_by_side as module
-from rgsud_fast.toolchain.side_by_side import in_halves, learn_from, sharing_cores, side_by_side
+from rgsud_fast.system import side_by_side as module
+from rgsud_fast.system.side_by_side import in_halves, learn_from, sharing_cores, side_by_side
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
