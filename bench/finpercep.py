@@ -266,7 +266,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("what", choices=COMMANDS)
     parser.add_argument("--runs", type=Path, nargs="+", default=[], help="run folders or files of derainers")
     parser.add_argument("--out", type=Path, default=Path("runs/finpercep"))
-    parser.add_argument("--iterations", type=int, help="of the fit; default: 3,000")
+    parser.add_argument("--iterations", type=int, help="of the fit; default: 2,600")
     parser.add_argument("--stage1", type=int, help="iterations of the curriculum's stages 1; default: the preset's")
     parser.add_argument("--stage2", type=int, help="of its stages 2; default: the preset's")
     parser.add_argument(

@@ -252,7 +252,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scorers", nargs="+", default=["domain", "niqe", "ensemble:[domain,niqe]"])
     parser.add_argument("--scorer", help="of the rewards of gain, such as finpercep:FILE; default: the preset's")
     parser.add_argument("--stage1", type=int, help="iterations of stage 1 of choice; default: the preset's")
-    parser.add_argument("--fit", type=int, default=0, help="iterations of choice's fit of finpercep; 0: 3,000")
+    parser.add_argument("--fit", type=int, default=0, help="iterations of choice's fit of finpercep; 0: 2,600")
     parser.add_argument("--out", type=Path, default=Path("runs/reward-quality"), help="snapshots and decoded images")
     parser.add_argument("--threads", type=int, default=2)
     return parse_arguments(parser)

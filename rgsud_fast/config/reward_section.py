@@ -91,7 +91,7 @@ class RewardConfig(Section):
         0,
         ge=0,
         description="Iterations of the fit of finpercep at the end of stage 1, after small derainers have practised; "
-        "0: 3,000.",
+        "0: 2,600.",
     )
     map_top: float = Field(1.0, gt=0, le=1, description="Share of the most spoiled pixels that finpercep's score asks.")
     map_weights: bool = Field(

@@ -30,7 +30,8 @@ from ..system.device import pick_device
 from ..system.files import replacing, write_text
 from ..system.interrupt import Interruption
 from ..system.names import takes_home
-from ..system.prefetch import Prefetch, one_thread_fewer
+from ..system.prefetch import Prefetch
+from ..system.side_by_side import sharing_cores
 from ..system.threads import usable_cpus
 from ..system.torch_files import load_tensors
 from ..system.watch import Watch, nobody
@@ -83,7 +84,7 @@ def fit_finpercep(
             of where an image is spoiled, in place of SSIM's structure.
         val_clean: folder of validation images; none of them may be among the clean ones, or a score would have seen
             the test. Default: the run's.
-        minutes, iterations: how long, one or neither; default: 3,000 iterations of "small", 30,000 of "base".
+        minutes, iterations: how long, one or neither; default: 2,600 iterations of "small", 30,000 of "base".
         practised: derainers that are trained for a fit and thrown away, whose faults it learns; 0: of filters alone.
         seed: of everything drawn.
         device: auto, cpu, cuda or cuda:N.
@@ -132,7 +133,7 @@ def fit_finpercep(
     more: dict[str, Any] = {"structure": structure, "derainers": practised}
     if iterations is None and minutes is not None and saved is None:
         trial = Fit(material, scorer, size, seed, 1_000, where, start=copy.deepcopy(start), **more)
-        with one_thread_fewer():
+        with sharing_cores(where):
             iterations = _iterations_in(minutes, trial)
     fit = Fit(material, scorer, size, seed, iterations, where, start=start, workers=workers, **more)
     if saved is not None:
@@ -140,8 +141,7 @@ def fit_finpercep(
     held_out = Material(photographs.measured)
     with _before_the_fit(partial, say):
         fit.prepare(watch_before("derainers to learn faults from"))
-    with one_thread_fewer():  # a sample takes as long as an iteration; patches for a derainer an eighth of its step
-        _run(fit, partial, photographs.key, held_out, watch, say)
+    _run(fit, partial, photographs.key, held_out, watch, say)
     scorer.remember([digest(image) for image in photographs.fitted])
     figures = measure(scorer, held_out, structure) | {"size": size, "iterations": fit.iterations, "seed": seed}
     figures |= {"clean_images": len(photographs.fitted), "held_out_images": len(photographs.measured)}

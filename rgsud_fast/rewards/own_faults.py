@@ -19,7 +19,6 @@ from ..networks import evaluating
 from ..networks.tiles import run_tiled
 from ..ops import rain_residual
 from ..system.files import replacing
-from ..system.prefetch import one_thread_fewer
 from ..system.watch import Watch, nobody
 
 CROPS, SIDE = 64, 256  # of the bank, and most of their side: 12 MiB per sweep
@@ -145,5 +144,4 @@ def fit_in_run(
     material = Material(own.clean, painted, own.triplets())
     fit = Fit(material, scorer, SIZE, seed, iterations or None, device, derainers=DERAINERS)
     fit.prepare(watch)
-    with one_thread_fewer():
-        fit.run(watch)
+    fit.run(watch)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -15,8 +14,8 @@ Made = TypeVar("Made")
 class Prefetch(Generic[Made]):
     """Things by their number, made on a thread of its own, which has the next one ready.
 
-    On two quiet cores an iteration of FinPercep-RM's fit takes 64 ms so where it took 112 with one thread of PyTorch's
-    and 86 with two; with two beside this one 98, since three then share two cores: see `one_thread_fewer`.
+    On two quiet cores an iteration of FinPercep-RM's fit took 64 ms so where it took 112 with one thread of PyTorch's
+    and 86 with two; with two of PyTorch's own beside this one 98, since these wait for one another by spinning.
 
     Args:
         make: gives the thing of a number, on which alone it depends, so that what was made ahead and is not asked for
@@ -51,14 +50,3 @@ def by_batches(make: Callable[[range], Made], size: int) -> Callable[[int], Made
 def _compute_alone() -> None:
     """One thread of PyTorch's in the thread that calls, and in those that begin after it."""
     torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def one_thread_fewer() -> Iterator[None]:
-    """PyTorch's threads but one, which `Prefetch` is left to: three threads on two cores are slower than two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(before - 1, 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

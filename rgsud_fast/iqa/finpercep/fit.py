@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...system.prefetch import Prefetch
+from ...system.side_by_side import learn_from, sharing_cores
 from ...system.watch import Watch, nobody
 from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .load import like
@@ -37,7 +38,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "small": Recipe(96, 6, 3_000, 3e-3),
+    "small": Recipe(96, 6, 2_600, 3e-3),
     "base": Recipe(256, 32, 30_000, 1e-3),
     "clip": Recipe(256, 32, 30_000, 1e-4),
 }
@@ -112,32 +113,42 @@ class Fit:
     def run(self, watch: Watch = nobody, each: Callable[[Terms], None] = lambda terms: None) -> FinpercepScorer:
         """Go on to the end; `each` is called after every iteration with its terms. Returns the scorer."""
         self.prepare()
-        for batch in self._batches():
-            each(self.advance(batch))
-            watch(self.step, self.iterations)
+        with sharing_cores(self.device):
+            for batch in self._batches():
+                each(self.advance(batch))
+                watch(self.step, self.iterations)
         self.scorer.take(self.done)
         self.scorer.side = self.recipe.side
         return self.scorer
 
     def advance(self, batch: Batch) -> Terms:
-        """One iteration on a batch of samples."""
+        """One iteration on a batch of samples, on a CPU the mean of its two halves, whatever the number of cores."""
         batch = with_truths_by(Batch(*(part.to(self.device) for part in batch)), self.structure)
         first, last = self._span(self.stage)
         peak = PEAKS[self.stage - 1] * self.recipe.peak
         for group in self.optimiser.param_groups:
             group["lr"] = group["share"] * one_cycle(self.step - first, last - first, peak)
+        learning = [p for p in self.network.parameters() if p.requires_grad]
+        found: list[Terms] = []
+
+        def loss_of(*half: Tensor) -> Tensor:
+            some, share = Batch(*half), len(half[0]) / len(batch.clean)
+            anchors = self.scorer.anchors(some.clean)
+            terms = terms_of(self.network, some, anchors, self.stage, self.map_loss)
+            found.append(Terms(*(share * term.detach() for term in terms)))
+            return share * terms.loss
+
         with torch.enable_grad():
-            terms = terms_of(self.network, batch, self.scorer.anchors(batch.clean), self.stage, self.map_loss)
-            self.optimiser.zero_grad(set_to_none=True)
-            terms.loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST)
+            learn_from(loss_of, learning, *batch)
+        terms = Terms(*(torch.stack(parts).sum() for parts in zip(*found, strict=True)))
+        nn.utils.clip_grad_norm_(learning, LARGEST)
         self.optimiser.step()
         self.step += 1
         if self.step == last:
             self.done.append(like(self.network.state_dict(), self.network.gate).to(self.device))
             if self.stage <= STAGES:
                 self._begin(self.network)
-        return Terms(*(term.detach() for term in terms))
+        return terms
 
     def batch(self, step: int) -> Batch:
         """The samples of an iteration."""
