@@ -22,6 +22,7 @@ COLUMNS = {
     "auc_swapped": "map AUC, swapped regions",
     "auc_whole": "map AUC, whole results",
     "clean_over_swapped": "clean above swapped",
+    "clean_over_spoiled": "where 1 % is spoiled",
     "swapped_over_weak": "swapped above weak",
 }
 

@@ -104,6 +104,15 @@ def test_images_that_are_the_same_file_have_no_order():
     assert in_order(torch.tensor([True, True, False]), better, worse) == 0
 
 
+def test_samples_with_hardly_a_spoiled_pixel_can_be_left_out_of_the_order():
+    better, worse = torch.zeros(3, 3, 10, 10), torch.full((3, 3, 10, 10), 0.1)
+    spoiled = torch.zeros(3, 100, dtype=torch.bool)
+    spoiled[0, 0] = spoiled[1] = True
+    right = torch.tensor([True, False, False])
+    assert in_order(right, better, worse) == pytest.approx(1 / 3)
+    assert in_order(right, better, worse, spoiled) == 0.5
+
+
 def test_the_hack_of_taking_too_much_away_goes_on_with_what_was_taken():
     rainy, derained = torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)
     torch.testing.assert_close(HACKS["excess"](derained, rainy), torch.full_like(derained, 0.46))

@@ -17,6 +17,7 @@ from .generated import Batch, Material, Structure, draw_batch, with_truths_by
 from .scorer import FinpercepScorer
 
 SPOILED = 0.15  # of the truth, above which a pixel counts as spoiled
+PLAIN = 0.01  # of the pixels: a fifth of samples have fewer, and errors of 0.9 grey levels (median), others of 4.3
 SAMPLES = 96
 BLOCK = 64  # side of a faulty block, in pixels
 
@@ -27,6 +28,7 @@ class Figures(NamedTuple):
     auc_swapped: float  # of the map against the truth, swapped regions
     auc_whole: float  # the same on whole weak results: far less means that the seams of a swap were learned
     clean_over_swapped: float  # share of samples whose S are in this order, of those that differ as bytes
+    clean_over_spoiled: float  # the same of samples with a hundredth or more of their pixels spoiled
     swapped_over_weak: float
     mean_clean: float  # mean of the map; of nearly clean images it should be small
     mean_weak: float
@@ -56,20 +58,24 @@ def figures_of(
         auc(of_swapped, batch.swapped_truth > SPOILED),
         auc(of_weak, batch.weak_truth > SPOILED),
         in_order(clean > swapped, batch.clean, batch.swapped),
+        in_order(clean > swapped, batch.clean, batch.swapped, (batch.swapped_truth > SPOILED).flatten(1)),
         in_order(swapped > weak, batch.swapped, batch.weak),
         float(of_clean.mean()),
         float(of_weak.mean()),
     )
 
 
-def in_order(right: Tensor, better: Tensor, worse: Tensor) -> float:
+def in_order(right: Tensor, better: Tensor, worse: Tensor, spoiled: Tensor | None = None) -> float:
     """Share of pairs of images that are in order, among those that differ as files of 8 bits: others have no order.
 
     Args:
         right: whether the score says so, bool [N].
         better, worse: the images, [N, 3, H, W] in [0, 1].
+        spoiled: which pixels of the worse one are, bool [N, pixels]; fewer than `PLAIN` do not count.
     """
     differ = (quantise(better) != quantise(worse)).flatten(1).any(1)
+    if spoiled is not None:
+        differ &= spoiled.float().mean(1) >= PLAIN
     return float(right[differ.to(right.device)].float().mean())
 
 
