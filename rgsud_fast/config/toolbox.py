@@ -78,6 +78,11 @@ class AgentConfig(Section):
     """The agent and its deep Q learning."""
 
     side: int = Field(63, ge=32, le=96, description="Side of the patches, of tools and agent, in pixels.")
+    pooled: bool = Field(
+        False,
+        description="It sees means and spreads of its layers over all pixels, wherever something is; otherwise, as the "
+        "paper's, what is where.",
+    )
     steps: int = Field(3, ge=1, le=3, description="Most tools in a chain.")
     total: int = Field(2_000_000, ge=1, description="Environment steps.")
     parallel: int = Field(64, ge=1, description="Episodes that run side by side.")

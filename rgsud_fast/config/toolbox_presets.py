@@ -83,6 +83,7 @@ TOOLBOX_PRESETS: dict[str, dict[str, Any]] = {
         "tools": _RAIN + _CAMERA,
         "damage": {"rain": True, "severity": "all"},
         "fit": _SMALL["fit"] | {"idle": 0.25},
+        "agent": _SMALL["agent"] | {"pooled": True, "learning_rate": 2e-3},
     },
 }
 

@@ -115,7 +115,7 @@ class Workshop:
         """An agent whose first weights depend on the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            return Agent(len(self.config.tools), self.side).to(self.device)
+            return Agent(len(self.config.tools), self.side, self.config.agent.pooled).to(self.device)
 
 
 def open_box(box: Path, device: str = "auto", clean: Path | None = None) -> Workshop:

@@ -13,14 +13,14 @@ from rgsud_fast.networks.toolbox.agent import NONE
 from rgsud_fast.networks.toolbox.box import CONFIG, save_agent, save_tool
 
 
-@pytest.fixture
-def box(tmp_path):
+@pytest.fixture(params=[False, True], ids=["paper", "pooled"])
+def box(request, tmp_path):
     (tmp_path / "tools").mkdir()
     config = load_toolbox_config(TINY_BOX)
     (tmp_path / CONFIG).write_text(config.model_dump_json())  # JSON is YAML
     for tool in config.tools:
         save_tool(tmp_path / "tools" / f"{tool.name}.safetensors", Tool())
-    save_agent(tmp_path / "agent.safetensors", Agent(2, 32), ["soft", "sharp"])
+    save_agent(tmp_path / "agent.safetensors", Agent(2, 32, request.param), ["soft", "sharp"])
     return tmp_path
 
 

@@ -22,7 +22,12 @@ from rgsud_fast.toolchain.settings import Asked, settings_of
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
-OLDER = {"turns": False, "every_tool": False, "average": 0.0}  # agents of before there were these fields
+OLDER = {
+    "turns": False,
+    "every_tool": False,
+    "average": 0.0,
+    "pooled": False,
+}  # agents of before there were these fields
 
 
 @pytest.fixture(scope="module")

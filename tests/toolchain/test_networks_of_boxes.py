@@ -8,6 +8,7 @@ from rgsud_fast.config.toolbox import ToolboxConfig
 from rgsud_fast.errors import UserError
 from rgsud_fast.networks.toolbox import Agent, Tool, reach_of
 from rgsud_fast.networks.toolbox.agent import NONE, one_hot
+from rgsud_fast.networks.toolbox.box import read_agent, save_agent
 
 
 def count(network, learning=True):
@@ -43,8 +44,9 @@ def test_the_second_bias_of_the_memory_never_learns():
     assert agent.memory.bias_hh_l0.grad is None and not agent.memory.bias_hh_l0.any()
 
 
-def test_memory_is_the_callers_and_a_new_episode_starts_from_zero():
-    agent = Agent(3, 32).eval()
+@pytest.mark.parametrize("pooled", [False, True])
+def test_memory_is_the_callers_and_a_new_episode_starts_from_zero(pooled):
+    agent = Agent(3, 32, pooled).eval()
     images, previous = torch.rand(2, 3, 3, 32, 32), torch.tensor([[NONE, 0, 2], [NONE, 1, 1]])
     whole, _ = agent(images, previous)
     hidden, steps = None, []
@@ -65,3 +67,22 @@ def test_a_stop_has_no_place_among_previous_actions():
 def test_another_side_is_refused_in_words():
     with pytest.raises(UserError, match="looks at 32 x 32 pixels, got 48 x 48"):
         Agent(3, 32)(torch.rand(1, 1, 3, 48, 48), torch.full((1, 1), NONE))
+
+
+def test_an_eye_that_pools_sees_what_there_is_wherever_it_is():
+    torch.manual_seed(0)
+    patch = torch.rand(3, 16, 16)
+    places = torch.full((2, 3, 96, 96), 0.5)
+    places[0, :, 32:48, 32:48] = places[1, :, 48:64, 40:56] = patch  # apart by the stride of all layers, off the border
+    pooled, paper = (Agent(3, 96, eye).look(places) for eye in (True, False))
+    torch.testing.assert_close(pooled[0], pooled[1])
+    assert not torch.allclose(paper[0], paper[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_an_agents_file_tells_how_it_sees(pooled, tmp_path):
+    agent = Agent(2, 32, pooled).eval()
+    save_agent(tmp_path / "agent.safetensors", agent, ["a", "b"])
+    found = read_agent(tmp_path / "agent.safetensors", ["a", "b"])
+    images, previous = torch.rand(1, 1, 3, 32, 32), torch.full((1, 1), NONE)
+    assert found.pooled == pooled and torch.equal(found(images, previous)[0], agent(images, previous)[0])

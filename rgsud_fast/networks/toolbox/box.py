@@ -55,7 +55,8 @@ def save_tool(path: Path, tool: nn.Module) -> None:
 
 def save_agent(path: Path, agent: Agent, names: Sequence[str]) -> None:
     """Write an agent with the names of its tools, all or nothing."""
-    _write(path, _pack(agent, "agent", {"side": str(agent.side), "tools": json.dumps(list(names))}))
+    eye = {"eye": "pooled"} if agent.pooled else {}
+    _write(path, _pack(agent, "agent", {"side": str(agent.side), **eye, "tools": json.dumps(list(names))}))
 
 
 def load_tool(path: Path, own: nn.Module | None = None) -> nn.Module:
@@ -112,7 +113,7 @@ def read_agent(path: Path, names: list[str]) -> Agent:
                 f"{path} has learned with the tools {', '.join(map(str, known or ()))}, and the toolbox has "
                 f"{', '.join(names)}: rgsud-fast toolbox train --resume --out {path.parent} trains it anew"
             )
-        agent = Agent(len(names), min(max(side, 16), 256))
+        agent = Agent(len(names), min(max(side, 16), 256), text.get("eye") == "pooled")
         agent.load_state_dict(tensors)
     except (ValueError, RuntimeError, RecursionError, TypeError) as error:
         raise UserError(f"{path} does not fit the agent of this version ({reason(error)}): train it again") from None
