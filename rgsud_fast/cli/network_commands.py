@@ -127,9 +127,9 @@ def fit_finpercep(
         feature: timm:NAME,FILE, a vision transformer of timm and its weights, whose patches then say half of where an
             image is spoiled, in place of SSIM's structure.
         val_clean: Folder of validation images, none of which may be in CLEAN; default: the run's.
-        minutes: How long; default: as many iterations as the size needs, some 10 minutes of one core with small.
+        minutes: How long; default: as many iterations as the size needs, 6 minutes of two cores with small.
         iterations: How many, in place of minutes.
-        practised: Small derainers that are trained before it, whose faults it learns, each some 60 seconds; 0: none.
+        practised: Small derainers that are trained before it, whose faults it learns, each some 30 seconds; 0: none.
         seed: Seed of everything drawn.
     """
     check_device(device)

@@ -66,7 +66,7 @@ class FitConfig(Section):
         0.0,
         ge=0,
         lt=1,
-        description="Share of a tool's patches with another tool's damage in place of its own, which it is to leave.",
+        description="Share of a tool's patches with another kind of damage in place of its own, which it is to leave.",
     )
     look_every: int = Field(250, ge=1, description="Steps between looks at other patches.")
     look_patches: int = Field(64, ge=1, description="Patches of a look.")

@@ -14,8 +14,8 @@ Made = TypeVar("Made")
 class Prefetch(Generic[Made]):
     """Things by their number, made on a thread of its own, which has the next one ready.
 
-    On two quiet cores an iteration of FinPercep-RM's fit took 64 ms so where it took 112 with one thread of PyTorch's
-    and 86 with two; with two of PyTorch's own beside this one 98, since these wait for one another by spinning.
+    With two of PyTorch's own threads beside this one, on two cores, an iteration of FinPercep-RM's fit took 98 ms, with
+    one 64: these wait for one another by spinning. Threads of `side_by_side` do not.
 
     Args:
         make: gives the thing of a number, on which alone it depends, so that what was made ahead and is not asked for

@@ -7,11 +7,12 @@ from pathlib import Path
 from ..config.toolbox import load_toolbox_config
 from ..errors import UserError
 from ..networks.toolbox import TOOLS
-from ..networks.toolbox.box import configured, save_tool
+from ..networks.toolbox.box import save_tool
 from ..networks.weights import load_network
 from ..runs.folder import RunFolder
 from ..system.names import takes_home
 from .box_folder import refuse_ways_out
+from .settings import with_its_tools
 from .train import restart_at_gate
 
 
@@ -31,7 +32,7 @@ def add(box: str | Path, name: str, weights: str | Path) -> Path:
         UserError: no toolbox, a name that is taken, or weights that cannot be used.
     """
     box = Path(box)
-    config = configured(box)
+    config = with_its_tools(box)
     path = box / TOOLS / f"{name}.safetensors"
     for tool in config.tools:
         if tool.name == name:

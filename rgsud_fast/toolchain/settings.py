@@ -44,8 +44,7 @@ def settings_of(box: Path, resume: bool, asked: Asked, tools: Mapping[str, nn.Mo
     if resume:
         if preset is not None or config is not None or run is not None:
             raise UserError(f"{box} goes on as it was begun: leave preset, config and run out, or start anew")
-        given = read_yaml(box / CONFIG) | ({"clean": clean} if clean is not None else {})
-        given = merge(_LATER, given)
+        given = merge(_LATER, read_yaml(box / CONFIG)) | ({"clean": clean} if clean is not None else {})
         return load_toolbox_config(given | {name: value for name, value in fields.items() if name == "device"})
     given = config.model_dump() if isinstance(config, ToolboxConfig) else _read(config)
     given |= dict(fields) | ({"preset": preset} if preset is not None else {}) | ({"clean": clean} if clean else {})
@@ -68,13 +67,24 @@ def settings_anew(box: Path, resume: bool, asked: Asked) -> ToolboxConfig:
     clean, preset, config, run, fields = asked
     if not resume or preset is not None or run is not None or isinstance(config, ToolboxConfig):
         raise UserError("another agent is for a toolbox that is there: give --resume with --agent-anew, and no preset")
-    for tool in configured(box).tools:
+    kept = with_its_tools(box)
+    for tool in kept.tools:
         if not (box / TOOLS / f"{tool.name}.safetensors").is_file():
             raise UserError(f"the tools of {box} are not trained yet: give --resume alone")
     given = _read(config) | dict(fields) | ({"clean": clean} if clean is not None else {})
     if fixed := [name for name in _OF_TOOLS if name in given]:
         raise UserError(f"{', '.join(fixed)}: of this the tools in {box} were made: leave it out, or begin anew")
-    return load_toolbox_config(merge(merge({"fit": _LATER["fit"]}, read_yaml(box / CONFIG)), given))
+    return load_toolbox_config(merge(kept.model_dump(), given))
+
+
+def with_its_tools(box: Path) -> ToolboxConfig:
+    """What a folder holds, its tools being kept: fields of tools that it knows not are as these tools were made.
+
+    Raises:
+        UserError: there is no toolbox.
+    """
+    configured(box)
+    return load_toolbox_config(merge({"fit": _LATER["fit"]}, read_yaml(box / CONFIG)))
 
 
 def _read(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:

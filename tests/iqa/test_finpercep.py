@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from mapped import untrained
 from tiny import same_bits
 
 from rgsud_fast.data import load_demo
+from rgsud_fast.iqa.finpercep import fit as fitting
 from rgsud_fast.iqa.finpercep import generated
 from rgsud_fast.iqa.finpercep.families import FAMILIES
 from rgsud_fast.iqa.finpercep.fit import Fit, Recipe, auc, hold_apart, one_cycle
@@ -22,9 +25,10 @@ from rgsud_fast.iqa.finpercep.generated import (
     draw_sample,
     spoiled_truth,
 )
-from rgsud_fast.iqa.finpercep.losses import map_term, rank_term
+from rgsud_fast.iqa.finpercep.losses import map_term, rank_term, terms_of
 from rgsud_fast.iqa.finpercep.network import SIZES, FinPercepNet, blank
 from rgsud_fast.iqa.finpercep.practised import practise
+from rgsud_fast.system import side_by_side
 
 SIDE = 48
 TINY = Recipe(SIDE, 2, 6, 3e-3)
@@ -235,6 +239,24 @@ def test_fit_is_exact_after_a_pause_and_moves_no_global_generator(clean):
         resumed = tiny_fit(clean)
         resumed.load_state_dict(halted.state_dict())
         assert same_bits(resumed.run().state(), whole.scorer.state())
+
+
+def test_two_threads_make_the_fit_that_one_makes(clean, monkeypatch):
+    def fitted():
+        fit = tiny_fit(clean, derainers=1, iterations=6)
+        fit.run()
+        return fit.state_dict(), fit.material.practised
+
+    (one, practised), threads = fitted(), set()
+    monkeypatch.setattr(side_by_side, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(fitting, "terms_of", lambda *args: threads.add(threading.get_ident()) or terms_of(*args))
+    torch.set_num_threads(2)
+    try:
+        two, also = fitted()
+    finally:
+        torch.set_num_threads(1)
+    assert same_bits(one, two) and len(threads) == 2
+    assert all(np.array_equal(a, b) for a, b in zip(practised, also, strict=True))
 
 
 def test_fit_with_workers_gives_the_same_bits(clean):

@@ -16,9 +16,10 @@ from rgsud_fast.config import merge
 from rgsud_fast.config.toolbox import load_toolbox_config
 from rgsud_fast.errors import UserError
 from rgsud_fast.runs.folder import RunFolder
+from rgsud_fast.toolchain import workshop as workshop_module
 from rgsud_fast.toolchain.finish import advice
 from rgsud_fast.toolchain.fit_agent import FitAgent
-from rgsud_fast.toolchain.settings import Asked, settings_of
+from rgsud_fast.toolchain.settings import Asked, settings_anew, settings_of, with_its_tools
 from rgsud_fast.toolchain.train import train
 from rgsud_fast.toolchain.workshop import open_box
 
@@ -28,6 +29,7 @@ OLDER = {
     "average": 0.0,
     "pooled": False,
 }  # agents of before there were these fields
+NOTHING = Asked(None, None, None, None, {})
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,28 @@ def test_an_agent_that_began_before_there_were_later_fields_goes_on_without(made
 
 def test_tools_that_began_before_they_could_be_idle_go_on_without(tmp_path):
     (tmp_path / "config.yaml").write_text("preset: rain-box\nfit: {steps: 3}\n")
-    assert load_toolbox_config({"preset": "rain-box"}).fit.idle > 0
-    assert settings_of(tmp_path, True, Asked(None, None, None, None, {}), None).fit.idle == 0
+    new = load_toolbox_config({"preset": "rain-box"})
+    assert new.fit.idle > 0 and new.agent.pooled
+    begun = settings_of(tmp_path, True, NOTHING, None)
+    assert begun.fit.idle == 0 and not begun.agent.pooled
+    (tmp_path / "tools").mkdir()
+    for tool in new.tools:
+        (tmp_path / "tools" / f"{tool.name}.safetensors").touch()
+    anew = settings_anew(tmp_path, True, NOTHING)
+    assert anew.fit.idle == 0 and anew.agent.pooled  # its tools are those of before, its agent is not
+    assert with_its_tools(tmp_path).fit.idle == 0
+
+
+def test_a_tool_leaves_damage_of_other_kinds_and_no_more(made, box, monkeypatch):
+    asked = []
+    monkeypatch.setattr(workshop_module, "tool_batch", lambda *given: asked.append(given) or (None, None))
+    workshop = open_box(box)
+    kinds = {"a": "noise", "b": "noise", "c": "blur", "d": "given"}
+    bands = [{"name": name, "damage": kind, "low": 1, "high": 2} for name, kind in kinds.items()]
+    workshop.config = load_toolbox_config({"tools": bands, "fit": {"idle": 0.25}})
+    workshop.lessons(0, range(3))
+    *_, share, others = asked[0]
+    assert share == 0.25 and [other.name for other in others] == ["c"]
 
 
 def test_the_agent_that_is_kept_is_the_moving_average_of_the_one_that_learns(made, box):

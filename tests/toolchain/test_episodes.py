@@ -119,5 +119,6 @@ def test_idle_patches_have_anothers_damage_which_is_to_stay():
     assert 10 < int(busy.sum()) < 30
     assert torch.equal(kept[busy], torch.full_like(kept[busy], 128 / 255))  # a night is to become day
     assert (kept[~busy].amax((1, 2, 3)) > 0.6).float().mean() > 0.7  # streaks are another tool's
-    alone = tool_batch(flat, 0, night, 0, range(40), 32, idle=0.5)[1]
-    assert torch.equal(alone, torch.full_like(alone, 128 / 255))  # with no other tool there is nothing to leave
+    damaged, alone = tool_batch(flat, 0, night, 0, range(40), 32, idle=0.5)
+    assert torch.equal(alone, torch.full_like(alone, 128 / 255))
+    assert torch.equal((damaged - alone).abs().mean((1, 2, 3)) > 0.1, busy)  # with no other tool an idle patch has none

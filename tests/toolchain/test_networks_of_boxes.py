@@ -85,4 +85,7 @@ def test_an_agents_file_tells_how_it_sees(pooled, tmp_path):
     save_agent(tmp_path / "agent.safetensors", agent, ["a", "b"])
     found = read_agent(tmp_path / "agent.safetensors", ["a", "b"])
     images, previous = torch.rand(1, 1, 3, 32, 32), torch.full((1, 1), NONE)
+    with pytest.raises(UserError, match="looks at 5 x 5 pixels"):
+        save_agent(tmp_path / "agent.safetensors", Agent(2, 5, pooled), ["a", "b"])
+        read_agent(tmp_path / "agent.safetensors", ["a", "b"])
     assert found.pooled == pooled and torch.equal(found(images, previous)[0], agent(images, previous)[0])

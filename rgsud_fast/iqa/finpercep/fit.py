@@ -122,7 +122,11 @@ class Fit:
         return self.scorer
 
     def advance(self, batch: Batch) -> Terms:
-        """One iteration on a batch of samples, on a CPU the mean of its two halves, whatever the number of cores."""
+        """One iteration on a batch of samples.
+
+        On a CPU it learns the mean of the losses of two halves, whatever the number of cores; as the map's loss is a
+        mean by weights, that is not to the bit the loss of the whole, which a GPU learns.
+        """
         batch = with_truths_by(Batch(*(part.to(self.device) for part in batch)), self.structure)
         first, last = self._span(self.stage)
         peak = PEAKS[self.stage - 1] * self.recipe.peak

@@ -22,6 +22,8 @@ from .agent import Agent
 from .chain import Chain
 from .tools import Tool
 
+SIDES = 16, 256  # least and most of what an agent looks at, in pixels
+
 
 def load_box(path: str | Path, own: Mapping[str, nn.Module] | None = None, steps: int | None = None) -> Chain:
     """Build the chain of a toolbox, on the CPU, in evaluation mode, without gradients; tuned tools where there are.
@@ -113,7 +115,9 @@ def read_agent(path: Path, names: list[str]) -> Agent:
                 f"{path} has learned with the tools {', '.join(map(str, known or ()))}, and the toolbox has "
                 f"{', '.join(names)}: rgsud-fast toolbox train --resume --out {path.parent} trains it anew"
             )
-        agent = Agent(len(names), min(max(side, 16), 256), text.get("eye") == "pooled")
+        if not SIDES[0] <= side <= SIDES[1]:
+            raise ValueError(f"it says that it looks at {side} x {side} pixels")
+        agent = Agent(len(names), side, text.get("eye") == "pooled")
         agent.load_state_dict(tensors)
     except (ValueError, RuntimeError, RecursionError, TypeError) as error:
         raise UserError(f"{path} does not fit the agent of this version ({reason(error)}): train it again") from None
