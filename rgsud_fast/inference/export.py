@@ -69,8 +69,8 @@ def export(weights: Weights, to: Format, output: str | Path | None = None, *, ne
         to: `onnx` (standard operators of opset 18 alone), `torchscript`, `safetensors` (the weights under this
             package's names) or a derainer's name, such as `nafnet` (weights for its authors' code: a .pth with the
             tensors where that code keeps them, or, where `output` ends in .safetensors, the tensors alone).
-        output: a file, or a folder, which gets KIND.onnx, .pt, .safetensors or .pth and a model card; None is the
-            folder of the weights.
+        output: a file, or a folder, which gets KIND.onnx, .pt, .safetensors or .pth and a model card; None is beside
+            the weights, called as they are.
         network: which network of the run.
 
     Raises:
@@ -120,7 +120,7 @@ def _target(output: str | Path | None, source: Path | None, to: Format, kind: Ki
     if output is None:
         if source is None:
             raise UserError("a network that is in no finished run or file needs an output: give a file or a folder")
-        target = source.parent / name
+        target = source.with_suffix(SUFFIXES[to])  # a file of a toolbox is called after its tool
     else:
         output = Path(output)
         target = output / name if output.is_dir() or not output.suffix else output

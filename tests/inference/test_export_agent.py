@@ -48,6 +48,11 @@ def test_agent_in_onnx_runtime(box):
     assert [value.shape for value in made] == [(4, 3), (4, 50), (4, 50)]
 
 
+def test_tools_of_a_box_are_exported_side_by_side(box):
+    written = {export(box / "tools" / f"{name}.safetensors", "torchscript").path for name in ("soft", "sharp")}
+    assert written == {box / "tools" / "soft.pt", box / "tools" / "sharp.pt"}
+
+
 def test_a_whole_chain_is_refused_and_says_what_can_be_exported(box):
     with pytest.raises(UserError, match=r"export its tools, each a file .* and, to onnx, its agent.safetensors"):
         export(box, "onnx")

@@ -107,20 +107,23 @@ def read_agent(path: Path, names: list[str]) -> Agent:
     Raises:
         UserError: a damaged file, or one that has learned with other tools.
     """
+    anew = f"rgsud-fast toolbox train --resume --agent-anew --out {path.parent}"
+    if not path.is_file():
+        raise UserError(f"{path.parent} has no agent ({path.name} is missing): {anew} trains one")
     text, tensors = read_tensors(path)
     try:
         known, side = json.loads(text.get("tools", "null")), int(text.get("side", "63"))
         if known != names:
             raise UserError(
                 f"{path} has learned with the tools {', '.join(map(str, known or ()))}, and the toolbox has "
-                f"{', '.join(names)}: rgsud-fast toolbox train --resume --out {path.parent} trains it anew"
+                f"{', '.join(names)}: {anew} trains one of its own"
             )
         if not SIDES[0] <= side <= SIDES[1]:
             raise ValueError(f"it says that it looks at {side} x {side} pixels")
         agent = Agent(len(names), side, text.get("eye") == "pooled")
         agent.load_state_dict(tensors)
     except (ValueError, RuntimeError, RecursionError, TypeError) as error:
-        raise UserError(f"{path} does not fit the agent of this version ({reason(error)}): train it again") from None
+        raise UserError(f"{path} does not fit the agent of this version ({reason(error)}): {anew}") from None
     return agent.eval().requires_grad_(False)
 
 
