@@ -15,6 +15,7 @@ from rgsud_fast import cli
 from rgsud_fast.config import merge
 from rgsud_fast.config.toolbox import load_toolbox_config
 from rgsud_fast.errors import UserError
+from rgsud_fast.networks.toolbox import load_box
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.toolchain import workshop as workshop_module
 from rgsud_fast.toolchain.finish import advice
@@ -66,6 +67,14 @@ def test_another_agent_leaves_the_tools_and_takes_new_fields(made, box, tmp_path
 def test_with_the_same_fields_it_is_the_same_agent(made, box):
     train(out=box, resume=True, agent_anew=True, quiet=True)
     assert same_bits(weights(box, "agent.safetensors"), weights(made[1], "agent.safetensors"))
+
+
+def test_a_finished_box_that_lost_its_agent_says_how_to_get_another(box):
+    (box / "agent.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no agent .* --resume --agent-anew --out"):
+        train(out=box, resume=True, quiet=True)
+    train(out=box, resume=True, agent_anew=True, quiet=True)
+    load_box(box)
 
 
 def forget_later_fields(box):

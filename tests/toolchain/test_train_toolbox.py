@@ -266,15 +266,6 @@ def test_a_box_whose_tools_are_not_the_agents_is_refused(box, tmp_path):
         load_box(other)
 
 
-def test_a_finished_box_that_lost_its_agent_says_how_to_get_another(box, tmp_path):
-    other = shutil.copytree(box, tmp_path / "box")
-    (other / "agent.safetensors").unlink()
-    with pytest.raises(UserError, match=r"has no agent .* --resume --agent-anew --out"):
-        train(out=other, resume=True, quiet=True)
-    train(out=other, resume=True, agent_anew=True, quiet=True)
-    load_box(other)
-
-
 def test_tools_are_written_inside_also_in_a_folder_of_somebody_elses(box, tmp_path):
     other = shutil.copytree(box, tmp_path / "box")
     shutil.rmtree(other / "tools-joint")
