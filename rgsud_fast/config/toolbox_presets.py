@@ -84,7 +84,7 @@ TOOLBOX_PRESETS: dict[str, dict[str, Any]] = {
         "damage": {"rain": True, "severity": "all"},
         "fit": _SMALL["fit"] | {"idle": 0.25},
         # On 12,800 patches the eye that pools knew gains of streaks by 0.5 at 1e-3 and by 0.6 at this rate.
-        "agent": _SMALL["agent"] | {"pooled": True, "learning_rate": 2e-3},
+        "agent": _SMALL["agent"] | {"pooled": True, "jitter": 0.25, "learning_rate": 2e-3},
     },
 }
 

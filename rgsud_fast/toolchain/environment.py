@@ -79,6 +79,7 @@ def play(
     decide: Decide = greedy,
     ends_below: bool = False,
     every_tool: bool = False,
+    differentiable: bool = False,
 ) -> Round:
     """Let an agent repair patches, each from a memory of zeros.
 
@@ -92,6 +93,7 @@ def play(
         decide: which action to take.
         ends_below: an episode ends as well where an image falls below its input, as in training.
         every_tool: try all tools at each state, for `Round.offers`.
+        differentiable: `Round.final` can be followed back through the chains, to the tools; the choice cannot.
     """
     count, running = len(damaged), torch.ones(len(damaged), dtype=torch.bool, device=damaged.device)
     states = damaged.new_zeros((count, steps, *damaged.shape[1:]), dtype=torch.float16)
@@ -109,7 +111,8 @@ def play(
         actions[:, step] = action
         if every_tool:
             offers[running, step] = _offers(tools, images[running], clean[running]) - level[running, None]
-        images = apply_tools(tools, images, action)
+        with torch.set_grad_enabled(differentiable):
+            images = apply_tools(tools, images, action)
         reached = decibels(images, clean)
         used = running & (action != agent.stop)
         rewards[:, step] = torch.where(used, reached - level, 0)

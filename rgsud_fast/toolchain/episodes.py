@@ -36,6 +36,7 @@ SHARES = {"mild": (0.0, 0.4), "moderate": (0.2, 0.8), "severe": (0.6, 1.0)}
 _CAMERA = (("blur", 0.3, 2.5), ("noise", 2.0, 30.0), ("jpeg", 90.0, 20.0))  # after rain, from weak to strong
 _DARK = 0.25  # of rainy episodes are at night
 _ON_LENS = 0.35  # of them show drops instead of streaks
+_DARKEST, _STEEPEST, _TINT = 0.2, 1.8, 0.1  # of `other_light`: exposure, gamma, spread of colours in logarithms
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Episodes:
         config: what patches suffer.
         stream: independent of the others; training and held-out photographs differ besides.
         turns: patches are turned by quarters, too.
+        jitter: share of clean patches that get `other_light`.
     """
 
     photographs: Sequence[np.ndarray]
@@ -57,6 +59,7 @@ class Episodes:
     config: DamageConfig
     stream: Stream = "training"
     turns: bool = False
+    jitter: float = 0.0
 
     def of(self, stream: Stream) -> Episodes:
         """The same of another stream."""
@@ -90,6 +93,8 @@ class Episodes:
             clean = draw_patch(self.photographs, self.side, rng)
             if self.turns:
                 clean = np.ascontiguousarray(np.rot90(clean, int(rng.integers(4))))
+            if self.jitter and rng.uniform() < self.jitter:
+                clean = other_light(clean, rng)
             damaged = (_rainy if self.config.rain else _camera)(clean, severity, self.config.share, rng)
             if 10 * np.log10(1 / (np.square(damaged - clean).mean() + LEAST)) <= EASY:
                 break
@@ -155,6 +160,15 @@ def draw_patch(photographs: Sequence[np.ndarray], side: int, rng: np.random.Gene
     if rng.integers(2):
         patch = patch[:, ::-1]
     return to_floats(patch)
+
+
+def other_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A scene as it may look by day: down to a fifth as bright, steeper, tinted. float32 [H, W, 3] in [0, 1].
+
+    Few photographs have dark scenes by day, and an agent that saw few takes whatever is dark for the night.
+    """
+    exposure = np.exp(rng.uniform(np.log(_DARKEST), 0) + rng.normal(0, _TINT, 3))
+    return (np.power(image, rng.uniform(1, _STEEPEST)) * exposure).clip(0, 1).astype(np.float32)
 
 
 def to_floats(image: np.ndarray) -> np.ndarray:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..config.toolbox import Loss
-from ..networks.toolbox import AGENT, Agent, Tool
+from ..networks.toolbox import AGENT, Tool
 from ..networks.toolbox.box import read_agent, save_tool
 from ..optim.adam import set_rate
 from ..system.prefetch import Prefetch, by_batches
-from ..system.side_by_side import in_halves, learn_from
+from ..system.side_by_side import learn_from
 from ..system.watch import Watch, nobody
-from .environment import apply_tools, errors, play
+from .environment import Round, errors, play
 from .fit_tools import gain_matrix, one_cycle
 from .oracles import in_parts
 from .phase import Phase, copy_state
@@ -61,15 +60,15 @@ class TuneJointly(Phase):
         if self.done == 0:
             self.before = self.best = self._look()
         damaged, clean = self.workshop.on_device(self._patches(self.done))
-        steps, tools = self.config.agent.steps, self.tools
-        chosen = in_halves(lambda some, truth: play(self.agent, tools, some, truth, steps).actions, damaged, clean)
-        actions = torch.cat(chosen)
+        taken: list[Tensor] = []  # actions of the halves, whichever is done first: they are only counted
+
+        def loss_of(some: Tensor, truth: Tensor) -> Tensor:
+            played = play(self.agent, self.tools, some, truth, self.config.agent.steps, differentiable=True)
+            taken.append(played.actions)
+            return chain_loss(played, truth, self.agent.stop, self.config.fit.loss)
+
+        loss, actions = learn_from(loss_of, self._learning, damaged, clean), torch.cat(taken)
         if any(bool((actions == i).any()) for i in self.tuned):
-
-            def loss_of(some: Tensor, truth: Tensor, taken: Tensor) -> Tensor:
-                return chain_loss(tools, self.agent, some, truth, taken, self.config.fit.loss)
-
-            loss = learn_from(loss_of, self._learning, damaged, clean, actions)
             self.demand_finite(loss, "joint tuning")
             self._step(actions)
         self.done += 1
@@ -139,20 +138,17 @@ class TuneJointly(Phase):
             self.optimizer.load_state_dict(saved["optimizer"])
 
 
-def chain_loss(
-    tools: Sequence[nn.Module], agent: Agent, damaged: Tensor, clean: Tensor, actions: Tensor, loss: Loss = "mse"
-) -> Tensor:
-    """Sum over the images that used a tool of the error after their chains; differentiable in the tools.
+def chain_loss(played: Round, clean: Tensor, stop: int, loss: Loss = "mse") -> Tensor:
+    """Sum over the images that used a tool of the error after their chains.
 
     Args:
-        tools: of the actions.
-        agent: says which action is a stop.
-        damaged, clean: [N, 3, S, S].
-        actions: of each image, [N, T].
+        played: the chains, differentiable.
+        clean: [N, 3, S, S].
+        stop: the action that is one.
         loss: which error, see `errors`.
+
+    Returns:
+        A scalar, differentiable in the tools.
     """
-    images = damaged
-    for step in range(actions.shape[1]):
-        images = apply_tools(tools, images, actions[:, step])
-    used = actions[:, 0] < agent.stop
-    return errors(images, clean, loss)[used].sum()
+    used = played.actions[:, 0] < stop
+    return errors(played.final, clean, loss)[used].sum()

@@ -67,10 +67,10 @@ class Workshop:
         """Of patches, in pixels."""
         return self.config.agent.side
 
-    def episodes(self, stream: Stream, held_out: bool = False, turns: bool = False) -> Episodes:
-        """Episodes of the photographs of one side of the split, turned by quarters where asked for."""
+    def episodes(self, stream: Stream, held_out: bool = False, turns: bool = False, jitter: float = 0.0) -> Episodes:
+        """Episodes of the photographs of one side of the split; see `Episodes` for how they may vary."""
         photographs = self.photographs.held_out if held_out else self.photographs.training
-        return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream, turns)
+        return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream, turns, jitter)
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
         """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""

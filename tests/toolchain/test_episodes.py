@@ -43,6 +43,21 @@ def test_turned_patches_show_all_eight_directions_and_other_streams_stay():
     assert turned.of("held out").turns and not plain.of("held out").turns
 
 
+def test_that_share_of_clean_patches_is_seen_in_another_light_and_damage_comes_after_it():
+    grey = [np.full((64, 64, 3), 128, np.uint8)]
+    plain, varied = (Episodes(grey, 5, 32, DamageConfig(severity="all"), jitter=share) for share in (0.0, 0.25))
+    (_, clean), (damaged, other) = plain.batch(range(200)), varied.batch(range(200))
+    assert (clean == clean[0, 0, 0, 0]).all()
+    levels_of = other.mean((2, 3))
+    moved = (levels_of - 128 / 255).abs().amax(1) > 1e-6
+    assert 0.15 < moved.float().mean() < 0.35
+    light = levels_of[moved] / (128 / 255)
+    assert 0.05 < light.min() < 0.25 and 0.6 < light.mean(1).max() < 1.3 and other.max() <= 1
+    assert 0.05 < (light / light.mean(1, keepdim=True)).std() < 0.15  # tinted
+    assert (damaged[moved].mean((1, 2, 3)) - levels_of[moved].mean(1)).abs().max() < 0.1  # of the same light
+    assert torch.equal(varied.batch([7])[1], other[7:8]) and varied.of("looks").jitter == 0.25
+
+
 def test_severities_take_turns_where_all_are_asked_for():
     every = Episodes(PHOTOGRAPHS, 5, 32, DamageConfig(severity="all"))
     damaged, clean = every.batch(range(5))

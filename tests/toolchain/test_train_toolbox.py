@@ -192,7 +192,10 @@ def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
     damaged = clean + 0.1
     actions = torch.tensor([[0, 1, 3], [3, -1, -1], [1, 0, 1]])
     agent = Agent(3, 32)
-    chain_loss(tools, agent, damaged, clean, actions).backward()
+    played = play(agent, tools, damaged, clean, decide=lambda worth, step: actions[:, step], differentiable=True)
+    assert torch.equal(played.actions, actions) and not played.rewards.requires_grad
+    loss = chain_loss(played, clean, agent.stop)
+    loss.backward()
     assert tools[2].last.weight.grad is None and all(p.grad is None for p in agent.parameters())
     assert all(tool.last.weight.grad.abs().sum() > 0 for tool in tools[:2])
     expected = 0.0
@@ -201,7 +204,8 @@ def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
         for action in [a for a in actions[row].tolist() if a < 3]:
             image = tools[action](image)
         expected += float((image - clean[row]).square().mean().detach())
-    assert float(chain_loss(tools, agent, damaged, clean, actions).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    assert not play(agent, tools, damaged, clean).final.requires_grad
 
 
 def test_the_gate_names_the_tool_that_never_helps(scenes, tmp_path):
