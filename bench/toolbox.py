@@ -1,11 +1,11 @@
 """A toolbox beside everything that it has to beat, on held-out photographs, the same episodes for all.
 
     rgsud-fast toolbox train CLEAN --out BOX --preset toolbox-small
-    python bench/toolbox.py BOX [--clean DIR] [--rival-steps 4500] [--episodes 96] [--json FILE]
+    python bench/toolbox.py BOX [--clean DIR] [--rival-steps 4500] [--episodes 96] [--whole 4] [--json FILE]
 
 The photographs are those that BOX held out, or those of DIR. The rival is one network of the toolbox's size (DnCNN),
-trained here on the training photographs of BOX and damage of all severities. Printed are the ladder, the bars that a
-toolbox has to clear, and what a photograph costs.
+trained here on the training photographs of BOX and damage of all severities. Printed are the ladder, of patches and of
+photographs as `toolbox run` takes them, whose tiles vote; the bars that a toolbox has to clear; and what one costs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rgsud_fast.config.toolbox import SEVERITIES
+from rgsud_fast.config.toolbox import SEVERITIES, Severity
 from rgsud_fast.networks.toolbox import Chain, load_box
 from rgsud_fast.optim.adam import set_rate
 from rgsud_fast.system.files import write_text
 from rgsud_fast.system.side_by_side import sharing_cores
 from rgsud_fast.toolchain.environment import decibels
+from rgsud_fast.toolchain.episodes import Episodes
 from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
 from rgsud_fast.toolchain.oracles import forward_selection, in_parts
 from rgsud_fast.toolchain.workshop import Workshop, open_box
@@ -33,6 +34,10 @@ from rgsud_fast.toolchain.workshop import Workshop, open_box
 RIVAL = "one network of the same size"
 SIZES = {"small": (9, 45), "paper": (14, 64)}  # layers and width: 130,998 and 448,195 parameters
 PHOTOGRAPH = (321, 481)  # rows and columns of the one that is timed
+WHOLE = {
+    "single_whole": "best single tool after joint tuning, on whole photographs",
+    "agent_whole": "agent after joint tuning, on whole photographs",
+}
 STOPS = (0.05, 0.60)  # the share of third steps that stop, at least and at most
 
 
@@ -44,12 +49,13 @@ def main() -> None:
     parser.add_argument("--rival-steps", type=int, default=4500, help="0 leaves the rival out")
     parser.add_argument("--episodes", type=int, default=96)
     parser.add_argument("--searched", type=int, default=24)
+    parser.add_argument("--whole", type=int, default=4, help="times that each photograph is damaged as a whole")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     workshop = open_box(args.box, args.device, args.clean)
     with sharing_cores(workshop.device):
-        found = measure(workshop, args.episodes, args.searched)
+        found = measure(workshop, args.episodes, args.searched, args.whole)
         found["selection"] = selection(workshop, args.searched)
     if args.rival_steps:
         rival = train_rival(workshop, args.rival_steps)
@@ -64,7 +70,7 @@ def main() -> None:
         write_text(args.json, json.dumps(found, indent=2) + "\n")
 
 
-def measure(workshop: Workshop, episodes: int, searched: int) -> dict[str, Any]:
+def measure(workshop: Workshop, episodes: int, searched: int, whole: int) -> dict[str, Any]:
     """The ladder of the separate tools for each severity, and the agent and the greedy oracle with the tuned ones."""
     config, where = workshop.config, workshop.device
     separate, chain = workshop.tools(), load_box(workshop.folder.path).to(where)
@@ -78,7 +84,25 @@ def measure(workshop: Workshop, episodes: int, searched: int) -> dict[str, Any]:
         found[severity] = ladder(chain.agent, separate, rivals, *pairs, searched=searched, **how)
         joint = ladder(chain.agent, tuned, rivals, *pairs, **how)
         found[severity] |= {f"{name}_joint": joint[name] for name in ("agent", "greedy", "stops")}
+        if whole:
+            networks = {"single_whole": chain.tools[rivals.single[0]], "agent_whole": chain}
+            found[severity] |= {
+                name: gain_on_photographs(workshop, net, severity, whole) for name, net in networks.items()
+            }
     return found
+
+
+@torch.no_grad()
+def gain_on_photographs(workshop: Workshop, network: nn.Module, severity: Severity, times: int) -> float:
+    """Mean decibels over the input, on squares as large as the held-out photographs."""
+    gains = []
+    for photograph in workshop.photographs.held_out:
+        side, config = min(photograph.shape[:2]), workshop.config
+        source = Episodes([photograph], config.seed, side, config.damage, "held out")
+        for number in range(times):
+            damaged, clean = workshop.on_device(source.batch([number], severity))
+            gains.append(float(decibels(network(damaged), clean) - decibels(damaged, clean)))
+    return sum(gains) / len(gains)
 
 
 def selection(workshop: Workshop, patches: int) -> list[str]:
@@ -124,7 +148,7 @@ def train_rival(workshop: Workshop, steps: int) -> nn.Module:
 
 
 @torch.no_grad()
-def gain_of_rival(workshop: Workshop, rival: nn.Module, severity: Any, episodes: int) -> float:
+def gain_of_rival(workshop: Workshop, rival: nn.Module, severity: Severity, episodes: int) -> float:
     """Mean decibels over the input, on the same episodes."""
     source = workshop.episodes("held out", held_out=True)
     damaged, clean = workshop.on_device(source.batch(range(episodes), severity))
@@ -150,7 +174,7 @@ def mean_of(found: dict[str, Any], name: str) -> float:
 def table(found: dict[str, Any]) -> str:
     """The ladder in Markdown."""
     lines = [f"| gain over the input, dB | {' | '.join(SEVERITIES)} | mean |", "|---|" + "---|" * (len(SEVERITIES) + 1)]
-    for name, label in (LADDER | {"rival": RIVAL}).items():
+    for name, label in (LADDER | {"rival": RIVAL} | WHOLE).items():
         if name in found[SEVERITIES[0]]:
             cells = [*(found[severity][name] for severity in SEVERITIES), mean_of(found, name)]
             lines.append(f"| {label} | " + " | ".join(f"{cell:+.2f}" for cell in cells) + " |")

@@ -118,8 +118,8 @@ class AgentConfig(Section):
         0.0,
         ge=0,
         le=1,
-        description="Share of its training patches that are made darker, steeper and tinted before damage, as scenes "
-        "by day may be.",
+        description="Share of its and joint tuning's patches that are made darker, steeper and tinted before damage, "
+        "as scenes by day may be.",
     )
     double: bool = Field(True, description="Double DQN: the online network chooses the next action.")
     clip_norm: float = Field(5.0, ge=0, description="Largest norm of a gradient; 0: not clipped.")

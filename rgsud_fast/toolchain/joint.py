@@ -35,7 +35,8 @@ class TuneJointly(Phase):
     def __init__(self, workshop: Workshop) -> None:
         super().__init__(workshop)
         self.total = workshop.config.joint.steps
-        self._patches = Prefetch(by_batches(workshop.episodes("joint").mixed, workshop.config.joint.batch))
+        episodes = workshop.episodes("joint", jitter=self.config.agent.jitter)  # without, tools learn to lift the dark
+        self._patches = Prefetch(by_batches(episodes.mixed, self.config.joint.batch))
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)

@@ -28,7 +28,7 @@ from rgsud_fast.toolchain.fit_agent import FitAgent
 from rgsud_fast.toolchain.fit_tools import FitTools
 from rgsud_fast.toolchain.joint import TuneJointly, chain_loss
 from rgsud_fast.toolchain.train import PHASES, train
-from rgsud_fast.toolchain.workshop import Workshop, open_photographs
+from rgsud_fast.toolchain.workshop import Workshop, open_box, open_photographs
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,18 @@ def test_patience_ends_what_does_not_gain_unless_its_rate_is_one_cycle(box, scen
     while not chains.ended:
         rows.append(chains.advance())
     assert sum(map(bool, rows)) == min(looks, 2)
+
+
+def test_the_agent_and_joint_tuning_see_the_same_variety_of_light_and_looks_see_none(box):
+    def means(jitter):
+        workshop = open_box(box)
+        workshop.config.agent.jitter = jitter
+        chains, agent = TuneJointly(workshop), FitAgent(workshop)
+        drawn = chains._patches(0), agent._patches(0), workshop.episodes("looks").mixed(range(4))
+        return [float(clean.mean()) for _, clean in drawn]
+
+    plain, varied = means(0.0), means(1.0)
+    assert varied[0] < 0.8 * plain[0] and varied[1] < 0.8 * plain[1] and varied[2] == plain[2]
 
 
 def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
