@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ RIVAL = "one network of the same size"
 SIZES = {"small": (9, 45), "paper": (14, 64)}  # layers and width: 130,998 and 448,195 parameters
 PHOTOGRAPH = (321, 481)  # rows and columns of the one that is timed
 WHOLE = {
-    "single_whole": "best single tool after joint tuning, on whole photographs",
+    "single_whole": "best single tuned tool, on whole photographs",
     "agent_whole": "agent after joint tuning, on whole photographs",
 }
+LARGEST = 1024  # pixels of a side: the tools get a photograph at once
 STOPS = (0.05, 0.60)  # the share of third steps that stop, at least and at most
 
 
@@ -71,12 +73,20 @@ def main() -> None:
 
 
 def measure(workshop: Workshop, episodes: int, searched: int, whole: int) -> dict[str, Any]:
-    """The ladder of the separate tools for each severity, and the agent and the greedy oracle with the tuned ones."""
+    """The ladder of the separate tools for each severity, and the agent and the greedy oracle with the tuned ones.
+
+    Args:
+        workshop: of the toolbox.
+        episodes: held-out patches of each severity.
+        searched: of them, on how many all chains are tried; the rivals are chosen on as many of training photographs.
+        whole: times that each held-out photograph is damaged as a whole; 0 leaves that out.
+    """
     config, where = workshop.config, workshop.device
     separate, chain = workshop.tools(), load_box(workshop.folder.path).to(where)
     tuned, steps = list(chain.tools), config.agent.steps
     reference = workshop.on_device(workshop.episodes("reference").mixed(range(searched)))
     rivals = rivals_of(separate, *reference, steps)
+    networks = {"single_whole": chain.applied(rivals_of(tuned, *reference, 1).single), "agent_whole": chain}
     source, found = workshop.episodes("held out", held_out=True), {}
     for severity in SEVERITIES:
         pairs = workshop.on_device(source.batch(range(episodes), severity))
@@ -85,24 +95,32 @@ def measure(workshop: Workshop, episodes: int, searched: int, whole: int) -> dic
         joint = ladder(chain.agent, tuned, rivals, *pairs, **how)
         found[severity] |= {f"{name}_joint": joint[name] for name in ("agent", "greedy", "stops")}
         if whole:
-            networks = {"single_whole": chain.tools[rivals.single[0]], "agent_whole": chain}
-            found[severity] |= {
-                name: gain_on_photographs(workshop, net, severity, whole) for name, net in networks.items()
-            }
+            found[severity] |= gains_on_photographs(workshop, networks, severity, whole)
     return found
 
 
 @torch.no_grad()
-def gain_on_photographs(workshop: Workshop, network: nn.Module, severity: Severity, times: int) -> float:
-    """Mean decibels over the input, on squares as large as the held-out photographs."""
-    gains = []
-    for photograph in workshop.photographs.held_out:
-        side, config = min(photograph.shape[:2]), workshop.config
-        source = Episodes([photograph], config.seed, side, config.damage, "held out")
-        for number in range(times):
+def gains_on_photographs(
+    workshop: Workshop, networks: Mapping[str, Callable[[Tensor], Tensor]], severity: Severity, times: int
+) -> dict[str, float]:
+    """Mean decibels over the input on squares as large as the held-out photographs, at most of `LARGEST` pixels a side.
+
+    Args:
+        workshop: of the toolbox.
+        networks: [1, 3, S, S] -> the same, by their names.
+        severity: of the damage.
+        times: that each photograph is damaged, otherwise each time.
+    """
+    config, gains = workshop.config, {name: 0.0 for name in networks}
+    photographs = workshop.photographs.held_out
+    for place, photograph in enumerate(photographs):
+        source = Episodes([photograph], config.seed, min(*photograph.shape[:2], LARGEST), config.damage, "held out")
+        for number in range(place * times, (place + 1) * times):
             damaged, clean = workshop.on_device(source.batch([number], severity))
-            gains.append(float(decibels(network(damaged), clean) - decibels(damaged, clean)))
-    return sum(gains) / len(gains)
+            before = decibels(damaged, clean)
+            for name, network in networks.items():
+                gains[name] += float(decibels(network(damaged), clean) - before)
+    return {name: total / (len(photographs) * times) for name, total in gains.items()}
 
 
 def selection(workshop: Workshop, patches: int) -> list[str]:
@@ -130,7 +148,10 @@ class Rival(nn.Module):
 
 
 def train_rival(workshop: Workshop, steps: int) -> nn.Module:
-    """Train the network of the toolbox's size on all severities: Adam, one cycle, batches as the tools had."""
+    """Train the network of the toolbox's size on all severities: Adam, one cycle, batches as the tools had.
+
+    It sees the light that joint tuning sees.
+    """
     small = sum(tool.net == "small" for tool in workshop.config.tools) == len(workshop.config.tools)
     torch.manual_seed(workshop.config.seed)
     rival = Rival(*SIZES["small" if small else "paper"]).to(workshop.device)
@@ -138,7 +159,9 @@ def train_rival(workshop: Workshop, steps: int) -> nn.Module:
     for step in range(steps):
         set_rate(optimizer, 1e-3 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
         numbers = range(step * batch, (step + 1) * batch)
-        damaged, clean = workshop.on_device(workshop.episodes("joint").mixed(numbers))
+        damaged, clean = workshop.on_device(
+            workshop.episodes("joint", jitter=workshop.config.agent.jitter).mixed(numbers)
+        )
         optimizer.zero_grad()
         (rival(damaged) - clean).square().mean().backward()
         optimizer.step()

@@ -81,7 +81,7 @@ class AgentConfig(Section):
     pooled: bool = Field(
         False,
         description="It sees means and spreads of its layers over all pixels, wherever something is; otherwise, as the "
-        "paper's, what is where.",
+        "paper's, what is where, and should learn at half the small presets' rate.",
     )
     steps: int = Field(3, ge=1, le=3, description="Most tools in a chain.")
     total: int = Field(2_000_000, ge=1, description="Environment steps.")

@@ -36,7 +36,7 @@ SHARES = {"mild": (0.0, 0.4), "moderate": (0.2, 0.8), "severe": (0.6, 1.0)}
 _CAMERA = (("blur", 0.3, 2.5), ("noise", 2.0, 30.0), ("jpeg", 90.0, 20.0))  # after rain, from weak to strong
 _DARK = 0.25  # of rainy episodes are at night
 _ON_LENS = 0.35  # of them show drops instead of streaks
-_DARKEST, _STEEPEST, _TINT = 0.2, 1.8, 0.1  # of `other_light`: exposure, gamma, spread of colours in logarithms
+_LEAST_EXPOSURE, _MOST_GAMMA, _TINT = 0.2, 1.8, 0.1  # of `other_light`; the last: spread of colours in logarithms
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,19 @@ def draw_patch(photographs: Sequence[np.ndarray], side: int, rng: np.random.Gene
 
 
 def other_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A scene as it may look by day: down to a fifth as bright, steeper, tinted. float32 [H, W, 3] in [0, 1].
+    """A scene as it may look by day: image^gamma * exposure * tint, clipped; ours.
 
     Few photographs have dark scenes by day, and an agent that saw few takes whatever is dark for the night.
+
+    Args:
+        image: float32 [H, W, 3] in [0, 1].
+        rng: draws gamma from 1 to 1.8, exposure from 0.2 to 1, evenly in logarithms, and a tint of each colour, log-normal.
+
+    Returns:
+        The same shape, in [0, 1].
     """
-    exposure = np.exp(rng.uniform(np.log(_DARKEST), 0) + rng.normal(0, _TINT, 3))
-    return (np.power(image, rng.uniform(1, _STEEPEST)) * exposure).clip(0, 1).astype(np.float32)
+    exposure = np.exp(rng.uniform(np.log(_LEAST_EXPOSURE), 0) + rng.normal(0, _TINT, 3))
+    return (np.power(image, rng.uniform(1, _MOST_GAMMA)) * exposure).clip(0, 1).astype(np.float32)
 
 
 def to_floats(image: np.ndarray) -> np.ndarray:

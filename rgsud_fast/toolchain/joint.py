@@ -71,6 +71,7 @@ class TuneJointly(Phase):
         loss, actions = learn_from(loss_of, self._learning, damaged, clean), torch.cat(taken)
         if any(bool((actions == i).any()) for i in self.tuned):
             self.demand_finite(loss, "joint tuning")
+            assert any(parameter.grad is not None for parameter in self._learning)  # played so that it can be followed
             self._step(actions)
         self.done += 1
         if self.done % joint.look_every and self.done < self.total:
@@ -143,9 +144,9 @@ def chain_loss(played: Round, clean: Tensor, stop: int, loss: Loss = "mse") -> T
     """Sum over the images that used a tool of the error after their chains.
 
     Args:
-        played: the chains, differentiable.
+        played: what became of N images, differentiable: `final` [N, 3, S, S], `actions` [N, T].
         clean: [N, 3, S, S].
-        stop: the action that is one.
+        stop: the number of the action that stops.
         loss: which error, see `errors`.
 
     Returns:

@@ -53,9 +53,22 @@ def test_that_share_of_clean_patches_is_seen_in_another_light_and_damage_comes_a
     assert 0.15 < moved.float().mean() < 0.35
     light = levels_of[moved] / (128 / 255)
     assert 0.05 < light.min() < 0.25 and 0.6 < light.mean(1).max() < 1.3 and other.max() <= 1
-    assert 0.05 < (light / light.mean(1, keepdim=True)).std() < 0.15  # tinted
     assert (damaged[moved].mean((1, 2, 3)) - levels_of[moved].mean(1)).abs().max() < 0.1  # of the same light
     assert torch.equal(varied.batch([7])[1], other[7:8]) and varied.of("looks").jitter == 0.25
+
+
+def test_another_light_has_the_exposure_and_the_gamma_it_says():
+    image = np.stack([np.full((8, 8, 3), level, np.float32) for level in (0.2, 0.4)])
+    gammas, exposures, tints = [], [], []
+    for seed in range(300):
+        low, high = (module.other_light(one, np.random.default_rng(seed))[0, 0] for one in image)
+        gammas.append(np.log(high / low) / np.log(2))
+        light = high / 0.4 ** gammas[-1]
+        exposures.append(np.exp(np.log(light).mean()))
+        tints.append(np.log(light).std())
+    assert np.allclose(np.ptp(gammas, axis=1), 0, atol=1e-4)  # of all colours alike
+    assert 1 <= np.min(gammas) < 1.05 and 1.75 < np.max(gammas) <= 1.8
+    assert 0.15 < np.min(exposures) < 0.25 and 0.9 < np.max(exposures) < 1.3 and 0.05 < np.mean(tints) < 0.12
 
 
 def test_severities_take_turns_where_all_are_asked_for():

@@ -22,6 +22,7 @@ from rgsud_fast.networks.weights import find_weights, load_network
 from rgsud_fast.runs.folder import RunFolder
 from rgsud_fast.system import side_by_side
 from rgsud_fast.system.watch import nobody
+from rgsud_fast.toolchain import joint as joint_module
 from rgsud_fast.toolchain import train as module
 from rgsud_fast.toolchain.environment import play
 from rgsud_fast.toolchain.fit_agent import FitAgent
@@ -186,15 +187,29 @@ def test_patience_ends_what_does_not_gain_unless_its_rate_is_one_cycle(box, scen
 
 
 def test_the_agent_and_joint_tuning_see_the_same_variety_of_light_and_looks_see_none(box):
-    def means(jitter):
+    def drawn(jitter):
         workshop = open_box(box)
         workshop.config.agent.jitter = jitter
         chains, agent = TuneJointly(workshop), FitAgent(workshop)
-        drawn = chains._patches(0), agent._patches(0), workshop.episodes("looks").mixed(range(4))
-        return [float(clean.mean()) for _, clean in drawn]
+        means = [float(clean.mean()) for _, clean in (chains._patches(0), agent._patches(0))]
+        return *means, chains._look()
 
-    plain, varied = means(0.0), means(1.0)
+    plain, varied = drawn(0.0), drawn(1.0)
     assert varied[0] < 0.8 * plain[0] and varied[1] < 0.8 * plain[1] and varied[2] == plain[2]
+
+
+def test_a_step_of_joint_tuning_plays_each_chain_once(box, monkeypatch):
+    chains, images = TuneJointly(open_box(box)), []
+    chains.done = 1  # the first step is a look, too
+    chains.config.joint.look_every, chains.total = 10**6, 10**6
+    whole = joint_module.play
+    monkeypatch.setattr(
+        joint_module, "play", lambda *given, **how: images.append(len(given[2])) or whole(*given, **how)
+    )
+    before = chains._copies()
+    chains.advance()
+    assert sum(images) == chains.config.joint.batch
+    assert not same_bits(chains._copies(), before)
 
 
 def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
@@ -217,7 +232,8 @@ def test_gradient_flows_back_through_a_chain_to_every_tool_that_was_used():
             image = tools[action](image)
         expected += float((image - clean[row]).square().mean().detach())
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
-    assert not play(agent, tools, damaged, clean).final.requires_grad
+    plain = play(agent, tools, damaged, clean, decide=lambda worth, step: actions[:, step])
+    assert not plain.final.requires_grad and torch.equal(plain.final, played.final)
 
 
 def test_the_gate_names_the_tool_that_never_helps(scenes, tmp_path):
