@@ -111,7 +111,7 @@ def gains_on_photographs(
         severity: of the damage.
         times: that each photograph is damaged, otherwise each time.
     """
-    config, gains = workshop.config, {name: 0.0 for name in networks}
+    config, gains = workshop.config, dict.fromkeys(networks, 0.0)
     photographs = workshop.photographs.held_out
     for place, photograph in enumerate(photographs):
         source = Episodes([photograph], config.seed, min(*photograph.shape[:2], LARGEST), config.damage, "held out")
@@ -156,12 +156,11 @@ def train_rival(workshop: Workshop, steps: int) -> nn.Module:
     torch.manual_seed(workshop.config.seed)
     rival = Rival(*SIZES["small" if small else "paper"]).to(workshop.device)
     optimizer, batch = torch.optim.Adam(rival.parameters()), workshop.config.fit.batch
+    episodes = workshop.episodes("joint", jitter=workshop.config.agent.jitter)
     for step in range(steps):
         set_rate(optimizer, 1e-3 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
         numbers = range(step * batch, (step + 1) * batch)
-        damaged, clean = workshop.on_device(
-            workshop.episodes("joint", jitter=workshop.config.agent.jitter).mixed(numbers)
-        )
+        damaged, clean = workshop.on_device(episodes.mixed(numbers))
         optimizer.zero_grad()
         (rival(damaged) - clean).square().mean().backward()
         optimizer.step()

@@ -83,7 +83,8 @@ TOOLBOX_PRESETS: dict[str, dict[str, Any]] = {
         "tools": _RAIN + _CAMERA,
         "damage": {"rain": True, "severity": "all"},
         "fit": _SMALL["fit"] | {"idle": 0.25},
-        "agent": _SMALL["agent"] | {"jitter": 0.25},
+        "agent": _SMALL["agent"] | {"jitter": 0.25, "total": 30_000},
+        "joint": _SMALL["joint"] | {"steps": 2000},
     },
 }
 

@@ -169,7 +169,7 @@ def other_light(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         image: float32 [H, W, 3] in [0, 1].
-        rng: draws gamma from 1 to 1.8, exposure from 0.2 to 1, evenly in logarithms, and a tint of each colour, log-normal.
+        rng: draws gamma from 1 to 1.8, exposure from 0.2 to 1, evenly in logarithms, and a log-normal tint.
 
     Returns:
         The same shape, in [0, 1].
