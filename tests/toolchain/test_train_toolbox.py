@@ -8,7 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from boxes import TINY_BOX, Shift, patches, write_scenes
+from boxes import TINY_BOX, Shift, Wishes, patches, write_scenes
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import same_bits
@@ -201,6 +201,7 @@ def test_the_agent_and_joint_tuning_see_the_same_variety_of_light_and_looks_see_
 def test_a_step_of_joint_tuning_plays_each_chain_once(box, monkeypatch):
     chains, images = TuneJointly(open_box(box)), []
     chains.done, chains.total, chains.config.joint.look_every = 30, 100, 1000  # a step without a look
+    chains.agent = Wishes([2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 2.0])  # both tools, then a stop
     whole = joint_module.play
 
     def counted(*given, **how):
