@@ -150,13 +150,13 @@ class Rival(nn.Module):
 def train_rival(workshop: Workshop, steps: int) -> nn.Module:
     """Train the network of the toolbox's size on all severities: Adam, one cycle, batches as the tools had.
 
-    It sees the light that joint tuning sees.
+    It sees the patches that joint tuning sees.
     """
     small = sum(tool.net == "small" for tool in workshop.config.tools) == len(workshop.config.tools)
     torch.manual_seed(workshop.config.seed)
     rival = Rival(*SIZES["small" if small else "paper"]).to(workshop.device)
     optimizer, batch = torch.optim.Adam(rival.parameters()), workshop.config.fit.batch
-    episodes = workshop.episodes("joint", jitter=workshop.config.agent.jitter)
+    episodes = workshop.varied("joint")
     for step in range(steps):
         set_rate(optimizer, 1e-3 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
         numbers = range(step * batch, (step + 1) * batch)

@@ -112,7 +112,9 @@ class AgentConfig(Section):
         description="Decay of a moving average of its weights, which is what is kept; 0: there is none.",
     )
     turns: bool = Field(
-        True, description="Its training patches are turned by quarters, with the mirror into eight directions."
+        True,
+        description="Its training patches, not those of joint tuning, are turned by quarters, with the mirror into eight "
+        "directions.",
     )
     jitter: float = Field(
         0.0,
@@ -120,6 +122,13 @@ class AgentConfig(Section):
         le=1,
         description="Share of its and joint tuning's patches that are made darker, steeper and tinted before damage, "
         "as scenes by day may be.",
+    )
+    sound: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of its and joint tuning's patches with the slight noise and JPEG of a good photograph alone, at "
+        "which it is to stop.",
     )
     double: bool = Field(True, description="Double DQN: the online network chooses the next action.")
     clip_norm: float = Field(5.0, ge=0, description="Largest norm of a gradient; 0: not clipped.")

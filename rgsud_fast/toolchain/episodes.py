@@ -36,6 +36,7 @@ SHARES = {"mild": (0.0, 0.4), "moderate": (0.2, 0.8), "severe": (0.6, 1.0)}
 _CAMERA = (("blur", 0.3, 2.5), ("noise", 2.0, 30.0), ("jpeg", 90.0, 20.0))  # after rain, from weak to strong
 _DARK = 0.25  # of rainy episodes are at night
 _ON_LENS = 0.35  # of them show drops instead of streaks
+_SOUND = (0.3, 1.5)  # noise of a photograph that is well, sigma of 255
 _LEAST_EXPOSURE, _MOST_GAMMA, _TINT = 0.2, 1.8, 0.1  # of `other_light`; the last: spread of colours in logarithms
 
 
@@ -51,6 +52,7 @@ class Episodes:
         stream: independent of the others; training and held-out photographs differ besides.
         turns: patches are turned by quarters, too.
         jitter: share of clean patches that get `other_light`.
+        sound: share of patches with the noise and JPEG of a photograph that is well, and nothing to repair.
     """
 
     photographs: Sequence[np.ndarray]
@@ -60,6 +62,7 @@ class Episodes:
     stream: Stream = "training"
     turns: bool = False
     jitter: float = 0.0
+    sound: float = 0.0
 
     def of(self, stream: Stream) -> Episodes:
         """The same of another stream."""
@@ -95,6 +98,9 @@ class Episodes:
                 clean = np.ascontiguousarray(np.rot90(clean, int(rng.integers(4))))
             if self.jitter and rng.uniform() < self.jitter:
                 clean = other_light(clean, rng)
+            if self.sound and rng.uniform() < self.sound:
+                damaged = _sound(clean, rng)
+                break
             damaged = (_rainy if self.config.rain else _camera)(clean, severity, self.config.share, rng)
             if 10 * np.log10(1 / (np.square(damaged - clean).mean() + LEAST)) <= EASY:
                 break
@@ -194,6 +200,11 @@ def levels(severity: Severity) -> list[tuple[int, int, int]]:
     low, high = SUMS[severity]
     every = itertools.product(*3 * [range(1, 11)])
     return [(k, m, n) for k, m, n in every if low <= k + m + n - 2 <= high]
+
+
+def _sound(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As a good photograph comes: every tool can only harm it."""
+    return jpeg(noise(clean, rng.uniform(*_SOUND), rng), rng.uniform(90, 100))
 
 
 def _camera(clean: np.ndarray, severity: Severity, share: float, rng: np.random.Generator) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -67,10 +67,18 @@ class Workshop:
         """Of patches, in pixels."""
         return self.config.agent.side
 
-    def episodes(self, stream: Stream, held_out: bool = False, turns: bool = False, jitter: float = 0.0) -> Episodes:
-        """Episodes of the photographs of one side of the split; see `Episodes` for how they may vary."""
+    def episodes(self, stream: Stream, held_out: bool = False) -> Episodes:
+        """Episodes of the photographs of one side of the split."""
         photographs = self.photographs.held_out if held_out else self.photographs.training
-        return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream, turns, jitter)
+        return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream)
+
+    def varied(self, stream: Stream, turns: bool = False) -> Episodes:
+        """Episodes to learn from, in other light and without damage as often as the configuration says.
+
+        Tools tuned without these learn to lift the dark of the photographs they know.
+        """
+        agent = self.config.agent
+        return replace(self.episodes(stream), turns=turns, jitter=agent.jitter, sound=agent.sound)
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
         """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""
