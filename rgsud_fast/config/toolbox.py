@@ -113,8 +113,8 @@ class AgentConfig(Section):
     )
     turns: bool = Field(
         True,
-        description="Its training patches, not those of joint tuning, are turned by quarters, with the mirror into eight "
-        "directions.",
+        description="Its training patches, not those of joint tuning, are turned by quarters, with the mirror into "
+        "eight directions.",
     )
     jitter: float = Field(
         0.0,
@@ -127,8 +127,8 @@ class AgentConfig(Section):
         0.0,
         ge=0,
         lt=1,
-        description="Share of its and joint tuning's patches with the slight noise and JPEG of a good photograph alone, at "
-        "which it is to stop.",
+        description="Share of its and joint tuning's patches with the slight noise and JPEG of a good photograph "
+        "alone, at which it is to stop.",
     )
     double: bool = Field(True, description="Double DQN: the online network chooses the next action.")
     clip_norm: float = Field(5.0, ge=0, description="Largest norm of a gradient; 0: not clipped.")
