@@ -43,8 +43,9 @@ def main() -> None:
     )
     for name in scorers:
         before, after = (sum(scores[name][i] for scores in table.values()) / len(table) for i in (0, 1))
-        better = sum((s[name][1] > s[name][0]) == (name != "NIQE") for s in table.values())
-        print(f"{name}: {before:.3f} before, {after:.3f} after, better on {better} of {len(table)}")
+        sign = -1 if name == "NIQE" else 1
+        better, worse = (sum(s * (sc[name][1] - sc[name][0]) > 0 for sc in table.values()) for s in (sign, -sign))
+        print(f"{name}: {before:.3f} before, {after:.3f} after, better on {better} of {len(table)}, worse on {worse}")
     print(f"look at {args.out / 'gallery.html'}")
 
 
