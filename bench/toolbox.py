@@ -5,7 +5,8 @@
 
 The photographs are those that BOX held out, or those of DIR. The rival is one network of the toolbox's size (DnCNN),
 trained here on the training photographs of BOX and damage of all severities. Printed are the ladder, of patches and of
-photographs as `toolbox run` takes them, whose tiles vote; the bars that a toolbox has to clear; and what one costs.
+photographs as `toolbox run` takes them, whose tiles vote; the bars that a toolbox has to clear; what becomes of good
+photographs; and what one costs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rgsud_fast.optim.adam import set_rate
 from rgsud_fast.system.files import write_text
 from rgsud_fast.system.side_by_side import sharing_cores
 from rgsud_fast.toolchain.environment import decibels
-from rgsud_fast.toolchain.episodes import Episodes
+from rgsud_fast.toolchain.episodes import Episodes, stack
 from rgsud_fast.toolchain.ladder import LADDER, ladder, rivals_of
 from rgsud_fast.toolchain.oracles import forward_selection, in_parts
 from rgsud_fast.toolchain.workshop import Workshop, open_box
@@ -39,6 +40,7 @@ WHOLE = {
     "single_whole": "best single tuned tool, on whole photographs",
     "agent_whole": "agent after joint tuning, on whole photographs",
 }
+UNTOUCHED = 99.0  # dB: `decibels` of equal images are 100
 LARGEST = 1024  # pixels of a side: the tools get a photograph at once
 STOPS = (0.05, 0.60)  # the share of third steps that stop, at least and at most
 
@@ -59,6 +61,7 @@ def main() -> None:
     with sharing_cores(workshop.device):
         found = measure(workshop, args.episodes, args.searched, args.whole)
         found["selection"] = selection(workshop, args.searched)
+        found["good"] = good_photographs(workshop)
     if args.rival_steps:
         rival = train_rival(workshop, args.rival_steps)
         for severity in SEVERITIES:
@@ -67,6 +70,8 @@ def main() -> None:
     print(table(found))
     print("\n".join(bars(found)))
     print("tools, each with what the greedy oracle gains by it and those before: " + ", ".join(found["selection"]))
+    good = found["good"]
+    print(f"good photographs left alone: {good['left alone']} of {good['of']}, the worst at {good['worst']:.1f} dB")
     print(f"a photograph of {PHOTOGRAPH[1]} x {PHOTOGRAPH[0]} pixels takes {found['seconds']:.2f} s")
     if args.json:
         write_text(args.json, json.dumps(found, indent=2) + "\n")
@@ -123,6 +128,16 @@ def gains_on_photographs(
     return {name: total / (len(photographs) * times) for name, total in gains.items()}
 
 
+@torch.no_grad()
+def good_photographs(workshop: Workshop) -> dict[str, float]:
+    """What becomes of held-out photographs that have no damage: how many are left alone, and the PSNR of the worst."""
+    chain, psnr = load_box(workshop.folder.path).to(workshop.device), []
+    for photograph in workshop.photographs.held_out:
+        clean = stack([photograph]).to(workshop.device)
+        psnr.append(float(decibels(chain(clean), clean)))
+    return {"left alone": sum(value >= UNTOUCHED for value in psnr), "of": len(psnr), "worst": min(psnr)}
+
+
 def selection(workshop: Workshop, patches: int) -> list[str]:
     """The tools in the order in which they earn their place."""
     pairs = workshop.on_device(workshop.episodes("held out", held_out=True).mixed(range(patches)))
@@ -156,7 +171,7 @@ def train_rival(workshop: Workshop, steps: int) -> nn.Module:
     torch.manual_seed(workshop.config.seed)
     rival = Rival(*SIZES["small" if small else "paper"]).to(workshop.device)
     optimizer, batch = torch.optim.Adam(rival.parameters()), workshop.config.fit.batch
-    episodes = workshop.varied("joint")
+    episodes = workshop.variety("joint")
     for step in range(steps):
         set_rate(optimizer, 1e-3 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
         numbers = range(step * batch, (step + 1) * batch)

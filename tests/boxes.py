@@ -21,7 +21,7 @@ TINY_BOX = {
     "fit": {"steps": 6, "batch": 2, "look_every": 2, "look_patches": 2},
     "agent": {
         "side": 32, "total": 40, "parallel": 4, "update_every": 4, "batch": 4, "target_every": 8, "explore_after": 4,
-        "explore_over": 20, "replay": 64, "jitter": 0.5, "sound": 0.2,
+        "explore_over": 20, "replay": 64, "jitter": 0.5, "undamaged": 0.2,
     },
     "joint": {"steps": 4, "batch": 4, "look_every": 2, "look_episodes": 3},
     "measure": {"gate_states": 8, "gate_share": 0, "gate_gain": -99, "episodes": 6, "search_episodes": 2},

@@ -44,8 +44,10 @@ def main() -> None:
     for name in scorers:
         before, after = (sum(scores[name][i] for scores in table.values()) / len(table) for i in (0, 1))
         sign = -1 if name == "NIQE" else 1
-        better, worse = (sum(s * (sc[name][1] - sc[name][0]) > 0 for sc in table.values()) for s in (sign, -sign))
+        changes = [sign * (scores[name][1] - scores[name][0]) for scores in table.values()]
+        better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
         print(f"{name}: {before:.3f} before, {after:.3f} after, better on {better} of {len(table)}, worse on {worse}")
+    print(f"left alone: {sum(scores['mean change'] == 0 for scores in table.values())}")
     print(f"look at {args.out / 'gallery.html'}")
 
 

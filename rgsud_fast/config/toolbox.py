@@ -123,12 +123,12 @@ class AgentConfig(Section):
         description="Share of its and joint tuning's patches that are made darker, steeper and tinted before damage, "
         "as scenes by day may be.",
     )
-    sound: float = Field(
+    undamaged: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="Share of its and joint tuning's patches with the slight noise and JPEG of a good photograph "
-        "alone, at which it is to stop.",
+        description="Share of its and joint tuning's patches that have no damage but the slight noise and JPEG of a "
+        "good photograph, so that it learns to stop there.",
     )
     double: bool = Field(True, description="Double DQN: the online network chooses the next action.")
     clip_norm: float = Field(5.0, ge=0, description="Largest norm of a gradient; 0: not clipped.")

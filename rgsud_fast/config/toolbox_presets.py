@@ -83,7 +83,7 @@ TOOLBOX_PRESETS: dict[str, dict[str, Any]] = {
         "tools": _RAIN + _CAMERA,
         "damage": {"rain": True, "severity": "all"},
         "fit": _SMALL["fit"] | {"idle": 0.25},
-        "agent": _SMALL["agent"] | {"jitter": 0.25, "sound": 0.05, "total": 30_000},
+        "agent": _SMALL["agent"] | {"jitter": 0.25, "undamaged": 0.05, "total": 30_000},
         "joint": _SMALL["joint"] | {"steps": 2000},  # three kinds of damage more to tune for
     },
 }

@@ -36,7 +36,7 @@ SHARES = {"mild": (0.0, 0.4), "moderate": (0.2, 0.8), "severe": (0.6, 1.0)}
 _CAMERA = (("blur", 0.3, 2.5), ("noise", 2.0, 30.0), ("jpeg", 90.0, 20.0))  # after rain, from weak to strong
 _DARK = 0.25  # of rainy episodes are at night
 _ON_LENS = 0.35  # of them show drops instead of streaks
-_SOUND = (0.3, 1.5)  # noise of a photograph that is well, sigma of 255
+_GOOD_NOISE, _GOOD_JPEG = (0.3, 1.5), (90, 100)  # of a good photograph: sigma of 255, and quality
 _LEAST_EXPOSURE, _MOST_GAMMA, _TINT = 0.2, 1.8, 0.1  # of `other_light`; the last: spread of colours in logarithms
 
 
@@ -52,7 +52,7 @@ class Episodes:
         stream: independent of the others; training and held-out photographs differ besides.
         turns: patches are turned by quarters, too.
         jitter: share of clean patches that get `other_light`.
-        sound: share of patches with the noise and JPEG of a photograph that is well, and nothing to repair.
+        undamaged: share of patches that have a good photograph's slight noise and JPEG, and no other damage.
     """
 
     photographs: Sequence[np.ndarray]
@@ -62,7 +62,7 @@ class Episodes:
     stream: Stream = "training"
     turns: bool = False
     jitter: float = 0.0
-    sound: float = 0.0
+    undamaged: float = 0.0
 
     def of(self, stream: Stream) -> Episodes:
         """The same of another stream."""
@@ -98,8 +98,8 @@ class Episodes:
                 clean = np.ascontiguousarray(np.rot90(clean, int(rng.integers(4))))
             if self.jitter and rng.uniform() < self.jitter:
                 clean = other_light(clean, rng)
-            if self.sound and rng.uniform() < self.sound:
-                damaged = _sound(clean, rng)
+            if self.undamaged and rng.uniform() < self.undamaged:
+                damaged = _good(clean, rng)
                 break
             damaged = (_rainy if self.config.rain else _camera)(clean, severity, self.config.share, rng)
             if 10 * np.log10(1 / (np.square(damaged - clean).mean() + LEAST)) <= EASY:
@@ -202,9 +202,9 @@ def levels(severity: Severity) -> list[tuple[int, int, int]]:
     return [(k, m, n) for k, m, n in every if low <= k + m + n - 2 <= high]
 
 
-def _sound(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As a good photograph comes: every tool can only harm it."""
-    return jpeg(noise(clean, rng.uniform(*_SOUND), rng), rng.uniform(90, 100))
+def _good(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """As a good photograph comes: little is left to gain, and a tool too many costs more."""
+    return jpeg(noise(clean, rng.uniform(*_GOOD_NOISE), rng), rng.uniform(*_GOOD_JPEG))
 
 
 def _camera(clean: np.ndarray, severity: Severity, share: float, rng: np.random.Generator) -> np.ndarray:

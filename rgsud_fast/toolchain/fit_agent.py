@@ -42,7 +42,7 @@ class FitAgent(Phase):
         agent = self.config.agent
         self.total, self.done, self.rounds = agent.total, 0, 0
         self.tools = workshop.tools()
-        self.episodes = workshop.varied("training", agent.turns)
+        self.episodes = workshop.variety("training", agent.turns)
         self._patches = Prefetch(by_batches(self.episodes.batch, agent.parallel))
         self.agent: Agent = workshop.new_agent()
         self.target = copy.deepcopy(self.agent).requires_grad_(False)

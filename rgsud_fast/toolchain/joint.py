@@ -35,7 +35,7 @@ class TuneJointly(Phase):
     def __init__(self, workshop: Workshop) -> None:
         super().__init__(workshop)
         self.total = workshop.config.joint.steps
-        self._patches = Prefetch(by_batches(workshop.varied("joint").mixed, self.config.joint.batch))
+        self._patches = Prefetch(by_batches(workshop.variety("joint").mixed, self.config.joint.batch))
         self.done = 0
         self.tools = workshop.tools()
         self.agent = read_agent(workshop.folder.path / AGENT, workshop.names).to(workshop.device)

@@ -18,7 +18,7 @@ from ..networks.toolbox.box import CONFIG, configured
 
 Given = ToolboxConfig | Mapping[str, Any] | str | Path | None
 _LATER = {  # as boxes began that knew no such fields
-    "agent": {"turns": False, "every_tool": False, "average": 0.0, "pooled": False, "jitter": 0.0, "sound": 0.0},
+    "agent": {"turns": False, "every_tool": False, "average": 0.0, "pooled": False, "jitter": 0.0, "undamaged": 0.0},
     "fit": {"idle": 0.0},
 }
 _OF_TOOLS = ("preset", "seed", "tools", "fit")  # fields that made the tools

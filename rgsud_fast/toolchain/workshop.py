@@ -72,13 +72,13 @@ class Workshop:
         photographs = self.photographs.held_out if held_out else self.photographs.training
         return Episodes(photographs, self.config.seed, self.side, self.config.damage, stream)
 
-    def varied(self, stream: Stream, turns: bool = False) -> Episodes:
-        """Episodes to learn from, in other light and without damage as often as the configuration says.
+    def variety(self, stream: Stream, turns: bool = False) -> Episodes:
+        """Episodes to learn from, `agent.jitter` of them in other light, `agent.undamaged` of them good photographs.
 
-        Tools tuned without these learn to lift the dark of the photographs they know.
+        Tools tuned without other light learn to lift the dark of the photographs they know.
         """
         agent = self.config.agent
-        return replace(self.episodes(stream), turns=turns, jitter=agent.jitter, sound=agent.sound)
+        return replace(self.episodes(stream), turns=turns, jitter=agent.jitter, undamaged=agent.undamaged)
 
     def patches(self, place: int, numbers: Iterable[int], held_out: bool = False) -> tuple[Tensor, Tensor]:
         """Patches with the damage of the tool at that place, [N, 3, S, S] each; from `LATER` on they are for looks."""

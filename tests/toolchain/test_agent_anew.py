@@ -30,7 +30,7 @@ OLDER = {
     "average": 0.0,
     "pooled": False,
     "jitter": 0.0,
-    "sound": 0.0,
+    "undamaged": 0.0,
 }  # agents of before there were these fields
 NOTHING = Asked(None, None, None, None, {})
 
@@ -99,9 +99,9 @@ def test_an_agent_that_began_before_there_were_later_fields_goes_on_without(made
 def test_tools_that_began_before_they_could_be_idle_go_on_without(tmp_path):
     (tmp_path / "config.yaml").write_text("preset: rain-box\nfit: {steps: 3}\n")
     new = load_toolbox_config({"preset": "rain-box"})
-    assert new.fit.idle > 0 and new.agent.pooled and min(new.agent.jitter, new.agent.sound) > 0
+    assert new.fit.idle > 0 and new.agent.pooled and min(new.agent.jitter, new.agent.undamaged) > 0
     begun = settings_of(tmp_path, True, NOTHING, None)
-    assert begun.fit.idle == 0 and not begun.agent.pooled and begun.agent.jitter == begun.agent.sound == 0
+    assert begun.fit.idle == 0 and not begun.agent.pooled and begun.agent.jitter == begun.agent.undamaged == 0
     (tmp_path / "tools").mkdir()
     for tool in new.tools:
         (tmp_path / "tools" / f"{tool.name}.safetensors").touch()

@@ -57,13 +57,14 @@ def test_that_share_of_clean_patches_is_seen_in_another_light_and_damage_comes_a
     assert torch.equal(varied.batch([7])[1], other[7:8]) and varied.of("looks").jitter == 0.25
 
 
-def test_that_share_of_patches_has_nothing_to_repair_and_the_others_are_as_they_were():
+def test_that_share_of_patches_has_the_noise_of_a_good_photograph_and_nothing_else():
     smooth = [(patches(1, 64)[0] * 255).byte().permute(1, 2, 0).numpy()]
-    plain, varied = (Episodes(smooth, 5, 32, DamageConfig(rain=True, severity="all"), sound=s) for s in (0.0, 0.2))
+    plain, varied = (Episodes(smooth, 5, 32, DamageConfig(rain=True, severity="all"), undamaged=s) for s in (0.0, 0.2))
     errors = [(a - b).square().mean((1, 2, 3)) for a, b in (plain.batch(range(200)), varied.batch(range(200)))]
-    sound = errors[1] < 10**-3.5  # 35 dB
-    assert (errors[0] < 10**-3.5).float().mean() < 0.05 and 0.1 < sound.float().mean() < 0.35
-    assert torch.equal(varied.batch([7])[0], varied.batch(range(8))[0][7:]) and varied.of("looks").sound == 0.2
+    good = errors[1] < 10**-3.5  # 35 dB
+    assert (errors[0] < 10**-3.5).float().mean() < 0.05 and 0.1 < good.float().mean() < 0.35
+    assert (errors[1][good] > 0).all()
+    assert torch.equal(varied.batch([7])[0], varied.batch(range(8))[0][7:]) and varied.of("looks").undamaged == 0.2
 
 
 def test_another_light_has_the_exposure_and_the_gamma_it_says():

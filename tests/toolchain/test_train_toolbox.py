@@ -198,6 +198,18 @@ def test_the_agent_and_joint_tuning_see_the_same_variety_of_light_and_looks_see_
     assert varied[0] < 0.8 * plain[0] and varied[1] < 0.8 * plain[1] and varied[2] == plain[2]
 
 
+def test_the_agent_and_joint_tuning_see_good_photographs_and_looks_see_none(box):
+    def drawn(share):
+        workshop = open_box(box)
+        workshop.config.agent.jitter, workshop.config.agent.undamaged = 0.0, share
+        chains, agent = TuneJointly(workshop), FitAgent(workshop)
+        pairs = chains._patches(0), agent._patches(0)
+        return *(float((damaged - clean).square().mean()) for damaged, clean in pairs), chains._look()
+
+    damaged, good = drawn(0.0), drawn(0.999)
+    assert good[0] < 0.2 * damaged[0] and good[1] < 0.2 * damaged[1] and good[2] == damaged[2]
+
+
 def test_a_step_of_joint_tuning_plays_each_chain_once(box, monkeypatch):
     chains, images = TuneJointly(open_box(box)), []
     chains.done, chains.total, chains.config.joint.look_every = 30, 100, 1000  # a step without a look
