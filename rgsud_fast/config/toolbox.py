@@ -37,6 +37,8 @@ class ToolConfig(Section):
 
     @model_validator(mode="after")
     def _band(self) -> ToolConfig:
+        if self.name == "stop":
+            raise ValueError("stop is what the agent does without a tool: give another name")
         if self.damage != "given" and not self.low < self.high:
             raise ValueError(f"{self.name}: low {self.low} must be less than high {self.high}")
         return self

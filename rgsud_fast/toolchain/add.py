@@ -7,7 +7,7 @@ from pathlib import Path
 from ..config.toolbox import load_toolbox_config
 from ..errors import UserError
 from ..networks.toolbox import TOOLS
-from ..networks.toolbox.box import save_tool
+from ..networks.toolbox.box import load_tool, save_tool
 from ..networks.weights import load_network
 from ..runs.folder import RunFolder
 from ..system.names import takes_home
@@ -46,5 +46,13 @@ def add(box: str | Path, name: str, weights: str | Path) -> Path:
     with folder.releasing():
         refuse_ways_out(folder)
         save_tool(path, load_network(weights, "derainer"))
+        try:
+            load_tool(path)
+        except UserError:
+            path.unlink()
+            raise UserError(
+                f"{weights} holds no network that a file can build: give a run, a file of a derainer, or a tool of "
+                "another toolbox"
+            ) from None
         restart_at_gate(folder, changed)
     return path

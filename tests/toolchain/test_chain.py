@@ -1,6 +1,7 @@
 """Chains on whole photographs: votes, ties, the present state, cells, tiles; in `run`, `derain`, `evaluate`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -245,6 +246,18 @@ def test_a_tool_is_added_and_the_agent_has_to_learn_anew(box, tmp_path):
         rgsud_fast.toolbox.add(box, "mine", tmp_path / "derainer.safetensors")
     with pytest.raises(UserError, match=r"tools.*name"):
         rgsud_fast.toolbox.add(box, "../b", tmp_path / "derainer.safetensors")
+
+
+def test_what_can_be_no_tool_is_not_added_and_the_box_stays_as_it_was(box, tmp_path):
+    other = shutil.copytree(box, tmp_path / "other")
+    before = {path.relative_to(box): path.read_bytes() for path in box.rglob("*") if path.is_file()}
+    for weights in (other, other / "agent.safetensors"):
+        with pytest.raises(UserError, match="holds no network that a file can build: give a run"):
+            rgsud_fast.toolbox.add(box, "inner", weights)
+        assert all((box / name).read_bytes() == content for name, content in before.items())
+        assert not (box / "tools" / "inner.safetensors").exists()
+    with pytest.raises(UserError, match="stop is what the agent does without a tool"):
+        rgsud_fast.toolbox.add(box, "stop", box / "tools" / "soft.safetensors")
 
 
 def test_the_page_derains_with_a_box(box, tmp_path):
