@@ -19,6 +19,7 @@ Net = Literal["small", "large"]
 Kind = Literal["blur", "noise", "jpeg", "streaks", "drops", "night", "given"]
 Loss = Literal["mse", "decibels"]
 Severity = Literal["mild", "moderate", "severe"]
+STOP = "stop"  # what the agent does without a tool
 SEVERITIES: tuple[Severity, ...] = ("mild", "moderate", "severe")
 
 
@@ -36,9 +37,9 @@ class ToolConfig(Section):
     net: Net = Field("small", description="21,827 or 50,851 parameters.")
 
     @model_validator(mode="after")
-    def _band(self) -> ToolConfig:
-        if self.name == "stop":
-            raise ValueError("stop is what the agent does without a tool: give another name")
+    def _usable(self) -> ToolConfig:
+        if self.name == STOP:
+            raise ValueError(f"{STOP} is what the agent does without a tool: give another name")
         if self.damage != "given" and not self.low < self.high:
             raise ValueError(f"{self.name}: low {self.low} must be less than high {self.high}")
         return self

@@ -7,8 +7,7 @@ from pathlib import Path
 from ..config.toolbox import load_toolbox_config
 from ..errors import UserError
 from ..networks.toolbox import TOOLS
-from ..networks.toolbox.box import load_tool, save_tool
-from ..networks.weights import load_network
+from ..networks.toolbox.box import load_given, save_tool
 from ..runs.folder import RunFolder
 from ..system.names import takes_home
 from .box_folder import refuse_ways_out
@@ -45,14 +44,6 @@ def add(box: str | Path, name: str, weights: str | Path) -> Path:
     folder.own()
     with folder.releasing():
         refuse_ways_out(folder)
-        save_tool(path, load_network(weights, "derainer"))
-        try:
-            load_tool(path)
-        except UserError:
-            path.unlink()
-            raise UserError(
-                f"{weights} holds no network that a file can build: give a run, a file of a derainer, or a tool of "
-                "another toolbox"
-            ) from None
+        save_tool(path, load_given(weights))
         restart_at_gate(folder, changed)
     return path

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.load import flatten_fields
-from ..config.toolbox import SEVERITIES
+from ..config.toolbox import SEVERITIES, STOP
 from ..networks.toolbox import AGENT
 from ..networks.toolbox.agent import NONE
 from ..networks.toolbox.box import read_agent
@@ -27,7 +27,7 @@ def write_box_gallery(workshop: Workshop, metrics: dict[str, Any], watch: Watch 
     folder = workshop.folder
     chosen, worst = chains(workshop)
     watch(1, 2)
-    names = [*workshop.names, "stop"]
+    names = [*workshop.names, STOP]
     write_gallery(
         folder.gallery,
         f"Toolbox {folder.path.name}",
@@ -83,7 +83,7 @@ def chains(workshop: Workshop) -> tuple[list[Row], list[Row]]:
     damaged, clean = workshop.on_device(episodes.mixed(range(LOOKED_AT)))
     played = play(agent, tools, damaged, clean, steps)
     gains = played.rewards.sum(1)
-    actions = [*workshop.names, "stop"]
+    actions = [*workshop.names, STOP]
 
     def row(i: int) -> Row:
         image, level = damaged[i : i + 1], float(decibels(damaged[i : i + 1], clean[i : i + 1]))
@@ -93,7 +93,7 @@ def chains(workshop: Workshop) -> tuple[list[Row], list[Row]]:
                 break
             worth = float(played.worth[i, step, action])
             if action == agent.stop:
-                panels.append(Panel("stop", _shown(image), f"worth {worth:+.2f}"))
+                panels.append(Panel(STOP, _shown(image), f"worth {worth:+.2f}"))
                 break
             image = tools[action](image)
             level = float(decibels(image, clean[i : i + 1]))

@@ -15,8 +15,7 @@ from torch import nn
 from ..config.toolbox import ToolboxConfig
 from ..errors import UserError
 from ..networks.toolbox import AGENT, TUNED
-from ..networks.toolbox.box import save_tool
-from ..networks.weights import load_network
+from ..networks.toolbox.box import load_given, save_tool
 from ..runs.checkpoint import save_checkpoint
 from ..runs.folder import RunFolder
 from ..runs.tensorboard import Events
@@ -231,7 +230,7 @@ def _bring_given(workshop: Workshop, run: str | Path | None) -> None:
         if tool.damage == "given" and own is None:
             if run is None:
                 raise UserError(f"the tool {tool.name} is given, but nobody gives it: name a run, or train's tools=")
-            own = load_network(run, "derainer")
+            own = load_given(run)
         if own is not None:
             save_tool(workshop.tool_path(tool), own)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from boxes import TINY_BOX, Shift, write_scenes
+from boxes import TINY_BOX, Shift
 from torch import nn
 
 from rgsud_fast.config import merge
@@ -13,12 +12,6 @@ from rgsud_fast.networks import NAFNet
 from rgsud_fast.networks.toolbox import Tool, load_box
 from rgsud_fast.networks.weights import save_network
 from rgsud_fast.toolchain.train import train
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    torch.set_num_threads(1)
-    return write_scenes(tmp_path_factory.mktemp("scenes") / "clean")
 
 
 def test_a_runs_derainer_takes_the_place_of_streak_tools(scenes, tmp_path):
@@ -30,6 +23,12 @@ def test_a_runs_derainer_takes_the_place_of_streak_tools(scenes, tmp_path):
     chain = load_box(tmp_path / "box")
     assert chain.names == ["derain", "drops", "noise", "blur", "jpeg", "night"]
     assert isinstance(chain.tools[0], NAFNet) and isinstance(chain.tools[1], Tool)
+
+
+def test_a_toolbox_is_no_run_whose_derainer_could_be_a_tool(box, scenes, tmp_path):
+    for weights in (box, box / "agent.safetensors"):
+        with pytest.raises(UserError, match="holds no network that a file can build: give a run"):
+            train(scenes, tmp_path / "box", config=TINY_BOX, run=weights, quiet=True)
 
 
 def test_an_empty_list_of_tools_takes_the_place_of_the_presets(scenes, tmp_path):

@@ -85,6 +85,21 @@ def load_tool(path: Path, own: nn.Module | None = None) -> nn.Module:
     return made.eval().requires_grad_(False)
 
 
+def load_given(weights: str | Path) -> nn.Module:
+    """A trained network to be a tool: a run's derainer, a file of one, or a tool of another toolbox.
+
+    Raises:
+        UserError: none of these, or a whole toolbox, whose chain no file of a tool could build again.
+    """
+    network = load_network(weights, "derainer")
+    if isinstance(network, Chain):
+        raise UserError(
+            f"{weights} holds no network that a file can build: give a run, a file of a derainer, or a tool of "
+            "another toolbox"
+        )
+    return network
+
+
 def configured(path: Path) -> ToolboxConfig:
     """The configuration of a toolbox, finished or not.
 

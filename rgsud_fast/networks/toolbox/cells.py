@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...config.toolbox import STOP
 from ...errors import UserError
 from .agent import NONE, Hidden
 from .chain import AT_ONCE, Chain, check_sides
@@ -58,7 +59,7 @@ def per_cell(chain: Chain, image: Tensor) -> Cells:
         seen = torch.cat([_middle(image, rows[i : i + 2], columns[j : j + 2], side) for i, j in cells])
         worth, hidden = chain.agent(seen[:, None], previous[:, None], hidden)
         actions = torch.where(running, worth[:, 0].argmax(1), chain.agent.stop)
-        told.append([[*chain.names, "stop"][action] for action in actions.tolist()])
+        told.append([[*chain.names, STOP][action] for action in actions.tolist()])
         running &= actions != chain.agent.stop
         if not bool(running.any()):
             break

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...config.toolbox import STOP
 from ...errors import UserError
 from .._common import check_image
 from ..tiles import Read, window_of
@@ -88,7 +89,7 @@ class Chain(nn.Module):
         Raises:
             UserError: a photograph smaller than the agent's side.
         """
-        side, actions = self.agent.side, [*self.names, "stop"]
+        side, actions = self.agent.side, [*self.names, STOP]
         check_sides(height, width, side)
         where = next(self.agent.parameters()).device
         tiles, inner = _tiles(read, height, width, side, REACH * (self.steps - 1))
